@@ -1,0 +1,214 @@
+"""params.yaml -> typed settings: one place for every knob.
+
+Every section is frozen and refuses unknown keys, so a typing error is an error and not a silent default.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.errors import SettingsError
+
+PARAMS_ENV = "INSTSYNTH_PARAMS"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DemoCitySettings(Section):
+    """The procedural data set; leave the section out to bring your own."""
+
+    width: int = Field(512, ge=128)
+    height: int = Field(256, ge=64)
+    frames_per_city: int = Field(40, ge=1)
+    seed: int = 20
+
+
+class DatasetSettings(Section):
+    """A data set in Cityscapes layout. Relative paths are taken from the params file's project root."""
+
+    root: Path
+    train_cities: tuple[Name, ...] = Field(min_length=1)
+    val_cities: tuple[Name, ...] = ()
+    demo_city: DemoCitySettings | None = None
+
+    @model_validator(mode="after")
+    def _no_leak(self) -> Self:
+        both = sorted(set(self.train_cities) & set(self.val_cities))
+        if both:
+            raise ValueError(f"{', '.join(both)} stands in both train_cities and val_cities; a val city may not train")
+        return self
+
+
+class SelectionSettings(Section):
+    """Phase 1. `paper`: the K largest per image over all instance classes (Eq. 1). `balanced`: evaluated classes
+    only, at least `min_area` pixels, rare classes first, at most `quota` per class and city, at most K per image."""
+
+    policy: Literal["paper", "balanced"] = "balanced"
+    k: int = Field(3, ge=1)
+    min_area: int = Field(300, ge=1, description="pixels")
+    quota: int = Field(24, ge=1, description="instances per class and city")
+    margin: float = Field(0.25, ge=0, le=2, description="context on each side, in units of the longer box side")
+
+
+class PromptSettings(Section):
+    """Prompts of one class: every template with every colour."""
+
+    templates: tuple[str, ...] = Field(min_length=1)
+    colors: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _colors_used(self) -> Self:
+        wants = any("{color}" in t for t in self.templates)
+        if wants != bool(self.colors):
+            raise ValueError("templates use {color} exactly when colors are given")
+        return self
+
+
+class GeneratorSettings(Section):
+    """A diffusion backend that fills a mask. `model` is a local folder or a hub id; `mirrors` are tried after it."""
+
+    kind: Literal["diffinpainting"]
+    model: str
+    mirrors: tuple[str, ...] = ()
+    revision: str | None = None
+    variant: str | None = None
+    size: int = Field(512, ge=16, description="native square size, pixels")
+    steps: int = Field(50, ge=1)
+    guidance: float = Field(7.5, ge=0)
+    strength: float = Field(1.0, gt=0, le=1)
+    scheduler: Literal["ddim", "dpm++", "euler", "unipc"] | None = None
+    negative_prompt: str | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    batch_size: int = Field(8, ge=1)
+    replicas: int = Field(1, ge=1, description="repaintings of each selected instance")
+
+
+class IntegrationSettings(Section):
+    """Phase 3. Window area = lambda x tight 2:1 area, lambda ~ N(scale_mean, scale_std) truncated to what fits (Eq. 2)."""
+
+    feather: float = Field(1.5, ge=0, description="pixels of soft edge, inside the mask")
+    color_match: Literal["none", "mean_std"] = "none"
+    scale_mean: float = Field(3.0, gt=0)
+    scale_std: float = Field(1.0, gt=0)
+    window_size: Size = (2048, 1024)
+    min_visible: float = Field(0.25, ge=0, le=1, description="a neighbour cut below this fraction becomes a group")
+
+    @field_validator("window_size")
+    @classmethod
+    def _two_to_one(cls, size: Size) -> Size:
+        if size[0] != 2 * size[1]:
+            raise ValueError(f"width must be twice the height, got {size[0]}x{size[1]}")
+        return size
+
+
+class SegmenterSettings(Section):
+    """A segmenter and its training recipe; the same number of optimiser steps for every arm."""
+
+    kind: Literal["mask2former"]
+    model: str | None = Field(None, description="pretrained segmenter, folder or hub id; overrides the architecture")
+    revision: str | None = None
+    backbone: str | None = Field(None, description="pretrained backbone, folder or hub id")
+    architecture: dict[str, Any] = Field(default_factory=dict, description="configuration values of the model class")
+    steps: int = Field(90_000, ge=1)
+    batch_size: int = Field(4, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    backbone_lr_factor: float = Field(0.1, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
+    grad_clip: float = Field(0.01, gt=0)
+    crop: Size = Field((360, 720), description="height, width of a training crop")
+    scale_range: tuple[float, float] = Field((0.5, 2.0), description="of the image, before cropping")
+    synthetic_fraction: float = Field(0.5, gt=0, lt=1, description="share of synthetic windows in a batch, on average")
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    workers: int = Field(0, ge=0)
+    checkpoint_every: int = Field(1000, ge=1)
+    test_size: Size | None = Field(None, description="height, width fed at inference; default: the image's own")
+    max_detections: int = Field(100, ge=1)
+
+
+class ArtifactSettings(Section):
+    root: Path = Path("artifacts")
+    exports: Path = Path("exports")
+    rows_per_part: int = Field(64, ge=1, description="rows a killed run can lose at most")
+
+
+class Settings(Section):
+    """The whole params file."""
+
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    artifacts: ArtifactSettings = ArtifactSettings()
+    dataset: DatasetSettings
+    classes: tuple[str, ...] = CLASSES
+    selection: SelectionSettings = SelectionSettings()
+    prompts: dict[str, PromptSettings]
+    generators: dict[Name, GeneratorSettings] = Field(default_factory=dict)
+    integration: IntegrationSettings = IntegrationSettings()
+    arms: tuple[Name, ...] = ("real", "zoom_crop")
+    segmenters: dict[Name, SegmenterSettings] = Field(default_factory=dict)
+    training_seeds: tuple[int, ...] = Field((0,), min_length=1)
+
+    @field_validator("classes")
+    @classmethod
+    def _known_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [c for c in classes if c not in CLASSES]
+        if unknown:
+            raise ValueError(f"unknown class {unknown[0]!r}; Cityscapes instance classes are {', '.join(CLASSES)}")
+        return classes
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> Self:
+        missing = [c for c in self.classes if c not in self.prompts]
+        if missing:
+            raise ValueError(f"prompts has no entry for class {missing[0]!r}")
+        unknown = sorted(set(self.prompts) - set(self.classes))
+        if unknown:
+            raise ValueError(f"prompts names {unknown[0]!r}, which is not in classes")
+        sources = {"real", "zoom_crop", *self.generators}
+        lost = [a for a in self.arms if a not in sources]
+        if lost:
+            raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(sources))}")
+        return self
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read a params file (default: $INSTSYNTH_PARAMS, then params.yaml in the working directory).
+
+    Relative `dataset.root`, `artifacts.root` and `artifacts.exports` stay relative to the working directory.
+
+    Raises:
+        SettingsError: one line that names the file, the key and what is wrong with it.
+    """
+    path = path or Path(os.environ.get(PARAMS_ENV) or "params.yaml")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such params file; set {PARAMS_ENV} or run in the project root") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path}: expected a mapping of sections at the top level")
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    first, *rest = error.errors()
+    key = ".".join(str(part) for part in first["loc"]) or "params"
+    if first["type"] == "extra_forbidden":
+        message = "unknown key; remove it or correct its spelling"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {len(rest)} more)" if rest else ""
+    return f"{key}: {message}{more}"
