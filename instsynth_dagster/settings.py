@@ -138,7 +138,6 @@ class SegmenterSettings(Section):
 class ArtifactSettings(Section):
     root: Path = Path("artifacts")
     exports: Path = Path("exports")
-    rows_per_part: int = Field(64, ge=1, description="rows a killed run can lose at most")
 
 
 class Settings(Section):

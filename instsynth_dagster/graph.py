@@ -1,0 +1,235 @@
+"""The asset graph as data: who reads which partitions and which settings.
+
+Everything that asks "what is stale?" (the refresh, the plan, Dagster's dependencies) reads this one description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from instsynth_dagster.listing import city_directories, listing_signature
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.staleness import Asset, PartitionRef
+from instsynth_dagster.store import UNPARTITIONED
+
+REAL, ZOOM_CROP = "real", "zoom_crop"
+
+
+def build_graph(settings: Settings) -> dict[str, Asset]:
+    """All assets of a params file by key, in topological order."""
+    assets = [*_data_assets(settings), *_phase_one(settings)]
+    for name in settings.generators:
+        assets.append(_inpainted_crops(settings, name))
+    for arm in window_arms(settings):
+        assets += [_is_cityscapes(settings, arm), _export(settings, arm)]
+    assets += _learning_assets(settings)
+    return {asset.key: asset for asset in assets}
+
+
+def window_arms(settings: Settings) -> list[str]:
+    """Sources of synthetic windows: every generator, and `zoom_crop` where an arm asks for it."""
+    return [*settings.generators, *([ZOOM_CROP] if ZOOM_CROP in settings.arms else [])]
+
+
+def run_name(arm: str, seed: int) -> str:
+    """Key of the `run` dimension: the training of one arm with one seed."""
+    return f"{arm}-s{seed}"
+
+
+def arm_and_seed(run: str) -> tuple[str, int]:
+    """Inverse of `run_name`."""
+    arm, _, seed = run.rpartition("-s")
+    return arm, int(seed)
+
+
+def city_class_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
+    return {"city": settings.dataset.train_cities, "class": settings.classes}
+
+
+def run_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
+    runs = tuple(run_name(arm, seed) for arm in settings.arms for seed in settings.training_seeds)
+    return {"run": runs, "segmenter": tuple(settings.segmenters)}
+
+
+def _each(asset: str, partitions: list[str]) -> list[PartitionRef]:
+    return [(asset, partition) for partition in partitions]
+
+
+def _city_classes(settings: Settings) -> list[str]:
+    return [f"{city}|{name}" for city in settings.dataset.train_cities for name in settings.classes]
+
+
+def _data_assets(settings: Settings) -> Iterator[Asset]:
+    dataset = settings.dataset
+    cities = {"city": (*dataset.train_cities, *dataset.val_cities)}
+    demo = dataset.demo_city
+    if demo:
+        yield Asset(
+            key="demo_city",
+            code_version="1",
+            dimensions=cities,
+            settings=lambda city: {
+                "demo_city": demo.model_dump(),
+                "root": str(dataset.root),
+                "split": split_of(settings, city),
+            },
+            upstream=lambda city: [],
+        )
+    yield Asset(
+        key="frames",
+        code_version="1",
+        dimensions=cities,
+        settings=lambda city: str(dataset.root),
+        upstream=lambda city: [("demo_city", city)] if demo else [],
+        files=lambda city: listing_signature(city_directories(dataset.root, city), times=True),
+    )
+    yield Asset(
+        key="splits",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: [dataset.train_cities, dataset.val_cities],
+        upstream=lambda _: _each("frames", list(cities["city"])),
+    )
+    yield Asset(
+        key="instances",
+        code_version="1",
+        dimensions=cities,
+        settings=lambda city: str(dataset.root),
+        upstream=lambda city: [("frames", city)],
+    )
+
+
+def split_of(settings: Settings, city: str) -> str:
+    return "train" if city in settings.dataset.train_cities else "val"
+
+
+def _phase_one(settings: Settings) -> Iterator[Asset]:
+    yield Asset(
+        key="selected_instances",
+        code_version="1",
+        dimensions=city_class_dimensions(settings),
+        settings=lambda _: [settings.selection.model_dump(), settings.classes, str(settings.dataset.root)],
+        upstream=lambda key: [
+            ("splits", UNPARTITIONED),
+            ("frames", key.split("|")[0]),
+            ("instances", key.split("|")[0]),
+        ],
+    )
+    yield Asset(
+        key="prompt_bank",
+        code_version="1",
+        dimensions={"class": settings.classes},
+        settings=lambda name: settings.prompts[name].model_dump(),
+        upstream=lambda name: [],
+    )
+
+
+_SPEED_ONLY = {"batch_size", "mirrors"}
+"""Generator settings that change how fast or from where, never what comes out."""
+
+
+def _inpainted_crops(settings: Settings, name: str) -> Asset:
+    return Asset(
+        key=f"{name}/inpainted_crops",
+        code_version="1",
+        dimensions=city_class_dimensions(settings),
+        settings=lambda _: [settings.generators[name].model_dump(exclude=_SPEED_ONLY), settings.seed],
+        upstream=lambda key: [("selected_instances", key), ("prompt_bank", key.split("|")[1])],
+    )
+
+
+def _is_cityscapes(settings: Settings, arm: str) -> Asset:
+    def upstream(key: str) -> list[PartitionRef]:
+        crops = [] if arm == ZOOM_CROP else [(f"{arm}/inpainted_crops", key)]
+        return [("frames", key.split("|")[0]), ("selected_instances", key), *crops]
+
+    return Asset(
+        key=f"{arm}/is_cityscapes",
+        code_version="1",
+        dimensions=city_class_dimensions(settings),
+        settings=lambda _: [settings.integration.model_dump(), settings.seed, str(settings.dataset.root)],
+        upstream=upstream,
+    )
+
+
+def _export(settings: Settings, arm: str) -> Asset:
+    return Asset(
+        key=f"{arm}/export",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: str(settings.artifacts.exports),
+        upstream=lambda _: _each(f"{arm}/is_cityscapes", _city_classes(settings)),
+    )
+
+
+def _learning_assets(settings: Settings) -> Iterator[Asset]:
+    dataset = settings.dataset
+
+    def training_inputs(arm: str) -> list[PartitionRef]:
+        windows = [] if arm == REAL else _each(f"{arm}/is_cityscapes", _city_classes(settings))
+        cities = list(dataset.train_cities)
+        return [("splits", UNPARTITIONED), *_each("frames", cities), *_each("instances", cities), *windows]
+
+    def segmenter_settings(key: str) -> Any:
+        return [settings.segmenters[key.split("|")[1]].model_dump(), settings.classes]
+
+    def validation_inputs() -> list[PartitionRef]:
+        cities = list(dataset.val_cities)
+        return [*_each("frames", cities), *_each("instances", cities)]
+
+    yield Asset(
+        key="training_sets",
+        code_version="1",
+        dimensions={"arm": settings.arms},
+        settings=lambda arm: settings.classes,
+        upstream=training_inputs,
+    )
+    if not (settings.segmenters and dataset.val_cities):
+        return
+    runs = run_dimensions(settings)
+    yield Asset(
+        key="trained_segmenters",
+        code_version="1",
+        dimensions=runs,
+        settings=segmenter_settings,
+        upstream=lambda key: [("training_sets", arm_and_seed(key.split("|")[0])[0])],
+    )
+    yield Asset(
+        key="segmentation_scores",
+        code_version="1",
+        dimensions=runs,
+        settings=lambda key: settings.classes,
+        upstream=lambda key: [("trained_segmenters", key), *validation_inputs()],
+    )
+    all_runs = [f"{run}|{segmenter}" for run in runs["run"] for segmenter in runs["segmenter"]]
+    tables: list[PartitionRef] = [
+        *_each("training_sets", list(settings.arms)),
+        *_each("segmentation_scores", all_runs),
+        *validation_inputs(),
+    ]
+    yield Asset(
+        key="evaluation_tables",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: [settings.classes, settings.arms],
+        upstream=lambda _: tables,
+    )
+    examples = [
+        (f"{name}/{kind}", key)
+        for name in settings.generators
+        for kind in ("inpainted_crops", "is_cityscapes")
+        for key in _city_classes(settings)
+    ]
+    yield Asset(
+        key="report",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: None,
+        upstream=lambda _: [
+            ("evaluation_tables", UNPARTITIONED),
+            *_each("trained_segmenters", all_runs),
+            *_each("segmentation_scores", all_runs),
+            *examples,
+        ],
+    )
