@@ -1,0 +1,36 @@
+"""One file per artifact; each names its inputs, calls the method, and reports."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets import (
+    data,
+    evaluation_tables,
+    inpainted_crops,
+    is_cityscapes,
+    prompt_bank,
+    segmentation_scores,
+    selected_instances,
+    trained_segmenters,
+    training_sets,
+)
+from assets.partitions import Graph
+from instsynth_dagster.settings import Settings
+
+_ROOMS = (
+    data,
+    selected_instances,
+    prompt_bank,
+    inpainted_crops,
+    is_cityscapes,
+    training_sets,
+    trained_segmenters,
+    segmentation_scores,
+    evaluation_tables,
+)
+
+
+def build_assets(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
+    """The Dagster assets of a params file, one for each asset of `graph`."""
+    return [asset for room in _ROOMS for asset in room.build(settings, graph)]

@@ -32,6 +32,11 @@ def window_arms(settings: Settings) -> list[str]:
     return [*settings.generators, *([ZOOM_CROP] if ZOOM_CROP in settings.arms else [])]
 
 
+def window_replicas(settings: Settings) -> int:
+    """Windows per instance of the `zoom_crop` control: as many as the generator that makes most."""
+    return max((generator.replicas for generator in settings.generators.values()), default=1)
+
+
 def run_name(arm: str, seed: int) -> str:
     """Key of the `run` dimension: the training of one arm with one seed."""
     return f"{arm}-s{seed}"
@@ -148,7 +153,12 @@ def _is_cityscapes(settings: Settings, arm: str) -> Asset:
         key=f"{arm}/is_cityscapes",
         code_version="1",
         dimensions=city_class_dimensions(settings),
-        settings=lambda _: [settings.integration.model_dump(), settings.seed, str(settings.dataset.root)],
+        settings=lambda _: [
+            settings.integration.model_dump(),
+            settings.seed,
+            str(settings.dataset.root),
+            window_replicas(settings) if arm == ZOOM_CROP else None,
+        ],
         upstream=upstream,
     )
 

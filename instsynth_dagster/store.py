@@ -113,7 +113,7 @@ class Store:
             if _sha256(path) != part.sha256:
                 raise ArtifactError(f"{path}: damaged, its digest differs from the manifest; delete it and refresh")
             tables.append(pq.read_table(path, columns=list(columns) if columns else None))
-        return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=list(columns or []))
+        return pa.concat_tables(tables, promote_options="permissive").to_pandas() if tables else pd.DataFrame(columns=list(columns or []))
 
     def read_many(self, asset: str, partitions: Iterable[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Rows of several partitions after one another; empty partitions add nothing."""
@@ -156,6 +156,7 @@ class PartitionWriter:
         self._parts: list[tuple[StoredFile, int, str]] = []
         self._folders: list[str] = []
         self._outside: list[Path] = []
+        self._resumed_parts = 0
 
     def __enter__(self) -> PartitionWriter:
         self._started = time.monotonic()
@@ -165,6 +166,7 @@ class PartitionWriter:
             if "device_seconds" in table.column_names:
                 self.device_seconds += sum(table["device_seconds"].to_pylist())
             self._parts.append((_stored(path, self.directory), len(table), content_digest(table)))
+        self._resumed_parts = len(self._parts)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -187,10 +189,16 @@ class PartitionWriter:
             self._flush()
 
     def add_table(self, table: pd.DataFrame) -> None:
-        """Append a whole table as one part."""
-        self._flush()
+        """Append a whole table as one part; what a killed run left is made again."""
+        self._drop_resumed()
         if len(table):
             self._write_part(pa.Table.from_pandas(table, preserve_index=False), row_group_size=None)
+
+    def _drop_resumed(self) -> None:
+        for part, _, _ in self._parts[: self._resumed_parts]:
+            (self.directory / part.path).unlink()
+        del self._parts[: self._resumed_parts]
+        self._resumed_parts = 0
 
     def folder(self, name: str) -> Path:
         """A directory that becomes part of the partition."""

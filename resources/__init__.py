@@ -1,0 +1,22 @@
+"""What assets are given, built from the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.store import Store
+from resources.dataset import Dataset
+from resources.device import resolve_device
+from resources.generators import Generators
+
+
+def build_resources(settings: Settings) -> dict[str, Any]:
+    """Resources by the name that assets ask for them."""
+    device = resolve_device(settings.device)
+    return {
+        "store": Store(settings.artifacts.root),
+        "dataset": Dataset(settings.dataset.root),
+        "generators": Generators(settings, device),
+        "device": device,
+    }

@@ -1,0 +1,47 @@
+# Everything a newcomer needs: `make demo` and `make test` set themselves up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export DAGSTER_HOME := $(CURDIR)/.dagster
+export DAGSTER_DISABLE_TELEMETRY := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help setup demo refresh export test check dev clean
+
+help:
+	@echo "make demo     run the main job on the demo city and print the tables"
+	@echo "make test     run all tests"
+	@echo "make refresh  make whatever is stale (INSTSYNTH_PARAMS=profiles/cityscapes.yaml for the paper's setting)"
+	@echo "make export   IS-Cityscapes as a Cityscapes tree and COCO JSON, without training"
+	@echo "make dev      the Dagster UI on http://localhost:3000"
+	@echo "make check    linter, formatter, type checker"
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, got " + sys.version'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+setup: $(VENV)/.installed
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $@
+
+demo refresh export: setup $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/dagster job execute -w workspace.yaml -j $@
+
+dev: setup $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf artifacts exports data/demo_city .dagster

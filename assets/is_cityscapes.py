@@ -1,0 +1,89 @@
+"""Phase 3: composites, their focused windows, and the export other tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from assets.partitions import Graph
+from assets.pictures import windows_preview
+from assets.stored import Check, Made, stored_asset
+from instsynth_dagster.graph import ZOOM_CROP, window_arms, window_replicas
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.store import PartitionWriter, Store
+from instsynth_dagster.synthesis.export import write_export
+from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, repainted_instances, synthetic_window
+from resources.dataset import Dataset
+
+CHECKS = {
+    "outside_mask_identity": "Outside the repainted mask every pixel equals the source frame.",
+    "masks_conserved": "Windows hold only ids of their source frame, and the target mask kept its size.",
+}
+
+
+def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
+    arms = window_arms(settings)
+    return [_is_cityscapes(arm, settings, graph) for arm in arms] + [_export(arm, settings, graph) for arm in arms]
+
+
+def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefinition:
+    @stored_asset(
+        graph[f"{arm}/is_cityscapes"], graph, group="phase_3_integration", kinds={"opencv"}, checks=CHECKS
+    )
+    def is_cityscapes(out: PartitionWriter, partition: str, store: Store, dataset: Dataset) -> Made:
+        """Synthetic training frames: the repainted instance pasted back inside its mask with a feathered alpha, then a
+        focused 2:1 window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames.
+        """
+        city, _ = partition.split("|")
+        frames = store.read("frames", city).set_index("frame_id", drop=False)
+        selected = store.read("selected_instances", partition)
+        crops = None if arm == ZOOM_CROP else store.read(f"{arm}/inpainted_crops", partition)
+        rows = list(repainted_instances(selected, crops, window_replicas(settings)))
+        shown = []
+        for frame_id, group in groupby(enumerate(rows[out.resumed_rows :], out.resumed_rows), lambda r: r[1]["frame_id"]):
+            image, ids = dataset.image(frames.loc[frame_id]), dataset.ids(frames.loc[frame_id])
+            for index, row in group:
+                window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed)
+                failed = [check for check in _checks(window) if not check.passed]
+                if failed:
+                    return Made(checks=tuple(failed))
+                out.add(window)
+                shown.append((row, window))
+        out.summary["windows"] = len(rows)
+        passed = tuple(Check(name, True, text) for name, text in CHECKS.items())
+        return Made({"preview": windows_preview(shown)} if shown else {}, passed)
+
+    return is_cityscapes
+
+
+def _checks(window: Mapping[str, Any]) -> list[Check]:
+    difference = window["outside_difference"]
+    return [
+        Check(
+            "outside_mask_identity",
+            difference == 0,
+            f"{window['instance_id']}: pixels outside the mask differ from the source by up to {difference}",
+        ),
+        Check("masks_conserved", masks_conserved(window), f"{window['instance_id']}: the window's id map is not its source's"),
+    ]
+
+
+def _export(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefinition:
+    @stored_asset(graph[f"{arm}/export"], graph, group="exports", kinds={"cityscapes", "coco"})
+    def export(out: PartitionWriter, _: str, store: Store) -> Made:
+        """The windows as other tools read them: a Cityscapes tree (instanceIds, labelIds, polygons) and COCO RLE JSON,
+        below `artifacts.exports`."""
+        target = settings.artifacts.exports / arm
+        asset = f"{arm}/is_cityscapes"
+        partitions = graph[asset].partitions
+        columns = ["frame_id", "image_png", "ids_png"]
+        rows = (row for partition in partitions for row in store.iterate(asset, partition, columns))
+        out.add_table(pd.DataFrame(write_export(rows, target), columns=["file", "sha256"]))
+        out.promise(target)
+        return Made({"folder": dg.MetadataValue.path(str(target.resolve()))})
+
+    return export

@@ -1,0 +1,50 @@
+"""What the trained segmenters predict on the val cities, and their scores."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pandas as pd
+
+from assets.partitions import Graph
+from assets.pictures import predictions_preview
+from assets.stored import Made, stored_asset
+from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
+from instsynth_dagster.segmenters.base import get_segmenter
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.store import PartitionWriter, Store
+from resources.dataset import Dataset
+from resources.device import Device
+from resources.progress import progress_bar
+
+
+def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
+    if "segmentation_scores" not in graph:
+        return []
+
+    @stored_asset(graph["segmentation_scores"], graph, group="evaluation", kinds={"pytorch", "cityscapes"})
+    def segmentation_scores(
+        out: PartitionWriter, partition: str, store: Store, dataset: Dataset, device: Device
+    ) -> Made:
+        """Predicted instances on every val frame (RLE) and Cityscapes AP / AP50 by the official protocol."""
+        _, name = partition.split("|")
+        recipe = settings.segmenters[name]
+        folder = store.folder("trained_segmenters", partition, "checkpoint")
+        predictor = get_segmenter(recipe.kind).load(folder, recipe, device=device.name)
+        frames = store.read_many("frames", settings.dataset.val_cities)
+        matches, tables, shown = [], [], []
+        with progress_bar(f"scoring {partition}", len(frames)) as progress:
+            for done, row in enumerate(frames.itertuples(), 1):
+                image, ids = dataset.image(row), dataset.ids(row)
+                predicted = predictor.predict([image])[0]
+                predicted.insert(0, "frame_id", row.frame_id)
+                matches.append(match_frame(ids, predicted))
+                tables.append(predicted)
+                if len(shown) < 4:
+                    shown.append((image, ids, predicted))
+                progress(done, len(frames))
+        out.add_table(pd.concat(tables, ignore_index=True))
+        scores = average_precision(matches, settings.classes)
+        out.summary.update(ap=scores.ap, ap50=scores.ap50, frames=len(frames))
+        return Made({"preview": predictions_preview(shown)})
+
+    return [segmentation_scores]

@@ -1,0 +1,179 @@
+"""How an asset of the graph becomes a Dagster asset: fingerprint, store, checks, metadata, one event per partition."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from assets.partitions import Graph, asset_key, dependencies, partitions_definition, partitions_of_run
+from instsynth_dagster.errors import UserError
+from instsynth_dagster.staleness import Asset, fingerprint
+from instsynth_dagster.store import Manifest, Store
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of one check on one partition. A blocking check that fails keeps the partition from being stored."""
+
+    name: str
+    passed: bool
+    description: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an asset reports beside what it stored: metadata for the UI and the outcome of its checks."""
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+
+
+class _Blocked(Exception):
+    """Leaves a partition unwritten because a blocking check failed."""
+
+
+def stored_asset(
+    asset: Asset, graph: Graph, *, group: str, kinds: set[str], checks: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Made | None]], dg.AssetsDefinition]:
+    """Decorator for `make(out: PartitionWriter, partition: str, <resources by name>) -> Made | None`.
+
+    The docstring becomes the description; `checks` names the blocking checks that `make` reports. A partition whose
+    manifest already carries the expected fingerprint is reported again, not made again.
+    """
+    definition = partitions_definition(asset)
+
+    def decorate(make: Callable[..., Made | None]) -> dg.AssetsDefinition:
+        resources = list(inspect.signature(make).parameters)[2:]
+
+        @dg.asset(
+            key=asset_key(asset.key),
+            description=inspect.getdoc(make),
+            partitions_def=definition,
+            deps=dependencies(asset, graph),
+            backfill_policy=dg.BackfillPolicy.single_run() if definition else None,
+            code_version=asset.code_version,
+            group_name=group,
+            kinds=kinds,
+            check_specs=[
+                dg.AssetCheckSpec(name, asset=asset_key(asset.key), description=text, blocking=True)
+                for name, text in (checks or {}).items()
+            ],
+            required_resource_keys={"store", *resources},
+            dagster_type=dg.Nothing,
+            output_required=False,
+        )
+        def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:
+            given = {name: getattr(context.resources, name) for name in resources}
+            yield from _materialise(context, asset, make, given)
+
+        return compute
+
+    return decorate
+
+
+def _materialise(
+    context: dg.AssetExecutionContext, asset: Asset, make: Callable[..., Made | None], resources: Mapping[str, Any]
+) -> Iterator[Any]:
+    store: Store = context.resources.store
+    outcomes: list[tuple[str, Check]] = []
+    events: list[tuple[str, Manifest, Mapping[str, Any]]] = []
+    failure: Exception | None = None
+    for partition in partitions_of_run(context):
+        try:
+            manifest, made = _make_partition(store, asset, partition, make, resources, outcomes)
+        except (UserError, _Blocked) as error:
+            failure = error
+            break
+        events.append((partition, manifest, made.metadata))
+        context.log.info(f"{asset.key}[{partition}]: {manifest.rows} rows, {manifest.wall_seconds:.1f} s")
+    yield from _check_results(outcomes)
+    yield from _materialisations(context, asset, events)
+    if failure:
+        raise dg.Failure(description=str(failure), allow_retries=False)
+
+
+def _make_partition(
+    store: Store,
+    asset: Asset,
+    partition: str,
+    make: Callable[..., Made | None],
+    resources: Mapping[str, Any],
+    outcomes: list[tuple[str, Check]],
+) -> tuple[Manifest, Made]:
+    for upstream, upstream_partition in asset.upstream(partition):
+        store.require(upstream, upstream_partition)
+    expected = fingerprint(asset, partition, store.manifest)
+    assert expected is not None
+    stored = store.manifest(asset.key, partition)
+    if stored and stored.fingerprint == expected:
+        return stored, Made({"up_to_date": True})
+    with store.write(asset.key, partition, expected) as out:
+        made = make(out, partition, **resources) or Made()
+        outcomes += [(partition, check) for check in made.checks]
+        failed = [check for check in made.checks if not check.passed]
+        if failed:
+            raise _Blocked(f"{asset.key}[{partition}]: {failed[0].name}: {failed[0].description}")
+    return store.require(asset.key, partition), made
+
+
+def _check_results(outcomes: list[tuple[str, Check]]) -> Iterator[dg.AssetCheckResult]:
+    """One result per check for the whole run: failed if it failed on any partition."""
+    for name in dict.fromkeys(check.name for _, check in outcomes):
+        mine = [(partition, check) for partition, check in outcomes if check.name == name]
+        failed = [(partition, check) for partition, check in mine if not check.passed]
+        partition, shown = (failed or mine)[0]
+        yield dg.AssetCheckResult(
+            check_name=name,
+            passed=not failed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=f"{partition}: {shown.description}" if failed else shown.description,
+            metadata={"partitions_checked": len(mine), **dict(shown.metadata)},
+        )
+
+
+def _materialisations(
+    context: dg.AssetExecutionContext, asset: Asset, events: list[tuple[str, Manifest, Mapping[str, Any]]]
+) -> Iterator[Any]:
+    if len(events) == 1:
+        _, manifest, metadata = events[0]
+        yield dg.MaterializeResult(
+            metadata=_metadata(manifest, metadata), data_version=dg.DataVersion(manifest.digest[:32])
+        )
+        return
+    if events and len(context.run.asset_selection or ()) > 1:
+        yield dg.MaterializeResult()  # lets the next asset of this run start; the events below carry the content
+    for partition, manifest, metadata in events:
+        tags = {"dagster/data_version": manifest.digest[:32], "dagster/code_version": asset.code_version}
+        if len(asset.dimensions) > 1:
+            names = sorted(asset.dimensions)
+            tags |= {f"dagster/partition/{name}": key for name, key in zip(names, partition.split("|"), strict=True)}
+        context.log_event(
+            dg.AssetMaterialization(
+                asset_key=asset_key(asset.key),
+                partition=partition,
+                metadata=_metadata(manifest, metadata),
+                tags=tags,
+            )
+        )
+
+
+def _metadata(manifest: Manifest, extra: Mapping[str, Any]) -> dict[str, Any]:
+    summary = {
+        name: value if isinstance(value, int | float | str) else json.dumps(value)
+        for name, value in manifest.summary.items()
+    }
+    return {
+        "rows": manifest.rows,
+        "wall_seconds": manifest.wall_seconds,
+        "device_seconds": manifest.device_seconds,
+        "digest": manifest.digest[:12],
+        "fingerprint": manifest.fingerprint[:12],
+        **summary,
+        **extra,
+    }

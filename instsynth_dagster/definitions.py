@@ -1,0 +1,27 @@
+"""The entry point that Dagster loads: the settings' assets, resources and jobs."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets import build_assets
+from instsynth_dagster.graph import build_graph
+from instsynth_dagster.settings import Settings, load_settings
+from jobs.launch import build_jobs
+from resources import build_resources
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Everything a code location shows, for one params file."""
+    graph = build_graph(settings)
+    assets = build_assets(settings, graph)
+    resources = build_resources(settings)
+    return dg.Definitions(
+        assets=assets,
+        resources=resources,
+        jobs=build_jobs(graph, assets, resources),
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(load_settings())

@@ -1,0 +1,76 @@
+"""The samples of an arm: real frames from the data set, synthetic windows from the store, read one at a time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from instsynth_dagster.cityscapes import read_ids, read_image
+from instsynth_dagster.images import decode_png
+from instsynth_dagster.store import Store
+
+FRAME, WINDOW = "frame", "window"
+WINDOW_COLUMNS = ("frame_id", "image_sha256", "ids_sha256", "instance_classes")
+
+
+def frame_samples(frames: pd.DataFrame, instances: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Sample rows of real frames: where the pixels are, their digest, and the instances of each class in them."""
+    single = instances[~instances["is_group"] & instances["class_name"].isin(classes)]
+    counts = single.groupby(["frame_id", "class_name"]).size().unstack(fill_value=0)
+    rows = frames[["frame_id", "image", "ids", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
+    rows = rows.assign(source=FRAME, partition="", row=-1)
+    return _with_counts(rows, counts.reindex(frames["frame_id"]), classes)
+
+
+def window_samples(windows: pd.DataFrame, partition: str, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Sample rows of one partition of synthetic windows (columns WINDOW_COLUMNS)."""
+    counts = pd.DataFrame([pd.Series(names).value_counts() for names in windows["instance_classes"]])
+    rows = windows[["frame_id", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
+    rows = rows.assign(image="", ids="", source=WINDOW, partition=partition, row=range(len(rows)))
+    return _with_counts(rows, counts, classes)
+
+
+def _with_counts(rows: pd.DataFrame, counts: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    counts = counts.reindex(columns=list(classes)).fillna(0).astype(int).add_prefix("instances_")
+    return pd.concat([rows.reset_index(drop=True), counts.reset_index(drop=True)], axis=1)
+
+
+class ArmDataset:
+    """Map-style data set of a training set's rows: index -> (image uint8 (H, W, 3), ids int32 (H, W)).
+
+    Windows are read from their Parquet row group, so memory does not grow with the arm.
+    """
+
+    def __init__(self, rows: pd.DataFrame, root: Path, store: Store, windows_asset: str | None) -> None:
+        self._rows = rows.to_dict("records")
+        self._root, self._store, self._asset = root, store, windows_asset
+        self.is_synthetic = (rows["source"] == WINDOW).to_numpy()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        row = self._rows[index]
+        if row["source"] == FRAME:
+            return read_image(self._root / row["image"]), read_ids(self._root / row["ids"])
+        window = self._window(row["partition"], row["row"])
+        return decode_png(window["image_png"]), decode_png(window["ids_png"]).astype(np.int32)
+
+    def _window(self, partition: str, row: int) -> dict[str, Any]:
+        assert self._asset is not None
+        part, group = divmod(row, self._store.rows_per_part)
+        path = self._store.directory(self._asset, partition) / self._parts(partition)[part]
+        return pq.ParquetFile(path).read_row_group(group, columns=["image_png", "ids_png"]).to_pylist()[0]
+
+    def _parts(self, partition: str) -> list[str]:
+        return _part_names(self._store, str(self._asset), partition)
+
+
+@lru_cache(maxsize=4096)
+def _part_names(store: Store, asset: str, partition: str) -> list[str]:
+    return [part.path for part in store.require(asset, partition).parts]

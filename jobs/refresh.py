@@ -1,0 +1,78 @@
+"""The stale-only refresh: walks the graph, upstream first, and runs what is stale, many partitions in one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from assets.partitions import asset_key, partition_tags
+from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
+from instsynth_dagster.store import Store
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+
+
+def refresh(
+    graph: Mapping[str, Asset],
+    definitions: Sequence[dg.AssetsDefinition],
+    resources: Mapping[str, Any],
+    instance: dg.DagsterInstance,
+    say: Callable[[str], None],
+) -> int:
+    """Materialise every stale partition of `graph` and return how many there were.
+
+    Each asset is planned after everything above it is made, so an upstream partition that comes out with equal content
+    stops the wave there.
+
+    Raises:
+        dagster.Failure: naming the asset whose run failed; what was made before stays.
+    """
+    store: Store = resources["store"]
+    made = 0
+    for position, asset in enumerate(graph.values(), 1):
+        stale = stale_partitions(asset, store.manifest)
+        if not stale:
+            continue
+        say(f"[{position}/{len(graph)}] {asset.key}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason})")
+        started = time.monotonic()
+        for first, last in rectangles(asset, [item.partition for item in stale]):
+            _run(asset, first, last, definitions, resources, instance)
+        made += len(stale)
+        say(f"[{position}/{len(graph)}] {asset.key}: done in {time.monotonic() - started:.1f} s")
+    say("nothing is stale" if not made else f"{made} partitions made")
+    return made
+
+
+def _run(
+    asset: Asset,
+    first: str,
+    last: str,
+    definitions: Sequence[dg.AssetsDefinition],
+    resources: Mapping[str, Any],
+    instance: dg.DagsterInstance,
+) -> None:
+    result = dg.materialize(
+        definitions,
+        selection=dg.AssetSelection.assets(asset_key(asset.key)),
+        resources=resources,
+        instance=instance,
+        tags=partition_tags(first, last),
+        run_config=QUIET,
+        raise_on_error=False,
+    )
+    if not result.success:
+        raise dg.Failure(description=f"{asset.key}: {_cause(result)}", allow_retries=False)
+
+
+def _cause(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            if failure.user_failure_data and failure.user_failure_data.description:
+                return failure.user_failure_data.description
+            if failure.error:
+                return failure.error.to_string()
+    return "run failed"

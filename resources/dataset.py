@@ -1,0 +1,73 @@
+"""The street data set in Cityscapes layout, read only."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.cityscapes import Frame, instance_index, list_frames, read_frame, read_ids, read_image
+from instsynth_dagster.listing import city_directories
+
+
+class Dataset:
+    """Frames below `root`; tables refer to files relative to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def directories(self, city: str) -> list[Path]:
+        return city_directories(self.root, city)
+
+    def frame_table(self, city: str) -> pd.DataFrame:
+        """One row per frame: frame_id, city, split, width, height, image, ids, image_sha256, ids_sha256."""
+        return pd.DataFrame([self._frame_row(frame) for frame in list_frames(self.root, city)])
+
+    def _frame_row(self, frame: Frame) -> dict[str, Any]:
+        image, _ = read_frame(frame)
+        return {
+            "frame_id": frame.frame_id,
+            "city": frame.city,
+            "split": frame.split,
+            "width": image.shape[1],
+            "height": image.shape[0],
+            "image": frame.image.relative_to(self.root).as_posix(),
+            "ids": frame.ids.relative_to(self.root).as_posix(),
+            "image_sha256": _sha256(frame.image),
+            "ids_sha256": _sha256(frame.ids),
+        }
+
+    def image(self, row: Any) -> np.ndarray:
+        """uint8 (H, W, 3) RGB of a row of the frame table."""
+        return read_image(self.root / row.image)
+
+    def ids(self, row: Any) -> np.ndarray:
+        """int32 (H, W) id map of a row of the frame table."""
+        return read_ids(self.root / row.ids)
+
+    def instance_table(self, frames: pd.DataFrame) -> pd.DataFrame:
+        """`instance_index` of every frame, with instance_id and frame_id in front."""
+        tables = []
+        for row in frames.itertuples():
+            table = instance_index(self.ids(row))
+            table.insert(0, "instance_id", [f"{row.frame_id}:{value}" for value in table["value"]])
+            table.insert(1, "frame_id", row.frame_id)
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    def preview(self, frames: pd.DataFrame) -> Any:
+        """Markdown with the first frames, instances drawn in."""
+        import dagster as dg
+
+        from instsynth_dagster.evaluation.gallery import contact_sheet, overlay_instances, thumbnail_markdown
+
+        shown = [overlay_instances(self.image(row), self.ids(row)) for row in frames.head(4).itertuples()]
+        return dg.MetadataValue.md(thumbnail_markdown(contact_sheet(shown, columns=2, captions=None), width=900))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
