@@ -1,0 +1,209 @@
+"""The training loop of segmenters: transformers' Trainer, made a pure function of its seed and resumable to the bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.segmenters.augmentation import collate
+from instsynth_dagster.segmenters.base import Progress
+from instsynth_dagster.settings import SegmenterSettings
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What a training leaves besides the weights; see `FitResult`."""
+
+    curve: pd.DataFrame
+    seconds: float
+    peak_memory: int
+
+
+def train(
+    model: PreTrainedModel,
+    backbone: nn.Module,
+    draws: Dataset,
+    settings: SegmenterSettings,
+    *,
+    seed: int,
+    scratch: Path,
+    device: str,
+    progress: Progress | None,
+) -> TrainingLog:
+    """Train a model in place on draws 0, 1, 2, ... for `settings.steps` steps: AdamW, poly 0.9, clipped gradients.
+
+    Every `settings.checkpoint_every` steps the state goes to `scratch`; a later call continues after the last whole
+    one. The global random number generators are left as they were found.
+
+    Args:
+        backbone: the part of `model` that learns at `backbone_lr_factor` of the rate.
+        draws: items for `augmentation.collate`; at least steps x batch_size of them.
+
+    Raises:
+        SettingsError: the loss left the finite numbers.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with isolated_random_state(), quiet_transformers():
+        trainer = _SegmenterTrainer(
+            model=model,
+            args=_arguments(settings, seed, scratch, device),
+            train_dataset=draws,
+            data_collator=collate,
+            callbacks=[_Watch(progress)],
+            optimizers=(_optimizer(model, backbone, settings), None),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
+    history = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _process_peak()
+    return TrainingLog(history[["step", "loss", "learning_rate"]], float(history["seconds"].iloc[-1]), peak)
+
+
+@contextmanager
+def isolated_random_state() -> Iterator[None]:
+    """Restore the global generators of Python, NumPy and torch on leaving; libraries inside may seed them."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Errors only and no progress bars of the library's own."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+class _SegmenterTrainer(Trainer):
+    """The loss samples its points from (seed, step); logged rows know the seconds spent, resumed parts included."""
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        torch.manual_seed(content_seed(self.args.data_seed, "step", self.state.global_step))
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self._started = time.monotonic()
+        self._spent: float | None = None
+        return super().train(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self._spent is None:
+            self._spent = self.state.log_history[-1]["seconds"] if self.state.log_history else 0.0
+        logs["seconds"] = self._spent + time.monotonic() - self._started
+        super().log(logs, start_time)
+
+
+class _Watch(TrainerCallback):
+    """Reports progress and stops a training whose loss is no number."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._progress:
+            self._progress(state.global_step, state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and not math.isfinite(logs.get("loss", 0.0)):
+            raise SettingsError(
+                f"segmenters: the loss is {logs['loss']} at step {state.global_step}; "
+                "lower learning_rate or set mixed_precision to bf16 or no"
+            )
+
+
+def _arguments(settings: SegmenterSettings, seed: int, scratch: Path, device: str) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        train_sampling_strategy="sequential",
+        dataloader_num_workers=settings.workers,
+        dataloader_pin_memory=device == "cuda",
+        remove_unused_columns=False,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="polynomial",
+        lr_scheduler_kwargs={"power": 0.9, "lr_end": 0.0},
+        max_grad_norm=settings.grad_clip,
+        bf16=settings.mixed_precision == "bf16",
+        fp16=settings.mixed_precision == "fp16",
+        use_cpu=device == "cpu",
+        save_steps=settings.checkpoint_every,
+        save_total_limit=2,
+        # a checkpoint never falls inside a logged mean, so a resumed curve is the undisturbed one
+        logging_steps=math.gcd(settings.checkpoint_every, 10),
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to="none",
+        data_seed=seed,
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # targets are lists, which DataParallel cannot scatter; several GPUs: torchrun
+    return arguments
+
+
+def _optimizer(model: nn.Module, backbone: nn.Module, settings: SegmenterSettings) -> torch.optim.Optimizer:
+    """AdamW; no weight decay on norms, biases and embeddings."""
+    in_backbone = {id(parameter) for parameter in backbone.parameters()}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        decays = parameter.ndim > 1 and id(parameter) not in embeddings
+        groups.setdefault((id(parameter) in in_backbone, decays), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": settings.learning_rate * (settings.backbone_lr_factor if slow else 1.0),
+                "weight_decay": settings.weight_decay if decays else 0.0,
+            }
+            for (slow, decays), parameters in groups.items()
+        ],
+        lr=settings.learning_rate,
+        fused=True,
+    )
+
+
+def _last_checkpoint(scratch: Path) -> str | None:
+    """The newest checkpoint whose state file, written last, is whole."""
+    found = sorted(scratch.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
+    for folder in found:
+        try:
+            json.loads((folder / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        return str(folder)
+    return None
+
+
+def _process_peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
