@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
-    AutoBackbone,
+    MODEL_FOR_BACKBONE_MAPPING,
     AutoConfig,
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
@@ -31,6 +32,9 @@ from instsynth_dagster.settings import SegmenterSettings
 
 STRIDE = 32
 """Images are padded to a multiple of the coarsest feature stride."""
+
+UNLOADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+"""What the library raises for a folder or id that it cannot load."""
 
 
 class Mask2FormerSegmenter:
@@ -147,7 +151,7 @@ def _pretrained(name: str, revision: str | None = None, **options: Any) -> Mask2
         return Mask2FormerForUniversalSegmentation.from_pretrained(
             name, revision=revision, local_files_only=local, use_safetensors=True, dtype=torch.float32, **options
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded as Mask2Former: {_first_line(error)}") from None
 
 
@@ -155,16 +159,19 @@ def _backbone(name: str) -> Any:
     """The four feature stages of a pretrained backbone, every weight accounted for."""
     local = Path(name).is_dir()
     try:
-        stages = AutoConfig.from_pretrained(name, local_files_only=local).stage_names[-4:]
-        backbone, report = AutoBackbone.from_pretrained(
+        config = AutoConfig.from_pretrained(name, local_files_only=local)
+        # not AutoBackbone.from_pretrained: that asks the hub even for a local folder
+        backbone, report = MODEL_FOR_BACKBONE_MAPPING[type(config)].from_pretrained(
             name,
-            out_features=stages,
+            out_features=config.stage_names[-4:],
             local_files_only=local,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+    except KeyError:
+        raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone") from None
+    except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded as a backbone: {_first_line(error)}") from None
     if report["missing_keys"]:
         raise CheckpointError(f"{name}: weights lack {sorted(report['missing_keys'])[0]!r} of the backbone")

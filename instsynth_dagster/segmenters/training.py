@@ -124,7 +124,7 @@ class _SegmenterTrainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Reports progress and stops a training whose loss is no number."""
+    """Reports progress, logs the last step too, and stops a training whose loss is no number."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
@@ -132,6 +132,7 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._progress:
             self._progress(state.global_step, state.max_steps)
+        control.should_log |= state.global_step == state.max_steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and not math.isfinite(logs.get("loss", 0.0)):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
-from instsynth_dagster.segmenters.augmentation import SegmentationDataset
 from instsynth_dagster.settings import SegmenterSettings
 
 TINY_RESNET = {
@@ -52,16 +50,6 @@ class ToyDataset:
             ids[y : y + 20, x : x + 24] = value
             image[y : y + 20, x : x + 24] = color
         return image, ids
-
-
-@pytest.fixture
-def toy_dataset() -> SegmentationDataset:
-    return ToyDataset()
-
-
-@pytest.fixture
-def tiny_settings() -> SegmenterSettings:
-    return tiny()
 
 
 def tiny(**changes: Any) -> SegmenterSettings:
