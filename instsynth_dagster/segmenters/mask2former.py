@@ -24,7 +24,7 @@ from transformers import (
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.images import resize_image
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD, TrainingDraws
+from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD, TrainingDraws, collate
 from instsynth_dagster.segmenters.base import FitResult, Progress, SegmentationDataset
 from instsynth_dagster.segmenters.scoring import Geometry, score_instances
 from instsynth_dagster.segmenters.training import isolated_random_state, quiet_transformers, train
@@ -58,8 +58,17 @@ class Mask2FormerSegmenter:
             torch.manual_seed(content_seed(seed, "initialisation"))
             model = build_model(settings, classes)
         draws = TrainingDraws(dataset, settings, classes, seed, settings.steps * settings.batch_size)
-        encoder = model.model.pixel_level_module.encoder
-        log = train(model, encoder, draws, settings, seed=seed, scratch=scratch, device=device, progress=progress)
+        log = train(
+            model,
+            draws,
+            settings,
+            collate=collate,
+            backbone=model.model.pixel_level_module.encoder,
+            seed=seed,
+            scratch=scratch,
+            device=device,
+            progress=progress,
+        )
         with quiet_transformers():
             model.eval().to("cpu").save_pretrained(out)
             _image_processor(len(classes)).save_pretrained(out)

@@ -1,4 +1,4 @@
-"""The training loop of segmenters: transformers' Trainer, made a pure function of its seed and resumable to the bit."""
+"""The training loop: transformers' Trainer, made a pure function of its seed and resumable to the bit."""
 
 from __future__ import annotations
 
@@ -7,25 +7,46 @@ import math
 import random
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.augmentation import collate
 from instsynth_dagster.segmenters.base import Progress
-from instsynth_dagster.settings import SegmenterSettings
+
+
+class Recipe(Protocol):
+    """The settings that a training loop reads; `SegmenterSettings` is one."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def backbone_lr_factor(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def grad_clip(self) -> float: ...
+    @property
+    def mixed_precision(self) -> str: ...
+    @property
+    def workers(self) -> int: ...
+    @property
+    def checkpoint_every(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -38,24 +59,26 @@ class TrainingLog:
 
 
 def train(
-    model: PreTrainedModel,
-    backbone: nn.Module,
+    model: nn.Module,
     draws: Dataset,
-    settings: SegmenterSettings,
+    recipe: Recipe,
     *,
+    collate: Callable[[list[Any]], dict[str, Any]],
+    backbone: nn.Module | None = None,
     seed: int,
     scratch: Path,
     device: str,
     progress: Progress | None,
 ) -> TrainingLog:
-    """Train a model in place on draws 0, 1, 2, ... for `settings.steps` steps: AdamW, poly 0.9, clipped gradients.
+    """Train a model in place on draws 0, 1, 2, ... for `recipe.steps` steps: AdamW, poly 0.9, clipped gradients.
 
-    Every `settings.checkpoint_every` steps the state goes to `scratch`; a later call continues after the last whole
+    Every `recipe.checkpoint_every` steps the state goes to `scratch`; a later call continues after the last whole
     one. The global random number generators are left as they were found.
 
     Args:
+        model: its forward takes what `collate` makes of `batch_size` items and returns a "loss".
+        draws: at least steps x batch_size items.
         backbone: the part of `model` that learns at `backbone_lr_factor` of the rate.
-        draws: items for `augmentation.collate`; at least steps x batch_size of them.
 
     Raises:
         SettingsError: the loss left the finite numbers.
@@ -65,11 +88,11 @@ def train(
     with isolated_random_state(), quiet_transformers():
         trainer = _SegmenterTrainer(
             model=model,
-            args=_arguments(settings, seed, scratch, device),
+            args=_arguments(recipe, seed, scratch, device),
             train_dataset=draws,
             data_collator=collate,
             callbacks=[_Watch(progress)],
-            optimizers=(_optimizer(model, backbone, settings), None),
+            optimizers=(_optimizer(model, backbone, recipe), None),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
@@ -142,26 +165,26 @@ class _Watch(TrainerCallback):
             )
 
 
-def _arguments(settings: SegmenterSettings, seed: int, scratch: Path, device: str) -> TrainingArguments:
+def _arguments(recipe: Recipe, seed: int, scratch: Path, device: str) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(scratch),
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.batch_size,
+        max_steps=recipe.steps,
+        per_device_train_batch_size=recipe.batch_size,
         train_sampling_strategy="sequential",
-        dataloader_num_workers=settings.workers,
+        dataloader_num_workers=recipe.workers,
         dataloader_pin_memory=device == "cuda",
         remove_unused_columns=False,
-        learning_rate=settings.learning_rate,
+        learning_rate=recipe.learning_rate,
         lr_scheduler_type="polynomial",
         lr_scheduler_kwargs={"power": 0.9, "lr_end": 0.0},
-        max_grad_norm=settings.grad_clip,
-        bf16=settings.mixed_precision == "bf16",
-        fp16=settings.mixed_precision == "fp16",
+        max_grad_norm=recipe.grad_clip,
+        bf16=recipe.mixed_precision == "bf16",
+        fp16=recipe.mixed_precision == "fp16",
         use_cpu=device == "cpu",
-        save_steps=settings.checkpoint_every,
+        save_steps=recipe.checkpoint_every,
         save_total_limit=2,
         # a checkpoint never falls inside a logged mean, so a resumed curve is the undisturbed one
-        logging_steps=math.gcd(settings.checkpoint_every, 10),
+        logging_steps=math.gcd(recipe.checkpoint_every, 10),
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",
@@ -172,9 +195,9 @@ def _arguments(settings: SegmenterSettings, seed: int, scratch: Path, device: st
     return arguments
 
 
-def _optimizer(model: nn.Module, backbone: nn.Module, settings: SegmenterSettings) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, backbone: nn.Module | None, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW; no weight decay on norms, biases and embeddings."""
-    in_backbone = {id(parameter) for parameter in backbone.parameters()}
+    in_backbone = {id(parameter) for parameter in backbone.parameters()} if backbone else set()
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
@@ -184,12 +207,12 @@ def _optimizer(model: nn.Module, backbone: nn.Module, settings: SegmenterSetting
         [
             {
                 "params": parameters,
-                "lr": settings.learning_rate * (settings.backbone_lr_factor if slow else 1.0),
-                "weight_decay": settings.weight_decay if decays else 0.0,
+                "lr": recipe.learning_rate * (recipe.backbone_lr_factor if slow else 1.0),
+                "weight_decay": recipe.weight_decay if decays else 0.0,
             }
             for (slow, decays), parameters in groups.items()
         ],
-        lr=settings.learning_rate,
+        lr=recipe.learning_rate,
         fused=True,
     )
 
