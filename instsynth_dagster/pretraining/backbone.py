@@ -75,7 +75,7 @@ class Collages(Dataset):
             crops = crops.flip(3)
         side = CANVAS // grid
         tiles = F.interpolate(crops.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
-        tiles = tiles * generator.uniform(0.7, 1.3, (len(chosen), 1, 1, 1)).astype(np.float32)
+        tiles = tiles * torch.from_numpy(generator.uniform(0.7, 1.3, (len(chosen), 1, 1, 1))).float()
         canvas = tiles.reshape(grid, grid, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, CANVAS, CANVAS)
         return {
             "pixel_values": canvas.round().clamp(0, 255).to(torch.uint8),
@@ -91,7 +91,7 @@ class CollageClassifier(nn.Module):
         super().__init__()
         self.model = model
         self.auxiliary = nn.ModuleList(
-            nn.Linear(width, model.config.num_labels) for width in model.config.hidden_sizes[1:3]
+            nn.Linear(width, len(model.config.id2label or {})) for width in ARCHITECTURE["hidden_sizes"][1:3]
         )
 
     def forward(self, pixel_values: Tensor, labels: Tensor) -> dict[str, Tensor]:

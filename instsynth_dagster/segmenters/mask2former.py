@@ -79,7 +79,8 @@ class Mask2FormerSegmenter:
             raise CheckpointError(f"{folder}: no config.json; train the segmenter first")
         with quiet_transformers():
             model = _pretrained(str(folder))
-        return Mask2FormerPredictor(model.to(device).eval(), settings.test_size, settings.max_detections)
+        model.eval().to(device)  # type: ignore[arg-type]
+        return Mask2FormerPredictor(model, settings.test_size, settings.max_detections)
 
 
 class Mask2FormerPredictor:
@@ -89,7 +90,7 @@ class Mask2FormerPredictor:
         self, model: Mask2FormerForUniversalSegmentation, test_size: tuple[int, int] | None, max_detections: int
     ) -> None:
         self.model = model
-        self.classes = tuple(name for _, name in sorted(model.config.id2label.items()))
+        self.classes = tuple(name for _, name in sorted(dict(model.config.id2label or {}).items()))
         self._test_size = test_size
         self._max_detections = max_detections
 
@@ -134,7 +135,7 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
         "label2id": {name: index for index, name in enumerate(classes)},
     }
     if settings.model:
-        return _pretrained(settings.model, settings.revision, ignore_mismatched_sizes=True, **labels)
+        return _pretrained(settings.model, settings.revision or "main", ignore_mismatched_sizes=True, **labels)
     values = dict(settings.architecture)
     unknown = sorted(set(values) - {field.name for field in fields(Mask2FormerConfig)})
     if unknown:
@@ -151,7 +152,7 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
     return model
 
 
-def _pretrained(name: str, revision: str | None = None, **options: Any) -> Mask2FormerForUniversalSegmentation:
+def _pretrained(name: str, revision: str = "main", **options: Any) -> Mask2FormerForUniversalSegmentation:
     local = Path(name).is_dir()
     try:
         kind = AutoConfig.from_pretrained(name, revision=revision, local_files_only=local).model_type
@@ -170,7 +171,8 @@ def _backbone(name: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(name, local_files_only=local)
         # not AutoBackbone.from_pretrained: that asks the hub even for a local folder
-        backbone, report = MODEL_FOR_BACKBONE_MAPPING[type(config)].from_pretrained(
+        kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+        backbone, report = kind.from_pretrained(
             name,
             out_features=config.stage_names[-4:],
             local_files_only=local,

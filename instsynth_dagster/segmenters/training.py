@@ -87,8 +87,9 @@ def train(
         torch.cuda.reset_peak_memory_stats()
     with isolated_random_state(), quiet_transformers():
         trainer = _SegmenterTrainer(
+            seed=seed,
             model=model,
-            args=_arguments(recipe, seed, scratch, device),
+            args=_arguments(recipe, scratch, device),
             train_dataset=draws,
             data_collator=collate,
             callbacks=[_Watch(progress)],
@@ -130,8 +131,12 @@ def quiet_transformers() -> Iterator[None]:
 class _SegmenterTrainer(Trainer):
     """The loss samples its points from (seed, step); logged rows know the seconds spent, resumed parts included."""
 
+    def __init__(self, *, seed: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._seed = seed
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        torch.manual_seed(content_seed(self.args.data_seed, "step", self.state.global_step))
+        torch.manual_seed(content_seed(self._seed, "step", self.state.global_step))
         return super().training_step(model, inputs, num_items_in_batch)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -165,7 +170,7 @@ class _Watch(TrainerCallback):
             )
 
 
-def _arguments(recipe: Recipe, seed: int, scratch: Path, device: str) -> TrainingArguments:
+def _arguments(recipe: Recipe, scratch: Path, device: str) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=recipe.steps,
@@ -188,7 +193,6 @@ def _arguments(recipe: Recipe, seed: int, scratch: Path, device: str) -> Trainin
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",
-        data_seed=seed,
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # targets are lists, which DataParallel cannot scatter; several GPUs: torchrun
