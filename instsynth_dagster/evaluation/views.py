@@ -1,0 +1,123 @@
+"""The tables as people read them: fewer columns, AP times 100, text; Markdown for the Dagster UI and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+import pandas as pd
+
+MISSING, MINUS = "–", "\N{MINUS SIGN}"  # noqa: RUF001
+_HEADINGS = {
+    "segmenter": "segmenter",
+    "arm": "arm",
+    "class_name": "class",
+    "ap": "AP",
+    "ap50": "AP50",
+    "coco_ap": "COCO AP",
+    "coco_ap50": "COCO AP50",
+    "frames": "val frames",
+    "samples": "train samples",
+}
+
+
+def ap_view(table: pd.DataFrame) -> pd.DataFrame:
+    """An `ap_table` in short: both protocols, and what was spent on each arm."""
+    columns = ["segmenter", "arm", "ap", "ap50", "coco_ap", "coco_ap50", "samples", "steps", "seeds", "frames"]
+    return readable(table[columns])
+
+
+def class_view(table: pd.DataFrame) -> pd.DataFrame:
+    """AP50 of each class from an `ap_table`."""
+    per_class = table.filter(regex="^ap50_").rename(columns=lambda name: name.removeprefix("ap50_"))
+    return readable(pd.concat([table[["segmenter", "arm"]], per_class], axis=1))
+
+
+def difference_view(table: pd.DataFrame) -> pd.DataFrame:
+    """A `difference_table` with its intervals as text, in AP points."""
+
+    def spans(metric: str) -> list[str]:
+        return [
+            f"{signed(low)} to {signed(high)}" for low, high in table[[f"{metric}_low", f"{metric}_high"]].to_numpy()
+        ]
+
+    return pd.DataFrame(
+        {
+            "segmenter": table["segmenter"],
+            "arm": table["arm"],
+            "against": table["baseline"],
+            "AP": [signed(value) for value in table["ap"]],
+            "95 % interval": spans("ap"),
+            "AP50": [signed(value) for value in table["ap50"]],
+            "95 % interval of AP50": spans("ap50"),
+        }
+    )
+
+
+def instance_view(table: pd.DataFrame) -> pd.DataFrame:
+    """Table I side by side: one row per class, original instances, then each arm's augmented total and ratio."""
+    arms = {str(arm): rows.set_index("class_name") for arm, rows in table.groupby("arm", sort=False)}
+    first = next(iter(arms.values()))
+    columns: dict[Hashable, pd.Series] = {"original": first["original"]}
+    for arm, rows in arms.items():
+        if rows["synthetic"].any():
+            columns |= {arm: rows["augmented"], f"{arm} ratio": rows["ratio"]}
+    return readable(pd.DataFrame(columns).reset_index())
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Any table as text: counts with thousands, ratios with two digits, other fractions times 100."""
+    return pd.DataFrame(
+        {
+            _HEADINGS.get(str(name), str(name)): [_text(str(name), value) for value in column]
+            for name, column in table.items()
+        }
+    )
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table, padded so that it also reads well in a terminal; numbers flush right.
+
+    Tables that are not text yet go through `readable` first.
+    """
+    text = table if all(pd.api.types.is_string_dtype(column) for _, column in table.items()) else readable(table)
+    if text.columns.empty:
+        return ""
+    cells = [
+        [str(name).replace("|", "\\|"), *(str(v).replace("|", "\\|") for v in text[name])] for name in text.columns
+    ]
+    widths = [max(3, *map(len, column)) for column in cells]
+    numeric = [all(is_number(value) for value in column[1:]) for column in cells]
+    rule = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, numeric, strict=True)]
+    rows = [
+        [
+            value.rjust(width) if right else value.ljust(width)
+            for value, width, right in zip(row, widths, numeric, strict=True)
+        ]
+        for row in zip(*cells, strict=True)
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]]) + "\n"
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell of a readable table is a number (or missing), to be set flush right."""
+    return text == MISSING or text[:1].isdigit() or (text[:1] in "+" + MINUS and text[1:2].isdigit())
+
+
+def signed(difference: float) -> str:
+    """A difference in AP (0..1) as signed points: 0.0312 -> "+3.1"."""
+    return MISSING if np.isnan(difference) else f"{100 * difference:+.1f}".replace("-", MINUS)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    if np.isnan(value):
+        return MISSING
+    return f"{value:.2f}" if name.endswith("ratio") else f"{100 * value:.1f}"
