@@ -1,0 +1,106 @@
+"""Street scenes with labelled boxes: what the demo's vision models are pretrained on.
+
+The scenes come from the demo city's renderer under seeds that no demo city uses, with rare classes made common. Only
+classes, colours and boxes are kept; instance masks never leave the renderer, so a segmenter pretrained here has yet to
+see one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from scipy import ndimage
+
+from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.images import decode_png, encode_png, resize_image
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.segmenters.base import Progress
+from instsynth_dagster.store import Store
+
+ASSET = "pretraining_scenes"
+SIZE = (512, 256)
+"""Width and height of a scene, pixels."""
+CLASS_WEIGHTS = {"rider": 2.0, "truck": 4.0, "bus": 4.0, "train": 5.0, "motorcycle": 4.0, "bicycle": 2.0}
+MIN_SIDE = 12
+"""Shorter side, in pixels, of the smallest box that becomes a crop."""
+
+
+def render_scenes(store: Store, count: int, *, seed: int = 0, progress: Progress | None = None) -> None:
+    """Render scenes into the store, going on where a killed run stopped; nothing to do when they are there."""
+    from instsynth_dagster.demo_city import render_scene
+
+    fingerprint = f"{content_seed('scenes', seed, count, *SIZE, repr(CLASS_WEIGHTS)):016x}"
+    manifest = store.manifest(ASSET)
+    if manifest and manifest.fingerprint == fingerprint:
+        return
+    with store.write(ASSET, "all", fingerprint) as out:
+        for index in range(out.rows, count):
+            scene = render_scene(content_seed("pretraining scene", seed, index), *SIZE, class_weights=CLASS_WEIGHTS)
+            out.add({"image_png": encode_png(scene.image), "boxes": labelled_boxes(scene.ids, scene.attributes)})
+            if progress:
+                progress(index + 1, count)
+
+
+def labelled_boxes(ids: np.ndarray, attributes: Mapping[int, Any]) -> list[dict[str, Any]]:
+    """Tight boxes (x2, y2 exclusive, pixels) of the instances in an id map (H, W), with class and colour."""
+    values, inverse = np.unique(ids, return_inverse=True)
+    boxes = []
+    for value, (rows, columns) in zip(
+        values.tolist(), ndimage.find_objects(inverse.reshape(ids.shape) + 1), strict=True
+    ):
+        if value in attributes:
+            about = {"value": value, "class_name": attributes[value].class_name, "color": attributes[value].color}
+            boxes.append(about | {"x1": columns.start, "y1": rows.start, "x2": columns.stop, "y2": rows.stop})
+    return boxes
+
+
+class BoxScenes:
+    """`SegmentationDataset` of scenes [start, stop): every instance's "mask" is its box, smaller boxes on top."""
+
+    def __init__(self, store: Store, start: int = 0, stop: int | None = None) -> None:
+        self._store = store
+        self._range = range(store.require(ASSET).rows)[start:stop]
+
+    @cached_property
+    def is_synthetic(self) -> np.ndarray:
+        return np.zeros(len(self), dtype=bool)
+
+    @cached_property
+    def _parts(self) -> list[str]:
+        return [part.path for part in self._store.require(ASSET).parts]
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, boxes = self.read(index)
+        ids = np.zeros(image.shape[:2], dtype=np.int32)
+        for box in sorted(boxes, key=lambda b: ((b["x1"] - b["x2"]) * (b["y2"] - b["y1"]), b["value"])):
+            ids[box["y1"] : box["y2"], box["x1"] : box["x2"]] = box["value"]
+        return image, ids
+
+    def read(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """uint8 (H, W, 3) image and its `labelled_boxes`."""
+        part, group = divmod(self._range[index], self._store.rows_per_part)
+        file = pq.ParquetFile(self._store.directory(ASSET) / self._parts[part])
+        row = file.read_row_group(group).to_pylist()[0]
+        return decode_png(row["image_png"]), row["boxes"]
+
+
+def instance_crops(scenes: BoxScenes, side: int, margin: float = 0.2) -> Iterator[tuple[np.ndarray, str]]:
+    """Square crops uint8 (side, side, 3) around the boxes, shifted inside the scene, each with a name ("red car")."""
+    for index in range(len(scenes)):
+        image, boxes = scenes.read(index)
+        height, width = image.shape[:2]
+        for box in boxes:
+            box_width, box_height = box["x2"] - box["x1"], box["y2"] - box["y1"]
+            if box["class_name"] in CLASSES and min(box_width, box_height) >= MIN_SIDE:
+                square = min(round(max(box_width, box_height) * (1 + 2 * margin)), height, width)
+                x = int(np.clip((box["x1"] + box["x2"] - square) // 2, 0, width - square))
+                y = int(np.clip((box["y1"] + box["y2"] - square) // 2, 0, height - square))
+                crop = resize_image(image[y : y + square, x : x + square], (side, side))
+                yield crop, f"{box['color']} {box['class_name']}"
