@@ -30,9 +30,9 @@ def verdict(differences: pd.DataFrame) -> str:
 def _paragraph(rows: pd.DataFrame) -> str:
     arm, segmenter = rows["arm"].iloc[0], rows["segmenter"].iloc[0]
     records = {str(row["baseline"]): row for row in rows.to_dict("records")}
-    clauses = [_clause(row) for row in records.values()]
     found = {baseline: _finding(row) for baseline, row in records.items()}
-    return f"{arm} ({segmenter}) {' and '.join(clauses)}. {_conclusion(arm, found)}"
+    clauses = " and ".join(_clause(row) for row in records.values())
+    return f"{_conclusion(arm, found)} Trained on {arm}, {segmenter} {clauses}."
 
 
 def _finding(row: Mapping[Hashable, Any]) -> str:
@@ -65,9 +65,11 @@ def _conclusion(arm: str, found: dict[str, str]) -> str:
         }[real or _OPEN]
     if zoom is None:
         tail = " Without the arm zoom_crop, repainting and zooming in cannot be separated."
-        return {_BETTER: "The synthetic windows helped.", _WORSE: "They hurt.", _OPEN: "No gain is shown."}[
-            real or _OPEN
-        ] + tail
+        return {
+            _BETTER: "The synthetic windows helped.",
+            _WORSE: "The synthetic windows hurt.",
+            _OPEN: "No gain is shown.",
+        }[real or _OPEN] + tail
     if zoom == _BETTER:
         over_real = "." if real in (_BETTER, None) else ", but no gain over real is shown."
         return f"Repainting helped beyond zooming in{over_real}"

@@ -30,7 +30,7 @@ def ap_view(table: pd.DataFrame) -> pd.DataFrame:
 def class_view(table: pd.DataFrame) -> pd.DataFrame:
     """AP50 of each class from an `ap_table`."""
     per_class = table.filter(regex="^ap50_").rename(columns=lambda name: name.removeprefix("ap50_"))
-    return readable(pd.concat([table[["segmenter", "arm"]], per_class], axis=1))
+    return readable(pd.concat([_names(table), per_class], axis=1))
 
 
 def difference_view(table: pd.DataFrame) -> pd.DataFrame:
@@ -43,8 +43,7 @@ def difference_view(table: pd.DataFrame) -> pd.DataFrame:
 
     return pd.DataFrame(
         {
-            "segmenter": table["segmenter"],
-            "arm": table["arm"],
+            **_names(table),
             "against": table["baseline"],
             "AP": [signed(value) for value in table["ap"]],
             "95 % interval": spans("ap"),
@@ -52,6 +51,11 @@ def difference_view(table: pd.DataFrame) -> pd.DataFrame:
             "95 % interval of AP50": spans("ap50"),
         }
     )
+
+
+def _names(table: pd.DataFrame) -> pd.DataFrame:
+    """What a row is about; the segmenter only where there are several."""
+    return table[["segmenter", "arm"] if table["segmenter"].nunique() > 1 else ["arm"]]
 
 
 def instance_view(table: pd.DataFrame) -> pd.DataFrame:
