@@ -103,6 +103,15 @@ def test_a_void_share_above_the_overlap_excuses() -> None:
     assert outcome == [-1 if share > overlap else 0 for overlap in OVERLAPS]
 
 
+def test_an_overlap_of_exactly_the_threshold_is_no_match(official) -> None:
+    ids = road()
+    ids[box(0, 0, 20, 20)] = CAR * 1000
+    rows = [("car", 0.9, box(0, 0, 20, 40))]
+    assert outcomes(ids, rows) == [[0] * 10]
+    frame = (ids, prediction_table("f", rows))
+    np.testing.assert_array_equal(ours([frame])[0], official([frame])[0])
+
+
 def test_single_caravans_are_not_void_but_their_group_is() -> None:
     single, group = road(), road()
     single[box(0, 0, 20, 20)] = LABEL_BY_NAME["caravan"].id * 1000
