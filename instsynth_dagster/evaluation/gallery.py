@@ -61,7 +61,7 @@ def overlay_predictions(image: np.ndarray, predictions: pd.DataFrame, min_score:
 def overlay_masks(
     image: np.ndarray, masks: Sequence[np.ndarray], names: Sequence[str], colors: Sequence[Color]
 ) -> np.ndarray:
-    """Tint and outline bool (H, W) masks in an image, large first, and write their names ("": none) on all but small ones."""
+    """Tint and outline bool (H, W) masks in an image, large ones first, and write names ("" for none) on large ones."""
     canvas = image.copy()
     areas = [int(mask.sum()) for mask in masks]
     order = [index for index in np.argsort(areas, kind="stable")[::-1] if areas[index]]
