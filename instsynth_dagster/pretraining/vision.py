@@ -62,7 +62,8 @@ def make_backbone(training: BoxScenes, held_out: BoxScenes, out: Path, scratch: 
 A small ResNet (transformers `ResNetForImageClassification`) that names colour and class of an instance in a procedural
 street ("red car"): an ImageNet in miniature, the backbone from which the demo's segmenters start.
 
-- **Data**: crops around the labelled boxes of {len(training)} rendered scenes; other seeds than any demo city. No masks.
+- **Data**: crops around the labelled boxes of {len(training)} rendered scenes; other seeds than any demo city, no
+  masks.
 - **Training**: {recipe.steps} steps of {recipe.batch_size} collages (1, 4 or 16 crops each), AdamW, learning rate
   {recipe.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes.
 - **Measured** on {len(names)} crops of {len(held_out)} held-out scenes: class {accuracy["class"]:.1%}, class and colour
@@ -91,7 +92,8 @@ their boxes: an Objects365 in miniature, from which the demo's Mask2Former start
   of an instance is its filled box.
 - **Training**: from mini-resnet, {recipe.steps} steps of {recipe.batch_size} crops {recipe.crop[0]}x{recipe.crop[1]},
   AdamW, learning rate {recipe.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes.
-- **Measured** on {len(held_out)} held-out scenes: AP50 {ap50:.3f} for the boxes (Cityscapes protocol, mean over classes).
+- **Measured** on {len(held_out)} held-out scenes: AP50 {ap50:.3f} for the boxes (Cityscapes protocol, mean of
+  classes).
 """,
     )
 

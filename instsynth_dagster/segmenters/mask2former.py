@@ -57,6 +57,9 @@ class Mask2FormerSegmenter:
         with isolated_random_state(), quiet_transformers():
             torch.manual_seed(content_seed(seed, "initialisation"))
             model = build_model(settings, classes)
+        configs: list[Any] = [model.config, model.config.backbone_config]
+        for config in configs:
+            config.name_or_path = ""  # a checkpoint does not tell where on this machine it came from
         draws = TrainingDraws(dataset, settings, classes, seed, settings.steps * settings.batch_size)
         log = train(
             model,

@@ -16,7 +16,7 @@ class DrawSchedule:
     one kind of sample only, every draw is of that kind.
     """
 
-    def __init__(self, is_synthetic: Sequence[bool], synthetic_fraction: float, seed: int) -> None:
+    def __init__(self, is_synthetic: Sequence[bool] | np.ndarray, synthetic_fraction: float, seed: int) -> None:
         flags = np.asarray(is_synthetic, dtype=bool)
         if not flags.size:
             raise ValueError("no samples to draw from")

@@ -1,0 +1,44 @@
+import re
+
+import pytest
+
+import instsynth_dagster.demo_city
+from instsynth_dagster.pretraining import backbone, vision
+from instsynth_dagster.pretraining.backbone import BackboneRecipe
+from instsynth_dagster.segmenters.mask2former import build_model
+from tests.pretraining.toy_scenes import toy_scene
+from tests.segmenters.toy import TINY_RESNET, tiny
+
+
+def test_makes_both_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path, monkeypatch):
+    rendered = []
+
+    def render(seed, width, height, class_weights=None):
+        rendered.append(seed)
+        return toy_scene(seed, width, height)
+
+    monkeypatch.setattr(instsynth_dagster.demo_city, "render_scene", render, raising=False)
+    monkeypatch.setattr(backbone, "ARCHITECTURE", {k: v for k, v in TINY_RESNET.items() if k[0] in "ehdl"})
+    monkeypatch.setattr(vision, "SCENES", 14)
+    monkeypatch.setattr(vision, "HELD_OUT", 3)
+    monkeypatch.setattr(vision, "BackboneRecipe", lambda: BackboneRecipe(steps=3, batch_size=3, checkpoint_every=2))
+
+    def killed(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    def run():
+        vision.pretrain_vision(tmp_path / "build", tmp_path / "checkpoints", vision.tqdm_bar, detector_steps=2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vision, "train_detector", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    weights = (tmp_path / "checkpoints/mini-resnet/model.safetensors").read_bytes()
+    run()
+    assert len(rendered) == 14
+    assert weights == (tmp_path / "checkpoints/mini-resnet/model.safetensors").read_bytes()
+    for name, measured in {"mini-resnet": r"class \d+\.\d%", "mini-mask2former": r"AP50 \d\.\d{3}"}.items():
+        card = (tmp_path / "checkpoints" / name / "README.md").read_text()
+        assert re.search(measured, card)
+        assert str(tmp_path) not in card + (tmp_path / "checkpoints" / name / "config.json").read_text()
+    build_model(tiny(model=str(tmp_path / "checkpoints/mini-mask2former")), ("person", "car"))
