@@ -1,0 +1,33 @@
+"""Encoding and resizing of images (uint8 RGB) and id maps (uint16)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """PNG bytes of uint8 (H, W, 3) RGB, or of uint8 / uint16 (H, W)."""
+    if array.ndim == 3:
+        array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+def decode_png(data: bytes) -> np.ndarray:
+    """Inverse of `encode_png`."""
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 (H, W, 3) to (width, height): by area where it shrinks, Lanczos where it grows."""
+    height, width = image.shape[:2]
+    if (width, height) == tuple(size):
+        return image
+    shrinks = size[0] * size[1] < width * height
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4)
+
+
+def resize_ids(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize an integer id map (H, W) to (width, height) by nearest neighbour; keeps dtype."""
+    return cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(ids.dtype)
