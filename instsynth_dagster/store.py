@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from instsynth_dagster.errors import ArtifactError
+from instsynth_dagster.files import write_atomically
 from instsynth_dagster.listing import listing_signature
 
 VOLATILE_COLUMNS = frozenset({"device_seconds"})
@@ -281,13 +282,6 @@ def content_digest(table: pa.Table) -> str:
             digest.update(len(payload).to_bytes(8, "little"))
             digest.update(payload)
     return digest.hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def _files_of(manifest: Manifest) -> Iterator[StoredFile]:
