@@ -1,0 +1,75 @@
+"""Square crops around instances: with context, shifted inside the frame, never padded with black."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.images import encode_png
+from instsynth_dagster.masks import encode_rle
+from instsynth_dagster.settings import SelectionSettings
+
+Box = tuple[int, int, int, int]
+"""xyxy in pixels, x2 and y2 exclusive."""
+
+_COLUMNS = ("instance_id", "frame_id", "class_name", "value", "area", "rank", "x1", "y1", "x2", "y2")
+
+
+def crop_box(box: Box, margin: float, width: int, height: int) -> Box:
+    """Square around `box` with `margin` times its longer side on each side, shifted inside a width x height frame.
+
+    Along an axis where the square is longer than the frame it stays centred and sticks out on both ends.
+    """
+    x1, y1, x2, y2 = box
+    side = max(1, round(max(x2 - x1, y2 - y1) * (1 + 2 * margin)))
+
+    def start(low: int, high: int, length: int) -> int:
+        if side >= length:
+            return (length - side) // 2
+        return min(max((low + high - side) // 2, 0), length - side)
+
+    left, top = start(x1, x2, width), start(y1, y2, height)
+    return left, top, left + side, top + side
+
+
+def cut_crop(image: np.ndarray, ids: np.ndarray, value: int, box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a crop box out of a frame.
+
+    Args:
+        image: uint8 (H, W, 3); ids: int32 (H, W).
+        value: id of the instance whose mask is wanted.
+        box: square, may stick out of the frame; there the image is reflected and the mask False.
+
+    Returns:
+        crop uint8 (S, S, 3) and mask bool (S, S).
+    """
+    height, width = ids.shape
+    x1, y1, x2, y2 = box
+    inside = (slice(max(y1, 0), min(y2, height)), slice(max(x1, 0), min(x2, width)))
+    pads = (max(-y1, 0), max(y2 - height, 0), max(-x1, 0), max(x2 - width, 0))
+    mask = (ids[inside] == value).astype(np.uint8)
+    if not any(pads):
+        return image[inside].copy(), mask.astype(bool)
+    crop = np.pad(image[inside], (pads[:2], pads[2:], (0, 0)), mode="reflect" if min(mask.shape) > 1 else "edge")
+    padded = cv2.copyMakeBorder(mask, *pads, cv2.BORDER_CONSTANT, value=0)
+    return np.ascontiguousarray(crop), padded.astype(bool)
+
+
+def cut_selected(
+    image: np.ndarray, ids: np.ndarray, selected: pd.DataFrame, settings: SelectionSettings
+) -> Iterator[dict[str, Any]]:
+    """Rows of `selected_instances` for the chosen instances of one frame: the index row, crop box, crop and mask."""
+    height, width = ids.shape
+    for row in selected.to_dict("records"):
+        box = crop_box((row["x1"], row["y1"], row["x2"], row["y2"]), settings.margin, width, height)
+        crop, mask = cut_crop(image, ids, row["value"], box)
+        yield {
+            **{name: row[name] for name in _COLUMNS},
+            **dict(zip(("crop_x1", "crop_y1", "crop_x2", "crop_y2"), box, strict=True)),
+            "crop_png": encode_png(crop),
+            "mask_counts": encode_rle(mask)["counts"],
+        }

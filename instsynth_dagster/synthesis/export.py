@@ -1,0 +1,80 @@
+"""Deliverables for other tools: a Cityscapes tree and COCO RLE JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, instance_index, write_frame
+from instsynth_dagster.errors import ArtifactError
+from instsynth_dagster.images import decode_png
+from instsynth_dagster.masks import encode_rle
+
+_FRAME_ID = re.compile(r"[a-z0-9-]+_\d{6}_\d{6}")
+COCO_JSON = "annotations/instances_train.json"
+
+
+def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "train") -> list[tuple[str, str]]:
+    """Write synthetic frames as a Cityscapes tree with a COCO JSON beside it; an older export is replaced when all is written.
+
+    Args:
+        rows: frame_id, image_png (RGB), ids_png (16-bit).
+        out: the export's folder.
+
+    Returns:
+        (path relative to `out`, sha256) of every file, sorted.
+    """
+    staged = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for row in rows:
+            if not _FRAME_ID.fullmatch(row["frame_id"]):
+                raise ArtifactError(f"{row['frame_id']!r} is no Cityscapes frame id; nothing was exported")
+            image, ids = decode_png(row["image_png"]), decode_png(row["ids_png"]).astype(np.int32)
+            write_frame(staged, split, row["frame_id"], image, ids)
+            images.append(_coco_image(row["frame_id"], split, ids.shape, len(images) + 1))
+            annotations += _coco_annotations(ids, images[-1]["id"], len(annotations) + 1)
+        path = staged / COCO_JSON
+        path.parent.mkdir(parents=True)
+        categories = [{"id": LABEL_BY_NAME[name].id, "name": name} for name in CLASSES]
+        path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+        files = sorted(file for file in staged.rglob("*") if file.is_file())
+        listed = [(file.relative_to(staged).as_posix(), _sha256(file)) for file in files]
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(staged, out)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return listed
+
+
+def _coco_image(frame_id: str, split: str, shape: tuple[int, ...], image_id: int) -> dict[str, Any]:
+    name = f"leftImg8bit/{split}/{frame_id.split('_')[0]}/{frame_id}_leftImg8bit.png"
+    return {"id": image_id, "file_name": name, "width": shape[1], "height": shape[0]}
+
+
+def _coco_annotations(ids: np.ndarray, image_id: int, first: int) -> Iterator[dict[str, Any]]:
+    index = instance_index(ids)
+    for number, row in enumerate(index[index["class_name"].isin(CLASSES)].itertuples(), first):
+        yield {
+            "id": number,
+            "image_id": image_id,
+            "category_id": int(row.label_id),
+            "segmentation": encode_rle(ids == row.value),
+            "area": int(row.area),
+            "bbox": [int(row.x1), int(row.y1), int(row.x2 - row.x1), int(row.y2 - row.y1)],
+            "iscrowd": int(row.is_group),
+        }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

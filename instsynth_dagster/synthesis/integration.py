@@ -1,0 +1,73 @@
+"""Phase 3: the repainted instance goes back into its frame, inside its mask only."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from instsynth_dagster.images import resize_image
+from instsynth_dagster.settings import IntegrationSettings
+from instsynth_dagster.synthesis.crops import Box
+
+_RING = 7
+"""Width in pixels of the surroundings on which colours are compared."""
+
+
+def paste(
+    image: np.ndarray, repainted: np.ndarray, mask: np.ndarray, box: Box, settings: IntegrationSettings
+) -> np.ndarray:
+    """Composite of a frame and a repainted crop.
+
+    Args:
+        image: frame, uint8 (H, W, 3).
+        repainted: square crop of any size, uint8 (s, s, 3).
+        mask: bool (S, S) in the crop box.
+        box: where the crop was cut, possibly sticking out of the frame.
+
+    Returns:
+        uint8 (H, W, 3); outside the mask every pixel is bit-identical to `image`.
+    """
+    side = box[2] - box[0]
+    repainted = resize_image(repainted, (side, side))
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
+    in_crop = (slice(y1 - box[1], y2 - box[1]), slice(x1 - box[0], x2 - box[0]))
+    source, painted, inside = image[y1:y2, x1:x2], repainted[in_crop], mask[in_crop]
+    if settings.color_match == "mean_std":
+        painted = match_colors(painted, source, inside)
+    alpha = feathered_alpha(mask, settings.feather)[in_crop][..., None]
+    blended = source + alpha * (painted.astype(np.float32) - source)
+    composite = image.copy()
+    composite[y1:y2, x1:x2] = np.where(inside[..., None], np.rint(blended).clip(0, 255).astype(np.uint8), source)
+    return composite
+
+
+def feathered_alpha(mask: np.ndarray, feather: float) -> np.ndarray:
+    """float32 (S, S) in 0..1: 0 outside the mask, rising inside with the distance to its edge, 1 from `feather` px on."""
+    if feather == 0:
+        return mask.astype(np.float32)
+    framed = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    return np.minimum(depth / (feather + 1), 1).astype(np.float32) * mask
+
+
+def match_colors(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Shift and scale each channel so that the ring around the mask has the source's mean and standard deviation.
+
+    Signed, unlike the official absolute difference, so that nothing is darkened systematically. Without a ring (the
+    mask fills the crop) the crop comes back as it is.
+    """
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _RING + 1, 2 * _RING + 1))
+    ring = cv2.dilate(mask.astype(np.uint8), kernel).astype(bool) & ~mask
+    if not ring.any():
+        return painted
+    ours, theirs = painted[ring].astype(np.float32), source[ring].astype(np.float32)
+    gain = np.clip(theirs.std(0) / np.maximum(ours.std(0), 1), 0.5, 2)
+    matched = (painted - ours.mean(0)) * gain + theirs.mean(0)
+    return np.rint(matched).clip(0, 255).astype(np.uint8)
+
+
+def outside_difference(frame: np.ndarray, composite: np.ndarray, mask: np.ndarray) -> int:
+    """Largest absolute difference of two uint8 (H, W, 3) frames outside a bool (H, W) mask; 0 by construction."""
+    difference = cv2.absdiff(frame, composite).max(axis=2)
+    return int(difference[~mask].max(initial=0))

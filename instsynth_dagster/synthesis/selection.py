@@ -1,0 +1,51 @@
+"""Phase 1: which instances of a city are repainted (InstSynth section III-A, Eq. 1)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from instsynth_dagster.settings import SelectionSettings
+
+
+def select_instances(instances: pd.DataFrame, settings: SelectionSettings, classes: Sequence[str]) -> pd.DataFrame:
+    """Choose at most `settings.k` instances per frame.
+
+    Args:
+        instances: one city's rows of the instance index, with instance_id and frame_id; any order.
+        classes: evaluated classes; others are never returned.
+
+    Returns:
+        The chosen rows with a column `rank` (0 = largest of its frame's chosen), by frame and rank.
+    """
+    single = instances[~instances["is_group"].astype(bool)] if len(instances) else instances
+    single = single.sort_values(["area", "instance_id"], ascending=[False, True], kind="stable")
+    chosen = _paper(single, settings) if settings.policy == "paper" else _balanced(single, settings, classes)
+    chosen = chosen[chosen["class_name"].isin(list(classes))]
+    chosen = chosen.sort_values(["frame_id", "area", "instance_id"], ascending=[True, False, True])
+    return chosen.assign(rank=chosen.groupby("frame_id").cumcount()).reset_index(drop=True)
+
+
+def _paper(single: pd.DataFrame, settings: SelectionSettings) -> pd.DataFrame:
+    """Eq. 1: the K largest of each frame, all instance classes competing."""
+    return single.groupby("frame_id", sort=False).head(settings.k)
+
+
+def _balanced(single: pd.DataFrame, settings: SelectionSettings, classes: Sequence[str]) -> pd.DataFrame:
+    """Rarest class first, so that cars and persons take only the places that rare classes leave."""
+    eligible = single[single["class_name"].isin(list(classes)) & (single["area"] >= settings.min_area)]
+    sizes = eligible["class_name"].value_counts()
+    taken: Counter[str] = Counter()
+    picks: list[int] = []
+    for name in sorted(sizes.index, key=lambda name: (sizes[name], name)):
+        of_class = 0
+        for index, frame_id in eligible.loc[eligible["class_name"] == name, "frame_id"].items():
+            if of_class == settings.quota:
+                break
+            if taken[frame_id] < settings.k:
+                taken[frame_id] += 1
+                of_class += 1
+                picks.append(index)
+    return eligible.loc[picks]
