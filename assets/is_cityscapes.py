@@ -52,7 +52,7 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
                 if failed:
                     return Made(checks=tuple(failed))
                 out.add(window)
-                shown.append((row, window))
+                shown.append(window)
         out.summary["windows"] = len(rows)
         passed = tuple(Check(name, True, text) for name, text in CHECKS.items())
         return Made({"preview": windows_preview(shown)} if shown else {}, passed)

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 
-from instsynth_dagster.evaluation.gallery import contact_sheet, overlay_instances, thumbnail_markdown
+from instsynth_dagster.evaluation.charts import curve_svg
+from instsynth_dagster.evaluation.gallery import (
+    contact_sheet,
+    overlay_instances,
+    overlay_predictions,
+    thumbnail_markdown,
+)
 from instsynth_dagster.images import decode_png, resize_image
 
-TILE = 128
-
-
-def sheet(images: Sequence[np.ndarray], captions: Sequence[str] | None, columns: int) -> dg.MetadataValue:
-    """A contact sheet as Markdown."""
-    return dg.MetadataValue.md(thumbnail_markdown(contact_sheet(images, columns, captions), width=900))
+_TILE = 128
 
 
 def crops_preview(rows: Sequence[Mapping[str, Any]], key: str) -> dg.MetadataValue:
     """The first crops of a partition side by side, with their prompts where they have one."""
     first = rows[:12]
-    tiles = [resize_image(decode_png(row[key]), (TILE, TILE)) for row in first]
-    return sheet(tiles, [row.get("prompt") or row["instance_id"] for row in first], columns=6)
+    tiles = [resize_image(decode_png(row[key]), (_TILE, _TILE)) for row in first]
+    return _sheet(tiles, [row.get("prompt") or row["instance_id"] for row in first], columns=6)
 
 
-def windows_preview(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dg.MetadataValue:
-    """Window and the same window with its labels drawn in, for the first rows."""
+def windows_preview(windows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
+    """Windows, and the same windows with their labels drawn in, for the first rows."""
     tiles, captions = [], []
-    for _, window in pairs[:4]:
+    for window in windows[:4]:
         image, ids = decode_png(window["image_png"]), decode_png(window["ids_png"]).astype(np.int32)
         tiles += [image, overlay_instances(image, ids)]
         captions += [window.get("prompt") or window["instance_id"], f"labels of {window['frame_id']}"]
-    return sheet(tiles, captions, columns=2)
+    return _sheet(tiles, captions, columns=2)
 
 
 def predictions_preview(shown: Sequence[tuple[np.ndarray, np.ndarray, pd.DataFrame]]) -> dg.MetadataValue:
@@ -42,9 +45,13 @@ def predictions_preview(shown: Sequence[tuple[np.ndarray, np.ndarray, pd.DataFra
     for image, ids, predicted in shown:
         tiles += [overlay_instances(image, ids), overlay_predictions(image, predicted)]
         captions += ["ground truth", "predicted"]
-    return sheet(tiles, captions, columns=2)
+    return _sheet(tiles, captions, columns=2)
 
 
 def curve_picture(curve: pd.DataFrame) -> dg.MetadataValue:
     """Loss over steps as a picture."""
     return dg.MetadataValue.md(f"![loss](data:image/svg+xml;base64,{base64.b64encode(curve_svg(curve)).decode()})")
+
+
+def _sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> dg.MetadataValue:
+    return dg.MetadataValue.md(thumbnail_markdown(contact_sheet(images, columns, captions), width=900))

@@ -48,6 +48,18 @@ class Dataset:
         """int32 (H, W) id map of a row of the frame table."""
         return read_ids(self.root / row.ids)
 
+    def image_of(self, frame_id: str) -> np.ndarray:
+        """uint8 (H, W, 3) RGB of a frame by its id."""
+        return read_image(self._frame(frame_id).image)
+
+    def image_and_ids(self, frame_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Image and id map of a frame by its id."""
+        return read_frame(self._frame(frame_id))
+
+    def _frame(self, frame_id: str) -> Frame:
+        frames = list_frames(self.root, frame_id.split("_")[0])
+        return next(frame for frame in frames if frame.frame_id == frame_id)
+
     def instance_table(self, frames: pd.DataFrame) -> pd.DataFrame:
         """`instance_index` of every frame, with instance_id and frame_id in front."""
         tables = []
