@@ -48,6 +48,8 @@ def sample_window(box: Box, width: int, height: int, settings: IntegrationSettin
 
 
 def _scale(most: float, settings: IntegrationSettings, uniform: float) -> float:
+    if most <= 1:
+        return 1.0
     low, high = ((bound - settings.scale_mean) / settings.scale_std for bound in (1.0, most))
     drawn = truncnorm.ppf(uniform, low, high, loc=settings.scale_mean, scale=settings.scale_std)
     return float(np.clip(drawn, 1.0, most))

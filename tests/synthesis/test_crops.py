@@ -1,0 +1,56 @@
+"""Crops: square, inside the frame, never black, never empty for ids divisible by 256."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instsynth_dagster.synthesis.crops import crop_box, cut_crop
+
+
+@st.composite
+def boxes(draw):
+    width, height = draw(st.integers(4, 120)), draw(st.integers(4, 120))
+    x1, y1 = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+    x2, y2 = draw(st.integers(x1 + 1, width)), draw(st.integers(y1 + 1, height))
+    return (x1, y1, x2, y2), width, height
+
+
+@given(boxes(), st.floats(0, 1))
+def test_crop_box_is_square_and_inside_where_it_fits(case, margin):
+    box, width, height = case
+    x1, y1, x2, y2 = crop_box(box, margin, width, height)
+    side = x2 - x1
+    assert side == y2 - y1 == max(1, round(max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * margin)))
+    assert x1 <= box[0]
+    assert x2 >= box[2]
+    assert y1 <= box[1]
+    assert y2 >= box[3]
+    if side <= width:
+        assert x1 >= 0
+        assert x2 <= width
+    if side <= height:
+        assert y1 >= 0
+        assert y2 <= height
+
+
+@given(boxes(), st.floats(0, 1))
+def test_a_crop_shows_the_whole_mask_and_no_black(case, margin):
+    box, width, height = case
+    image = np.full((height, width, 3), 200, np.uint8)
+    ids = np.zeros((height, width), np.int32)
+    ids[box[1] : box[3], box[0] : box[2]] = 32000
+    crop, mask = cut_crop(image, ids, 32000, crop_box(box, margin, width, height))
+    assert mask.sum() == (ids == 32000).sum()
+    assert (crop == 200).all()
+    assert crop.shape == (*mask.shape, 3)
+
+
+@pytest.mark.parametrize("value", [32000, 24064, 26112])
+def test_ids_divisible_by_256_keep_their_mask(value):
+    ids = np.zeros((20, 20), np.int32)
+    ids[5:9, 5:9] = value
+    _, mask = cut_crop(np.zeros((20, 20, 3), np.uint8), ids, value, (0, 0, 20, 20))
+    assert mask.sum() == 16

@@ -1,0 +1,57 @@
+"""Exports load in the tools they are for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cityscapesscripts.helpers.csHelpers import getCsFileInfo
+from pycocotools.coco import COCO
+
+from instsynth_dagster.cityscapes import list_frames, read_frame
+from instsynth_dagster.errors import ArtifactError
+from instsynth_dagster.images import encode_png
+from instsynth_dagster.synthesis.export import COCO_JSON, write_export
+
+
+def row(frame_id: str = "ulmsyn_000026_000000") -> dict:
+    ids = np.full((20, 40), 7, np.uint16)
+    ids[2:8, 3:9] = 26001
+    ids[10:14, 20:30] = 32000
+    ids[15:18, 0:40] = 24
+    return {"frame_id": frame_id, "image_png": encode_png(np.zeros((20, 40, 3), np.uint8)), "ids_png": encode_png(ids)}
+
+
+def test_the_cityscapes_tree_reads_back(tmp_path: Path):
+    files = write_export([row()], tmp_path / "out")
+    frame = list_frames(tmp_path / "out", "ulmsyn")[0]
+    _, ids = read_frame(frame)
+    assert set(np.unique(ids)) == {7, 24, 26001, 32000}
+    info = getCsFileInfo(str(frame.image))
+    assert (info.city, info.sequenceNb, info.frameNb) == ("ulmsyn", "000026", "000000")
+    assert [name for name, _ in files] == sorted(
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()
+    )
+
+
+def test_coco_masks_and_crowds(tmp_path: Path):
+    write_export([row()], tmp_path / "out")
+    path = tmp_path / "out" / COCO_JSON
+    coco = COCO(str(path))
+    masks = {a["category_id"]: (coco.annToMask(a), a["iscrowd"]) for a in coco.loadAnns(coco.getAnnIds())}
+    assert masks[26][0][2:8, 3:9].all()
+    assert masks[26][0].sum() == 36
+    assert masks[24][1] == 1
+    assert masks[32][1] == 0
+    image = json.loads(path.read_text())["images"][0]
+    assert (tmp_path / "out" / image["file_name"]).exists()
+
+
+def test_an_export_is_replaced_only_when_the_new_one_is_whole(tmp_path: Path):
+    before = write_export([row()], tmp_path / "out")
+    with pytest.raises(ArtifactError, match="nothing was exported"):
+        write_export([row(), row("../../evil")], tmp_path / "out")
+    assert all((tmp_path / "out" / name).exists() for name, _ in before)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

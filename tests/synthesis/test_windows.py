@@ -1,0 +1,60 @@
+"""Windows: 2:1, inside, around the instance; lambda as the paper has it."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import truncnorm
+
+from instsynth_dagster.settings import IntegrationSettings
+from instsynth_dagster.synthesis.windows import Window, cut_window, sample_window, synthetic_frame_id
+
+SETTINGS = IntegrationSettings(window_size=(64, 32))
+
+
+@st.composite
+def cases(draw):
+    width, height = draw(st.integers(4, 300)), draw(st.integers(4, 300))
+    x1, y1 = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+    return (x1, y1, draw(st.integers(x1 + 1, width)), draw(st.integers(y1 + 1, height))), width, height
+
+
+@given(cases(), st.integers(0, 2**62))
+def test_a_window_is_two_to_one_inside_and_contains_the_box(case, seed):
+    (x1, y1, x2, y2), width, height = case
+    window = sample_window((x1, y1, x2, y2), width, height, SETTINGS, seed)
+    assert window.x2 - window.x1 == 2 * (window.y2 - window.y1) > 0
+    assert window.x1 >= 0
+    assert window.y1 >= 0
+    assert window.x2 <= width
+    assert window.y2 <= height
+    contains = window.x1 <= x1 and window.y1 <= y1 and window.x2 >= x2 and window.y2 >= y2
+    fits = max(y2 - y1, -(-(x2 - x1) // 2)) <= min(height, width // 2)
+    assert window.contains_box == fits
+    assert contains or not fits
+    assert window == sample_window((x1, y1, x2, y2), width, height, SETTINGS, seed)
+
+
+def test_lambda_follows_the_truncated_normal():
+    drawn = [sample_window((500, 300, 600, 340), 2048, 1024, SETTINGS, seed).scale for seed in range(1500)]
+    assert min(drawn) >= 1
+    np.testing.assert_allclose(np.mean(drawn), truncnorm.mean(-2, 417, loc=3, scale=1), atol=0.1)
+    np.testing.assert_allclose(np.std(drawn), truncnorm.std(-2, 417, loc=3, scale=1), atol=0.1)
+
+
+def test_truncated_neighbours_become_groups_and_the_target_stays():
+    ids = np.zeros((100, 200), np.int32)
+    ids[40:60, 40:60] = 26000
+    ids[40:60, 95:195] = 26001
+    ids[0:30, 100:110] = 24000
+    image = np.zeros((100, 200, 3), np.uint8)
+    areas = {0: int((ids == 0).sum()), 26000: 400, 26001: 2000, 24000: 300}
+    _, cut = cut_window(image, ids, Window(0, 20, 100, 70, 3.0, True), SETTINGS, areas, target=26000)
+    assert set(np.unique(cut)) == {0, 26, 26000}
+    _, cut = cut_window(image, ids, Window(0, 20, 100, 70, 3.0, True), SETTINGS, areas, target=26001)
+    assert 26001 in cut
+
+
+def test_names_are_parsable():
+    assert synthetic_frame_id("aachen", "motorcycle", 7) == "aachensyn_000032_000007"

@@ -1,0 +1,73 @@
+"""Settings: every mistake is one line that names the file and the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.graph import build_graph
+from instsynth_dagster.settings import load_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def edited(tmp_path: Path, **changes: object) -> Path:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key, value in changes.items():
+        *sections, last = key.split("__")
+        section = raw
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "profiles/cityscapes.yaml"])
+def test_shipped_files_are_valid_and_make_a_graph(name):
+    graph = build_graph(load_settings(ROOT / name))
+    position = {key: index for index, key in enumerate(graph)}
+    for asset in graph.values():
+        for partition in asset.partitions:
+            for upstream, key in asset.upstream(partition):
+                assert position[upstream] < position[asset.key]
+                assert key in graph[upstream].partitions
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"selection__kk": 3}, ["selection.kk", "unknown key"]),
+        ({"selection__k": 0}, ["selection.k"]),
+        ({"selection__policy": "largest"}, ["selection.policy"]),
+        ({"classes": ["car", "unicorn"]}, ["classes", "unicorn"]),
+        ({"dataset__val_cities": ["alderford"]}, ["alderford", "train_cities and val_cities"]),
+        ({"dataset__train_cities": []}, ["dataset.train_cities"]),
+        ({"dataset__train_cities": ["../evil"]}, ["dataset.train_cities"]),
+        ({"arms": ["real", "gan"]}, ["arms", "gan"]),
+        ({"integration__window_size": [512, 512]}, ["integration.window_size", "twice"]),
+        ({"prompts__car__colors": []}, ["prompts.car", "{color}"]),
+        ({"prompts__tram": {"templates": ["a tram"]}}, ["tram"]),
+    ],
+)
+def test_a_mistake_is_named_in_one_line(tmp_path, changes, words):
+    path = edited(tmp_path, **changes)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in [str(path), *words])
+
+
+@pytest.mark.parametrize(("text", "words"), [("a: [", "not valid YAML"), ("- 1", "expected a mapping")])
+def test_files_that_are_no_params(tmp_path, text, words):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=words):
+        load_settings(path)
+    with pytest.raises(SettingsError, match="no such params file"):
+        load_settings(tmp_path / "none.yaml")
