@@ -41,6 +41,8 @@ def _mapping(asset: Asset, upstream: Asset, read_by: Mapping[str, set[str]]) -> 
         return dg.AllPartitionMapping() if upstream.dimensions else None
     if asset.dimensions == upstream.dimensions:
         return dg.IdentityPartitionMapping()
+    if len(upstream.dimensions) > 1:
+        return dg.AllPartitionMapping()  # Dagster has no key-by-key mapping from two dimensions to one
     return dg.StaticPartitionMapping({key: sorted(partitions) for key, partitions in read_by.items()})
 
 

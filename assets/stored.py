@@ -1,7 +1,5 @@
 """How an asset of the graph becomes a Dagster asset: fingerprint, store, checks, metadata, one event per partition."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +10,7 @@ import dagster as dg
 
 from assets.partitions import Graph, asset_key, dependencies, partitions_definition, partitions_of_run
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.staleness import Asset, fingerprint
+from instsynth_dagster.staleness import Asset, fingerprint, why_stale
 from instsynth_dagster.store import Manifest, Store
 
 
@@ -108,11 +106,10 @@ def _make_partition(
 ) -> tuple[Manifest, Made]:
     for upstream, upstream_partition in asset.upstream(partition):
         store.require(upstream, upstream_partition)
+    if not why_stale(asset, partition, store.manifest):
+        return store.require(asset.key, partition), Made({"up_to_date": True})
     expected = fingerprint(asset, partition, store.manifest)
     assert expected is not None
-    stored = store.manifest(asset.key, partition)
-    if stored and stored.fingerprint == expected:
-        return stored, Made({"up_to_date": True})
     with store.write(asset.key, partition, expected) as out:
         made = make(out, partition, **resources) or Made()
         outcomes += [(partition, check) for check in made.checks]

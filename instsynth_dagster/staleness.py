@@ -81,7 +81,7 @@ def stale_partitions(asset: Asset, manifest_of: ManifestOf) -> list[Stale]:
     return [
         Stale(asset.key, partition, reason)
         for partition in asset.partitions
-        if (reason := _why(asset, partition, manifest_of))
+        if (reason := why_stale(asset, partition, manifest_of))
     ]
 
 
@@ -104,7 +104,7 @@ def plan(assets: Sequence[Asset], manifest_of: ManifestOf) -> list[Stale]:
 def _state(
     asset: Asset, partition: str, manifest_of: ManifestOf, touched: Mapping[PartitionRef, Stale]
 ) -> Stale | None:
-    if reason := _why(asset, partition, manifest_of):
+    if reason := why_stale(asset, partition, manifest_of):
         return Stale(asset.key, partition, reason)
     above = next((ref for ref in asset.upstream(partition) if ref in touched), None)
     if above:
@@ -112,7 +112,8 @@ def _state(
     return None
 
 
-def _why(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | None:
+def why_stale(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | None:
+    """Why a partition has to be made, given what is upstream now; None when it is up to date."""
     manifest = manifest_of(asset.key, partition)
     if manifest is None:
         return "missing"

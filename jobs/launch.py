@@ -1,7 +1,5 @@
 """The jobs that people launch from the command line or the UI."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.synthesis.generators.base import Generator
 from resources.device import Device
+
+if TYPE_CHECKING:
+    from instsynth_dagster.synthesis.generators.base import Generator
 
 
 class Generators:

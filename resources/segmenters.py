@@ -1,1 +1,0 @@
-"""Segmenters by name."""

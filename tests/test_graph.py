@@ -1,0 +1,149 @@
+"""The whole graph on a tiny city: what runs, what does not run again, and what a bad artifact stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from assets import build_assets
+from instsynth_dagster.cityscapes import CLASSES, write_frame
+from instsynth_dagster.graph import build_graph
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.staleness import plan
+from jobs.refresh import refresh
+from resources import build_resources
+
+CITIES = {"ashford": "train", "birchley": "train", "valdale": "val"}
+
+
+def write_city(root: Path, city: str, split: str, frames: int = 2) -> None:
+    rng = np.random.default_rng(sum(city.encode()))
+    for number in range(frames):
+        image = rng.integers(0, 256, (64, 128, 3), dtype=np.uint8)
+        ids = np.full((64, 128), 7, np.int32)
+        ids[10:34, 12:40] = 26000
+        ids[30:60, 60:76] = 24000
+        ids[20:44, 90:120] = 32000
+        ids[0:6, 100:128] = 24
+        write_frame(root, split, f"{city}_000000_{number:06}", image, ids)
+
+
+def settings_for(root: Path, **changes: Any) -> Settings:
+    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES}
+    raw: dict[str, Any] = {
+        "device": "cpu",
+        "artifacts": {"root": root / "artifacts", "exports": root / "exports"},
+        "dataset": {"root": root / "data", "train_cities": ["ashford", "birchley"], "val_cities": ["valdale"]},
+        "selection": {"min_area": 50, "k": 3},
+        "prompts": prompts,
+        "integration": {"window_size": [128, 64]},
+        "arms": ["real", "zoom_crop"],
+    }
+    return Settings.model_validate(raw | changes)
+
+
+class Project:
+    """A project on disk that can be refreshed under changed settings, as a user would."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for city, split in CITIES.items():
+            write_city(root / "data", city, split)
+
+    def refresh(self, **changes: Any) -> list[tuple[str, str]]:
+        """Refresh and return the partitions that a plan made just before called certainly or possibly stale."""
+        settings = settings_for(self.root, **changes)
+        graph = build_graph(settings)
+        resources = build_resources(settings)
+        store = resources["store"]
+        before = {key: store.manifest(*key) for key in self.partitions(graph)}
+        planned = {(item.asset, item.partition) for item in plan(list(graph.values()), store.manifest)}
+        with dg.DagsterInstance.ephemeral() as instance:
+            refresh(graph, build_assets(settings, graph), resources, instance, lambda _: None)
+        made = [key for key in self.partitions(graph) if store.manifest(*key) != before[key]]
+        assert set(made) <= planned
+        self.store, self.graph = store, graph
+        return made
+
+    @staticmethod
+    def partitions(graph: dict) -> list[tuple[str, str]]:
+        return [(asset.key, partition) for asset in graph.values() for partition in asset.partitions]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_once_then_nothing_then_only_what_changed(project):
+    everything = project.refresh()
+    assert set(everything) == set(project.partitions(project.graph))
+    assert project.refresh() == []
+    windows = project.store.read("zoom_crop/is_cityscapes", "ashford|motorcycle")
+    assert len(windows) == 2
+    assert (windows["outside_difference"] == 0).all()
+
+    write_city(project.root / "data", "birchley", "train", frames=3)
+    made = project.refresh()
+    assert ("frames", "birchley") in made
+    touched = {partition.split("|")[0] for asset, partition in made if "|" in partition}
+    assert touched == {"birchley"}
+
+    made = project.refresh(selection={"min_area": 50, "k": 1})
+    assert {asset for asset, _ in made} == {
+        "selected_instances",
+        "zoom_crop/is_cityscapes",
+        "zoom_crop/export",
+        "training_sets",
+    }
+
+    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES}
+    prompts["bus"] = {"templates": ["a photo of a big bus"]}
+    assert project.refresh(selection={"min_area": 50, "k": 1}, prompts=prompts) == [("prompt_bank", "bus")]
+
+
+def test_a_deleted_partition_that_comes_back_equal_stops_the_wave(project):
+    project.refresh()
+    (project.store.directory("selected_instances", "ashford|car") / "manifest.json").unlink()
+    assert project.refresh() == [("selected_instances", "ashford|car")]
+
+
+def test_a_deleted_export_is_written_again(project):
+    project.refresh()
+    next((project.root / "exports/zoom_crop").rglob("*.json")).unlink()
+    assert project.refresh() == [("zoom_crop/export", "all")]
+
+
+def test_a_val_image_in_a_train_city_stops_everything_below(project):
+    source = project.root / "data/leftImg8bit/val/valdale/valdale_000000_000000_leftImg8bit.png"
+    target = project.root / "data/leftImg8bit/train/ashford/ashford_000000_000001_leftImg8bit.png"
+    target.write_bytes(source.read_bytes())
+    with pytest.raises(dg.Failure, match="no_frame_in_two_splits") as caught:
+        project.refresh()
+    assert "valdale_000000_000000" in str(caught.value.description)
+    store = build_resources(settings_for(project.root))["store"]
+    assert store.manifest("splits") is None
+    assert store.manifest("selected_instances", "ashford|car") is None
+
+
+def test_a_corrupt_frame_is_named_and_leaves_no_artifact(project):
+    victim = project.root / "data/leftImg8bit/train/birchley/birchley_000000_000001_leftImg8bit.png"
+    victim.write_bytes(victim.read_bytes()[:100])
+    with pytest.raises(dg.Failure, match=victim.name):
+        project.refresh()
+    store = build_resources(settings_for(project.root))["store"]
+    assert store.manifest("frames", "birchley") is None
+    assert store.manifest("frames", "ashford") is not None
+
+
+def test_definitions_load(project, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    from instsynth_dagster.definitions import build_definitions
+
+    definitions = build_definitions(settings_for(project.root))
+    names = {job.name for job in definitions.resolve_all_job_defs()}
+    assert {"demo", "refresh", "export", "pretrain_demo_models"} <= names
