@@ -46,7 +46,7 @@ def _frames(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
     @stored_asset(graph["frames"], graph, group="data", kinds={"python"})
     def frames(out: PartitionWriter, city: str, dataset: Dataset) -> Made:
         """Index of a city's frames: paths, sizes and sha256 of image and id map. Every file is decoded once, so a
-        truncated PNG, an 8-bit id map or a size mismatch stops here, with the name of the file."""
+        truncated PNG, an 8-bit id map or a size mismatch stops here, by name."""
         rows = dataset.frame_table(city)
         out.add_table(rows)
         out.summary["frames"] = len(rows)
@@ -61,10 +61,15 @@ def _splits(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
     @stored_asset(graph["splits"], graph, group="data", kinds={"python"}, checks=checks)
     def splits(out: PartitionWriter, _: str, store: Store) -> Made:
         """Which city trains and which validates; the gate in front of all synthesis and training."""
-        roles = {c: "train" for c in settings.dataset.train_cities} | {c: "val" for c in settings.dataset.val_cities}
+        roles = dict.fromkeys(settings.dataset.train_cities, "train") | dict.fromkeys(
+            settings.dataset.val_cities, "val"
+        )
         out.add_table(pd.DataFrame({"city": list(roles), "split": list(roles.values())}))
         frames = pd.concat(
-            [store.read("frames", city, ["frame_id", "image_sha256"]).assign(split=split) for city, split in roles.items()]
+            [
+                store.read("frames", city, ["frame_id", "image_sha256"]).assign(split=split)
+                for city, split in roles.items()
+            ]
         )
         leaks = leaked_frames(frames)
         described = f"{leaks[0]} is also in train; remove one of the two" if leaks else "train and val share no image"

@@ -81,7 +81,10 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         """One self-contained HTML page: verdict, tables, training curves, repainted instances from frame to window,
         predictions beside the truth, provenance."""
         tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
-        read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in ("average_precision", "differences", "table_1")}
+        read = {
+            name: pd.read_parquet(tables / f"{name}.parquet")
+            for name in ("average_precision", "differences", "table_1")
+        }
         data = ReportData(
             verdict=(tables / "verdict.md").read_text(),
             ap=read["average_precision"],
@@ -93,7 +96,10 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
             provenance={
                 "tables": store.require("evaluation_tables").digest[:16],
                 "base seed": str(settings.seed),
-                **{name: f"{s.model}, {s.steps} steps, guidance {s.guidance}" for name, s in settings.generators.items()},
+                **{
+                    name: f"{s.model}, {s.steps} steps, guidance {s.guidance}"
+                    for name, s in settings.generators.items()
+                },
             },
         )
         path = out.folder("report") / "report.html"

@@ -31,9 +31,7 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
 
 
 def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefinition:
-    @stored_asset(
-        graph[f"{arm}/is_cityscapes"], graph, group="phase_3_integration", kinds={"opencv"}, checks=CHECKS
-    )
+    @stored_asset(graph[f"{arm}/is_cityscapes"], graph, group="phase_3_integration", kinds={"opencv"}, checks=CHECKS)
     def is_cityscapes(out: PartitionWriter, partition: str, store: Store, dataset: Dataset) -> Made:
         """Synthetic training frames: the repainted instance pasted back inside its mask with a feathered alpha, then a
         focused 2:1 window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames.
@@ -44,7 +42,9 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         crops = None if arm == ZOOM_CROP else store.read(f"{arm}/inpainted_crops", partition)
         rows = list(repainted_instances(selected, crops, window_replicas(settings)))
         shown = []
-        for frame_id, group in groupby(enumerate(rows[out.resumed_rows :], out.resumed_rows), lambda r: r[1]["frame_id"]):
+        for frame_id, group in groupby(
+            enumerate(rows[out.resumed_rows :], out.resumed_rows), lambda r: r[1]["frame_id"]
+        ):
             image, ids = dataset.image(frames.loc[frame_id]), dataset.ids(frames.loc[frame_id])
             for index, row in group:
                 window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed)
@@ -68,7 +68,11 @@ def _checks(window: Mapping[str, Any]) -> list[Check]:
             difference == 0,
             f"{window['instance_id']}: pixels outside the mask differ from the source by up to {difference}",
         ),
-        Check("masks_conserved", masks_conserved(window), f"{window['instance_id']}: the window's id map is not its source's"),
+        Check(
+            "masks_conserved",
+            masks_conserved(window),
+            f"{window['instance_id']}: the window's id map is not its source's",
+        ),
     ]
 
 

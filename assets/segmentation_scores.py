@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from assets.partitions import Graph
@@ -31,7 +32,8 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         folder = store.folder("trained_segmenters", partition, "checkpoint")
         predictor = get_segmenter(recipe.kind).load(folder, recipe, device=device.name)
         frames = store.read_many("frames", settings.dataset.val_cities)
-        matches, tables, shown = [], [], []
+        matches, tables = [], []
+        shown: list[tuple[np.ndarray, np.ndarray, pd.DataFrame]] = []
         with progress_bar(f"scoring {partition}", len(frames)) as progress:
             for done, row in enumerate(frames.itertuples(), 1):
                 image, ids = dataset.image(row), dataset.ids(row)

@@ -63,7 +63,7 @@ def stored_asset(
                 for name, text in (checks or {}).items()
             ],
             required_resource_keys={"store", *resources},
-            dagster_type=dg.Nothing,
+            dagster_type=dg.Nothing,  # type: ignore[call-overload]
             output_required=False,
         )
         def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:

@@ -108,7 +108,9 @@ def list_frames(root: Path, city: str) -> list[Frame]:
     """
     folders = sorted(path for path in Path(root).glob(f"leftImg8bit/*/{city}") if path.is_dir())
     if not folders:
-        raise DatasetError(f"{Path(root) / 'leftImg8bit'}: no split holds a folder {city!r}; check dataset.root and its cities")
+        raise DatasetError(
+            f"{Path(root) / 'leftImg8bit'}: no split holds a folder {city!r}; check dataset.root and its cities"
+        )
     if len(folders) > 1:
         raise DatasetError(f"{folders[1]}: {city!r} stands in two splits; a city belongs to one")
     folder, split = folders[0], folders[0].parent.name
@@ -137,7 +139,9 @@ def read_ids(path: Path) -> np.ndarray:
     """
     image = _decode(path)
     if image.mode not in ("I;16", "I;16B", "I"):
-        raise DatasetError(f"{path}: an 8-bit id map (mode {image.mode}); ids above 255 were cut off, export it as 16-bit PNG")
+        raise DatasetError(
+            f"{path}: an 8-bit id map (mode {image.mode}); ids above 255 were cut off, export it as 16-bit PNG"
+        )
     ids = np.asarray(image).astype(np.int32)
     values = np.unique(ids)
     labels = np.where(values < 1000, values, values // 1000)

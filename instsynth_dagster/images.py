@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from instsynth_dagster.errors import ArtifactError
+
 
 def encode_png(array: np.ndarray) -> bytes:
     """PNG bytes of uint8 (H, W, 3) RGB, or of uint8 / uint16 (H, W)."""
@@ -16,7 +18,9 @@ def encode_png(array: np.ndarray) -> bytes:
 def decode_png(data: bytes) -> np.ndarray:
     """Inverse of `encode_png`."""
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array
+    if array is None:
+        raise ArtifactError("an image in an artifact cannot be decoded; delete the partition and refresh")
+    return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -94,7 +94,7 @@ class GeneratorSettings(Section):
 
 
 class IntegrationSettings(Section):
-    """Phase 3. Window area = lambda x tight 2:1 area, lambda ~ N(scale_mean, scale_std) truncated to what fits (Eq. 2)."""
+    """Phase 3. Window area = lambda x tight 2:1 area, lambda ~ N(scale_mean, scale_std) as far as it fits (Eq. 2)."""
 
     feather: float = Field(1.5, ge=0, description="pixels of soft edge, inside the mask")
     color_match: Literal["none", "mean_std"] = "none"

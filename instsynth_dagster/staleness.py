@@ -1,7 +1,7 @@
 """Which partitions are stale, and why: one pure function over fingerprints.
 
 A fingerprint is sha256 over an asset's code version, the settings it reads and the content digests of the upstream
-partitions it reads. A partition is stale when it is missing or its manifest carries another fingerprint. Because digests
+partitions it reads. A partition is stale when it is missing or its manifest carries another fingerprint. As digests
 name content, an upstream partition re-made with equal content makes nothing below it stale (early cut-off).
 """
 
@@ -30,7 +30,7 @@ class Asset:
 
     `dimensions` maps a dimension's name to its keys; partition keys join one key per dimension with `|`, dimensions in
     alphabetical order. `settings(partition)` returns what the asset reads of the params file, as JSON values.
-    `upstream(partition)` lists the partitions it reads. `files(partition)` signs files outside the store, if it reads any.
+    `upstream(partition)` lists the partitions it reads. `files(partition)` signs the files outside the store it reads.
     """
 
     key: str

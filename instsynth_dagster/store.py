@@ -114,7 +114,11 @@ class Store:
             if _sha256(path) != part.sha256:
                 raise ArtifactError(f"{path}: damaged, its digest differs from the manifest; delete it and refresh")
             tables.append(pq.read_table(path, columns=list(columns) if columns else None))
-        return pa.concat_tables(tables, promote_options="permissive").to_pandas() if tables else pd.DataFrame(columns=list(columns or []))
+        return (
+            pa.concat_tables(tables, promote_options="permissive").to_pandas()
+            if tables
+            else pd.DataFrame(columns=list(columns or []))
+        )
 
     def read_many(self, asset: str, partitions: Iterable[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Rows of several partitions after one another; empty partitions add nothing."""

@@ -46,11 +46,17 @@ def build_jobs(
     def refresh_job() -> None:
         refresh_stale()
 
-    @dg.job(name="demo", config=INFO, description="The main job: refresh, then print the tables and where the report is.")
+    @dg.job(
+        name="demo", config=INFO, description="The main job: refresh, then print the tables and where the report is."
+    )
     def demo_job() -> None:
         refresh_and_show()
 
-    @dg.job(name="export", config=INFO, description="Refresh up to the exports (Cityscapes tree and COCO JSON); no training.")
+    @dg.job(
+        name="export",
+        config=INFO,
+        description="Refresh up to the exports (Cityscapes tree and COCO JSON); no training.",
+    )
     def export_job() -> None:
         refresh_exports()
 

@@ -36,12 +36,13 @@ def refresh(
         stale = stale_partitions(asset, store.manifest)
         if not stale:
             continue
-        say(f"[{position}/{len(graph)}] {asset.key}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason})")
+        place = f"[{position}/{len(graph)}] {asset.key}"
+        say(f"{place}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason})")
         started = time.monotonic()
         for first, last in rectangles(asset, [item.partition for item in stale]):
             _run(asset, first, last, definitions, resources, instance)
         made += len(stale)
-        say(f"[{position}/{len(graph)}] {asset.key}: done in {time.monotonic() - started:.1f} s")
+        say(f"{place}: done in {time.monotonic() - started:.1f} s")
     say("nothing is stale" if not made else f"{made} partitions made")
     return made
 

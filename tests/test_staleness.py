@@ -74,7 +74,7 @@ def test_equal_content_stops_the_wave(tmp_path):
     chain.refresh()
     (chain.store.directory("frames", "ulm") / "manifest.json").unlink()
     planned = plan(chain.assets, chain.store.manifest)
-    assert [(item.asset, item.partition) for item in planned if item.certain][0] == ("frames", "ulm")
+    assert next((item.asset, item.partition) for item in planned if item.certain) == ("frames", "ulm")
     assert chain.refresh() == [("frames", "ulm")]
 
 

@@ -1,4 +1,4 @@
-"""Pictures for the report, picked from the store: instances on their way through the phases, predictions on val frames."""
+"""Pictures for the report, picked from the store: instances on their way, predictions on val frames."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def prediction_frames(
     frame_ids = store.read_many("frames", settings.dataset.val_cities, ["frame_id"])["frame_id"][:_VAL_FRAMES]
     return [
         ValFrame(
-            frame_id, *image_and_ids(frame_id), {arm: table[table["frame_id"] == frame_id] for arm, table in tables.items()}
+            frame_id,
+            *image_and_ids(frame_id),
+            {arm: table[table["frame_id"] == frame_id] for arm, table in tables.items()},
         )
         for frame_id in frame_ids
     ]

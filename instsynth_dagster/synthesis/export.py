@@ -23,7 +23,7 @@ COCO_JSON = "annotations/instances_train.json"
 
 
 def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "train") -> list[tuple[str, str]]:
-    """Write synthetic frames as a Cityscapes tree with a COCO JSON beside it; an older export is replaced when all is written.
+    """Write synthetic frames as a Cityscapes tree with a COCO JSON; an older export is replaced when all is written.
 
     Args:
         rows: frame_id, image_png (RGB), ids_png (16-bit).

@@ -43,7 +43,7 @@ def paste(
 
 
 def feathered_alpha(mask: np.ndarray, feather: float) -> np.ndarray:
-    """float32 (S, S) in 0..1: 0 outside the mask, rising inside with the distance to its edge, 1 from `feather` px on."""
+    """float32 (S, S) in 0..1: 0 outside the mask, rising inside with the distance to its edge to 1 at `feather` px."""
     if feather == 0:
         return mask.astype(np.float32)
     framed = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)

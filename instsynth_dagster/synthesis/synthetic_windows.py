@@ -14,6 +14,7 @@ from instsynth_dagster.images import decode_png, encode_png
 from instsynth_dagster.masks import decode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
+from instsynth_dagster.synthesis.crops import Box
 from instsynth_dagster.synthesis.integration import outside_difference, paste
 from instsynth_dagster.synthesis.windows import cut_window, sample_window, synthetic_frame_id
 
@@ -21,7 +22,7 @@ PROVENANCE = ("generator", "weights_digest", "scheduler", "steps", "guidance", "
 
 
 def repainted_instances(selected: pd.DataFrame, crops: pd.DataFrame | None, replicas: int) -> Iterator[dict[str, Any]]:
-    """Selected rows with their repainting: every crop of a generator, or `replicas` untouched copies when it is None."""
+    """Selected rows with their repainting: each crop of a generator, or `replicas` untouched copies without one."""
     if crops is None:
         for row in selected.to_dict("records"):
             for replica in range(replicas):
@@ -30,13 +31,21 @@ def repainted_instances(selected: pd.DataFrame, crops: pd.DataFrame | None, repl
     by_instance = selected.set_index("instance_id")
     for crop in crops.to_dict("records"):
         row = by_instance.loc[crop["instance_id"]].to_dict()
-        yield row | {key: crop[key] for key in ("instance_id", "replica", *PROVENANCE)} | {
-            "repainted_png": crop["image_png"]
-        }
+        yield (
+            row
+            | {key: crop[key] for key in ("instance_id", "replica", *PROVENANCE)}
+            | {"repainted_png": crop["image_png"]}
+        )
 
 
 def synthetic_window(
-    image: np.ndarray, ids: np.ndarray, city: str, index: int, row: Mapping[str, Any], settings: IntegrationSettings, seed: int
+    image: np.ndarray,
+    ids: np.ndarray,
+    city: str,
+    index: int,
+    row: Mapping[str, Any],
+    settings: IntegrationSettings,
+    seed: int,
 ) -> dict[str, Any]:
     """Paste one repainted instance into its frame and cut the focused window (Eq. 2-3, corrected).
 
@@ -51,15 +60,14 @@ def synthetic_window(
         A row of `is_cityscapes`: image_png and ids_png at `settings.window_size`, window box in source pixels,
         provenance, and the figures that the asset checks read.
     """
-    crop_box = tuple(int(row[f"crop_{side}"]) for side in ("x1", "y1", "x2", "y2"))
+    crop_box = _box(row, "crop_")
     side = crop_box[2] - crop_box[0]
     mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
     composite = image
     if row["repainted_png"] is not None:
         composite = paste(image, decode_png(row["repainted_png"]), mask, crop_box, settings)
-    box = tuple(int(row[name]) for name in ("x1", "y1", "x2", "y2"))
     window_seed = content_seed("window", row["instance_id"], row["replica"], seed)
-    window = sample_window(box, image.shape[1], image.shape[0], settings, window_seed)
+    window = sample_window(_box(row), image.shape[1], image.shape[0], settings, window_seed)
     value = int(row["value"])
     window_image, window_ids = cut_window(composite, ids, window, settings, instance_areas(ids), value)
     target = ids == value
@@ -83,7 +91,7 @@ def synthetic_window(
         "contains_box": window.contains_box,
         "target_pixels": int((window_ids == value).sum()),
         "expected_pixels": native * zoom * zoom,
-        "foreign_ids": int(len(np.setdiff1d(window_ids[window_ids >= 1000], ids))),
+        "foreign_ids": len(np.setdiff1d(window_ids[window_ids >= 1000], ids)),
         "instance_classes": [LABEL_BY_ID[v // 1000].name for v in np.unique(window_ids[window_ids >= 1000])],
         "outside_difference": outside_difference(image, composite, target),
         "image_sha256": hashlib.sha256(image_png).hexdigest(),
@@ -91,6 +99,10 @@ def synthetic_window(
         "image_png": image_png,
         "ids_png": ids_png,
     }
+
+
+def _box(row: Mapping[str, Any], prefix: str = "") -> Box:
+    return int(row[f"{prefix}x1"]), int(row[f"{prefix}y1"]), int(row[f"{prefix}x2"]), int(row[f"{prefix}y2"])
 
 
 def masks_conserved(window: Mapping[str, Any]) -> bool:

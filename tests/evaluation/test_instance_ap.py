@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tests.evaluation.random_streets import SIZE, prediction_table, random_ids, random_predictions
 
 from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME
 from instsynth_dagster.evaluation.instance_ap import OVERLAPS, average_precision, match_frame, resampled_ap
 from instsynth_dagster.masks import decode_rle
+from tests.evaluation.random_streets import SIZE, prediction_table, random_ids, random_predictions
 
 Frames = list[tuple[np.ndarray, pd.DataFrame]]
 

@@ -19,7 +19,13 @@ rows = st.lists(st.tuples(st.integers(0, 3), names, st.integers(1, 900), st.bool
 def table(entries: list[tuple[int, str, int, bool]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"instance_id": f"f{frame}:{i}", "frame_id": f"f{frame}", "class_name": name, "area": area, "is_group": group}
+            {
+                "instance_id": f"f{frame}:{i}",
+                "frame_id": f"f{frame}",
+                "class_name": name,
+                "area": area,
+                "is_group": group,
+            }
             for i, (frame, name, area, group) in enumerate(entries)
         ],
         columns=["instance_id", "frame_id", "class_name", "area", "is_group"],

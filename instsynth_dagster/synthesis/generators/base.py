@@ -40,9 +40,7 @@ class Generator(Protocol):
     @property
     def scheduler(self) -> str: ...
 
-    def fill(
-        self, images: np.ndarray, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]
-    ) -> np.ndarray:
+    def fill(self, images: np.ndarray, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Repaint a batch.
 
         Args:
