@@ -9,6 +9,7 @@ import dagster as dg
 from assets.partitions import Graph
 from instsynth_dagster.store import UNPARTITIONED, Store
 from jobs.refresh import refresh
+from resources.progress import progress_bar
 
 INFO = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
@@ -37,10 +38,10 @@ def build_jobs(
         walk(context, _above(graph, [key for key in graph if key.endswith("/export")]))
 
     @dg.op
-    def pretrain(context: dg.OpExecutionContext) -> None:
-        from instsynth_dagster.pretraining import pretrain_all
+    def pretrain() -> None:
+        from instsynth_dagster.pretraining.vision import pretrain_vision
 
-        pretrain_all(Path("build/pretraining"), Path("checkpoints"), context.log.info)
+        pretrain_vision(Path("build/pretraining"), Path("checkpoints"), progress_bar)
 
     @dg.job(name="refresh", config=INFO, description="Bring the graph up to date: whatever is stale is made again.")
     def refresh_job() -> None:
