@@ -30,7 +30,7 @@ $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 	mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $@
 
 demo refresh export: setup $(DAGSTER_HOME)/dagster.yaml
-	$(BIN)/dagster job execute -w workspace.yaml -j $@
+	$(BIN)/dagster job execute -m instsynth_dagster.definitions -j $@
 
 dev: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1

@@ -196,8 +196,7 @@ class PartitionWriter:
     def add_table(self, table: pd.DataFrame) -> None:
         """Append a whole table as one part; what a killed run left is made again."""
         self._drop_resumed()
-        if len(table):
-            self._write_part(pa.Table.from_pandas(table, preserve_index=False), row_group_size=None)
+        self._write_part(pa.Table.from_pandas(table, preserve_index=False), row_group_size=None)
 
     def _drop_resumed(self) -> None:
         for part, _, _ in self._parts[: self._resumed_parts]:

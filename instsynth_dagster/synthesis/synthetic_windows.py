@@ -28,6 +28,8 @@ def repainted_instances(selected: pd.DataFrame, crops: pd.DataFrame | None, repl
             for replica in range(replicas):
                 yield row | {"replica": replica, "generator": "none", "repainted_png": None}
         return
+    if selected.empty:
+        return
     by_instance = selected.set_index("instance_id")
     for crop in crops.to_dict("records"):
         row = by_instance.loc[crop["instance_id"]].to_dict()
