@@ -77,7 +77,7 @@ class Canvas:
 
 
 class Pen:
-    """Draws one object: local coordinates to the canvas, with its id, the scene's light and the haze of its distance."""
+    """Draws one object: local coordinates to the canvas, with its id, the scene's light and the haze of distance."""
 
     def __init__(self, canvas: Canvas, x: float, z: float, yaw: float, value: int, size: float = 1.0) -> None:
         self.canvas, self.value, self.size = canvas, value, size
@@ -96,7 +96,7 @@ class Pen:
         """A colour seen through the haze."""
         return mix(color, self.canvas.light.haze, self.fog)
 
-    def faces(self, normal: Sequence[float], point: Sequence[float]) -> bool:
+    def faces(self, normal: np.ndarray | Sequence[float], point: np.ndarray | Sequence[float]) -> bool:
         """Whether a local face looks at the camera."""
         return float(np.dot(normal, self.viewer - np.asarray(point))) > 0
 

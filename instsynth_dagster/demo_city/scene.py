@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -276,11 +277,11 @@ def _furniture(canvas: Canvas, street: scenery.Street, rng: np.random.Generator)
                     draw = scenery.draw_lamp
                 else:
                     draw = scenery.draw_sign
-                jobs.append((z, lambda draw=draw, x=x, z=z: draw(canvas, x, z, rng)))
+                jobs.append((z, partial(draw, canvas, x, z, rng)))
             z += rng.uniform(4, 12)
         if rng.random() < 0.6:
             z, x = street.crossing[0] - 0.7, edge + side * 0.6
-            jobs.append((z, lambda x=x, z=z: scenery.draw_traffic_light(canvas, x, z, rng)))
+            jobs.append((z, partial(scenery.draw_traffic_light, canvas, x, z, rng)))
     return jobs
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,7 +83,7 @@ def _ground(canvas: Canvas, x: tuple[float, float], z: tuple[float, float], colo
     """A rectangle on the ground, in bands so that the haze follows the distance."""
     cuts = [cut for cut in (8.0, 14.0, 25.0, 50.0) if z[0] < cut < z[1]]
     edges = [z[0], *cuts, z[1]]
-    for near, far in zip(edges, edges[1:]):
+    for near, far in itertools.pairwise(edges):
         corners = np.array([[x[0], 0, near], [x[1], 0, near], [x[1], 0, far], [x[0], 0, far]])
         fog = 1 - np.exp(-canvas.light.density * min((near + far) / 2, 60))
         tone = mix(color, canvas.light.haze, fog)
@@ -201,7 +203,9 @@ def _house(canvas: Canvas, z: tuple[float, float], side: int, line: float, rng: 
     share = rng.uniform(0.42, 0.56)
     rows = np.arange(0 if not shop else 1, floors) * storey + 0.95
     warm = canvas.light.name in ("evening", "rain")
-    frames, dark, lit = [], [], []
+    frames: list[Any] = []
+    dark: list[Any] = []
+    lit: list[Any] = []
     for bottom in rows:
         for start in left:
             end, top = start + step * share, bottom + storey * 0.52
@@ -291,4 +295,4 @@ def draw_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
     x = np.linspace(0, 1, 25)
     arch = np.stack([width * (0.08 + 0.84 * x), height - rise * np.sin(np.pi * x) ** 0.5], axis=1)
     canvas.polygons([np.vstack([arch, [[width, height + 4], [0, height + 4]]])], (38, 40, 46), _ID["ego vehicle"])
-    canvas.polyline(arch[4:21] + (0, rise * 0.22), (92, 100, 112), height * 0.006, None)
+    canvas.polyline(np.add(arch[4:21], (0, rise * 0.22)), (92, 100, 112), height * 0.006, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -294,7 +295,7 @@ def draw_bus(pen: Pen, paint: Color, rng: np.random.Generator) -> None:
         pen.fill(rect((rear + 0.25, front - 0.1), (1.22, height - 0.5), w), (30, 36, 42))
         count = int(length / 1.35)
         edges = np.linspace(rear + 0.3, front - 0.15, count + 1)
-        panes = np.stack([rect((a + 0.05, b - 0.05), (1.28, height - 0.56), w) for a, b in zip(edges, edges[1:])])
+        panes = np.stack([rect((a + 0.05, b - 0.05), (1.28, height - 0.56), w) for a, b in itertools.pairwise(edges)])
         pen.fill_all(panes, mix(GLASS, REFLECTION, 0.3))
         pen.fill_all(np.stack([_across(pane[[0, 3, 2, 1]], 0.2, 0.4) for pane in panes]), mix(GLASS, REFLECTION, 0.7))
         if side < 0:
@@ -342,7 +343,7 @@ def draw_train(pen: Pen, paint: Color, rng: np.random.Generator) -> None:
         pen.fill(rect((rear + 0.25, front - 0.25), (1.28, 1.4), w), pale)
         pen.fill(rect((rear + 1.2, front - 1.2), (1.4, height - 0.6), w), (34, 40, 46))
         edges = np.linspace(rear + 1.3, front - 1.3, int(length / 1.5) + 1)
-        panes = np.stack([rect((a + 0.07, b - 0.07), (1.46, height - 0.68), w) for a, b in zip(edges, edges[1:])])
+        panes = np.stack([rect((a + 0.07, b - 0.07), (1.46, height - 0.68), w) for a, b in itertools.pairwise(edges)])
         pen.fill_all(panes, mix(GLASS, REFLECTION, 0.35))
         pen.fill(rect((rear + 1.5, front - 1.5), (height - 0.2, height), w), (150, 150, 152))
         pen.fill(rect((rear + 0.3, front - 0.3), (0.12, 0.4), w), CHASSIS)
