@@ -119,13 +119,17 @@ class Pen:
 
     def limb(self, start: Sequence[float], end: Sequence[float], radii: tuple[float, float], color: Color) -> None:
         """A round, tapered tube between two local points, shaded away from the sun."""
-        ends = self.pixels(np.array([start, end]))
+        self.mass((start, end), radii, color)
+
+    def mass(self, centers: Sequence[Sequence[float]], radii: Sequence[float], color: Color) -> None:
+        """The hull of balls at local points, shaded away from the sun."""
+        points = self.pixels(np.array(centers))
         thickness = np.maximum(np.array(radii) * self.scale, 0.5)
         lit = np.array([np.sign(self.canvas.light.sun[0]) * 0.24, -0.08])
         for factor, inset, offset in ((0.78, 1.0, np.zeros(2)), (1.04, 0.74, lit)):
             if inset < 1 and thickness.max() < 1.5:
                 break
-            outline = (ends + offset * thickness[:, None])[:, None] + _CIRCLE * (inset * thickness)[:, None, None]
+            outline = (points + offset * thickness[:, None])[:, None] + _CIRCLE * (inset * thickness)[:, None, None]
             hull = cv2.convexHull(outline.reshape(-1, 2).astype(np.float32))[:, 0]
             self.canvas.polygons([hull], self.tone(scale(color, factor)), self.value)
 

@@ -26,11 +26,10 @@ def draw_person(pen: Pen, cloth: Color, variant: str, rng: np.random.Generator) 
     shoulder = 0.17 if woman else 0.22
     near = 1.0 if pen.viewer[2] > 0 else -1.0
     for side in (-near, near):
-        swing = stride * side
-        _arm(pen, (0.0, 1.42, side * shoulder), -swing, cloth if side == near else scale(cloth, 0.85), skin, woman)
-        _leg(pen, side * 0.09, swing, legs, 0.062 if woman else 0.082)
-        if side == -near:
-            _trunk(pen, cloth, woman, shoulder)
+        _leg(pen, side * 0.09, stride * side, legs, 0.062 if woman else 0.082)
+    _arm(pen, (0.0, 1.42, -near * shoulder), stride * near, scale(cloth, 0.85), skin, woman)
+    _trunk(pen, cloth, woman, shoulder)
+    _arm(pen, (0.0, 1.42, near * shoulder), -stride * near, cloth, skin, woman)
     if woman:
         pen.limb((-0.05, 1.66, 0), (-0.08, 1.36, 0), (0.115, 0.10), hair)
     pen.limb((0, 1.46, 0), (0, 1.56, 0), (0.055, 0.05), skin)
@@ -46,10 +45,8 @@ def _trunk(pen: Pen, cloth: Color, woman: bool, shoulder: float) -> None:
         pen.limb((0, 1.36, 0), (0, 1.05, 0), (shoulder - 0.01, 0.15), cloth)
         pen.line(np.array([[0.0, 1.08, -0.16], [0.0, 1.08, 0.16]]), scale(cloth, 0.45), 0.05)
         return
-    for side in (-1, 1):
-        pen.limb((0, 1.36, side * 0.09), (0, 0.94, side * 0.05), (0.15, 0.15), cloth)
-    pen.limb((0, 1.34, 0), (0, 0.96, 0), (0.18, 0.16), cloth)
-    pen.limb((0.0, 0.86, -0.06), (0.0, 0.86, 0.06), (0.10, 0.10), (40, 40, 46))
+    corners = ((0, 1.38, -0.12), (0, 1.38, 0.12), (0, 0.93, 0.07), (0, 0.93, -0.07))
+    pen.mass(corners, (0.12, 0.12, 0.13, 0.13), cloth)
     if pen.faces((1, 0, 0), (0.1, 1.2, 0)):
         pen.line(np.array([[0.12, 1.44, 0], [0.12, 0.86, 0]]), scale(cloth, 0.5), 0.025)
 
@@ -102,9 +99,10 @@ def draw_rider(pen: Pen, cloth: Color, variant: str, rng: np.random.Generator, m
         pen.limb(knee, pedal, (0.075, 0.055), legs)
         pen.limb(pedal, (pedal[0] + 0.13, pedal[1] - 0.02, pedal[2]), (0.055, 0.042), SHOES)
         if side == -near:
-            pen.limb(chest, (seat[0], seat[1] + 0.04, 0), (0.185 if not woman else 0.155, 0.15), cloth)
-            for w in (-shoulder * 0.5, shoulder * 0.5):
-                pen.limb((chest[0], chest[1] + 0.04, w), (seat[0], seat[1] + 0.1, w * 0.7), (0.13, 0.12), cloth)
+            hips, width = seat[1] + 0.06, shoulder * 0.5
+            corners = [(chest[0], chest[1] + 0.04, w) for w in (-width, width)]
+            corners += [(seat[0], hips, w * 0.6) for w in (-width, width)]
+            pen.mass(corners, (0.13, 0.13, 0.12, 0.12), cloth)
         elbow = (0.5 * (chest[0] + grip[0]), 0.5 * (chest[1] + grip[1]) - 0.08, side * 0.28)
         sleeve = cloth if side == near else scale(cloth, 0.85)
         pen.limb((chest[0], chest[1] + 0.08, side * shoulder), elbow, (0.07, 0.06), sleeve)

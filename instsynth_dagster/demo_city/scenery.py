@@ -50,11 +50,11 @@ def draw_light(rng: np.random.Generator) -> Light:
     ambient = {"noon": 0.72, "evening": 0.7, "overcast": 0.84, "rain": 0.82}[name]
     haze, tint = {
         "noon": ((196, 214, 230), (1.0, 1.0, 1.0)),
-        "evening": ((236, 196, 160), (1.04, 0.96, 0.86)),
+        "evening": ((232, 202, 172), (1.03, 0.98, 0.92)),
         "overcast": ((200, 204, 208), (0.95, 0.96, 0.98)),
         "rain": ((172, 180, 190), (0.86, 0.9, 0.95)),
     }[name]
-    density = {"noon": 0.003, "evening": 0.005, "overcast": 0.006, "rain": 0.010}[name]
+    density = {"noon": 0.003, "evening": 0.004, "overcast": 0.006, "rain": 0.010}[name]
     return Light(name, sun / np.linalg.norm(sun), ambient, haze, density, tint)
 
 

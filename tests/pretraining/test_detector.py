@@ -1,7 +1,7 @@
 import pandas as pd
-from instsynth_dagster.cityscapes import CLASSES
 from safetensors.torch import load_file
 
+from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.pretraining.detector import ARCHITECTURE, detector_recipe, train_detector
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.mask2former import build_model
