@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -120,8 +120,8 @@ def render_scene(seed: int, width: int, height: int, class_weights: Mapping[str,
     places = _populate(counts, street, tracks, rng)
     ledger = _Ledger()
     _draw_shadows(canvas, places, street)
-    jobs = [(place.z, lambda place=place: _draw(canvas, place, ledger, rng)) for place in places]
-    jobs += _furniture(canvas, street, rng)
+    jobs = _furniture(canvas, street, rng)
+    jobs += [(place.z, partial(_draw, canvas, place, ledger, rng)) for place in places]
     for _, job in sorted(jobs, key=lambda job: -job[0]):
         job()
     if rng.random() < 0.35:
@@ -199,9 +199,8 @@ def _sidewalk(street: scenery.Street, rng: np.random.Generator) -> float:
     return street.right + inset if rng.random() < 0.5 else street.left - inset
 
 
-def _crowd(settle: object, street: scenery.Street, rng: np.random.Generator) -> None:
+def _crowd(settle: Callable[[_Place], bool], street: scenery.Street, rng: np.random.Generator) -> None:
     """A far knot of people, or a rack of bicycles, annotated as one group."""
-    assert callable(settle)
     name = str(rng.choice(("person", "bicycle", "car"), p=(0.5, 0.3, 0.2)))
     x, z = _sidewalk(street, rng), rng.uniform(16, 34)
     for _ in range(rng.integers(5, 10)):
@@ -260,9 +259,11 @@ def _draw(canvas: Canvas, place: _Place, ledger: _Ledger, rng: np.random.Generat
         _DRAW[name](pen_for(attributes), PAINTS[attributes.color], rng)
 
 
-def _furniture(canvas: Canvas, street: scenery.Street, rng: np.random.Generator) -> list:
+def _furniture(
+    canvas: Canvas, street: scenery.Street, rng: np.random.Generator
+) -> list[tuple[float, Callable[[], None]]]:
     """Trees, lamps, signs and signals along the kerbs as (distance, draw) pairs."""
-    jobs = []
+    jobs: list[tuple[float, Callable[[], None]]] = []
     trees = rng.random() < 0.75
     for edge, side in ((street.left, -1), (street.right, 1)):
         z = rng.uniform(6, 14)
