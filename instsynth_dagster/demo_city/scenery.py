@@ -71,7 +71,9 @@ def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
         x, y = rng.uniform(0, width / 8), rng.uniform(0, canvas.camera.center[1] / 10)
         for _ in range(6):
             at = (int(x + rng.normal(0, width / 110)), int(y + rng.normal(0, height / 260)))
-            cv2.ellipse(small, at, (int(rng.uniform(3, width / 90)), int(rng.uniform(1, 4))), 0, 0, 360, 200, -1)
+            cv2.ellipse(
+                small, at, (int(rng.uniform(3, max(width / 90, 3))), int(rng.uniform(1, 4))), 0, 0, 360, 200, -1
+            )
     cover = cv2.resize(cv2.GaussianBlur(small, (0, 0), 1.6), (width, height), interpolation=cv2.INTER_LINEAR)
     sky = slice(0, int(canvas.camera.center[1]) + 1)
     alpha = cover[sky, :, None].astype(np.float32) / 255 * 0.75
