@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.partitions import Graph
-from assets.pictures import crops_preview
+from assets.pictures import PREVIEWED_CROPS, crops_preview
 from assets.stored import Made, stored_asset
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
@@ -29,14 +29,15 @@ def _inpainted_crops(name: str, settings: Settings, graph: Graph) -> dg.AssetsDe
         """
         selected = store.read("selected_instances", partition)
         bank = store.read("prompt_bank", partition.split("|")[1])
-        shown = []
+        shown: list[dict[str, Any]] = []
         if len(selected):
             rows = repaint(
                 generators[name], name, selected, bank, settings.generators[name], settings.seed, skip=out.resumed_rows
             )
             for row in rows:
                 out.add(row)
-                shown.append(row)
+                if len(shown) < PREVIEWED_CROPS:
+                    shown.append(row)
         out.summary["crops"] = out.rows
         metadata: dict[str, Any] = {"seconds_per_crop": round(out.device_seconds / max(out.rows, 1), 3)}
         if shown:

@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 
 from assets.partitions import Graph
-from assets.pictures import windows_preview
+from assets.pictures import PREVIEWED_WINDOWS, windows_preview
 from assets.stored import Check, Made, stored_asset
 from instsynth_dagster.graph import ZOOM_CROP, window_arms, window_replicas
 from instsynth_dagster.settings import Settings
@@ -41,7 +41,7 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         selected = store.read("selected_instances", partition)
         crops = None if arm == ZOOM_CROP else store.read(f"{arm}/inpainted_crops", partition)
         rows = list(repainted_instances(selected, crops, window_replicas(settings)))
-        shown = []
+        shown: list[dict[str, Any]] = []
         for frame_id, group in groupby(
             enumerate(rows[out.resumed_rows :], out.resumed_rows), lambda r: r[1]["frame_id"]
         ):
@@ -52,7 +52,8 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
                 if failed:
                     return Made(checks=tuple(failed))
                 out.add(window)
-                shown.append(window)
+                if len(shown) < PREVIEWED_WINDOWS:
+                    shown.append(window)
         out.summary["windows"] = len(rows)
         passed = tuple(Check(name, True, text) for name, text in CHECKS.items())
         return Made({"preview": windows_preview(shown)} if shown else {}, passed)

@@ -19,12 +19,13 @@ from instsynth_dagster.evaluation.gallery import (
 )
 from instsynth_dagster.images import decode_png, resize_image
 
+PREVIEWED_CROPS, PREVIEWED_WINDOWS = 12, 4
 _TILE = 128
 
 
 def crops_preview(rows: Sequence[Mapping[str, Any]], key: str) -> dg.MetadataValue:
     """The first crops of a partition side by side, with their prompts where they have one."""
-    first = rows[:12]
+    first = rows[:PREVIEWED_CROPS]
     tiles = [resize_image(decode_png(row[key]), (_TILE, _TILE)) for row in first]
     return _sheet(tiles, [row.get("prompt") or row["instance_id"] for row in first], columns=6)
 
@@ -32,7 +33,7 @@ def crops_preview(rows: Sequence[Mapping[str, Any]], key: str) -> dg.MetadataVal
 def windows_preview(windows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
     """Windows, and the same windows with their labels drawn in, for the first rows."""
     tiles, captions = [], []
-    for window in windows[:4]:
+    for window in windows[:PREVIEWED_WINDOWS]:
         image, ids = decode_png(window["image_png"]), decode_png(window["ids_png"]).astype(np.int32)
         tiles += [image, overlay_instances(image, ids)]
         captions += [window.get("prompt") or window["instance_id"], f"labels of {window['frame_id']}"]

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.partitions import Graph
-from assets.pictures import crops_preview
+from assets.pictures import PREVIEWED_CROPS, crops_preview
 from assets.stored import Check, Made, stored_asset
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
@@ -31,19 +31,20 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         chosen = select_instances(instances, settings.selection, settings.classes)
         chosen = chosen[chosen["class_name"] == class_name]
         sources = frames.set_index("frame_id", drop=False)
-        cut: list[dict[str, Any]] = []
-        for frame_id, rows in chosen.groupby("frame_id", sort=True):
+        shown: list[dict[str, Any]] = []
+        for frame_id, rows in chosen.iloc[out.resumed_rows :].groupby("frame_id", sort=True):
             frame = sources.loc[frame_id]
             for row in cut_selected(dataset.image(frame), dataset.ids(frame), rows, settings.selection):
-                cut.append(row | {"source_sha256": frame.image_sha256})
-        for row in cut[out.resumed_rows :]:
-            out.add(row)
+                row["source_sha256"] = frame.image_sha256
+                out.add(row)
+                if len(shown) < PREVIEWED_CROPS:
+                    shown.append(row)
         out.summary["instances"] = len(chosen)
         splits = store.read("splits").set_index("city")["split"]
         check = Check("only_train_frames", splits[city] == "train", f"{city} is a {splits[city]} city")
         metadata: dict[str, Any] = {"available": int((instances["class_name"] == class_name).sum())}
-        if cut:
-            metadata["preview"] = crops_preview(cut, "crop_png")
+        if shown:
+            metadata["preview"] = crops_preview(shown, "crop_png")
         return Made(metadata, (check,))
 
     return [selected_instances]

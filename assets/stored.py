@@ -12,6 +12,7 @@ from assets.partitions import Graph, asset_key, dependencies, partitions_definit
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.staleness import Asset, fingerprint, why_stale
 from instsynth_dagster.store import Manifest, Store
+from resources.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,17 @@ def _materialise(
     outcomes: list[tuple[str, Check]] = []
     events: list[tuple[str, Manifest, Mapping[str, Any]]] = []
     failure: Exception | None = None
-    for partition in partitions_of_run(context):
-        try:
-            manifest, made = _make_partition(store, asset, partition, make, resources, outcomes)
-        except (UserError, _Blocked) as error:
-            failure = error
-            break
-        events.append((partition, manifest, made.metadata))
-        context.log.info(f"{asset.key}[{partition}]: {manifest.rows} rows, {manifest.wall_seconds:.1f} s")
+    partitions = partitions_of_run(context)
+    with progress_bar(asset.key, len(partitions)) as progress:
+        for partition in partitions:
+            try:
+                manifest, made = _make_partition(store, asset, partition, make, resources, outcomes)
+            except (UserError, _Blocked) as error:
+                failure = error
+                break
+            events.append((partition, manifest, made.metadata))
+            progress(len(events), len(partitions))
+            context.log.info(f"{asset.key}[{partition}]: {manifest.rows} rows, {manifest.wall_seconds:.1f} s")
     yield from _check_results(outcomes)
     yield from _materialisations(context, asset, events)
     if failure:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from instsynth_dagster.images import resize_image
+
 
 def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     """Compressed COCO RLE of a bool (H, W) mask: {"size": [H, W], "counts": str}."""
@@ -17,3 +19,9 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
 def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     """bool (H, W) mask of a compressed COCO RLE."""
     return coco_mask.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
+
+
+def resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
+    """Resize a square bool (S, S) mask to (side, side); where it shrinks, a thin mask keeps what it covers by 1/4."""
+    image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+    return resize_image(image, (side, side))[..., 0] >= (64 if len(mask) > side else 128)

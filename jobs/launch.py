@@ -39,9 +39,11 @@ def build_jobs(
 
     @dg.op
     def pretrain() -> None:
+        from instsynth_dagster.pretraining.generative import pretrain_generative
         from instsynth_dagster.pretraining.vision import pretrain_vision
 
-        pretrain_vision(Path("build/pretraining"), Path("checkpoints"), progress_bar)
+        for pretrain_family in (pretrain_vision, pretrain_generative):
+            pretrain_family(Path("build/pretraining"), Path("checkpoints"), progress_bar)
 
     @dg.job(name="refresh", config=INFO, description="Bring the graph up to date: whatever is stale is made again.")
     def refresh_job() -> None:

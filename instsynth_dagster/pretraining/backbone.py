@@ -8,7 +8,6 @@ are thus seen at 20 to 100 pixels, and the feature maps learn to say *where* som
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
+from instsynth_dagster.pretraining.recipe import Recipe
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.base import FitResult, Progress
@@ -36,19 +36,7 @@ ARCHITECTURE: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class BackboneRecipe:
-    """How mini-resnet is trained; see `segmenters.training.Recipe`."""
-
-    steps: int = 6000
-    batch_size: int = 8
-    learning_rate: float = 2e-3
-    backbone_lr_factor: float = 1.0
-    weight_decay: float = 0.05
-    grad_clip: float = 1.0
-    mixed_precision: str = "bf16"
-    workers: int = 0
-    checkpoint_every: int = 500
+RECIPE = Recipe(steps=6000, batch_size=8, learning_rate=2e-3)
 
 
 class Collages(Dataset):
@@ -121,7 +109,7 @@ def train_backbone(
     *,
     out: Path,
     scratch: Path,
-    recipe: BackboneRecipe | None = None,
+    recipe: Recipe = RECIPE,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -134,7 +122,6 @@ def train_backbone(
         out: the `from_pretrained` folder to fill.
         scratch: state of an unfinished training; the same call goes on from there.
     """
-    recipe = recipe or BackboneRecipe()
     vocabulary, labels = np.unique(np.asarray(names), return_inverse=True)
     with isolated_random_state(), quiet_transformers():
         torch.manual_seed(content_seed(seed, "initialisation"))

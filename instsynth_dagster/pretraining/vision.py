@@ -1,24 +1,19 @@
-"""Pretrains the demo's vision models one after the other: scenes, mini-resnet, mini-mask2former.
-
-python -m instsynth_dagster.pretraining.vision --help
-"""
+"""Pretrains the demo's vision models one after the other: scenes, mini-resnet, mini-mask2former."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from tqdm import tqdm
 
-from instsynth_dagster.pretraining.backbone import BackboneRecipe, measure_accuracy, train_backbone
+from instsynth_dagster.pretraining.backbone import RECIPE, measure_accuracy, train_backbone
+from instsynth_dagster.pretraining.cards import is_complete, write_card
 from instsynth_dagster.pretraining.detector import detector_recipe, train_detector
 from instsynth_dagster.pretraining.scenes import BoxScenes, instance_crops, render_scenes
-from instsynth_dagster.segmenters.base import FitResult, Progress, get_segmenter
+from instsynth_dagster.segmenters.base import Progress, get_segmenter
 from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.store import Store
 
@@ -41,17 +36,17 @@ def pretrain_vision(build: Path, checkpoints: Path, bars: Bars, *, detector_step
         render_scenes(store, SCENES, progress=progress)
     training, held_out = BoxScenes(store, 0, SCENES - HELD_OUT), BoxScenes(store, SCENES - HELD_OUT)
     backbone = checkpoints / "mini-resnet"
-    if not (backbone / "README.md").exists():
+    if not is_complete(backbone):
         make_backbone(training, held_out, backbone, build / "mini-resnet", bars)
-    make_detector(training, held_out, detector_recipe(backbone, detector_steps), checkpoints, build, bars)
+    if not is_complete(checkpoints / "mini-mask2former"):
+        make_detector(training, held_out, detector_recipe(backbone, detector_steps), checkpoints, build, bars)
 
 
 def make_backbone(training: BoxScenes, held_out: BoxScenes, out: Path, scratch: Path, bars: Bars) -> None:
     """Train mini-resnet on the crops of scenes and write its card."""
-    recipe = BackboneRecipe()
     crops, names = zip(*islice(instance_crops(training, CROP_SIDE), CROPS), strict=True)
-    with bars("training mini-resnet", recipe.steps) as progress:
-        result = train_backbone(np.stack(crops), names, out=out, scratch=scratch, recipe=recipe, progress=progress)
+    with bars("training mini-resnet", RECIPE.steps) as progress:
+        result = train_backbone(np.stack(crops), names, out=out, scratch=scratch, recipe=RECIPE, progress=progress)
     crops, names = zip(*instance_crops(held_out, CROP_SIDE), strict=True)
     accuracy = measure_accuracy(out, np.stack(crops), names)
     write_card(
@@ -64,8 +59,8 @@ street ("red car"): an ImageNet in miniature, the backbone from which the demo's
 
 - **Data**: crops around the labelled boxes of {len(training)} rendered scenes; other seeds than any demo city, no
   masks.
-- **Training**: {recipe.steps} steps of {recipe.batch_size} collages (1, 4 or 16 crops each), AdamW, learning rate
-  {recipe.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes.
+- **Training**: {RECIPE.steps} steps of {RECIPE.batch_size} collages (1, 4 or 16 crops each), AdamW, learning rate
+  {RECIPE.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes.
 - **Measured** on {len(names)} crops of {len(held_out)} held-out scenes: class {accuracy["class"]:.1%}, class and colour
   together {accuracy["name"]:.1%}.
 """,
@@ -109,43 +104,3 @@ def box_ap50(folder: Path, recipe: SegmenterSettings, scenes: BoxScenes) -> floa
         (table,) = predictor.predict([image])
         matches.append(match_frame(ids, table))
     return average_precision(matches).ap50
-
-
-def write_card(folder: Path, result: FitResult, text: str) -> None:
-    """README.md and loss.png beside the weights."""
-    from matplotlib.figure import Figure
-
-    curve: pd.DataFrame = result.curve
-    figure = Figure(figsize=(5, 2.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(curve["step"], curve["loss"].ewm(span=20).mean(), color="#3b6ea5")
-    axes.set(xlabel="step", ylabel="loss")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / "loss.png", dpi=100)
-    limits = "\n- **Limits**: knows nothing but the drawn streets of this project.\n- **Licence**: Apache-2.0."
-    command = "\n\nMade by `python -m instsynth_dagster.pretraining.vision`.\n\n![loss](loss.png)\n"
-    (folder / "README.md").write_text(text.rstrip() + limits + command)
-
-
-@contextmanager
-def tqdm_bar(title: str, total: int) -> Iterator[Progress]:
-    """A bar on stderr."""
-    with tqdm(total=total, desc=title, mininterval=5.0) as bar:
-
-        def progress(done: int, _: int) -> None:
-            bar.update(done - bar.n)
-
-        yield progress
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Pretrain mini-resnet and mini-mask2former; goes on after a kill.")
-    parser.add_argument("--build", type=Path, default=Path("build/pretraining"), help="scenes and unfinished trainings")
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="where the models go")
-    parser.add_argument("--detector-steps", type=int, default=9000, help="steps of mini-mask2former")
-    arguments = parser.parse_args()
-    pretrain_vision(arguments.build, arguments.checkpoints, tqdm_bar, detector_steps=arguments.detector_steps)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,13 +8,13 @@ from instsynth_dagster.pretraining import backbone
 from instsynth_dagster.pretraining.backbone import (
     CANVAS,
     GRIDS,
-    BackboneRecipe,
     CollageClassifier,
     Collages,
     measure_accuracy,
     tile_features,
     train_backbone,
 )
+from instsynth_dagster.pretraining.recipe import Recipe
 
 COLORS = {"red car": (220, 30, 30), "blue bus": (30, 30, 220), "green bus": (30, 200, 30)}
 TINY = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
@@ -74,7 +74,7 @@ def test_shipped_network_fits_its_budget(monkeypatch):
 
 def test_learns_names_resumes_to_the_bit_and_ships_a_standard_folder(tmp_path):
     crops, names = corpus()
-    recipe = BackboneRecipe(steps=90, batch_size=4, checkpoint_every=30, learning_rate=5e-3, mixed_precision="no")
+    recipe = Recipe(steps=90, batch_size=4, checkpoint_every=30, learning_rate=5e-3, mixed_precision="no")
 
     class Killed(Exception):
         pass

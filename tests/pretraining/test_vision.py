@@ -4,9 +4,9 @@ import pytest
 
 import instsynth_dagster.demo_city
 from instsynth_dagster.pretraining import backbone, vision
-from instsynth_dagster.pretraining.backbone import BackboneRecipe
+from instsynth_dagster.pretraining.recipe import Recipe
 from instsynth_dagster.segmenters.mask2former import build_model
-from tests.pretraining.toy_scenes import toy_scene
+from tests.pretraining.toy_scenes import silent_bar, toy_scene
 from tests.segmenters.toy import TINY_RESNET, tiny
 
 
@@ -21,13 +21,13 @@ def test_makes_both_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path
     monkeypatch.setattr(backbone, "ARCHITECTURE", {k: v for k, v in TINY_RESNET.items() if k[0] in "ehdl"})
     monkeypatch.setattr(vision, "SCENES", 14)
     monkeypatch.setattr(vision, "HELD_OUT", 3)
-    monkeypatch.setattr(vision, "BackboneRecipe", lambda: BackboneRecipe(steps=3, batch_size=3, checkpoint_every=2))
+    monkeypatch.setattr(vision, "RECIPE", Recipe(steps=3, batch_size=3, learning_rate=2e-3, checkpoint_every=2))
 
     def killed(*_args, **_kwargs):
         raise KeyboardInterrupt
 
     def run():
-        vision.pretrain_vision(tmp_path / "build", tmp_path / "checkpoints", vision.tqdm_bar, detector_steps=2)
+        vision.pretrain_vision(tmp_path / "build", tmp_path / "checkpoints", silent_bar, detector_steps=2)
 
     with monkeypatch.context() as patch:
         patch.setattr(vision, "train_detector", killed)

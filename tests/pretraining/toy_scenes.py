@@ -1,5 +1,6 @@
-"""A stand-in for the demo city's renderer."""
+"""A stand-in for the demo city's renderer, and a progress bar that shows nothing."""
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,3 +21,8 @@ def toy_scene(seed, width, height, class_weights=None):
     return SimpleNamespace(
         image=image, ids=ids, attributes={v: SimpleNamespace(class_name=c, color=k) for v, (c, k) in about.items()}
     )
+
+
+@contextmanager
+def silent_bar(title, total):
+    yield lambda done, total: None

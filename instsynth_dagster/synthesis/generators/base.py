@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.images import decode_png, encode_png, resize_image
-from instsynth_dagster.masks import decode_rle
+from instsynth_dagster.masks import decode_rle, resize_mask
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.prompts import choose_prompt
@@ -105,9 +105,7 @@ def repaint(
 
 
 def _native(row: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crop and mask of a selected instance at a generator's size; a thin mask keeps every pixel it touches."""
+    """Crop and mask of a selected instance at a generator's size."""
     crop = decode_png(row["crop_png"])
-    side = crop.shape[0]
-    mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
-    shrunk = resize_image(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2), (size, size))[..., 0]
-    return resize_image(crop, (size, size)), shrunk >= (64 if side > size else 128)
+    mask = decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
+    return resize_image(crop, (size, size)), resize_mask(mask, size)

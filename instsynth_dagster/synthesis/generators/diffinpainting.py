@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import StableDiffusionInpaintPipeline
+from diffusers.utils import logging as diffusers_logging
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.settings import GeneratorSettings
@@ -34,7 +36,8 @@ class DiffInpainting:
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
         self._settings, self._device = settings, device
-        self._pipeline = _load(name, settings)
+        with _quiet_diffusers():
+            self._pipeline = _load(name, settings)
         if settings.scheduler:
             kind = getattr(diffusers, _SCHEDULERS[settings.scheduler])
             self._pipeline.scheduler = kind.from_config(self._pipeline.scheduler.config)
@@ -84,6 +87,19 @@ class DiffInpainting:
         if prompt not in self._embeddings:
             self._embeddings[prompt] = self._pipeline.encode_prompt(prompt, self._device, 1, False)[0][0]
         return self._embeddings[prompt]
+
+
+@contextmanager
+def _quiet_diffusers() -> Iterator[None]:
+    """Errors only and no progress bars: "loading components" says nothing beside a bar of crops."""
+    verbosity = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(verbosity)
+        diffusers_logging.enable_progress_bar()
 
 
 def _load(name: str, settings: GeneratorSettings) -> Any:

@@ -1,0 +1,29 @@
+"""Model cards: what a mini checkpoint is, what it was trained on and what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from instsynth_dagster.segmenters.base import FitResult
+
+CARD = "README.md"
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a checkpoint is there; its card is written last."""
+    return (folder / CARD).exists()
+
+
+def write_card(folder: Path, result: FitResult, text: str) -> None:
+    """README.md and loss.png beside the weights."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 2.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(result.curve["step"], result.curve["loss"].ewm(span=20).mean(), color="#3b6ea5")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(folder / "loss.png", dpi=100)
+    limits = "\n- **Limits**: knows nothing but the drawn streets of this project.\n- **Licence**: Apache-2.0."
+    command = "\n\nMade by `python -m instsynth_dagster.pretraining`.\n\n![loss](loss.png)\n"
+    (folder / CARD).write_text(text.rstrip() + limits + command)

@@ -1,0 +1,82 @@
+"""Judging an inpainting checkpoint: held-out instances repainted with other prompts, seen by mini-clip and by eye."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.demo_city.palette import Attributes, caption, draw_attributes
+from instsynth_dagster.evaluation.gallery import contact_sheet
+from instsynth_dagster.images import resize_image
+from instsynth_dagster.pretraining.clip import MiniClip, focus
+from instsynth_dagster.pretraining.corpus import Corpus
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.synthesis.generators import load_generator
+
+
+@dataclass(frozen=True)
+class Repainted:
+    """images: uint8 (N, S, S, 3), pasted back inside the mask; wanted: what each prompt asked for."""
+
+    images: np.ndarray
+    wanted: list[Attributes]
+
+
+def repaint_held_out(settings: GeneratorSettings, corpus: Corpus, replica: int = 0, device: str = "cpu") -> Repainted:
+    """Every crop repainted with a caption of its class and of another colour than it has.
+
+    The last batch may be smaller; that changes no more than the last bits.
+    """
+    generator = load_generator("mini-sd-inpaint", settings, device)
+    wanted = [
+        _another(row.class_name, row.color, content_seed("judged", index, replica))
+        for index, row in enumerate(corpus.table.itertuples())
+    ]
+    images = []
+    for start in range(0, len(corpus), settings.batch_size):
+        part = corpus.take(slice(start, start + settings.batch_size))
+        prompts = [caption(about) for about in wanted[start : start + len(part)]]
+        seeds = [content_seed(prompt, start + i, replica) for i, prompt in enumerate(prompts)]
+        painted = generator.fill(np.asarray(part.images), np.asarray(part.masks), prompts, seeds)
+        images.append(np.where(part.masks[..., None], painted, part.images))
+    return Repainted(np.concatenate(images), wanted)
+
+
+def _another(class_name: str, color: str, seed: int) -> Attributes:
+    generator = np.random.default_rng(seed)
+    while True:
+        about = draw_attributes(generator, class_name)
+        if about.color != color:
+            return about
+
+
+def measure_prompts(clip_folder: Path, corpus: Corpus, repainted: Repainted) -> dict[str, float]:
+    """How often (0..1) mini-clip names the class and, given the class, the prompt's colour of cut-out instances:
+    "class" and "color" of the repainted ones, "class_before" and "color_before" of the untouched."""
+    judge = MiniClip(clip_folder)
+    names = corpus.table["class_name"].tolist()
+    accuracy = {}
+    for suffix, images, colors in (
+        ("", repainted.images, [about.color for about in repainted.wanted]),
+        ("_before", corpus.images, corpus.table["color"].tolist()),
+    ):
+        seen = np.stack([focus(i, mask, cut_out=True) for i, mask in zip(images, corpus.masks, strict=True)])
+        accuracy["class" + suffix] = float(np.mean(np.equal(judge.classes(seen), names)))
+        accuracy["color" + suffix] = float(np.mean(np.equal(judge.colors(seen, names), colors)))
+    return accuracy
+
+
+def repainting_sheet(corpus: Corpus, versions: Sequence[Repainted], per_class: int = 2, tile: int = 144) -> np.ndarray:
+    """One row per class: source crops, each followed by its repaintings with their prompts; uint8 (H, W, 3)."""
+    tiles, captions = [], []
+    for name in CLASSES:
+        for index in np.flatnonzero(corpus.table["class_name"] == name)[:per_class]:
+            tiles += [corpus.images[index], *(version.images[index] for version in versions)]
+            prompts = [caption(version.wanted[index]).removeprefix("a photo of ") for version in versions]
+            captions += ["source", *prompts]
+    return contact_sheet([resize_image(t, (tile, tile)) for t in tiles], per_class * (1 + len(versions)), captions)
