@@ -15,7 +15,7 @@ from instsynth_dagster.evaluation.tables import Run, ap_table, difference_table,
 from instsynth_dagster.evaluation.verdict import verdict
 from instsynth_dagster.evaluation.views import ap_view, class_view, difference_view, instance_view, to_markdown
 from instsynth_dagster.graph import arm_and_seed
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings import SegmenterSettings, Settings
 from instsynth_dagster.store import UNPARTITIONED, PartitionWriter, Store
 from resources.dataset import Dataset
 
@@ -100,6 +100,7 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
                     name: f"{s.model}, {s.steps} steps, guidance {s.guidance}"
                     for name, s in settings.generators.items()
                 },
+                **{name: f"{s.steps} steps from {_start(s)}" for name, s in settings.segmenters.items()},
             },
         )
         path = out.folder("report") / "report.html"
@@ -107,6 +108,13 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         return Made({"report": dg.MetadataValue.path(str(path.resolve()))})
 
     return report
+
+
+def _start(segmenter: SegmenterSettings) -> str:
+    """What a segmenter knew before: a pretrained one knows classes that synthesis might otherwise have taught it."""
+    if segmenter.model:
+        return f"the pretrained segmenter {segmenter.model}"
+    return f"the pretrained backbone {segmenter.backbone}" if segmenter.backbone else "random weights"
 
 
 def _curves(store: Store, graph: Graph) -> pd.DataFrame:

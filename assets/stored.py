@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ from instsynth_dagster.errors import UserError
 from instsynth_dagster.staleness import Asset, fingerprint, why_stale
 from instsynth_dagster.store import Manifest, Store
 from resources.progress import progress_bar
+
+
+warnings.filterwarnings("ignore", category=dg.BetaWarning)  # once per asset otherwise, on every start
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,9 @@ def test_focus_fills_the_picture_with_the_instance():
     image[mask] = (250, 0, 0)
     seen = focus(image, mask, margin=0, cut_out=True)
     assert seen.shape == image.shape
-    assert (seen[:, 18:42] == (250, 0, 0)).all()
-    assert (seen[:, :10] == clip.BACKGROUND).all()
+    ringing = 26  # of Lanczos at the edges
+    assert np.abs(seen[:, 18:42].astype(int) - (250, 0, 0)).max() <= ringing
+    assert np.abs(seen[:, :12].astype(int) - clip.BACKGROUND).max() <= ringing
 
 
 def test_latents_are_what_the_pipeline_would_encode(corpus):
