@@ -15,7 +15,6 @@ from instsynth_dagster.staleness import Asset, fingerprint, why_stale
 from instsynth_dagster.store import Manifest, Store
 from resources.progress import progress_bar
 
-
 warnings.filterwarnings("ignore", category=dg.BetaWarning)  # once per asset otherwise, on every start
 
 

@@ -77,7 +77,7 @@ class PromptSettings(Section):
 class GeneratorSettings(Section):
     """A diffusion backend that fills a mask. `model` is a local folder or a hub id; `mirrors` are tried after it."""
 
-    kind: Literal["diffinpainting"]
+    kind: Literal["blendeddiff", "diffinpainting", "gligen"]
     model: str
     mirrors: tuple[str, ...] = ()
     revision: str | None = None
@@ -91,6 +91,15 @@ class GeneratorSettings(Section):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     batch_size: int = Field(8, ge=1)
     replicas: int = Field(1, ge=1, description="repaintings of each selected instance")
+    mask_dilations: int = Field(0, ge=0, description="blendeddiff: thin masks start this much wider and shrink")
+    grounded_steps: float = Field(1.0, ge=0, le=1, description="gligen: share of the steps with grounding on")
+
+    @model_validator(mode="after")
+    def _knobs_fit_the_kind(self) -> Self:
+        for knob, kind in (("mask_dilations", "blendeddiff"), ("grounded_steps", "gligen")):
+            if knob in self.model_fields_set and self.kind != kind:
+                raise ValueError(f"{knob} belongs to kind {kind}, not to {self.kind}; remove it")
+        return self
 
 
 class IntegrationSettings(Section):

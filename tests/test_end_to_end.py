@@ -22,7 +22,7 @@ from instsynth_dagster.store import Store
 from jobs.refresh import refresh
 from resources import build_resources
 from tests.segmenters.toy import tiny
-from tests.tiny_inpainting import save_tiny_inpainting
+from tests.tiny_pipelines import save_tiny_inpainting
 
 CLASSES = ("car", "person", "bicycle")
 CROPS = "diffinpainting/inpainted_crops"

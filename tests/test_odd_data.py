@@ -9,7 +9,7 @@ import pytest
 from instsynth_dagster.cityscapes import write_frame
 from instsynth_dagster.images import decode_png
 from tests.test_end_to_end import raw_settings, run
-from tests.tiny_inpainting import save_tiny_inpainting
+from tests.tiny_pipelines import save_tiny_inpainting
 
 HEIGHT, WIDTH = 64, 128
 

@@ -21,6 +21,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.demo_city.palette import CLOTHES, PAINTS, Attributes, caption
 from instsynth_dagster.images import resize_image
+from instsynth_dagster.masks import mask_box
 from instsynth_dagster.pretraining.corpus import Corpus
 from instsynth_dagster.pretraining.recipe import Recipe
 from instsynth_dagster.pretraining.vocabulary import train_tokenizer
@@ -115,9 +116,7 @@ def focus(image: np.ndarray, mask: np.ndarray, margin: float = 0.1, cut_out: boo
         uint8 (S, S, 3).
     """
     height, width = mask.shape
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    tight = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    x1, y1, x2, y2 = (int(np.clip(edge, 0, width)) for edge in crop_box(tight, margin, width, height))
+    x1, y1, x2, y2 = (int(np.clip(edge, 0, width)) for edge in crop_box(mask_box(mask), margin, width, height))
     if cut_out:
         image = np.where(mask[..., None], image, np.uint8(BACKGROUND))
     return resize_image(np.ascontiguousarray(image[y1:y2, x1:x2]), (width, height))

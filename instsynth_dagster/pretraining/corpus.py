@@ -20,7 +20,7 @@ import pandas as pd
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.demo_city import caption, render_scene
 from instsynth_dagster.images import resize_image
-from instsynth_dagster.masks import resize_mask
+from instsynth_dagster.masks import mask_box, resize_mask
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import Progress
 from instsynth_dagster.synthesis.crops import crop_box, cut_crop
@@ -120,13 +120,13 @@ def scene_crops(number: int, recipe: CorpusRecipe) -> list[tuple[np.ndarray, np.
     scene = render_scene(seed, *SCENE_SIZE, class_weights=CLASS_WEIGHTS)
     crops = []
     for value, about in scene.attributes.items():
-        rows, columns = np.nonzero(scene.ids == value)
-        if len(rows) < recipe.min_area:
+        whole = scene.ids == value
+        area = int(whole.sum())
+        if area < recipe.min_area:
             continue
         margin = np.random.default_rng(content_seed(seed, value)).uniform(*MARGINS)
-        tight = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-        crop, mask = cut_crop(scene.image, scene.ids, value, crop_box(tight, margin, *SCENE_SIZE))
-        row = {"class_name": about.class_name, "color": about.color, "variant": about.variant}
-        row |= {"caption": caption(about), "scene": number, "area": len(rows)}
+        crop, mask = cut_crop(scene.image, scene.ids, value, crop_box(mask_box(whole), margin, *SCENE_SIZE))
+        row: dict[str, Any] = {"class_name": about.class_name, "color": about.color, "variant": about.variant}
+        row |= {"caption": caption(about), "scene": number, "area": area}
         crops.append((resize_image(crop, (recipe.side,) * 2), resize_mask(mask, recipe.side), row))
     return crops

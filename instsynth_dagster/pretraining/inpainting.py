@@ -44,6 +44,7 @@ SCHEDULER: dict[str, Any] = {
     "prediction_type": "v_prediction",
     "rescale_betas_zero_snr": True,
     "timestep_spacing": "trailing",
+    "steps_offset": 1,
     "clip_sample": False,
 }
 RECIPE = Recipe(steps=9000, batch_size=32, learning_rate=1e-3, weight_decay=0.01)

@@ -42,7 +42,8 @@ def repaint_held_out(settings: GeneratorSettings, corpus: Corpus, replica: int =
         part = corpus.take(slice(start, start + settings.batch_size))
         prompts = [caption(about) for about in wanted[start : start + len(part)]]
         seeds = [content_seed(prompt, start + i, replica) for i, prompt in enumerate(prompts)]
-        painted = generator.fill(np.asarray(part.images), np.asarray(part.masks), prompts, seeds)
+        names = part.table["class_name"].tolist()
+        painted = generator.fill(np.asarray(part.images), np.asarray(part.masks), prompts, names, seeds)
         images.append(np.where(part.masks[..., None], painted, part.images))
     return Repainted(np.concatenate(images), wanted)
 

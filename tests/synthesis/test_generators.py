@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.images import decode_png, encode_png
@@ -14,25 +16,36 @@ from instsynth_dagster.masks import encode_rle
 from instsynth_dagster.settings import GeneratorSettings, PromptSettings
 from instsynth_dagster.synthesis.generators import load_generator
 from instsynth_dagster.synthesis.generators.base import repaint
+from instsynth_dagster.synthesis.generators.blendeddiff import shrinking_masks
 from instsynth_dagster.synthesis.prompts import choose_prompt, prompt_bank
-from tests.tiny_inpainting import save_tiny_inpainting
+from tests.tiny_pipelines import save_tiny_gligen, save_tiny_inpainting, save_tiny_xl
 
 SIZE = 32
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return save_tiny_inpainting(tmp_path_factory.mktemp("tiny"))
+KINDS = {
+    "diffinpainting": (save_tiny_inpainting, {}),
+    "blendeddiff": (partial(save_tiny_inpainting, in_channels=4), {"strength": 0.76, "mask_dilations": 1}),
+    "blendeddiff-xl": (save_tiny_xl, {"strength": 0.76}),
+    "gligen": (save_tiny_gligen, {}),
+    "gligen-inpainting": (partial(save_tiny_gligen, in_channels=9), {"grounded_steps": 0.5}),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def recipe(request, tmp_path_factory) -> GeneratorSettings:
+    save, changes = KINDS[request.param]
+    return settings(save(tmp_path_factory.mktemp("tiny")), kind=request.param.split("-")[0], **changes)
 
 
 def settings(model: Path, **changes) -> GeneratorSettings:
-    values = {"kind": "diffinpainting", "model": str(model), "size": SIZE, "steps": 2, "guidance": 2.0, "batch_size": 4}
+    values = {"kind": "diffinpainting", "model": str(model), "size": SIZE, "steps": 4, "guidance": 2.0, "batch_size": 4}
     return GeneratorSettings.model_validate(values | changes)
 
 
 @pytest.fixture(scope="module")
-def generator(model):
-    return load_generator("diffinpainting", settings(model), "cpu")
+def generator(recipe):
+    return load_generator("mine", recipe, "cpu")
 
 
 def selected(count: int) -> pd.DataFrame:
@@ -55,25 +68,25 @@ def crops(generator, rows: pd.DataFrame, recipe: GeneratorSettings, skip: int = 
     return {(row["instance_id"], row["replica"]): row for row in repaint(generator, "g", rows, BANK, recipe, 0, skip)}
 
 
-def test_rows_carry_a_repainted_crop_and_its_provenance(generator, model):
-    made = crops(generator, selected(3), settings(model, replicas=2))
+def test_rows_carry_a_repainted_crop_and_its_provenance(generator, recipe):
+    made = crops(generator, selected(3), recipe.model_copy(update={"replicas": 2}))
     assert len(made) == 6
     row = made["a_000000_000001:26000", 1]
     image = decode_png(row["image_png"])
     assert image.shape == (SIZE, SIZE, 3)
     assert image.dtype == np.uint8
     assert row["prompt"] in set(BANK["prompt"])
-    assert (row["generator"], row["steps"], row["guidance"]) == ("g", 2, 2.0)
+    assert (row["generator"], row["steps"], row["guidance"]) == ("g", 4, 2.0)
     assert row["weights_digest"] == generator.weights_digest
     assert len({crop["seed"] for crop in made.values()}) == 6
 
 
-def test_a_crop_does_not_depend_on_its_neighbours_bit_for_bit(generator, model):
+def test_a_crop_does_not_depend_on_its_neighbours_bit_for_bit(generator, recipe):
     rows = selected(6)
-    whole = crops(generator, rows, settings(model))
-    shuffled = crops(generator, rows.iloc[[5, 1, 3, 0, 4, 2]], settings(model))
-    alone = crops(generator, rows.iloc[[2]], settings(model))
-    resumed = crops(generator, rows, settings(model), skip=3)
+    whole = crops(generator, rows, recipe)
+    shuffled = crops(generator, rows.iloc[[5, 1, 3, 0, 4, 2]], recipe)
+    alone = crops(generator, rows.iloc[[2]], recipe)
+    resumed = crops(generator, rows, recipe, skip=3)
     for other in (shuffled, alone, resumed):
         for key, row in other.items():
             assert row["image_png"] == whole[key]["image_png"]
@@ -84,24 +97,71 @@ def test_seed_and_prompt_change_the_crop(generator):
     rng = np.random.default_rng(0)
     images = np.repeat(rng.integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8), 4, axis=0)
     masks = np.ones((4, SIZE, SIZE), bool)
-    out = generator.fill(images, masks, ["a red car"] * 3 + ["a blue bus"], [1, 2, 1, 1])
+    out = generator.fill(images, masks, ["a red car"] * 3 + ["a blue bus"], ["car"] * 4, [1, 2, 1, 1])
     np.testing.assert_array_equal(out[0], out[2])
     assert (out[0] != out[1]).any()
     assert (out[0] != out[3]).any()
 
 
-def test_a_second_load_has_the_same_digest(generator, model):
-    assert load_generator("again", settings(model), "cpu").weights_digest == generator.weights_digest
+def test_a_second_load_has_the_same_digest(generator, recipe):
+    assert load_generator("again", recipe, "cpu").weights_digest == generator.weights_digest
 
 
-def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path, model):
+def test_nothing_reads_the_global_generator(generator):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+    masks = np.zeros((2, SIZE, SIZE), bool)
+    masks[:, 8:24, 4:28] = True
+    before = torch.get_rng_state()
+    first = generator.fill(images, masks, ["a red car"] * 2, ["car"] * 2, [1, 2])
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(7)
+    np.testing.assert_array_equal(first, generator.fill(images, masks, ["a red car"] * 2, ["car"] * 2, [1, 2]))
+
+
+def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path):
     missing = settings(tmp_path / "none", mirrors=(str(tmp_path / "other"),))
     with pytest.raises(CheckpointError) as caught:
         load_generator("mine", missing, "cpu")
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in ("generators.mine.model", "none", "other"))
-    with pytest.raises(CheckpointError, match="takes 4 channels"):
-        load_generator("mine", settings(save_tiny_inpainting(tmp_path / "plain", in_channels=4)), "cpu")
+    plain = save_tiny_inpainting(tmp_path / "plain", in_channels=4)
+    with pytest.raises(CheckpointError, match=r"takes 4 channels, needed are 9 \(inpainting\)"):
+        load_generator("mine", settings(plain), "cpu")
+    with pytest.raises(CheckpointError, match="no grounding"):
+        load_generator("mine", settings(plain, kind="gligen"), "cpu")
+
+
+def test_a_knob_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="grounded_steps belongs to kind gligen"):
+        settings(Path("model"), grounded_steps=0.5)
+
+
+def test_grounding_tells_where_and_can_be_off(tmp_path):
+    model = save_tiny_gligen(tmp_path)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8)
+    masks = np.zeros((1, SIZE, SIZE), bool)
+    masks[:, 8:24, 4:28] = True
+    by_share = {}
+    for share in (0.0, 1.0):
+        generator = load_generator("mine", settings(model, kind="gligen", grounded_steps=share), "cpu")
+        by_share[share] = {
+            subject: generator.fill(images, masks, ["a red one"], [subject], [1]) for subject in ("car", "bus")
+        }
+    np.testing.assert_array_equal(by_share[0.0]["car"], by_share[0.0]["bus"])
+    assert (by_share[1.0]["car"] != by_share[1.0]["bus"]).any()
+
+
+def test_only_thin_masks_shrink_from_wide_to_true():
+    masks = torch.zeros(2, 1, 16, 16)
+    masks[0, :, :, 7:9] = 1
+    masks[1, :, 2:14, 2:14] = 1
+    wide, narrow, true = shrinking_masks(masks, 2)
+    assert torch.equal(true, masks)
+    assert [int(m[0].sum()) for m in (wide, narrow, true)] == [16 * 6, 16 * 4, 16 * 2]
+    assert torch.equal(wide[1], masks[1])
+    assert torch.equal(narrow[1], masks[1])
 
 
 def test_the_bank_is_templates_by_colours_each_once():

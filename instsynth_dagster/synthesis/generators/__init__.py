@@ -7,7 +7,12 @@ from importlib import import_module
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.base import Generator
 
-_KINDS = {"diffinpainting": "instsynth_dagster.synthesis.generators.diffinpainting:DiffInpainting"}
+_PACKAGE = "instsynth_dagster.synthesis.generators"
+_KINDS = {
+    "blendeddiff": f"{_PACKAGE}.blendeddiff:BlendedDiff",
+    "diffinpainting": f"{_PACKAGE}.diffinpainting:DiffInpainting",
+    "gligen": f"{_PACKAGE}.gligen:Gligen",
+}
 
 
 def load_generator(name: str, settings: GeneratorSettings, device: str) -> Generator:

@@ -40,12 +40,20 @@ class Generator(Protocol):
     @property
     def scheduler(self) -> str: ...
 
-    def fill(self, images: np.ndarray, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    def fill(
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        prompts: Sequence[str],
+        subjects: Sequence[str],
+        seeds: Sequence[int],
+    ) -> np.ndarray:
         """Repaint a batch.
 
         Args:
             images: uint8 (N, S, S, 3) RGB, S the native size; masks: bool (N, S, S), True where to paint.
-            prompts: N texts; seeds: N numbers below 2**63.
+            prompts: N texts; subjects: N class names, for generators that ground a phrase; seeds: N numbers below
+                2**63.
 
         Returns:
             uint8 (N, S, S, 3). A result depends on its own image, mask, prompt and seed only.
@@ -76,14 +84,12 @@ def repaint(
             for (row, replica), prompt in zip(batch, prompts, strict=True)
         ]
         inputs = [_native(row, generator.capabilities.native_size) for row, _ in batch]
-        filled = settings.batch_size - len(batch)
-        started = time.monotonic()
-        images = generator.fill(
-            np.stack([image for image, _ in inputs] + [inputs[-1][0]] * filled),
-            np.stack([mask for _, mask in inputs] + [inputs[-1][1]] * filled),
-            prompts + prompts[-1:] * filled,
-            seeds + seeds[-1:] * filled,
+        columns = [*zip(*inputs, strict=True), prompts, [row["class_name"] for row, _ in batch], seeds]
+        crops, masks, texts, subjects, numbers = (
+            [*column, *[column[-1]] * (settings.batch_size - len(batch))] for column in columns
         )
+        started = time.monotonic()
+        images = generator.fill(np.stack(crops), np.stack(masks), texts, subjects, numbers)
         seconds = (time.monotonic() - started) / len(batch)
         for (row, replica), prompt, seed, image in zip(batch, prompts, seeds, images[: len(batch)], strict=True):
             yield {
