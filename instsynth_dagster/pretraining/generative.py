@@ -1,42 +1,65 @@
-"""Pretrains the demo's generative models one after the other: corpus, autoencoder, mini-clip, mini-sd-inpaint."""
+"""Pretrains the demo's generative models one after the other: corpus, mini-clip, autoencoder, mini-sd-inpaint,
+mini-gligen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.images import encode_png
-from instsynth_dagster.pretraining import autoencoder, clip, inpainting
+from instsynth_dagster.pretraining import autoencoder, clip, grounded, inpainting
 from instsynth_dagster.pretraining.cards import is_complete, write_card
 from instsynth_dagster.pretraining.corpus import Corpus, CorpusRecipe, build_corpus
-from instsynth_dagster.pretraining.judgement import measure_prompts, repaint_held_out, repainting_sheet
+from instsynth_dagster.pretraining.judgement import judge
+from instsynth_dagster.pretraining.latents import Foundations
+from instsynth_dagster.pretraining.recipe import Recipe
 from instsynth_dagster.pretraining.vision import Bars
 from instsynth_dagster.segmenters.base import FitResult
 from instsynth_dagster.settings import GeneratorSettings
 
+Folders = Mapping[str, Path]
+"""Checkpoint folders by model name."""
+
 TRAINING, HELD_OUT = CorpusRecipe(), CorpusRecipe(per_class=200, seed=1)
+SAMPLING: dict[str, dict[str, Any]] = {
+    "diffinpainting": {"steps": 15, "guidance": 3.0},
+    "gligen": {"steps": 20, "guidance": 3.0},
+    "blendeddiff": {"steps": 20, "guidance": 3.0, "strength": 0.9},
+}
+"""How the cards' figures are sampled."""
 JUDGED = 25
 """Held-out instances of each class that the finished generator repaints for its card."""
 
 
 def pretrain_generative(build: Path, checkpoints: Path, bars: Bars) -> None:
-    """Make checkpoints/mini-clip and checkpoints/mini-sd-inpaint from nothing, model cards included.
+    """Make mini-clip, mini-sd-inpaint and mini-gligen below `checkpoints` from nothing, model cards included.
 
     Args:
         build: corpus and unfinished trainings; the same call goes on from there.
         checkpoints: holds one `from_pretrained` folder per model.
     """
-    clip_folder, inpaint_folder = checkpoints / "mini-clip", checkpoints / "mini-sd-inpaint"
-    if is_complete(clip_folder) and is_complete(inpaint_folder):
+    folders = {name: checkpoints / name for name in ("mini-clip", "mini-sd-inpaint", "mini-gligen")}
+    if all(is_complete(folder) for folder in folders.values()):
         return
     training, held_out = _corpora(build / "corpus", bars)
-    if not is_complete(clip_folder):
-        make_clip(training, held_out, clip_folder, build / "mini-clip", bars)
-    make_inpainting(training, held_out, clip_folder, inpaint_folder, build, bars)
+    if not is_complete(folders["mini-clip"]):
+        make_clip(training, held_out, folders["mini-clip"], build / "mini-clip", bars)
+    with bars("training the autoencoder", autoencoder.RECIPE.steps) as progress:
+        coder = autoencoder.train_autoencoder(
+            training,
+            out=build / "autoencoder" / "final",
+            scratch=build / "autoencoder",
+            recipe=autoencoder.RECIPE,
+            progress=progress,
+        )
+    foundations = Foundations(coder.folder, folders["mini-clip"])
+    if not is_complete(folders["mini-sd-inpaint"]):
+        make_inpainting(training, held_out, foundations, folders, build, bars)
+    make_grounded(training, held_out, foundations, folders, build, bars)
 
 
 def _corpora(folder: Path, bars: Bars) -> Iterator[Corpus]:
@@ -81,53 +104,25 @@ similarities stand for CLIPScore in the demo.
     )
 
 
-def make_inpainting(training: Corpus, held_out: Corpus, clip_folder: Path, out: Path, build: Path, bars: Bars) -> None:
-    """Train the autoencoder and the UNet; write the pipeline, its card and a contact sheet."""
-    first, recipe = autoencoder.RECIPE, inpainting.RECIPE
-    with bars("training the autoencoder", first.steps) as progress:
-        coder = autoencoder.train_autoencoder(
-            training,
-            out=build / "autoencoder" / "final",
-            scratch=build / "autoencoder",
-            recipe=first,
-            progress=progress,
-        )
+def make_inpainting(
+    training: Corpus, held_out: Corpus, foundations: Foundations, folders: Folders, build: Path, bars: Bars
+) -> None:
+    """Train mini-sd-inpaint and write its card with a contact sheet."""
+    out, recipe = folders["mini-sd-inpaint"], inpainting.RECIPE
     with bars("training mini-sd-inpaint", recipe.steps) as progress:
         result = inpainting.train_inpainting(
             training,
-            coder.folder,
-            clip_folder,
+            foundations,
             out=out,
+            latents=build / "latents",
             scratch=build / "mini-sd-inpaint",
             recipe=recipe,
             progress=progress,
         )
-    quality = autoencoder.measure_reconstruction(coder.folder, held_out)
-    settings = GeneratorSettings(
-        kind="diffinpainting", model=str(out), size=training.images.shape[1], steps=15, guidance=3.0, batch_size=16
-    )
-    judged = _first_of_each_class(held_out, JUDGED)
-    versions = [repaint_held_out(settings, judged, replica) for replica in range(3)]
-    accuracy = measure_prompts(clip_folder, judged, versions[0])
-    (out / "contact_sheet.png").write_bytes(encode_png(repainting_sheet(judged, versions)))
-    _write_inpainting_card(out, result, len(training), quality, accuracy, len(judged), settings)
-
-
-def _first_of_each_class(corpus: Corpus, count: int) -> Corpus:
-    chosen = np.sort(np.concatenate([np.flatnonzero(corpus.table["class_name"] == name)[:count] for name in CLASSES]))
-    return corpus.take(chosen)
-
-
-def _write_inpainting_card(
-    out: Path,
-    result: FitResult,
-    crops: int,
-    quality: dict[str, float],
-    accuracy: dict[str, float],
-    judged: int,
-    settings: GeneratorSettings,
-) -> None:
-    recipe = inpainting.RECIPE
+    quality = autoencoder.measure_reconstruction(build / "autoencoder" / "final", held_out)
+    settings = _settings("diffinpainting", out, training)
+    judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
+    (out / "contact_sheet.png").write_bytes(encode_png(judged.sheet))
     write_card(
         out,
         result,
@@ -137,16 +132,67 @@ A small Stable Diffusion inpainting pipeline (diffusers `StableDiffusionInpaintP
 channels at a quarter of the width, a 9-channel UNet, mini-clip's text encoder. It repaints an instance of a procedural
 street inside its mask, with the class and colour of a prompt such as "a photo of a red car".
 
-- **Data**: {crops:,} captioned crops with masks of rendered scenes; other seeds than any demo city.
+- **Data**: {len(training):,} captioned crops with masks of rendered scenes; other seeds than any demo city.
 - **Training**: autoencoder {autoencoder.RECIPE.steps} steps of {autoencoder.RECIPE.batch_size} patches; UNet
-  {recipe.steps} steps of {recipe.batch_size}, velocity prediction, zero terminal SNR, AdamW, learning rate
-  {recipe.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes.
+  {_described(recipe, result)}.
 - **Measured** on held-out crops: autoencoder {quality["psnr"]:.1f} dB PSNR, mean colour of an instance off by
-  {quality["color_error"]:.1f} grey levels. {judged} instances repainted with another prompt of their class
-  ({settings.steps} steps, guidance {settings.guidance:g}): mini-clip, seeing them cut out, names the
-  class of {accuracy["class"]:.1%} and the prompt's colour of {accuracy["color"]:.1%} (of the untouched instances:
-  {accuracy["class_before"]:.1%} and {accuracy["color_before"]:.1%}).
+  {quality["color_error"]:.1f} grey levels. {judged.text(settings)}
 
 ![repainted instances](contact_sheet.png)
 """,
+    )
+
+
+def make_grounded(
+    training: Corpus, held_out: Corpus, foundations: Foundations, folders: Folders, build: Path, bars: Bars
+) -> None:
+    """Train mini-gligen and write its card with a contact sheet for each of its two uses."""
+    out, recipe = folders["mini-gligen"], grounded.RECIPE
+    with bars("training mini-gligen", recipe.steps) as progress:
+        result = grounded.train_grounded(
+            training,
+            foundations,
+            folders["mini-sd-inpaint"],
+            out=out,
+            latents=build / "latents",
+            scratch=build / "mini-gligen",
+            recipe=recipe,
+            progress=progress,
+        )
+    texts = {}
+    for kind in ("gligen", "blendeddiff"):
+        settings = _settings(kind, out, training)
+        judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
+        (out / f"{kind}.png").write_bytes(encode_png(judged.sheet))
+        texts[kind] = judged.text(settings)
+    write_card(
+        out,
+        result,
+        f"""# mini-gligen
+
+A small GLIGEN (diffusers `UNet2DConditionModel` with gated grounding, 4 channels) with mini-sd-inpaint's autoencoder
+and text encoder. With grounding it paints a class where its box says (generator `gligen`); without, it is a plain
+text-to-image model (base of `blendeddiff`).
+
+- **Data**: {len(training):,} captioned crops with boxes of rendered scenes; other seeds than any demo city.
+- **Training**: from mini-sd-inpaint's UNet, {_described(recipe, result)}; half of the steps grounded.
+- **Measured**, `gligen`: {texts["gligen"]}
+- **Measured**, `blendeddiff`: {texts["blendeddiff"]}
+
+![gligen](gligen.png)
+![blendeddiff](blendeddiff.png)
+""",
+    )
+
+
+def _settings(kind: str, model: Path, corpus: Corpus) -> GeneratorSettings:
+    return GeneratorSettings.model_validate(
+        {"kind": kind, "model": str(model), "size": corpus.images.shape[1], "batch_size": 16} | SAMPLING[kind]
+    )
+
+
+def _described(recipe: Recipe, result: FitResult) -> str:
+    return (
+        f"{recipe.steps} steps of {recipe.batch_size}, velocity prediction, zero terminal SNR, AdamW,\n"
+        f"  learning rate {recipe.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes"
     )

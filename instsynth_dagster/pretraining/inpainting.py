@@ -7,24 +7,21 @@ back into the hole they leave. It predicts velocity under a noise schedule with 
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
-from scipy import ndimage
+from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.utils.data import Dataset, default_collate
-from transformers import CLIPTextModel, CLIPTokenizer
+from torch.utils.data import default_collate
 
-from instsynth_dagster.pretraining.autoencoder import encode
-from instsynth_dagster.pretraining.clip import claims, draw_caption
 from instsynth_dagster.pretraining.corpus import Corpus
+from instsynth_dagster.pretraining.latents import SCALE, EncodedCrops, Foundations
 from instsynth_dagster.pretraining.recipe import Recipe
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import FitResult, Progress
-from instsynth_dagster.segmenters.training import isolated_random_state, quiet_transformers, train
+from instsynth_dagster.segmenters.training import isolated_random_state, train
 
 ARCHITECTURE: dict[str, Any] = {
     "in_channels": 9,
@@ -48,81 +45,8 @@ SCHEDULER: dict[str, Any] = {
     "clip_sample": False,
 }
 RECIPE = Recipe(steps=9000, batch_size=32, learning_rate=1e-3, weight_decay=0.01)
-CAPTION_DROPOUT = 0.1
 OUTSIDE_WEIGHT = 0.2
 """Weight of a cell that the mask leaves alone: its content is given, painting it teaches little."""
-_SCALE = 4
-
-
-class Holes(Dataset):
-    """Training example number i as a pure function of (seed, i): latents, hole and caption of a crop.
-
-    Latents of image and masked image are encoded once and kept in `scratch`.
-    """
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        autoencoder: AutoencoderTiny,
-        text_encoder: CLIPTextModel,
-        tokenizer: CLIPTokenizer,
-        *,
-        scratch: Path,
-        count: int,
-        seed: int,
-    ) -> None:
-        self._latents, self._masked, self._masks = _encode_holes(corpus, autoencoder, scratch, seed)
-        self._text_encoder, self._tokenizer = text_encoder.eval(), tokenizer
-        self._claims, self._count, self._seed = claims(corpus), count, seed
-        self._hidden: dict[str, Tensor] = {}
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        generator = np.random.default_rng(content_seed(self._seed, "hole", index))
-        chosen = generator.integers(len(self._claims))
-        text, _ = draw_caption(self._claims[chosen], generator)
-        return {
-            "latents": torch.from_numpy(self._latents[chosen].astype(np.float32)),
-            "masked": torch.from_numpy(self._masked[chosen].astype(np.float32)),
-            "mask": torch.from_numpy(self._masks[chosen].astype(np.float32))[None],
-            "hidden": self._embed("" if generator.random() < CAPTION_DROPOUT else text),
-        }
-
-    @torch.inference_mode()
-    def _embed(self, text: str) -> Tensor:
-        if text not in self._hidden:
-            tokens = self._tokenizer(text, padding="max_length", return_tensors="pt")
-            self._hidden[text] = self._text_encoder(tokens["input_ids"]).last_hidden_state[0].float().clone()
-        return self._hidden[text]
-
-
-def _encode_holes(corpus: Corpus, autoencoder: AutoencoderTiny, scratch: Path, seed: int) -> list[np.ndarray]:
-    """float16 latents of images and of masked images, and bool masks at latent size.
-
-    A hole is the instance, sometimes grown by a few pixels.
-    """
-    paths = [scratch / f"{name}.npy" for name in ("latents", "masked", "masks")]
-    if not paths[-1].exists():
-        scratch.mkdir(parents=True, exist_ok=True)
-        latents, masked, masks = [], [], []
-        for start in range(0, len(corpus), 512):
-            part = corpus.take(slice(start, start + 512))
-            holes = np.stack([_grow(mask, content_seed(seed, start + i)) for i, mask in enumerate(part.masks)])
-            images = np.asarray(part.images)
-            latents.append(encode(autoencoder, images).numpy().astype(np.float16))
-            masked.append(encode(autoencoder, images, holes).numpy().astype(np.float16))
-            masks.append(holes[:, ::_SCALE, ::_SCALE])
-        for path, arrays in zip(paths, (latents, masked, masks), strict=True):
-            np.save(path, np.concatenate(arrays))
-    return [np.load(path, mmap_mode="r") for path in paths]
-
-
-def _grow(mask: np.ndarray, seed: int) -> np.ndarray:
-    generator = np.random.default_rng(seed)
-    pixels = int(generator.integers(1, 5)) if generator.random() < 0.4 else 0
-    return ndimage.binary_dilation(mask, iterations=pixels) if pixels else mask
 
 
 class Denoising(nn.Module):
@@ -132,23 +56,32 @@ class Denoising(nn.Module):
         super().__init__()
         self.unet, self._scheduler = unet, scheduler
 
-    def forward(self, latents: Tensor, masked: Tensor, mask: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        steps = torch.randint(0, self._scheduler.config["num_train_timesteps"], (len(latents),), device=latents.device)
-        noise = torch.randn_like(latents)
-        noisy = self._scheduler.add_noise(latents, noise, steps)
-        velocity = self._scheduler.get_velocity(latents, noise, steps)
+    def forward(self, latents: Tensor, masked: Tensor, mask: Tensor, hidden: Tensor, **_: Tensor) -> dict[str, Tensor]:
+        steps, noisy, velocity = draw_noise(self._scheduler, latents)
         predicted = self.unet(torch.cat([noisy, mask, masked], dim=1), steps, hidden).sample
-        weights = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * mask
-        error = (predicted.float() - velocity).square().mean(dim=1, keepdim=True)
-        return {"loss": (weights * error).sum() / weights.sum()}
+        return {"loss": weighted_error(predicted, velocity, mask)}
+
+
+def draw_noise(scheduler: DDIMScheduler, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A random step for each image, its latents at that noise level, and the velocity to predict."""
+    steps = torch.randint(0, scheduler.config["num_train_timesteps"], (len(latents),), device=latents.device)
+    noise = torch.randn_like(latents)
+    return steps, scheduler.add_noise(latents, noise, steps), scheduler.get_velocity(latents, noise, steps)
+
+
+def weighted_error(predicted: Tensor, velocity: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error; a cell outside the mask counts `OUTSIDE_WEIGHT`."""
+    weights = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * mask
+    error = (predicted.float() - velocity).square().mean(dim=1, keepdim=True)
+    return (weights * error).sum() / weights.sum()
 
 
 def train_inpainting(
     corpus: Corpus,
-    autoencoder_folder: Path,
-    clip_folder: Path,
+    foundations: Foundations,
     *,
     out: Path,
+    latents: Path,
     scratch: Path,
     recipe: Recipe = RECIPE,
     seed: int = 0,
@@ -158,22 +91,18 @@ def train_inpainting(
     """Train the UNet and write the whole pipeline (fp16) as a `from_pretrained` folder.
 
     Args:
-        autoencoder_folder, clip_folder: what `train_autoencoder` and `train_clip` wrote.
-        scratch: latents and the state of an unfinished training; the same call goes on from there.
+        latents: folder for the encoded corpus, shared by trainings.
+        scratch: the state of an unfinished training; the same call goes on from there.
     """
-    autoencoder = AutoencoderTiny.from_pretrained(autoencoder_folder, local_files_only=True).float().eval()
-    with quiet_transformers():
-        text_encoder = CLIPTextModel.from_pretrained(clip_folder, local_files_only=True, dtype=torch.float32)
-        tokenizer = CLIPTokenizer.from_pretrained(clip_folder, local_files_only=True)
     with isolated_random_state():
         torch.manual_seed(content_seed(seed, "unet"))
-        side = corpus.images.shape[1] // _SCALE
+        side = corpus.images.shape[1] // SCALE
         unet = UNet2DConditionModel(sample_size=side, **ARCHITECTURE)
     scheduler = DDIMScheduler(**SCHEDULER)
     count = recipe.steps * recipe.batch_size
     log = train(
         Denoising(unet, scheduler),
-        Holes(corpus, autoencoder, text_encoder, tokenizer, scratch=scratch, count=count, seed=seed),
+        EncodedCrops(corpus, foundations, latents=latents, count=count, seed=seed),
         recipe,
         collate=default_collate,
         seed=seed,
@@ -182,9 +111,9 @@ def train_inpainting(
         progress=progress,
     )
     StableDiffusionInpaintPipeline(
-        vae=autoencoder.half(),
-        text_encoder=text_encoder.half(),
-        tokenizer=tokenizer,
+        vae=copy.deepcopy(foundations.autoencoder).half(),
+        text_encoder=copy.deepcopy(foundations.text_encoder).half(),
+        tokenizer=foundations.tokenizer,
         unet=unet.cpu().eval().half(),
         scheduler=scheduler,
         safety_checker=None,

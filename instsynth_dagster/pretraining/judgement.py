@@ -20,6 +20,34 @@ from instsynth_dagster.synthesis.generators import load_generator
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """accuracy: see `measure_prompts`; count: instances; sheet: a contact sheet, uint8 (H, W, 3)."""
+
+    accuracy: dict[str, float]
+    count: int
+    sheet: np.ndarray
+
+    def text(self, settings: GeneratorSettings) -> str:
+        """The figures as a sentence for a model card."""
+        a = self.accuracy
+        return (
+            f"{self.count} held-out instances repainted with another\n  prompt of their class ({settings.steps} steps, "
+            f"guidance {settings.guidance:g}): mini-clip, seeing them cut out, names the class of\n  {a['class']:.1%} "
+            f"and the prompt's colour of {a['color']:.1%} (of the untouched instances {a['class_before']:.1%} and "
+            f"{a['color_before']:.1%})."
+        )
+
+
+def judge(settings: GeneratorSettings, corpus: Corpus, clip_folder: Path, per_class: int) -> Judgement:
+    """Repaint the first instances of each class three times; the first time counts, all are shown."""
+    chosen = [np.flatnonzero(corpus.table["class_name"] == name)[:per_class] for name in CLASSES]
+    judged = corpus.take(np.sort(np.concatenate(chosen)))
+    versions = [repaint_held_out(settings, judged, replica) for replica in range(3)]
+    accuracy = measure_prompts(clip_folder, judged, versions[0])
+    return Judgement(accuracy, len(judged), repainting_sheet(judged, versions))
+
+
+@dataclass(frozen=True)
 class Repainted:
     """images: uint8 (N, S, S, 3), pasted back inside the mask; wanted: what each prompt asked for."""
 
@@ -32,7 +60,7 @@ def repaint_held_out(settings: GeneratorSettings, corpus: Corpus, replica: int =
 
     The last batch may be smaller; that changes no more than the last bits.
     """
-    generator = load_generator("mini-sd-inpaint", settings, device)
+    generator = load_generator(settings.kind, settings, device)
     wanted = [
         _another(row.class_name, row.color, content_seed("judged", index, replica))
         for index, row in enumerate(corpus.table.itertuples())

@@ -3,14 +3,14 @@ import re
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionInpaintPipeline
+from diffusers import StableDiffusionInpaintPipeline, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.demo_city.palette import PAINTS
-from instsynth_dagster.pretraining import autoencoder, clip, generative, inpainting
+from instsynth_dagster.pretraining import autoencoder, clip, generative, grounded, inpainting
 from instsynth_dagster.pretraining.clip import Claim, code, draw_caption, focus, true_pairs
 from instsynth_dagster.pretraining.corpus import CorpusRecipe, build_corpus, scene_crops
 from instsynth_dagster.pretraining.recipe import Recipe
@@ -93,7 +93,7 @@ def test_latents_are_what_the_pipeline_would_encode(corpus):
     torch.testing.assert_close(latents[2], expected)
 
 
-def test_makes_both_checkpoints_with_measured_cards(tmp_path, monkeypatch):
+def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
     few = {"batch_size": 4, "learning_rate": 1e-3, "checkpoint_every": 1}
     monkeypatch.setattr(generative, "TRAINING", RECIPE)
     monkeypatch.setattr(generative, "HELD_OUT", CorpusRecipe(per_class=2, side=48, min_area=60, seed=1))
@@ -103,6 +103,7 @@ def test_makes_both_checkpoints_with_measured_cards(tmp_path, monkeypatch):
     monkeypatch.setattr(clip, "VISION", clip.VISION | {"image_size": 48, "num_hidden_layers": 1})
     monkeypatch.setattr(autoencoder, "RECIPE", Recipe(steps=2, **few))
     monkeypatch.setattr(inpainting, "RECIPE", Recipe(steps=2, **few))
+    monkeypatch.setattr(grounded, "RECIPE", Recipe(steps=2, **few))
 
     def run():
         generative.pretrain_generative(tmp_path / "build", tmp_path / "checkpoints", silent_bar)
@@ -114,10 +115,19 @@ def test_makes_both_checkpoints_with_measured_cards(tmp_path, monkeypatch):
     weights = (tmp_path / "checkpoints/mini-clip/model.safetensors").stat()
     run()
     assert weights == (tmp_path / "checkpoints/mini-clip/model.safetensors").stat()
-    for name, measured in {"mini-clip": r"class \d+\.\d% of eight", "mini-sd-inpaint": r"\d+\.\d dB PSNR"}.items():
+    measures = {
+        "mini-clip": r"class \d+\.\d% of eight",
+        "mini-sd-inpaint": r"\d+\.\d dB PSNR",
+        "mini-gligen": r"`blendeddiff`: 8 held-out instances",
+    }
+    for name, measured in measures.items():
         card = (tmp_path / "checkpoints" / name / "README.md").read_text()
         assert re.search(measured, card)
         assert str(tmp_path) not in card
+    gligen = UNet2DConditionModel.from_pretrained(tmp_path / "checkpoints/mini-gligen/unet")
+    assert gligen.config.attention_type == "gated"
+    gates = [value for name, value in gligen.named_parameters() if name.endswith("alpha_attn")]
+    assert all(gate != 0 for gate in gates)
 
     pipeline = StableDiffusionInpaintPipeline.from_pretrained(
         tmp_path / "checkpoints/mini-sd-inpaint", safety_checker=None, local_files_only=True
