@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from assets import (
+    crop_quality,
     data,
     evaluation_tables,
     inpainted_crops,
@@ -23,6 +24,7 @@ _ROOMS = (
     selected_instances,
     prompt_bank,
     inpainted_crops,
+    crop_quality,
     is_cityscapes,
     training_sets,
     trained_segmenters,

@@ -9,6 +9,7 @@ import dagster as dg
 from assets.partitions import Graph
 from assets.pictures import PREVIEWED_CROPS, crops_preview
 from assets.stored import Made, stored_asset
+from instsynth_dagster.graph import drawn_replicas
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
 from instsynth_dagster.synthesis.generators.base import repaint
@@ -32,7 +33,14 @@ def _inpainted_crops(name: str, settings: Settings, graph: Graph) -> dg.AssetsDe
         shown: list[dict[str, Any]] = []
         if len(selected):
             rows = repaint(
-                generators[name], name, selected, bank, settings.generators[name], settings.seed, skip=out.resumed_rows
+                generators[name],
+                name,
+                selected,
+                bank,
+                settings.generators[name],
+                settings.seed,
+                replicas=drawn_replicas(settings, name),
+                skip=out.resumed_rows,
             )
             for row in rows:
                 out.add(row)

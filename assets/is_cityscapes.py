@@ -16,6 +16,7 @@ from instsynth_dagster.graph import ZOOM_CROP, window_arms, window_replicas
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
 from instsynth_dagster.synthesis.export import write_export
+from instsynth_dagster.synthesis.gates import choose_crops
 from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, repainted_instances, synthetic_window
 from resources.dataset import Dataset
 
@@ -39,7 +40,7 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         city, _ = partition.split("|")
         frames = store.read("frames", city).set_index("frame_id", drop=False)
         selected = store.read("selected_instances", partition)
-        crops = None if arm == ZOOM_CROP else store.read(f"{arm}/inpainted_crops", partition)
+        crops = None if arm == ZOOM_CROP else _chosen_crops(arm, settings, store, partition)
         rows = list(repainted_instances(selected, crops, window_replicas(settings)))
         shown: list[dict[str, Any]] = []
         for frame_id, group in groupby(
@@ -55,10 +56,20 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
                 if len(shown) < PREVIEWED_WINDOWS:
                     shown.append(window)
         out.summary["windows"] = len(rows)
+        if crops is not None:
+            out.summary["rejected"] = sum(bool(crop["rejection"]) for crop in crops)
         passed = tuple(Check(name, True, text) for name, text in CHECKS.items())
         return Made({"preview": windows_preview(shown)} if shown else {}, passed)
 
     return is_cityscapes
+
+
+def _chosen_crops(arm: str, settings: Settings, store: Store, partition: str) -> list[dict[str, Any]]:
+    crops = store.read(f"{arm}/inpainted_crops", partition)
+    if not settings.judge or crops.empty:
+        return [crop | {"slot": crop["replica"], "rejection": ""} for crop in crops.to_dict("records")]
+    quality = store.read(f"{arm}/crop_quality", partition)
+    return choose_crops(crops, quality, settings.gates, settings.generators[arm].replicas)
 
 
 def _checks(window: Mapping[str, Any]) -> list[Check]:

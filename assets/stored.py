@@ -2,7 +2,7 @@
 
 import inspect
 import json
-import warnings
+import warnings as python_warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,17 +15,19 @@ from instsynth_dagster.staleness import Asset, fingerprint, why_stale
 from instsynth_dagster.store import Manifest, Store
 from resources.progress import progress_bar
 
-warnings.filterwarnings("ignore", category=dg.BetaWarning)  # once per asset otherwise, on every start
+python_warnings.filterwarnings("ignore", category=dg.BetaWarning)  # once per asset otherwise, on every start
 
 
 @dataclass(frozen=True)
 class Check:
-    """Outcome of one check on one partition. A blocking check that fails keeps the partition from being stored."""
+    """Outcome of one check on one partition. A blocking check that fails keeps the partition from being stored;
+    one that is not blocking only warns."""
 
     name: str
     passed: bool
     description: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    blocking: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,18 @@ class _Blocked(Exception):
 
 
 def stored_asset(
-    asset: Asset, graph: Graph, *, group: str, kinds: set[str], checks: Mapping[str, str] | None = None
+    asset: Asset,
+    graph: Graph,
+    *,
+    group: str,
+    kinds: set[str],
+    checks: Mapping[str, str] | None = None,
+    warnings: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Made | None]], dg.AssetsDefinition]:
     """Decorator for `make(out: PartitionWriter, partition: str, <resources by name>) -> Made | None`.
 
-    The docstring becomes the description; `checks` names the blocking checks that `make` reports. A partition whose
-    manifest already carries the expected fingerprint is reported again, not made again.
+    The docstring becomes the description; `checks` names the blocking checks that `make` reports, `warnings` the
+    others. A partition whose manifest already carries the expected fingerprint is reported again, not made again.
     """
     definition = partitions_definition(asset)
 
@@ -63,8 +71,9 @@ def stored_asset(
             group_name=group,
             kinds=kinds,
             check_specs=[
-                dg.AssetCheckSpec(name, asset=asset_key(asset.key), description=text, blocking=True)
-                for name, text in (checks or {}).items()
+                dg.AssetCheckSpec(name, asset=asset_key(asset.key), description=text, blocking=blocking)
+                for named, blocking in ((checks, True), (warnings, False))
+                for name, text in (named or {}).items()
             ],
             required_resource_keys={"store", *resources},
             dagster_type=dg.Nothing,  # type: ignore[call-overload]
@@ -120,7 +129,7 @@ def _make_partition(
     with store.write(asset.key, partition, expected) as out:
         made = make(out, partition, **resources) or Made()
         outcomes += [(partition, check) for check in made.checks]
-        failed = [check for check in made.checks if not check.passed]
+        failed = [check for check in made.checks if check.blocking and not check.passed]
         if failed:
             raise _Blocked(f"{asset.key}[{partition}]: {failed[0].name}: {failed[0].description}")
     return store.require(asset.key, partition), made
@@ -135,7 +144,7 @@ def _check_results(outcomes: list[tuple[str, Check]]) -> Iterator[dg.AssetCheckR
         yield dg.AssetCheckResult(
             check_name=name,
             passed=not failed,
-            severity=dg.AssetCheckSeverity.ERROR,
+            severity=dg.AssetCheckSeverity.ERROR if shown.blocking else dg.AssetCheckSeverity.WARN,
             description=f"{partition}: {shown.description}" if failed else shown.description,
             metadata={"partitions_checked": len(mine), **dict(shown.metadata)},
         )

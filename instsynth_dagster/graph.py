@@ -21,6 +21,8 @@ def build_graph(settings: Settings) -> dict[str, Asset]:
     assets = [*_data_assets(settings), *_phase_one(settings)]
     for name in settings.generators:
         assets.append(_inpainted_crops(settings, name))
+        if settings.judge:
+            assets.append(_crop_quality(settings, name))
     for arm in window_arms(settings):
         assets += [_is_cityscapes(settings, arm), _export(settings, arm)]
     assets += _learning_assets(settings)
@@ -139,16 +141,40 @@ def _inpainted_crops(settings: Settings, name: str) -> Asset:
         key=f"{name}/inpainted_crops",
         code_version="1",
         dimensions=city_class_dimensions(settings),
-        settings=lambda _: [settings.generators[name].model_dump(exclude=_SPEED_ONLY), settings.seed],
+        settings=lambda _: [
+            settings.generators[name].model_dump(exclude=_SPEED_ONLY),
+            settings.seed,
+            drawn_replicas(settings, name),
+        ],
         upstream=lambda key: [("selected_instances", key), ("prompt_bank", key.split("|")[1])],
+    )
+
+
+def drawn_replicas(settings: Settings, name: str) -> int:
+    """Repaintings that a generator makes of each instance, spares for rejected ones included."""
+    return settings.generators[name].replicas + settings.gates.spares
+
+
+def _crop_quality(settings: Settings, name: str) -> Asset:
+    judge = settings.judge
+    assert judge is not None
+    return Asset(
+        key=f"{name}/crop_quality",
+        code_version="1",
+        dimensions=city_class_dimensions(settings),
+        settings=lambda _: judge.model_dump(),
+        upstream=lambda key: [("selected_instances", key), (f"{name}/inpainted_crops", key)],
     )
 
 
 def _is_cityscapes(settings: Settings, arm: str) -> Asset:
     def upstream(key: str) -> list[PartitionRef]:
         crops = [] if arm == ZOOM_CROP else [(f"{arm}/inpainted_crops", key)]
+        if crops and settings.judge:
+            crops.append((f"{arm}/crop_quality", key))
         return [("frames", key.split("|")[0]), ("selected_instances", key), *crops]
 
+    gates = settings.gates.model_dump(exclude={"spares"})
     return Asset(
         key=f"{arm}/is_cityscapes",
         code_version="1",
@@ -157,7 +183,7 @@ def _is_cityscapes(settings: Settings, arm: str) -> Asset:
             settings.integration.model_dump(),
             settings.seed,
             str(settings.dataset.root),
-            window_replicas(settings) if arm == ZOOM_CROP else None,
+            window_replicas(settings) if arm == ZOOM_CROP else [settings.generators[arm].replicas, gates],
         ],
         upstream=upstream,
     )

@@ -102,6 +102,33 @@ class GeneratorSettings(Section):
         return self
 
 
+class JudgeSettings(Section):
+    """The CLIP that scores crops for gates and image metrics."""
+
+    clip: str = Field(description="folder or hub id")
+    revision: str | None = None
+    cut_out: bool = Field(False, description="show instances on grey instead of in their surroundings")
+
+
+class GateSettings(Section):
+    """Bounds on a crop's scores (synthesis/gates.py); a gate without a bound is open. A rejected crop gives its place
+    to an accepted spare replica, and without one the original pixels stay."""
+
+    min_class_margin: float | None = None
+    min_real_similarity: float | None = None
+    max_source_similarity: float | None = None
+    min_change: float | None = Field(None, description="mean absolute difference inside the mask, 0..1")
+    max_seam: float | None = Field(None, description="grey levels per pixel")
+    spares: int = Field(0, ge=0, description="replicas drawn beyond those wanted, to stand in for rejected ones")
+
+    @property
+    def closed(self) -> bool:
+        """Whether any gate has a bound."""
+        return any(
+            getattr(self, name) is not None for name in type(self).model_fields if name.startswith(("min", "max"))
+        )
+
+
 class IntegrationSettings(Section):
     """Phase 3. Window area = lambda x tight 2:1 area, lambda ~ N(scale_mean, scale_std) as far as it fits (Eq. 2)."""
 
@@ -160,6 +187,8 @@ class Settings(Section):
     selection: SelectionSettings = SelectionSettings()
     prompts: dict[str, PromptSettings]
     generators: dict[Name, GeneratorSettings] = Field(default_factory=dict)
+    judge: JudgeSettings | None = None
+    gates: GateSettings = GateSettings()
     integration: IntegrationSettings = IntegrationSettings()
     arms: tuple[Name, ...] = ("real", "zoom_crop")
     segmenters: dict[Name, SegmenterSettings] = Field(default_factory=dict)
@@ -181,6 +210,8 @@ class Settings(Section):
         unknown = sorted(set(self.prompts) - set(self.classes))
         if unknown:
             raise ValueError(f"prompts names {unknown[0]!r}, which is not in classes")
+        if self.gates.closed and not self.judge:
+            raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
         sources = {"real", "zoom_crop", *self.generators}
         lost = [a for a in self.arms if a not in sources]
         if lost:

@@ -9,6 +9,7 @@ from instsynth_dagster.store import Store
 from resources.dataset import Dataset
 from resources.device import resolve_device
 from resources.generators import Generators
+from resources.judge import Judge
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -18,5 +19,6 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "store": Store(settings.artifacts.root),
         "dataset": Dataset(settings.dataset.root),
         "generators": Generators(settings, device),
+        "judge": Judge(settings, device),
         "device": device,
     }

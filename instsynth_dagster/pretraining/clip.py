@@ -19,16 +19,15 @@ from torch.utils.data import Dataset, default_collate
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.clip import Clip
 from instsynth_dagster.demo_city.palette import CLOTHES, PAINTS, Attributes, caption
-from instsynth_dagster.images import resize_image
-from instsynth_dagster.masks import mask_box
 from instsynth_dagster.pretraining.corpus import Corpus
 from instsynth_dagster.pretraining.recipe import Recipe
 from instsynth_dagster.pretraining.vocabulary import train_tokenizer
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import FitResult, Progress
 from instsynth_dagster.segmenters.training import isolated_random_state, quiet_transformers, train
-from instsynth_dagster.synthesis.crops import crop_box
+from instsynth_dagster.synthesis.crops import focus
 
 TOKENS = 32
 TEXT: dict[str, Any] = {
@@ -49,8 +48,6 @@ VISION: dict[str, Any] = {
 RECIPE = Recipe(steps=1200, batch_size=128, learning_rate=1e-3, weight_decay=0.1)
 VISION_RECIPE = Recipe(steps=4000, batch_size=128, learning_rate=1e-3, weight_decay=0.1)
 """Text is learned soon, sight late: after `RECIPE` the text tower is locked (LiT, Zhai et al. 2022)."""
-BACKGROUND = 128
-"""Grey level around an instance that is cut out."""
 
 _FRAMES = ("a photo of {}", "a photo of {}", "{}", "a picture of {}", "a photo of {} on a street", "a street with {}")
 _VARIANTS = {"person": ("man", "woman"), "rider": ("male", "female")}
@@ -102,24 +99,6 @@ def true_pairs(texts: Tensor, images: Tensor) -> Tensor:
     """bool (T, I): whether caption t is true of image i, from their codes int64 (T, 3) and (I, 3)."""
     said, seen = texts[:, None], images[None]
     return ((said == seen) | ((said == 0) & (torch.arange(3) > 0))).all(dim=2)
-
-
-def focus(image: np.ndarray, mask: np.ndarray, margin: float = 0.1, cut_out: bool = False) -> np.ndarray:
-    """The square around an instance, enlarged to the size of the crop it lies in.
-
-    Args:
-        image: uint8 (S, S, 3); mask: bool (S, S), not empty.
-        margin: context on each side, in units of the longer side.
-        cut_out: whether everything else becomes grey.
-
-    Returns:
-        uint8 (S, S, 3).
-    """
-    height, width = mask.shape
-    x1, y1, x2, y2 = (int(np.clip(edge, 0, width)) for edge in crop_box(mask_box(mask), margin, width, height))
-    if cut_out:
-        image = np.where(mask[..., None], image, np.uint8(BACKGROUND))
-    return resize_image(np.ascontiguousarray(image[y1:y2, x1:x2]), (width, height))
 
 
 class CaptionedCrops(Dataset):
@@ -253,51 +232,41 @@ def _fit(
     return FitResult(out, log.curve, log.seconds, log.peak_memory)
 
 
-class MiniClip:
-    """mini-clip as a judge: which of several captions fits an image best."""
+def likeliest_classes(judge: Clip, features: np.ndarray) -> list[str]:
+    """The best fitting class of each image."""
+    return [CLASSES[i] for i in judge.class_scores(features).argmax(1)]
 
-    def __init__(self, folder: Path) -> None:
-        with quiet_transformers():
-            self._clip = CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
-            self._tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
-    @torch.inference_mode()
-    def similarity(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-        """Cosines float32 (N, T) of uint8 images (N, S, S, 3), S as in `VISION`, and texts."""
-        tokens = self._tokenizer(list(texts), padding="max_length", max_length=TOKENS, return_tensors="pt")
-        written = F.normalize(self._clip.get_text_features(**tokens).pooler_output, dim=1)
-        seen = []
-        for start in range(0, len(images), 128):
-            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + 128])).permute(0, 3, 1, 2)
-            seen.append(F.normalize(self._clip.get_image_features(normalise(batch)).pooler_output, dim=1))
-        return (torch.cat(seen) @ written.T).numpy()
+def likeliest_colors(judge: Clip, features: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """The best fitting colour of each image, its class being known."""
+    best = np.empty(len(features), dtype=object)
+    for name in sorted(set(class_names)):
+        where = np.flatnonzero(np.asarray(class_names) == name)
+        known = CLOTHES if name in _VARIANTS else tuple(PAINTS)
+        variants = _VARIANTS.get(name, ("",))
+        texts = [f"a photo of {Claim(name, color, variant).words()}" for color in known for variant in variants]
+        scores = (features[where] @ judge.texts(texts).T).reshape(len(where), len(known), len(variants)).max(axis=2)
+        best[where] = [known[i] for i in scores.argmax(1)]
+    return best.tolist()
 
-    def classes(self, images: np.ndarray) -> list[str]:
-        """The best fitting class of each image."""
-        scores = self.similarity(images, [f"a photo of {Claim(name).words()}" for name in CLASSES])
-        return [CLASSES[i] for i in scores.argmax(1)]
 
-    def colors(self, images: np.ndarray, class_names: Sequence[str]) -> list[str]:
-        """The best fitting colour of each image, its class being known."""
-        best = np.empty(len(images), dtype=object)
-        for name in sorted(set(class_names)):
-            where = np.flatnonzero(np.asarray(class_names) == name)
-            known = CLOTHES if name in _VARIANTS else tuple(PAINTS)
-            variants = _VARIANTS.get(name, ("",))
-            texts = [f"a photo of {Claim(name, color, variant).words()}" for color in known for variant in variants]
-            scores = self.similarity(images[where], texts).reshape(len(where), len(known), len(variants)).max(axis=2)
-            best[where] = [known[i] for i in scores.argmax(1)]
-        return best.tolist()
+def name_accuracy(
+    judge: Clip, images: Sequence[np.ndarray], class_names: Sequence[str], colors: Sequence[str]
+) -> dict[str, float]:
+    """Top-1 accuracy (0..1) of "class" among the eight, and of "color" given the class."""
+    features = judge.images(images)
+    return {
+        "class": float(np.mean(np.equal(likeliest_classes(judge, features), class_names))),
+        "color": float(np.mean(np.equal(likeliest_colors(judge, features, class_names), colors))),
+    }
 
 
 def measure_clip(folder: Path, corpus: Corpus) -> dict[str, float]:
-    """Top-1 accuracy (0..1) of class among the eight, and of colour given the class, for instances cut out
-    ("class", "color") and in their surroundings ("class_in_context", "color_in_context")."""
-    judge = MiniClip(folder)
-    names, colors = corpus.table["class_name"].tolist(), corpus.table["color"].tolist()
-    accuracy = {}
+    """`name_accuracy` for instances cut out, and for instances in their surroundings ("..._in_context")."""
+    judge = Clip(folder)
+    accuracy: dict[str, float] = {}
     for cut_out, suffix in ((True, ""), (False, "_in_context")):
-        images = np.stack([focus(i, m, cut_out=cut_out) for i, m in zip(corpus.images, corpus.masks, strict=True)])
-        accuracy["class" + suffix] = float(np.mean(np.equal(judge.classes(images), names)))
-        accuracy["color" + suffix] = float(np.mean(np.equal(judge.colors(images, names), colors)))
+        images = [focus(i, m, cut_out=cut_out) for i, m in zip(corpus.images, corpus.masks, strict=True)]
+        found = name_accuracy(judge, images, corpus.table["class_name"].tolist(), corpus.table["color"].tolist())
+        accuracy |= {name + suffix: share for name, share in found.items()}
     return accuracy

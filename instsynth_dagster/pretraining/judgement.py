@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.clip import Clip
 from instsynth_dagster.demo_city.palette import Attributes, caption, draw_attributes
 from instsynth_dagster.evaluation.gallery import contact_sheet
 from instsynth_dagster.images import resize_image
-from instsynth_dagster.pretraining.clip import MiniClip, focus
+from instsynth_dagster.pretraining.clip import name_accuracy
 from instsynth_dagster.pretraining.corpus import Corpus
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.synthesis.crops import focus
 from instsynth_dagster.synthesis.generators import load_generator
 
 
@@ -87,16 +89,15 @@ def _another(class_name: str, color: str, seed: int) -> Attributes:
 def measure_prompts(clip_folder: Path, corpus: Corpus, repainted: Repainted) -> dict[str, float]:
     """How often (0..1) mini-clip names the class and, given the class, the prompt's colour of cut-out instances:
     "class" and "color" of the repainted ones, "class_before" and "color_before" of the untouched."""
-    judge = MiniClip(clip_folder)
-    names = corpus.table["class_name"].tolist()
-    accuracy = {}
+    judge = Clip(clip_folder)
+    accuracy: dict[str, float] = {}
     for suffix, images, colors in (
         ("", repainted.images, [about.color for about in repainted.wanted]),
         ("_before", corpus.images, corpus.table["color"].tolist()),
     ):
-        seen = np.stack([focus(i, mask, cut_out=True) for i, mask in zip(images, corpus.masks, strict=True)])
-        accuracy["class" + suffix] = float(np.mean(np.equal(judge.classes(seen), names)))
-        accuracy["color" + suffix] = float(np.mean(np.equal(judge.colors(seen, names), colors)))
+        seen = [focus(image, mask, cut_out=True) for image, mask in zip(images, corpus.masks, strict=True)]
+        found = name_accuracy(judge, seen, corpus.table["class_name"].tolist(), colors)
+        accuracy |= {name + suffix: share for name, share in found.items()}
     return accuracy
 
 

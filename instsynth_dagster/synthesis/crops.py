@@ -9,12 +9,15 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.images import encode_png
-from instsynth_dagster.masks import encode_rle
+from instsynth_dagster.images import encode_png, resize_image
+from instsynth_dagster.masks import encode_rle, mask_box
 from instsynth_dagster.settings import SelectionSettings
 
 Box = tuple[int, int, int, int]
 """xyxy in pixels, x2 and y2 exclusive."""
+
+BACKGROUND = 128
+"""Grey level around an instance that is cut out."""
 
 _COLUMNS = ("instance_id", "frame_id", "class_name", "value", "area", "rank", "x1", "y1", "x2", "y2")
 
@@ -73,3 +76,21 @@ def cut_selected(
             "crop_png": encode_png(crop),
             "mask_counts": encode_rle(mask)["counts"],
         }
+
+
+def focus(image: np.ndarray, mask: np.ndarray, margin: float = 0.1, cut_out: bool = False) -> np.ndarray:
+    """The square around an instance, enlarged to the size of the crop it lies in.
+
+    Args:
+        image: uint8 (S, S, 3); mask: bool (S, S), not empty.
+        margin: context on each side, in units of the longer side.
+        cut_out: whether everything else becomes grey.
+
+    Returns:
+        uint8 (S, S, 3).
+    """
+    height, width = mask.shape
+    x1, y1, x2, y2 = (int(np.clip(edge, 0, width)) for edge in crop_box(mask_box(mask), margin, width, height))
+    if cut_out:
+        image = np.where(mask[..., None], image, np.uint8(BACKGROUND))
+    return resize_image(np.ascontiguousarray(image[y1:y2, x1:x2]), (width, height))

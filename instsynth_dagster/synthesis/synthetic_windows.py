@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,29 +15,32 @@ from instsynth_dagster.masks import decode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
+from instsynth_dagster.synthesis.gates import SCORES
 from instsynth_dagster.synthesis.integration import outside_difference, paste
 from instsynth_dagster.synthesis.windows import cut_window, sample_window, synthetic_frame_id
 
-PROVENANCE = ("generator", "weights_digest", "scheduler", "steps", "guidance", "strength", "prompt", "seed")
+PROVENANCE = ("generator", "weights_digest", "scheduler", "steps", "guidance", "strength", "prompt", "seed", "replica")
+
+VERDICT = (*SCORES, "rejection")
 
 
-def repainted_instances(selected: pd.DataFrame, crops: pd.DataFrame | None, replicas: int) -> Iterator[dict[str, Any]]:
-    """Selected rows with their repainting: each crop of a generator, or `replicas` untouched copies without one."""
+def repainted_instances(
+    selected: pd.DataFrame, crops: Sequence[Mapping[str, Any]] | None, replicas: int
+) -> Iterator[dict[str, Any]]:
+    """Selected rows with their repainting: the chosen crops of a generator (`gates.choose_crops`), or `replicas`
+    untouched copies without one. `slot` numbers the windows of an instance."""
     if crops is None:
         for row in selected.to_dict("records"):
             for replica in range(replicas):
-                yield row | {"replica": replica, "generator": "none", "repainted_png": None}
+                yield row | {"slot": replica, "generator": "none", "repainted_png": None}
         return
     if selected.empty:
         return
     by_instance = selected.set_index("instance_id")
-    for crop in crops.to_dict("records"):
+    for crop in crops:
         row = by_instance.loc[crop["instance_id"]].to_dict()
-        yield (
-            row
-            | {key: crop[key] for key in ("instance_id", "replica", *PROVENANCE)}
-            | {"repainted_png": crop["image_png"]}
-        )
+        told = ("instance_id", "slot", *PROVENANCE, *VERDICT)
+        yield row | {key: crop[key] for key in told if key in crop} | {"repainted_png": crop["image_png"]}
 
 
 def synthetic_window(
@@ -55,7 +58,7 @@ def synthetic_window(
         image, ids: the source frame, uint8 (H, W, 3) and int32 (H, W).
         index: running number within the partition; names the synthetic frame.
         row: a row of `repainted_instances`.
-        seed: base seed. The window depends on instance and replica only, so that every generator and the
+        seed: base seed. The window depends on instance and slot only, so that every generator and the
             `zoom_crop` control get the same windows.
 
     Returns:
@@ -68,7 +71,7 @@ def synthetic_window(
     composite = image
     if row["repainted_png"] is not None:
         composite = paste(image, decode_png(row["repainted_png"]), mask, crop_box, settings)
-    window_seed = content_seed("window", row["instance_id"], row["replica"], seed)
+    window_seed = content_seed("window", row["instance_id"], row["slot"], seed)
     window = sample_window(_box(row), image.shape[1], image.shape[0], settings, window_seed)
     value = int(row["value"])
     window_image, window_ids = cut_window(composite, ids, window, settings, instance_areas(ids), value)
@@ -83,8 +86,9 @@ def synthetic_window(
         "source_sha256": row["source_sha256"],
         "class_name": row["class_name"],
         "label_id": LABEL_BY_NAME[row["class_name"]].id,
-        "replica": int(row["replica"]),
-        **{key: row[key] for key in PROVENANCE if key in row},
+        "slot": int(row["slot"]),
+        "repainted": row["repainted_png"] is not None,
+        **{key: row[key] for key in (*PROVENANCE, *VERDICT) if key in row},
         "window_x1": window.x1,
         "window_y1": window.y1,
         "window_x2": window.x2,

@@ -11,7 +11,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.demo_city.palette import PAINTS
 from instsynth_dagster.pretraining import autoencoder, clip, generative, grounded, inpainting
-from instsynth_dagster.pretraining.clip import Claim, code, draw_caption, focus, true_pairs
+from instsynth_dagster.pretraining.clip import Claim, code, draw_caption, true_pairs
 from instsynth_dagster.pretraining.corpus import CorpusRecipe, build_corpus, scene_crops
 from instsynth_dagster.pretraining.recipe import Recipe
 from instsynth_dagster.pretraining.vocabulary import train_tokenizer
@@ -67,18 +67,6 @@ def test_every_text_can_be_written_in_the_vocabulary(tokenizer, text):
 def test_words_of_prompts_are_whole_tokens(tokenizer):
     text = "a photo of a woman in a yellow coat"
     assert tokenizer.tokenize(text) == [word + "</w>" for word in text.split()]
-
-
-def test_focus_fills_the_picture_with_the_instance():
-    image = np.full((60, 60, 3), 9, np.uint8)
-    mask = np.zeros((60, 60), bool)
-    mask[20:40, 25:35] = True
-    image[mask] = (250, 0, 0)
-    seen = focus(image, mask, margin=0, cut_out=True)
-    assert seen.shape == image.shape
-    ringing = 26  # of Lanczos at the edges
-    assert np.abs(seen[:, 18:42].astype(int) - (250, 0, 0)).max() <= ringing
-    assert np.abs(seen[:, :12].astype(int) - clip.BACKGROUND).max() <= ringing
 
 
 def test_latents_are_what_the_pipeline_would_encode(corpus):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.synthesis.crops import crop_box, cut_crop
+from instsynth_dagster.synthesis.crops import BACKGROUND, crop_box, cut_crop, focus
 
 
 @st.composite
@@ -54,3 +54,15 @@ def test_ids_divisible_by_256_keep_their_mask(value):
     ids[5:9, 5:9] = value
     _, mask = cut_crop(np.zeros((20, 20, 3), np.uint8), ids, value, (0, 0, 20, 20))
     assert mask.sum() == 16
+
+
+def test_focus_fills_the_picture_with_the_instance():
+    image = np.full((60, 60, 3), 9, np.uint8)
+    mask = np.zeros((60, 60), bool)
+    mask[20:40, 25:35] = True
+    image[mask] = (250, 0, 0)
+    seen = focus(image, mask, margin=0, cut_out=True)
+    assert seen.shape == image.shape
+    ringing = 26  # of Lanczos at the edges
+    assert np.abs(seen[:, 18:42].astype(int) - (250, 0, 0)).max() <= ringing
+    assert np.abs(seen[:, :12].astype(int) - BACKGROUND).max() <= ringing

@@ -68,14 +68,15 @@ def repaint(
     bank: pd.DataFrame,
     settings: GeneratorSettings,
     base_seed: int,
+    replicas: int = 1,
     skip: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of `inpainted_crops`: every selected instance, `settings.replicas` times, from row `skip` on.
+    """Rows of `inpainted_crops`: every selected instance, `replicas` times, from row `skip` on.
 
     Instances are batched; the last batch is padded by repetition, because the same kernels must run whatever shares a
     batch if a crop is to be the same bit for bit.
     """
-    jobs = [(row, replica) for row in selected.to_dict("records") for replica in range(settings.replicas)]
+    jobs = [(row, replica) for row in selected.to_dict("records") for replica in range(replicas)]
     for start in range(skip, len(jobs), settings.batch_size):
         batch = jobs[start : start + settings.batch_size]
         prompts = [choose_prompt(bank, row["instance_id"], replica, base_seed) for row, replica in batch]

@@ -1,0 +1,64 @@
+"""A CLIP checkpoint as a judge: features of images and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.segmenters.training import quiet_transformers
+
+_BATCH = 64
+
+
+class Clip:
+    """Features of a CLIP folder or hub id, on unit length; a dot product is a cosine.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+    """
+
+    def __init__(self, model: str | Path, revision: str = "main", device: str = "cpu") -> None:
+        local = Path(model).is_dir()
+        try:
+            with quiet_transformers():
+                self._clip = CLIPModel.from_pretrained(
+                    model, revision=revision, local_files_only=local, use_safetensors=True, dtype=torch.float32
+                )
+                self._tokenizer = CLIPTokenizer.from_pretrained(model, revision=revision, local_files_only=local)
+                self._processor = CLIPImageProcessor.from_pretrained(model, revision=revision, local_files_only=local)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"judge.clip: {model} cannot be loaded: {' '.join(str(error).split())}") from None
+        self._clip.eval().to(device)
+        self._device = device
+        self._texts: dict[str, np.ndarray] = {}
+
+    @torch.inference_mode()
+    def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 (N, D) of uint8 (H, W, 3) images of any size."""
+        features = [np.empty((0, int(self._clip.config.projection_dim or 0)), np.float32)]
+        for start in range(0, len(images), _BATCH):
+            pixels = self._processor(images=list(images[start : start + _BATCH]), return_tensors="pt")["pixel_values"]
+            output = self._clip.get_image_features(pixel_values=pixels.to(self._device)).pooler_output
+            features.append(F.normalize(output, dim=1).cpu().numpy())
+        return np.concatenate(features)
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (N, D); each text is encoded once."""
+        for text in texts:
+            if text not in self._texts:
+                tokens = self._tokenizer(text, truncation=True, return_tensors="pt").to(self._device)
+                output = self._clip.get_text_features(**tokens).pooler_output
+                self._texts[text] = F.normalize(output, dim=1)[0].cpu().numpy()
+        return np.stack([self._texts[text] for text in texts])
+
+    def class_scores(self, features: np.ndarray, classes: Sequence[str] = CLASSES) -> np.ndarray:
+        """Cosines (N, C) of image features (N, D) with "a photo of a <class>"."""
+        return features @ self.texts([f"a photo of a {name}" for name in classes]).T

@@ -1,0 +1,138 @@
+"""Quality gates: scores of a repainted crop, and the verdict that thresholds make of them.
+
+Scores are stored without verdicts, so that another threshold calls no generator and no CLIP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.images import decode_png, resize_image
+from instsynth_dagster.masks import decode_rle
+from instsynth_dagster.settings import GateSettings
+from instsynth_dagster.synthesis.crops import focus
+
+if TYPE_CHECKING:
+    from instsynth_dagster.clip import Clip
+
+SCORES = ("class_margin", "real_similarity", "source_similarity", "change", "seam")
+
+
+def gate_scores(selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_out: bool) -> pd.DataFrame:
+    """Scores of every crop of one partition.
+
+    Args:
+        selected: rows of `selected_instances`; crops: rows of `inpainted_crops` for them.
+        cut_out: whether the judge sees instances on grey instead of in their surroundings.
+
+    Returns:
+        instance_id, replica and
+        class_margin: cosine with the right class minus the best wrong one (CLIP, text against image);
+        real_similarity: cosine with the most similar *other* real instance of the partition, NaN without one;
+        source_similarity: cosine with its own source;
+        change: mean absolute difference to the source inside the mask, 0..1;
+        seam: how much steeper the contour of the mask is than in the source, grey levels per pixel.
+    """
+    if crops.empty:
+        return pd.DataFrame(columns=["instance_id", "replica", *SCORES])
+    sources = {row["instance_id"]: _source(row) for row in selected.to_dict("records")}
+    real = dict(zip(sources, judge.images([focus(*pair, cut_out=cut_out) for pair in sources.values()]), strict=True))
+    rows = []
+    for crop, (image, mask, source) in zip(crops.to_dict("records"), _pasted(crops, sources), strict=True):
+        row = {"instance_id": crop["instance_id"], "replica": crop["replica"]}
+        row["change"] = float(np.abs(image.astype(np.float32) - source)[mask].mean() / 255) if mask.any() else 0.0
+        row["seam"] = contour_gradient(image, mask) - contour_gradient(source, mask)
+        rows.append(row)
+    features = judge.images([focus(image, mask, cut_out=cut_out) for image, mask, _ in _pasted(crops, sources)])
+    table = pd.DataFrame(rows)
+    table["class_margin"] = class_margin(judge, features, crops["class_name"].tolist())
+    table["source_similarity"] = (features * np.stack([real[i] for i in crops["instance_id"]])).sum(1).astype(float)
+    table["real_similarity"] = _other_similarity(features, crops["instance_id"].tolist(), real)
+    return table[["instance_id", "replica", *SCORES]]
+
+
+def class_margin(judge: Clip, features: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """float (N,): cosine with the right class minus that with the best wrong one."""
+    scores = judge.class_scores(features).astype(np.float64)
+    right = np.array([CLASSES.index(name) for name in class_names])
+    rows = np.arange(len(scores))
+    own = scores[rows, right]
+    scores[rows, right] = -np.inf
+    return own - scores.max(axis=1)
+
+
+def contour_gradient(image: np.ndarray, mask: np.ndarray) -> float:
+    """Mean gradient magnitude (grey levels per pixel) of uint8 (S, S, 3) along the contour of bool (S, S)."""
+    inside = mask.astype(np.uint8)
+    contour = cv2.dilate(inside, np.ones((3, 3), np.uint8)) != cv2.erode(inside, np.ones((3, 3), np.uint8))
+    if not contour.any():
+        return 0.0
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
+    return float(cv2.magnitude(dx, dy)[contour].mean())
+
+
+def rejection(scores: dict[str, Any], gates: GateSettings) -> str:
+    """Why a crop is rejected, or "" when it passes; a score that is NaN passes."""
+    bounds = (
+        ("class_margin", gates.min_class_margin, 1),
+        ("real_similarity", gates.min_real_similarity, 1),
+        ("source_similarity", gates.max_source_similarity, -1),
+        ("change", gates.min_change, 1),
+        ("seam", gates.max_seam, -1),
+    )
+    for name, bound, sign in bounds:
+        if bound is not None and sign * (scores[name] - bound) < 0:
+            return f"{name} {scores[name]:.3f} {'below' if sign > 0 else 'above'} {bound:g}"
+    return ""
+
+
+def choose_crops(
+    crops: pd.DataFrame, quality: pd.DataFrame, gates: GateSettings, replicas: int
+) -> list[dict[str, Any]]:
+    """For each instance `replicas` crops to paste: accepted ones first drawn, then accepted spares, then none.
+
+    Returns:
+        Crop rows with `slot` (0 .. replicas - 1), the scores, `rejection` (of the slot's own crop, "" if it passed) and
+        `image_png` None where the original pixels stay.
+    """
+    rows = crops.merge(quality, on=["instance_id", "replica"], validate="one_to_one", sort=False)
+    chosen: list[dict[str, Any]] = []
+    for _, group in rows.groupby("instance_id", sort=False):
+        drawn = [row | {"rejection": rejection(row, gates)} for row in group.to_dict("records")]
+        spares = iter([row for row in drawn[replicas:] if not row["rejection"]])
+        for slot, row in enumerate(drawn[:replicas]):
+            used = row
+            if row["rejection"]:
+                used = next(spares, row | {"image_png": None}) | {"rejection": row["rejection"]}
+            chosen.append(used | {"slot": slot})
+    return chosen
+
+
+def _source(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    crop = decode_png(row["crop_png"])
+    return crop, decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
+
+
+def _pasted(
+    crops: pd.DataFrame, sources: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Crop with the repainting inside the mask, mask, and source, at the source's size, in the order of `crops`."""
+    for instance, data in zip(crops["instance_id"], crops["image_png"], strict=True):
+        source, mask = sources[instance]
+        painted = resize_image(decode_png(data), (source.shape[1], source.shape[0]))
+        yield np.where(mask[..., None], painted, source), mask, source
+
+
+def _other_similarity(features: np.ndarray, instances: Sequence[str], real: dict[str, np.ndarray]) -> np.ndarray:
+    """float (N,): greatest cosine with a real instance that is not the crop's own source; NaN without any."""
+    cosines = features.astype(np.float64) @ np.stack(list(real.values())).T
+    own = np.array(list(real))[None] == np.array(instances)[:, None]
+    best = np.where(own, -np.inf, cosines).max(axis=1)
+    return np.where(np.isinf(best), np.nan, best)
