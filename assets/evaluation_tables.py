@@ -90,6 +90,7 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
             ap=read["average_precision"],
             differences=read["differences"],
             instances=read["table_1"],
+            quality=store.read("image_quality") if "image_quality" in graph else pd.DataFrame(),
             curves=_curves(store, graph),
             examples=synthesis_examples(store, dataset.image_of, settings),
             frames=prediction_frames(store, dataset.image_and_ids, settings),

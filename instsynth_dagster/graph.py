@@ -25,6 +25,8 @@ def build_graph(settings: Settings) -> dict[str, Asset]:
             assets.append(_crop_quality(settings, name))
     for arm in window_arms(settings):
         assets += [_is_cityscapes(settings, arm), _export(settings, arm)]
+    if settings.judge and settings.generators:
+        assets.append(_image_quality(settings))
     assets += _learning_assets(settings)
     return {asset.key: asset for asset in assets}
 
@@ -167,6 +169,21 @@ def _crop_quality(settings: Settings, name: str) -> Asset:
     )
 
 
+def _image_quality(settings: Settings) -> Asset:
+    judge = settings.judge
+    assert judge is not None
+    crops = [f"{name}/inpainted_crops" for name in settings.generators]
+    return Asset(
+        key="image_quality",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: judge.model_dump(),
+        upstream=lambda _: [
+            ref for asset in ("selected_instances", *crops) for ref in _each(asset, _city_classes(settings))
+        ],
+    )
+
+
 def _is_cityscapes(settings: Settings, arm: str) -> Asset:
     def upstream(key: str) -> list[PartitionRef]:
         crops = [] if arm == ZOOM_CROP else [(f"{arm}/inpainted_crops", key)]
@@ -266,6 +283,7 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
             ("evaluation_tables", UNPARTITIONED),
             *_each("trained_segmenters", all_runs),
             *_each("segmentation_scores", all_runs),
+            *([("image_quality", UNPARTITIONED)] if settings.judge and settings.generators else []),
             *examples,
         ],
     )

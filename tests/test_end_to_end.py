@@ -22,7 +22,7 @@ from instsynth_dagster.store import Store
 from jobs.refresh import refresh
 from resources import build_resources
 from tests.segmenters.toy import tiny
-from tests.tiny_pipelines import save_tiny_inpainting
+from tests.tiny_pipelines import save_tiny_clip, save_tiny_inpainting
 
 CLASSES = ("car", "person", "bicycle")
 CROPS = "diffinpainting/inpainted_crops"
@@ -104,6 +104,32 @@ def test_from_scenes_to_tables_and_report(tmp_path, model):
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").rglob("manifest.json")}
     run(raw)
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").rglob("manifest.json")}
+
+
+def test_an_edited_threshold_calls_no_generator_and_rejected_crops_leave_the_frame_alone(tmp_path, model):
+    judge = {"clip": str(save_tiny_clip(tmp_path / "clip"))}
+    arms = ["real", "zoom_crop", "diffinpainting"]
+    store = run(raw_settings(tmp_path, model, arms=arms, judge=judge, gates={"spares": 1}))
+    keys = [f"oakham|{name}" for name in CLASSES]
+    crops = {key: store.require(CROPS, key) for key in keys}
+    scores = store.read_many("diffinpainting/crop_quality", keys)
+    windows = store.read_many("diffinpainting/is_cityscapes", keys)
+    assert len(scores) == 2 * len(windows)
+    assert windows["repainted"].all()
+
+    bound = float(scores["change"].median())
+    store = run(raw_settings(tmp_path, model, arms=arms, judge=judge, gates={"spares": 1, "min_change": bound}))
+    assert crops == {key: store.require(CROPS, key) for key in keys}
+    windows = store.read_many("diffinpainting/is_cityscapes", keys)
+    control = store.read_many("zoom_crop/is_cityscapes", keys)
+    rejected = ~windows["repainted"]
+    assert windows["rejection"].str.startswith("change").any()
+    assert rejected.any()
+    assert (windows["ids_sha256"] == control["ids_sha256"]).all()
+    assert (windows["image_sha256"] == control["image_sha256"])[rejected].all()
+    assert (windows["image_sha256"] != control["image_sha256"])[~rejected].all()
+    quality = store.read("image_quality")
+    assert quality["crops"].tolist() == [len(windows)]
 
 
 def test_killed_while_generating_it_goes_on_and_ends_with_the_same_digests(tmp_path, model):

@@ -16,7 +16,15 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 TOKENS = 24
 UNET: dict[str, Any] = {
@@ -79,6 +87,27 @@ def save_tiny_xl(folder: Path) -> Path:
             add_watermarker=False,
         )
     return _saved(pipeline, folder)
+
+
+def save_tiny_clip(folder: Path) -> Path:
+    """A CLIP with its tokenizer and image processor."""
+    tokenizer = _tokenizer(folder)
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": TOKENS, "bos_token_id": 0, "eos_token_id": 1}
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = CLIPModel(
+            CLIPConfig(
+                text_config=text | small,
+                vision_config=small | {"image_size": 16, "patch_size": 8},
+                projection_dim=16,
+            )
+        )
+    clip.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    side = {"height": 16, "width": 16}
+    CLIPImageProcessor(size=side, crop_size=side).save_pretrained(folder / "model")
+    return folder / "model"
 
 
 def _saved(pipeline: Any, folder: Path) -> Path:

@@ -12,7 +12,15 @@ import pandas as pd
 
 from instsynth_dagster.evaluation.charts import arm_colors, interval_chart, line_chart
 from instsynth_dagster.evaluation.gallery import data_uri, overlay_instances, overlay_predictions, shrink
-from instsynth_dagster.evaluation.views import MISSING, ap_view, class_view, difference_view, instance_view, is_number
+from instsynth_dagster.evaluation.views import (
+    MISSING,
+    ap_view,
+    class_view,
+    difference_view,
+    instance_view,
+    is_number,
+    quality_view,
+)
 
 TEMPLATE = "report.html.j2"
 MIN_SCORE = 0.5
@@ -57,6 +65,7 @@ class ReportData:
 
     verdict: text of `verdict.verdict`, paragraphs separated by an empty line.
     ap, differences, instances: an `ap_table`, a `difference_table` and an `instance_table` (tables.py).
+    quality: `image_quality` of each generator, with a column generator.
     curves: columns segmenter, arm, seed, step, loss.
     examples, frames: the galleries.
     provenance: name -> text, e.g. settings digest, data set, generator weights, package versions.
@@ -66,6 +75,7 @@ class ReportData:
     ap: pd.DataFrame = field(default_factory=pd.DataFrame)
     differences: pd.DataFrame = field(default_factory=pd.DataFrame)
     instances: pd.DataFrame = field(default_factory=pd.DataFrame)
+    quality: pd.DataFrame = field(default_factory=pd.DataFrame)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     examples: Sequence[Example] = ()
     frames: Sequence[ValFrame] = ()
@@ -95,6 +105,7 @@ def render_report(data: ReportData) -> str:
         classes=_heat_table(data.ap) if len(data.ap) else None,
         differences=_table(difference_view(data.differences)) if len(data.differences) else None,
         instances=_table(instance_view(data.instances)) if len(data.instances) else None,
+        quality=_table(quality_view(data.quality)) if len(data.quality) else None,
         protocol=data.ap["protocol"].iloc[0] if len(data.ap) else "",
         charts=_curve_charts(data.curves, colors),
         examples=[_example(example) for example in data.examples],

@@ -53,6 +53,36 @@ def difference_view(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+_QUALITY = {
+    "clip_image_cosine": ("CLIPScore (paper: image to image)", 3),
+    "fid": ("FID", 4),
+    "ssim": ("SSIM", 3),
+    "psnr": ("PSNR", 1),
+    "clip_score": ("CLIPScore (text to image)", 1),
+    "clip_margin": ("class margin", 3),
+    "kid": ("KID", 4),
+    "ssim_inside": ("SSIM inside", 3),
+    "psnr_inside": ("PSNR inside", 1),
+    "ssim_outside": ("SSIM outside", 3),
+    "psnr_outside": ("PSNR outside", 1),
+    "diversity": ("diversity", 3),
+    "real_diversity": ("diversity of the real", 3),
+}
+
+
+def quality_view(table: pd.DataFrame) -> pd.DataFrame:
+    """The `image_quality` rows of all generators (column generator), one metric a line."""
+    columns = {
+        row["generator"]: [_rounded(row[name], digits) for name, (_, digits) in _QUALITY.items()] + [str(row["crops"])]
+        for row in table.to_dict("records")
+    }
+    return pd.DataFrame({"metric": [heading for heading, _ in _QUALITY.values()] + ["crops"], **columns})
+
+
+def _rounded(value: float, digits: int) -> str:
+    return MISSING if pd.isna(value) else f"{value:.{digits}f}"
+
+
 def _names(table: pd.DataFrame) -> pd.DataFrame:
     """What a row is about; the segmenter only where there are several."""
     return table[["segmenter", "arm"] if table["segmenter"].nunique() > 1 else ["arm"]]
