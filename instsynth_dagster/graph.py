@@ -129,9 +129,18 @@ def _phase_one(settings: Settings) -> Iterator[Asset]:
         key="prompt_bank",
         code_version="1",
         dimensions={"class": settings.classes},
-        settings=lambda name: settings.prompts[name].model_dump(),
+        settings=lambda name: [settings.prompts[name].model_dump(), *_bank_settings(settings)],
         upstream=lambda name: [],
     )
+
+
+def _bank_settings(settings: Settings) -> list[Any]:
+    """What a diverse bank reads beside the templates: its recipe, the seed, and the encoder's checkpoint."""
+    bank = settings.prompt_bank
+    if bank is None:
+        return []
+    encoder = settings.generators[bank.encoder]
+    return [bank.model_dump(), settings.seed, encoder.model, encoder.revision]
 
 
 _SPEED_ONLY = {"batch_size", "mirrors"}

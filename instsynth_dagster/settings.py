@@ -74,6 +74,16 @@ class PromptSettings(Section):
         return self
 
 
+class PromptBankSettings(Section):
+    """A diverse bank (HDIG): beyond the templates an agent proposes, and only what is far from all before is kept."""
+
+    encoder: Name = Field(description="the generator whose text encoders measure similarity")
+    size: int = Field(40, ge=1, description="prompts per class")
+    quantile: float = Field(0.5, gt=0, lt=1, description="lambda as a quantile of random-caption similarity")
+    max_rejections: int = Field(400, ge=1)
+    agent: str | None = Field(None, description="a causal language model, folder or hub id; default: the grammar")
+
+
 class GeneratorSettings(Section):
     """A diffusion backend that fills a mask. `model` is a local folder or a hub id; `mirrors` are tried after it."""
 
@@ -186,6 +196,7 @@ class Settings(Section):
     classes: tuple[str, ...] = CLASSES
     selection: SelectionSettings = SelectionSettings()
     prompts: dict[str, PromptSettings]
+    prompt_bank: PromptBankSettings | None = None
     generators: dict[Name, GeneratorSettings] = Field(default_factory=dict)
     judge: JudgeSettings | None = None
     gates: GateSettings = GateSettings()
@@ -210,6 +221,8 @@ class Settings(Section):
         unknown = sorted(set(self.prompts) - set(self.classes))
         if unknown:
             raise ValueError(f"prompts names {unknown[0]!r}, which is not in classes")
+        if self.prompt_bank and self.prompt_bank.encoder not in self.generators:
+            raise ValueError(f"prompt_bank.encoder names {self.prompt_bank.encoder!r}, which is not in generators")
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
         sources = {"real", "zoom_crop", *self.generators}

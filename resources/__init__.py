@@ -10,6 +10,7 @@ from resources.dataset import Dataset
 from resources.device import resolve_device
 from resources.generators import Generators
 from resources.judge import Judge
+from resources.prompting import Prompting
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -20,5 +21,6 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "dataset": Dataset(settings.dataset.root),
         "generators": Generators(settings, device),
         "judge": Judge(settings, device),
+        "prompting": Prompting(settings, device),
         "device": device,
     }

@@ -1,16 +1,24 @@
-"""The prompt bank: templates of the params file with every colour (InstSynth section III-B)."""
+"""The prompt bank: templates with every colour (InstSynth section III-B), and on request a diverse bank (HDIG)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.settings import PromptSettings
+from instsynth_dagster.settings import PromptBankSettings, PromptSettings
+from instsynth_dagster.synthesis.prompt_agents import Agent, GrammarAgent
 
 _CLASS_WORDS = {"person": ("person", "man", "woman"), "rider": ("rider",)}
+_CALIBRATION = 256
+"""Random captions of a class from which lambda is read."""
+
+Embed = Callable[[Sequence[str]], np.ndarray]
+"""Texts -> unit vectors float32 (N, D)."""
 
 
 def prompt_bank(class_name: str, settings: PromptSettings) -> pd.DataFrame:
@@ -22,18 +30,75 @@ def prompt_bank(class_name: str, settings: PromptSettings) -> pd.DataFrame:
     Raises:
         SettingsError: a template does not name the class.
     """
-    words = _CLASS_WORDS.get(class_name, (class_name,))
     for template in settings.templates:
-        if not any(re.search(rf"\b{word}\b", template, re.IGNORECASE) for word in words):
-            raise SettingsError(
-                f"prompts.{class_name}.templates: {template!r} names no {' or '.join(words)}; add the word"
-            )
+        if not names_class(template, class_name):
+            words = " or ".join(_CLASS_WORDS.get(class_name, (class_name,)))
+            raise SettingsError(f"prompts.{class_name}.templates: {template!r} names no {words}; add the word")
     prompts = [
         template.format(color=color) if "{color}" in template else template
         for template in settings.templates
         for color in settings.colors or ("",)
     ]
     return pd.DataFrame({"class_name": class_name, "prompt": list(dict.fromkeys(prompts))})
+
+
+def diverse_bank(
+    class_name: str, settings: PromptSettings, bank: PromptBankSettings, agent: Agent, embed: Embed, seed: int
+) -> pd.DataFrame:
+    """Syn4Seg's bank: a prompt enters when its greatest cosine to those inside is below lambda.
+
+    Templates come first, then what the agent proposes, until the bank has `bank.size` prompts or `bank.max_rejections`
+    candidates were turned down. A candidate that does not name the class is turned down too.
+
+    Returns:
+        Columns class_name, prompt, embedding (list of float32), similarity (greatest cosine to the prompts before, NaN
+        for the first) and threshold (lambda).
+    """
+    threshold = calibrate(class_name, embed, bank.quantile, seed)
+    inside: list[tuple[str, np.ndarray, float]] = []
+    rejections = 0
+    for prompt in _candidates(class_name, settings, agent, inside):
+        vector = embed([prompt])[0]
+        nearest = max((float(vector @ other) for _, other, _ in inside), default=float("nan"))
+        if names_class(prompt, class_name) and not nearest >= threshold:
+            inside.append((prompt, vector, nearest))
+        else:
+            rejections += 1
+        if len(inside) == bank.size or rejections == bank.max_rejections:
+            break
+    return pd.DataFrame(
+        {
+            "class_name": class_name,
+            "prompt": [prompt for prompt, _, _ in inside],
+            "embedding": [vector.tolist() for _, vector, _ in inside],
+            "similarity": [nearest for _, _, nearest in inside],
+            "threshold": threshold,
+        }
+    )
+
+
+def calibrate(class_name: str, embed: Embed, quantile: float, seed: int) -> float:
+    """Lambda: a quantile of the cosines between random captions of a class under an encoder."""
+    grammar = GrammarAgent(content_seed("calibration", seed))
+    captions = list(dict.fromkeys(grammar.propose(class_name, attempt) for attempt in range(_CALIBRATION)))
+    vectors = embed(captions)
+    return float(np.quantile((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)], quantile))
+
+
+def _candidates(
+    class_name: str, settings: PromptSettings, agent: Agent, inside: Sequence[tuple[str, np.ndarray, float]]
+) -> Iterator[str]:
+    yield from prompt_bank(class_name, settings)["prompt"]
+    attempt = 0
+    while True:
+        yield agent.propose(class_name, attempt, [prompt for prompt, _, _ in inside])
+        attempt += 1
+
+
+def names_class(prompt: str, class_name: str) -> bool:
+    """Whether a prompt says what the mask holds; for a person "man" and "woman" do as well."""
+    words = _CLASS_WORDS.get(class_name, (class_name,))
+    return any(re.search(rf"\b{word}\b", prompt, re.IGNORECASE) for word in words)
 
 
 def choose_prompt(bank: pd.DataFrame, instance_id: str, replica: int, seed: int) -> str:

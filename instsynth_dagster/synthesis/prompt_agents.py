@@ -1,0 +1,145 @@
+"""Agents that propose prompts for a class (HDIG in Syn4Seg): a compositional grammar, or a local language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.seeds import content_seed
+
+_COLORS = (
+    "red",
+    "blue",
+    "green",
+    "white",
+    "black",
+    "yellow",
+    "silver",
+    "grey",
+    "orange",
+    "brown",
+    "dark blue",
+    "beige",
+)
+_SUBJECTS: dict[str, tuple[str, ...]] = {
+    "person": (
+        "a man in a {color} jacket, a person",
+        "a woman in a {color} coat, a person",
+        "a person with a {color} backpack",
+        "an elderly person in {color} clothes",
+        "a person in a {color} dress",
+        "a child in a {color} raincoat, a small person",
+        "a person in a {color} suit",
+        "a person carrying a {color} bag",
+    ),
+    "rider": (
+        "a male rider in a {color} jacket",
+        "a female rider in a {color} jacket",
+        "a rider with a {color} helmet",
+        "a rider in {color} sportswear",
+        "a delivery rider with a {color} box",
+        "a rider in a {color} rain cape",
+    ),
+    "car": tuple(
+        f"a {{color}} {kind}, a car"
+        for kind in ("sedan", "hatchback", "station wagon", "sports car", "van", "taxi", "pickup", "convertible")
+    ),
+    "truck": tuple(
+        f"a {{color}} {kind}" for kind in ("box truck", "tank truck", "dump truck", "semi truck", "fire truck")
+    ),
+    "bus": tuple(
+        f"a {{color}} {kind}" for kind in ("city bus", "double-decker bus", "coach bus", "school bus", "minibus, a bus")
+    ),
+    "train": tuple(
+        f"a {{color}} {kind}" for kind in ("tram, a train", "commuter train", "high-speed train", "freight train")
+    ),
+    "motorcycle": tuple(
+        f"a {{color}} {kind}"
+        for kind in ("racing motorcycle", "touring motorcycle", "scooter, a motorcycle", "motorcycle")
+    ),
+    "bicycle": tuple(
+        f"a {{color}} {kind}"
+        for kind in ("racing bicycle", "city bicycle", "mountain bicycle", "cargo bicycle", "bicycle")
+    ),
+}
+_CIRCUMSTANCES = (
+    ("", "seen from the front", "seen from behind", "seen from the side", "seen at an angle", "seen from above"),
+    ("", "in the rain", "in fog", "in falling snow", "under an overcast sky", "in bright sunlight"),
+    ("", "at dawn", "at noon", "at dusk", "at night", "in the golden hour"),
+    ("", "close up", "in the middle distance", "far away"),
+    ("", "partly hidden by a pole", "partly hidden by another car", "half behind a tree"),
+    (
+        "",
+        "on a wide avenue",
+        "in a narrow street",
+        "at a crossing",
+        "in front of shops",
+        "beside a park",
+        "under a bridge",
+    ),
+)
+
+
+class Agent(Protocol):
+    """Proposes prompts."""
+
+    def propose(self, class_name: str, attempt: int, accepted: Sequence[str]) -> str:
+        """The prompt of an attempt; the same for the same arguments."""
+        ...
+
+
+class GrammarAgent:
+    """Colour, make or type, viewpoint, weather, time of day, distance, occlusion and street context, by chance."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def propose(self, class_name: str, attempt: int, accepted: Sequence[str] = ()) -> str:
+        """See `Agent`; what was accepted does not matter."""
+        rng = np.random.default_rng(content_seed("prompt agent", self._seed, class_name, attempt))
+
+        def pick(options: Sequence[str]) -> str:
+            return options[int(rng.integers(len(options)))]
+
+        subject = pick(_SUBJECTS[class_name]).format(color=pick(_COLORS))
+        parts = [subject, *(pick(options) for options in _CIRCUMSTANCES)]
+        return "a photo of " + ", ".join(part for part in parts if part)
+
+
+class LanguageModelAgent:
+    """A causal language model through transformers, sampled with a seed; it sees what was accepted last.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+    """
+
+    def __init__(self, model: str, seed: int, device: str = "cpu") -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
+            self._model: Any = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True).eval().to(device)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"prompt_bank.agent: {model}: {' '.join(str(error).split())[:200]}") from None
+        self._seed = seed
+
+    def propose(self, class_name: str, attempt: int, accepted: Sequence[str]) -> str:
+        """See `Agent`."""
+        import torch
+
+        shown = "\n".join(f"- {prompt}" for prompt in accepted[-8:])
+        request = (
+            f"Captions of street photographs. Each shows one {class_name} and names it, its colour, make, viewpoint, "
+            f"weather and place, and differs from all before.\n{shown}\n- a photo of a"
+        )
+        tokens = self._tokenizer(request, return_tensors="pt").to(self._model.device)
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(content_seed("prompt agent", self._seed, class_name, attempt))
+            output = self._model.generate(
+                **tokens, max_new_tokens=32, do_sample=True, pad_token_id=self._tokenizer.eos_token_id
+            )
+        continuation = self._tokenizer.decode(output[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
+        return " ".join(f"a photo of a{continuation}".split("\n")[0].split())

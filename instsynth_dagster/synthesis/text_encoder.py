@@ -1,0 +1,73 @@
+"""The text encoders of a diffusers checkpoint, as one embedding of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.segmenters.training import quiet_transformers
+from instsynth_dagster.settings import GeneratorSettings
+
+_KINDS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
+_BATCH = 64
+
+
+class TextEncoder:
+    """Pooled features of the CLIP text encoders that a generator's checkpoint holds, after one another, on unit length.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or has no CLIP text encoder.
+    """
+
+    def __init__(self, name: str, settings: GeneratorSettings, device: str = "cpu") -> None:
+        self._encoders: list[tuple[Any, CLIPTokenizer]] = []
+        problems = []
+        for source in (settings.model, *settings.mirrors):
+            try:
+                self._encoders = _load(source, settings.revision if source == settings.model else None, device)
+                break
+            except (OSError, ValueError) as error:
+                problems.append(f"{source}: {' '.join(str(error).split())[:160]}")
+        if not self._encoders:
+            tried = "; ".join(problems) or f"{settings.model} has none"
+            raise CheckpointError(f"prompt_bank.encoder: no CLIP text encoder in generators.{name}.model: {tried}")
+
+    @torch.inference_mode()
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (N, D); a dot product is a cosine."""
+        batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
+        return np.concatenate([self._embed(list(batch)) for batch in batches])
+
+    def _embed(self, texts: list[str]) -> np.ndarray:
+        pooled = []
+        for encoder, tokenizer in self._encoders:
+            tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+            output = encoder(tokens["input_ids"].to(encoder.device))
+            pooled.append(output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output)
+        return F.normalize(torch.cat(pooled, dim=1).float(), dim=1).cpu().numpy()
+
+
+def _load(source: str, revision: str | None, device: str) -> list[tuple[Any, CLIPTokenizer]]:
+    index = DiffusionPipeline.load_config(source)
+    where: dict[str, Any] = {"local_files_only": Path(source).is_dir(), "revision": revision or "main"}
+    encoders = []
+    with quiet_transformers():
+        for part in ("text_encoder", "text_encoder_2"):
+            kind = _KINDS.get((index.get(part) or [None, ""])[1])
+            if kind:
+                encoder = kind.from_pretrained(
+                    source, subfolder=part, use_safetensors=True, dtype=torch.float32, **where
+                )
+                tokenizer = CLIPTokenizer.from_pretrained(
+                    source, subfolder=part.replace("text_encoder", "tokenizer"), **where
+                )
+                encoders.append((encoder.eval().to(device), tokenizer))
+    return encoders
