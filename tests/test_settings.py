@@ -27,9 +27,16 @@ def edited(tmp_path: Path, **changes: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "profiles/cityscapes.yaml"])
+SHIPPED = ["params.yaml", *(f"profiles/{path.name}" for path in sorted((ROOT / "profiles").glob("*.yaml")))]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_files_are_valid_and_make_a_graph(name):
-    graph = build_graph(load_settings(ROOT / name))
+    settings = load_settings(ROOT / name)
+    models = [section.model for section in (*settings.generators.values(), *settings.segmenters.values())]
+    for model in filter(None, models):
+        assert not model.startswith("checkpoints/") or (ROOT / model / "README.md").exists()
+    graph = build_graph(settings)
     position = {key: index for index, key in enumerate(graph)}
     for asset in graph.values():
         for partition in asset.partitions:
