@@ -65,7 +65,7 @@ BANK = prompt_bank("car", PromptSettings(templates=("a photo of a {color} car",)
 
 
 def crops(generator, rows: pd.DataFrame, recipe: GeneratorSettings, skip: int = 0) -> dict[tuple[str, int], dict]:
-    return {(row["instance_id"], row["replica"]): row for row in repaint(generator, "g", rows, BANK, recipe, 0, skip)}
+    return {(row["instance_id"], row["replica"]): row for row in repaint(generator, "g", rows, BANK, recipe, 0, recipe.replicas, skip)}
 
 
 def test_rows_carry_a_repainted_crop_and_its_provenance(generator, recipe):
@@ -105,6 +105,23 @@ def test_seed_and_prompt_change_the_crop(generator):
 
 def test_a_second_load_has_the_same_digest(generator, recipe):
     assert load_generator("again", recipe, "cpu").weights_digest == generator.weights_digest
+
+
+@pytest.mark.filterwarnings("error:Passing `image` as torch tensor")
+def test_a_bright_crop_is_read_like_a_dark_one(generator):
+    """diffusers guesses the value range of a batch from its darkest pixel; a batch of bright crops must not differ."""
+    rng = np.random.default_rng(0)
+    bright = rng.integers(160, 256, (1, SIZE, SIZE, 3), dtype=np.uint8)
+    dark = rng.integers(0, 90, (1, SIZE, SIZE, 3), dtype=np.uint8)
+    masks = np.zeros((2, SIZE, SIZE), bool)
+    masks[:, 8:24, 4:28] = True
+
+    def fill(images):
+        count = len(images)
+        return generator.fill(images, masks[:count], ["a red car"] * count, ["car"] * count, [1, 2][:count])
+
+    together, alone = fill(np.concatenate([bright, dark])), fill(bright)
+    assert np.abs(together[0].astype(int) - alone[0]).max() <= 1
 
 
 def test_nothing_reads_the_global_generator(generator):

@@ -89,7 +89,7 @@ class Gligen(PipelineGenerator):
     def _latents(self, images: np.ndarray) -> Tensor:
         """Latents of the sources: the mean of the posterior, so that no noise is drawn here."""
         vae = self._pipeline.vae
-        encoded = vae.encode(to_pixels(images).to(vae.device, vae.dtype))
+        encoded = vae.encode((2 * to_pixels(images) - 1).to(vae.device, vae.dtype))
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return latents * vae.config.scaling_factor
 

@@ -94,8 +94,8 @@ class PipelineGenerator:
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
-    """uint8 (N, S, S, 3) -> float32 (N, 3, S, S) in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    """uint8 (N, S, S, 3) -> float32 (N, 3, S, S) in [0, 1], which pipelines expect."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
 def to_images(array: np.ndarray) -> np.ndarray:
