@@ -16,6 +16,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.segmenters.training import quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.base import Capabilities
 
@@ -40,7 +41,7 @@ class PipelineGenerator:
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
         """`choose` gives the pipeline class for a source (folder or hub id)."""
         self._settings, self._device = settings, device
-        with _quiet_diffusers():
+        with _quiet_diffusers(), quiet_transformers():
             self._pipeline = _load(name, settings, choose)
             self._check_unet(name)
             if settings.scheduler:
