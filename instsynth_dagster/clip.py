@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.segmenters.training import quiet_transformers
+from instsynth_dagster.quiet import quiet_transformers
 
 _BATCH = 64
 

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 
 from instsynth_dagster.pretraining.corpus import Corpus
 from instsynth_dagster.pretraining.recipe import Recipe
+from instsynth_dagster.quiet import quiet_diffusers
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import FitResult, Progress
 from instsynth_dagster.segmenters.training import isolated_random_state, train
@@ -123,7 +124,8 @@ def encode(
 @torch.inference_mode()
 def measure_reconstruction(folder: Path, corpus: Corpus) -> dict[str, float]:
     """PSNR in dB over all crops, and the error of their instances' mean colours in grey levels (RMS of channels)."""
-    autoencoder = AutoencoderTiny.from_pretrained(folder, local_files_only=True).float().eval()
+    with quiet_diffusers():
+        autoencoder = AutoencoderTiny.from_pretrained(folder, local_files_only=True).float().eval()
     squares, colors = [], []
     for start in range(0, len(corpus), 64):
         part = corpus.take(slice(start, start + 64))

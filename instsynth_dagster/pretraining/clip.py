@@ -24,9 +24,10 @@ from instsynth_dagster.demo_city.palette import CLOTHES, PAINTS, Attributes, cap
 from instsynth_dagster.pretraining.corpus import Corpus
 from instsynth_dagster.pretraining.recipe import Recipe
 from instsynth_dagster.pretraining.vocabulary import train_tokenizer
+from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import FitResult, Progress
-from instsynth_dagster.segmenters.training import isolated_random_state, quiet_transformers, train
+from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.synthesis.crops import focus
 
 TOKENS = 32

@@ -14,8 +14,8 @@ import torch
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
 from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.segmenters.base import FitResult, Progress, SegmentationDataset, get_segmenter
-from instsynth_dagster.segmenters.training import quiet_transformers
 from instsynth_dagster.settings import SegmenterSettings
 
 ARCHITECTURE: dict[str, Any] = {

@@ -16,8 +16,8 @@ from instsynth_dagster.masks import mask_box
 from instsynth_dagster.pretraining.autoencoder import encode
 from instsynth_dagster.pretraining.clip import claims, draw_caption
 from instsynth_dagster.pretraining.corpus import Corpus
+from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.training import quiet_transformers
 
 CAPTION_DROPOUT = 0.1
 SCALE = 4
@@ -28,7 +28,8 @@ class Foundations:
     """The frozen parts of a latent diffusion model: the mini autoencoder and mini-clip's text side."""
 
     def __init__(self, autoencoder: Path, clip: Path) -> None:
-        self.autoencoder = AutoencoderTiny.from_pretrained(autoencoder, local_files_only=True).float().eval()
+        with quiet_diffusers():
+            self.autoencoder = AutoencoderTiny.from_pretrained(autoencoder, local_files_only=True).float().eval()
         with quiet_transformers():
             self.text_encoder = CLIPTextModel.from_pretrained(clip, local_files_only=True, dtype=torch.float32).eval()
             self.tokenizer = CLIPTokenizer.from_pretrained(clip, local_files_only=True)

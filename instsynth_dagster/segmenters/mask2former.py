@@ -23,11 +23,12 @@ from transformers import (
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.images import resize_image
+from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD, TrainingDraws, collate
 from instsynth_dagster.segmenters.base import FitResult, Progress, SegmentationDataset
 from instsynth_dagster.segmenters.scoring import Geometry, score_instances
-from instsynth_dagster.segmenters.training import isolated_random_state, quiet_transformers, train
+from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 
 STRIDE = 32

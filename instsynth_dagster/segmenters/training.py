@@ -19,9 +19,9 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.utils import logging as transformers_logging
 
 from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import Progress
 
@@ -112,20 +112,6 @@ def isolated_random_state() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Errors only and no progress bars of the library's own."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 class _SegmenterTrainer(Trainer):

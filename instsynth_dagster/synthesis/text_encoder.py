@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.segmenters.training import quiet_transformers
+from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
 
 _KINDS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}

@@ -65,7 +65,10 @@ BANK = prompt_bank("car", PromptSettings(templates=("a photo of a {color} car",)
 
 
 def crops(generator, rows: pd.DataFrame, recipe: GeneratorSettings, skip: int = 0) -> dict[tuple[str, int], dict]:
-    return {(row["instance_id"], row["replica"]): row for row in repaint(generator, "g", rows, BANK, recipe, 0, recipe.replicas, skip)}
+    return {
+        (row["instance_id"], row["replica"]): row
+        for row in repaint(generator, "g", rows, BANK, recipe, 0, recipe.replicas, skip)
+    }
 
 
 def test_rows_carry_a_repainted_crop_and_its_provenance(generator, recipe):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.segmenters.training import quiet_transformers
+from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.base import Capabilities
 
@@ -41,7 +39,7 @@ class PipelineGenerator:
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
         """`choose` gives the pipeline class for a source (folder or hub id)."""
         self._settings, self._device = settings, device
-        with _quiet_diffusers(), quiet_transformers():
+        with quiet_diffusers(), quiet_transformers():
             self._pipeline = _load(name, settings, choose)
             self._check_unet(name)
             if settings.scheduler:
@@ -102,19 +100,6 @@ def to_pixels(images: np.ndarray) -> Tensor:
 def to_images(array: np.ndarray) -> np.ndarray:
     """float (N, S, S, 3) in [0, 1] -> uint8."""
     return np.rint(array * 255).astype(np.uint8)
-
-
-@contextmanager
-def _quiet_diffusers() -> Iterator[None]:
-    """Errors only and no progress bars: "loading components" says nothing beside a bar of crops."""
-    verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(verbosity)
-        diffusers_logging.enable_progress_bar()
 
 
 def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any]) -> Any:
