@@ -161,8 +161,10 @@ def _materialisations(
         return
     if events and len(context.run.asset_selection or ()) > 1:
         yield dg.MaterializeResult()  # lets the next asset of this run start; the events below carry the content
+    pointers = _event_pointers(context, asset)
     for partition, manifest, metadata in events:
         tags = {"dagster/data_version": manifest.digest[:32], "dagster/code_version": asset.code_version}
+        tags |= _input_tags(context.resources.store, asset, partition, pointers)
         if len(asset.dimensions) > 1:
             names = sorted(asset.dimensions)
             tags |= {f"dagster/partition/{name}": key for name, key in zip(names, partition.split("|"), strict=True)}
@@ -174,6 +176,26 @@ def _materialisations(
                 tags=tags,
             )
         )
+
+
+def _event_pointers(context: dg.AssetExecutionContext, asset: Asset) -> dict[str, str]:
+    """Storage id of the newest materialization of every upstream asset: later ones make this run's work unsynced."""
+    pointers = {}
+    for upstream in {key for partition in asset.partitions for key, _ in asset.upstream(partition)}:
+        newest = context.instance.fetch_materializations(asset_key(upstream), limit=1).records
+        pointers[upstream] = str(newest[0].storage_id) if newest else "NULL"
+    return pointers
+
+
+def _input_tags(store: Store, asset: Asset, partition: str, pointers: Mapping[str, str]) -> dict[str, str]:
+    """What Dagster itself would note of a partition's inputs, so that the UI calls it synced until one changes."""
+    versions = dict.fromkeys(pointers, "not read")  # a dependency of other partitions of the asset
+    versions |= {key: store.require(key, part).digest[:32] for key, part in asset.upstream(partition)}
+    names = {key: asset_key(key).to_user_string() for key in pointers}
+    return {
+        **{f"dagster/input_data_version/{names[key]}": version for key, version in versions.items()},
+        **{f"dagster/input_event_pointer/{names[key]}": pointer for key, pointer in pointers.items()},
+    }
 
 
 def _metadata(manifest: Manifest, extra: Mapping[str, Any]) -> dict[str, Any]:

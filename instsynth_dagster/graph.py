@@ -171,7 +171,7 @@ def _crop_quality(settings: Settings, name: str) -> Asset:
     assert judge is not None
     return Asset(
         key=f"{name}/crop_quality",
-        code_version="1",
+        code_version="2",
         dimensions=city_class_dimensions(settings),
         settings=lambda _: judge.model_dump(),
         upstream=lambda key: [("selected_instances", key), (f"{name}/inpainted_crops", key)],

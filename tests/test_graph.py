@@ -147,3 +147,40 @@ def test_definitions_load(project, monkeypatch):
     definitions = build_definitions(settings_for(project.root))
     names = {job.name for job in definitions.resolve_all_job_defs()}
     assert {"demo", "refresh", "export", "pretrain_demo_models"} <= names
+
+
+def test_dagster_calls_everything_synced_until_an_input_changes(project):
+    """The UI compares data versions and input pointers of events; ours must say what the manifests say."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+    from dagster._core.loader import LoadingContextForTest
+
+    resources = build_resources(settings_for(project.root))
+
+    def statuses(instance, definitions, graph, asset):
+        whole = dg.Definitions(definitions, resources=resources)
+        resolver = CachingStaleStatusResolver(instance, whole.resolve_asset_graph(), LoadingContextForTest(instance))
+        path = dg.AssetKey(asset.split("/"))
+        return {
+            (resolver.get_status(path, key), *(cause.reason for cause in resolver.get_stale_causes(path, key)))
+            for key in graph[asset].partitions
+        }
+
+    def run(instance, **changes):
+        settings = settings_for(project.root, **changes)
+        graph = build_graph(settings)
+        definitions = build_assets(settings, graph)
+        refresh(graph, definitions, build_resources(settings), instance, lambda _: None)
+        return definitions, graph
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        definitions, graph = run(instance)
+        for asset in ("frames", "selected_instances", "zoom_crop/is_cityscapes", "training_sets"):
+            assert statuses(instance, definitions, graph, asset) == {(StaleStatus.FRESH,)}
+        settings = settings_for(project.root, selection={"min_area": 50, "k": 1})
+        changed = {key: asset for key, asset in build_graph(settings).items() if "is_cityscapes" not in key}
+        early = {key: changed[key] for key in list(changed)[: list(changed).index("selected_instances") + 1]}
+        refresh(
+            early, build_assets(settings, build_graph(settings)), build_resources(settings), instance, lambda _: None
+        )
+        found = statuses(instance, definitions, graph, "zoom_crop/is_cityscapes")
+        assert StaleStatus.STALE in {status for status, *_ in found}

@@ -55,12 +55,12 @@ def difference_view(table: pd.DataFrame) -> pd.DataFrame:
 
 _QUALITY = {
     "clip_image_cosine": ("CLIPScore (paper: image to image)", 3),
-    "fid": ("FID", 4),
+    "fid": ("FID", 5),
     "ssim": ("SSIM", 3),
     "psnr": ("PSNR", 1),
     "clip_score": ("CLIPScore (text to image)", 1),
     "clip_margin": ("class margin", 3),
-    "kid": ("KID", 4),
+    "kid": ("KID", 6),
     "ssim_inside": ("SSIM inside", 3),
     "psnr_inside": ("PSNR inside", 1),
     "ssim_outside": ("SSIM outside", 3),

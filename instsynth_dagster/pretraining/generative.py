@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from instsynth_dagster.cityscapes import CLASSES
-from instsynth_dagster.images import encode_png
+from instsynth_dagster.images import encode_jpeg
 from instsynth_dagster.pretraining import autoencoder, clip, grounded, inpainting
 from instsynth_dagster.pretraining.cards import is_complete, write_card
 from instsynth_dagster.pretraining.corpus import Corpus, CorpusRecipe, build_corpus
@@ -122,7 +122,7 @@ def make_inpainting(
     quality = autoencoder.measure_reconstruction(build / "autoencoder" / "final", held_out)
     settings = _settings("diffinpainting", out, training)
     judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
-    (out / "contact_sheet.png").write_bytes(encode_png(judged.sheet))
+    (out / "contact_sheet.jpg").write_bytes(encode_jpeg(judged.sheet))
     write_card(
         out,
         result,
@@ -138,7 +138,7 @@ street inside its mask, with the class and colour of a prompt such as "a photo o
 - **Measured** on held-out crops: autoencoder {quality["psnr"]:.1f} dB PSNR, mean colour of an instance off by
   {quality["color_error"]:.1f} grey levels. {judged.text(settings)}
 
-![repainted instances](contact_sheet.png)
+![repainted instances](contact_sheet.jpg)
 """,
     )
 
@@ -163,7 +163,7 @@ def make_grounded(
     for kind in ("gligen", "blendeddiff"):
         settings = _settings(kind, out, training)
         judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
-        (out / f"{kind}.png").write_bytes(encode_png(judged.sheet))
+        (out / f"{kind}.jpg").write_bytes(encode_jpeg(judged.sheet))
         texts[kind] = judged.text(settings)
     write_card(
         out,
@@ -179,8 +179,8 @@ text-to-image model (base of `blendeddiff`).
 - **Measured**, `gligen`: {texts["gligen"]}
 - **Measured**, `blendeddiff`: {texts["blendeddiff"]}
 
-![gligen](gligen.png)
-![blendeddiff](blendeddiff.png)
+![gligen](gligen.jpg)
+![blendeddiff](blendeddiff.jpg)
 """,
     )
 

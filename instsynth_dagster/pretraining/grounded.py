@@ -7,7 +7,6 @@ instance by box and class, the other half leave the grounding layers out, so tha
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
@@ -24,7 +23,7 @@ from instsynth_dagster.segmenters.base import FitResult, Progress
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.synthesis.generators.gligen import grounding
 
-RECIPE = Recipe(steps=4000, batch_size=32, learning_rate=7e-4, weight_decay=0.01)
+RECIPE = Recipe(steps=3000, batch_size=32, learning_rate=7e-4, weight_decay=0.01)
 OBJECT_DROPOUT = 0.1
 
 
@@ -96,14 +95,5 @@ def train_grounded(
         device=device,
         progress=progress,
     )
-    StableDiffusionPipeline(
-        vae=copy.deepcopy(foundations.autoencoder).half(),
-        text_encoder=copy.deepcopy(foundations.text_encoder).half(),
-        tokenizer=foundations.tokenizer,
-        unet=unet.cpu().eval().half(),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(out)
+    foundations.save_pipeline(StableDiffusionPipeline, unet, scheduler, out)
     return FitResult(out, log.curve, log.seconds, log.peak_memory)

@@ -7,7 +7,6 @@ back into the hole they leave. It predicts velocity under a noise schedule with 
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +109,5 @@ def train_inpainting(
         device=device,
         progress=progress,
     )
-    StableDiffusionInpaintPipeline(
-        vae=copy.deepcopy(foundations.autoencoder).half(),
-        text_encoder=copy.deepcopy(foundations.text_encoder).half(),
-        tokenizer=foundations.tokenizer,
-        unet=unet.cpu().eval().half(),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(out)
+    foundations.save_pipeline(StableDiffusionInpaintPipeline, unet, scheduler, out)
     return FitResult(out, log.curve, log.seconds, log.peak_memory)

@@ -102,10 +102,15 @@ def measure_prompts(clip_folder: Path, corpus: Corpus, repainted: Repainted) -> 
 
 
 def repainting_sheet(corpus: Corpus, versions: Sequence[Repainted], per_class: int = 2, tile: int = 144) -> np.ndarray:
-    """One row per class: source crops, each followed by its repaintings with their prompts; uint8 (H, W, 3)."""
+    """One row per class: source crops, each followed by its repaintings with their prompts; uint8 (H, W, 3).
+
+    Shown are the instances that fill most of their crop, because they are seen best.
+    """
     tiles, captions = [], []
+    filled = corpus.masks.mean(axis=(1, 2))
     for name in CLASSES:
-        for index in np.flatnonzero(corpus.table["class_name"] == name)[:per_class]:
+        of_class = np.flatnonzero(corpus.table["class_name"] == name)
+        for index in of_class[np.argsort(-filled[of_class], kind="stable")[:per_class]]:
             tiles += [corpus.images[index], *(version.images[index] for version in versions)]
             prompts = [caption(version.wanted[index]).removeprefix("a photo of ") for version in versions]
             captions += ["source", *prompts]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -43,6 +45,19 @@ class Foundations:
             output = self.text_encoder(tokens["input_ids"])
             self._encoded[text] = output.last_hidden_state[0].clone(), output.pooler_output[0].clone()
         return self._encoded[text]
+
+    def save_pipeline(self, kind: Any, unet: UNet2DConditionModel, scheduler: Any, out: Path) -> None:
+        """Write a trained UNet with its foundations as a `from_pretrained` folder, fp16."""
+        kind(
+            vae=copy.deepcopy(self.autoencoder).half(),
+            text_encoder=copy.deepcopy(self.text_encoder).half(),
+            tokenizer=self.tokenizer,
+            unet=unet.cpu().eval().half(),
+            scheduler=scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(out)
 
 
 class EncodedCrops(Dataset):

@@ -46,7 +46,7 @@ def gate_scores(selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_ou
     rows = []
     for crop, (image, mask, source) in zip(crops.to_dict("records"), _pasted(crops, sources), strict=True):
         row = {"instance_id": crop["instance_id"], "replica": crop["replica"]}
-        row["change"] = float(np.abs(image.astype(np.float32) - source)[mask].mean() / 255) if mask.any() else 0.0
+        row["change"] = float(np.abs(image.astype(np.int16) - source)[mask].mean() / 255) if mask.any() else 0.0
         row["seam"] = contour_gradient(image, mask) - contour_gradient(source, mask)
         rows.append(row)
     features = judge.images([focus(image, mask, cut_out=cut_out) for image, mask, _ in _pasted(crops, sources)])
@@ -74,8 +74,9 @@ def contour_gradient(image: np.ndarray, mask: np.ndarray) -> float:
     if not contour.any():
         return 0.0
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
-    return float(cv2.magnitude(dx, dy)[contour].mean())
+    # whole numbers and doubles: single precision sums differ in the last bit from run to run
+    dx, dy = (cv2.Sobel(grey, cv2.CV_16S, *order, ksize=3)[contour].astype(np.float64) for order in ((1, 0), (0, 1)))
+    return float(np.hypot(dx, dy).mean() / 8)
 
 
 def rejection(scores: dict[str, Any], gates: GateSettings) -> str:
