@@ -10,6 +10,7 @@ python benchmarks/phases.py --frames 24
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def ours(frames: list[Frame]) -> int:
         table["instance_id"] = [f"{frame.frame_id}:{value}" for value in table["value"]]
         for row in cut_selected(image, ids, select_instances(table, SELECTION, CLASSES), SELECTION):
             repainted = encode_png(255 - decode_png(row["crop_png"]))
-            row |= {"repainted_png": repainted, "replica": 0, "source_sha256": ""}
+            row |= {"repainted_png": repainted, "slot": 0, "source_sha256": ""}
             synthetic_window(image, ids, frame.city, windows, row, INTEGRATION, 0)
             windows += 1
     return windows
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        print(pd.Series(measure(arguments.side, arguments.root)).to_json())
+        print(json.dumps(measure(arguments.side, arguments.root)))
         return
     with tempfile.TemporaryDirectory() as folder:
         write_demo_city(
@@ -120,9 +121,7 @@ def main() -> None:
         rows = {}
         for side in SIDES:  # a process each, so that peak memory is one side's own
             command = [sys.executable, __file__, "--side", side, "--root", folder]
-            rows[side] = pd.read_json(
-                subprocess.run(command, check=True, capture_output=True, text=True).stdout, typ="series"
-            )
+            rows[side] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     table = pd.DataFrame(rows).T
     print(f"{arguments.frames} frames of 2048x1024, K={SELECTION.k}, one process, phases 1 and 3 with PNG input/output")
     print(table.round(2).to_string())
