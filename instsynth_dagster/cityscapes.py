@@ -179,8 +179,9 @@ def label_ids(ids: np.ndarray) -> np.ndarray:
 
 def instance_areas(ids: np.ndarray) -> dict[int, int]:
     """Pixels of every value of an id map."""
-    values, counts = np.unique(ids, return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+    counts = np.bincount(ids.ravel())
+    values = np.flatnonzero(counts)
+    return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
 
 
 def instance_index(ids: np.ndarray) -> pd.DataFrame:

@@ -69,5 +69,6 @@ def match_colors(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> n
 
 def outside_difference(frame: np.ndarray, composite: np.ndarray, mask: np.ndarray) -> int:
     """Largest absolute difference of two uint8 (H, W, 3) frames outside a bool (H, W) mask; 0 by construction."""
-    difference = cv2.absdiff(frame, composite).max(axis=2)
-    return int(difference[~mask].max(initial=0))
+    difference = cv2.absdiff(frame, composite)
+    difference[mask] = 0
+    return int(difference.max(initial=0))

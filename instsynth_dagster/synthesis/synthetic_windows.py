@@ -74,7 +74,9 @@ def synthetic_window(
     window_seed = content_seed("window", row["instance_id"], row["slot"], seed)
     window = sample_window(_box(row), image.shape[1], image.shape[0], settings, window_seed)
     value = int(row["value"])
-    window_image, window_ids = cut_window(composite, ids, window, settings, instance_areas(ids), value)
+    areas = instance_areas(ids)
+    window_image, window_ids = cut_window(composite, ids, window, settings, areas, value)
+    window_areas = instance_areas(window_ids)
     target = ids == value
     native = int(target[window.y1 : window.y2, window.x1 : window.x2].sum())
     zoom = settings.window_size[1] / (window.y2 - window.y1)
@@ -95,10 +97,10 @@ def synthetic_window(
         "window_y2": window.y2,
         "scale": window.scale,
         "contains_box": window.contains_box,
-        "target_pixels": int((window_ids == value).sum()),
+        "target_pixels": window_areas.get(value, 0),
         "expected_pixels": native * zoom * zoom,
-        "foreign_ids": len(np.setdiff1d(window_ids[window_ids >= 1000], ids)),
-        "instance_classes": [LABEL_BY_ID[v // 1000].name for v in np.unique(window_ids[window_ids >= 1000])],
+        "foreign_ids": sum(shown >= 1000 and shown not in areas for shown in window_areas),
+        "instance_classes": [LABEL_BY_ID[shown // 1000].name for shown in window_areas if shown >= 1000],
         "outside_difference": outside_difference(image, composite, target),
         "image_sha256": hashlib.sha256(image_png).hexdigest(),
         "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
