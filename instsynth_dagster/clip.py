@@ -13,6 +13,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.quiet import quiet_transformers
+from instsynth_dagster.sources import pretrained
 
 _BATCH = 64
 
@@ -24,15 +25,13 @@ class Clip:
         CheckpointError: it cannot be loaded.
     """
 
-    def __init__(self, model: str | Path, revision: str = "main", device: str = "cpu") -> None:
-        local = Path(model).is_dir()
+    def __init__(self, model: str | Path, device: str = "cpu") -> None:
+        name, where = pretrained(model)
         try:
             with quiet_transformers():
-                self._clip = CLIPModel.from_pretrained(
-                    model, revision=revision, local_files_only=local, use_safetensors=True, dtype=torch.float32
-                )
-                self._tokenizer = CLIPTokenizer.from_pretrained(model, revision=revision, local_files_only=local)
-                self._processor = CLIPImageProcessor.from_pretrained(model, revision=revision, local_files_only=local)
+                self._clip = CLIPModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **where)
+                self._tokenizer = CLIPTokenizer.from_pretrained(name, **where)
+                self._processor = CLIPImageProcessor.from_pretrained(name, **where)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"judge.clip: {model} cannot be loaded: {' '.join(str(error).split())}") from None
         self._clip.eval().to(device)

@@ -140,7 +140,7 @@ def _bank_settings(settings: Settings) -> list[Any]:
     if bank is None:
         return []
     encoder = settings.generators[bank.encoder]
-    return [bank.model_dump(), settings.seed, encoder.model, encoder.revision]
+    return [bank.model_dump(), settings.seed, encoder.model]
 
 
 _SPEED_ONLY = {"batch_size", "mirrors"}

@@ -30,6 +30,11 @@ def decode_png(data: bytes) -> np.ndarray:
     return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)
 
 
+def png_size(data: bytes) -> tuple[int, int]:
+    """(width, height) from the header of PNG bytes."""
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize uint8 (H, W, 3) to (width, height): by area where it shrinks, Lanczos where it grows."""
     height, width = image.shape[:2]

@@ -85,21 +85,34 @@ class PromptBankSettings(Section):
 
 
 class GeneratorSettings(Section):
-    """A diffusion backend that fills a mask. `model` is a local folder or a hub id; `mirrors` are tried after it."""
+    """A diffusion backend that fills a mask. `model` is a local folder or a hub id, which `@revision` pins; `mirrors`
+    are tried after it."""
 
-    kind: Literal["blendeddiff", "diffinpainting", "gligen"]
+    kind: Literal[
+        "blendeddiff",
+        "diffinpainting",
+        "flux2_klein",
+        "flux_fill",
+        "gligen",
+        "qwen_image",
+        "sd3_inpaint",
+        "sdxl_inpaint",
+        "z_image",
+    ]
     model: str
     mirrors: tuple[str, ...] = ()
-    revision: str | None = None
     variant: str | None = None
+    lora: str | None = Field(None, description="folder or hub id[@revision]; melted into the weights")
     size: int = Field(512, ge=16, description="native square size, pixels")
+    small_sizes: tuple[Annotated[int, Field(ge=16)], ...] = Field((), description="cheaper squares for small crops")
     steps: int = Field(50, ge=1)
     guidance: float = Field(7.5, ge=0)
     strength: float = Field(1.0, gt=0, le=1)
-    scheduler: Literal["ddim", "dpm++", "euler", "unipc"] | None = None
+    scheduler: Literal["ddim", "dpm++", "euler", "lcm", "unipc"] | None = None
     negative_prompt: str | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     batch_size: int = Field(8, ge=1)
+    compile: bool = Field(False, description="compile the denoiser's repeated blocks at the first batch")
     replicas: int = Field(1, ge=1, description="repaintings of each selected instance")
     mask_dilations: int = Field(0, ge=0, description="blendeddiff: thin masks start this much wider and shrink")
     grounded_steps: float = Field(1.0, ge=0, le=1, description="gligen: share of the steps with grounding on")
@@ -109,14 +122,15 @@ class GeneratorSettings(Section):
         for knob, kind in (("mask_dilations", "blendeddiff"), ("grounded_steps", "gligen")):
             if knob in self.model_fields_set and self.kind != kind:
                 raise ValueError(f"{knob} belongs to kind {kind}, not to {self.kind}; remove it")
+        if any(size >= self.size for size in self.small_sizes):
+            raise ValueError(f"small_sizes must be smaller than size, {self.size}")
         return self
 
 
 class JudgeSettings(Section):
     """The CLIP that scores crops for gates and image metrics."""
 
-    clip: str = Field(description="folder or hub id")
-    revision: str | None = None
+    clip: str = Field(description="folder or hub id, optionally @revision")
     cut_out: bool = Field(False, description="show instances on grey instead of in their surroundings")
 
 
@@ -162,7 +176,6 @@ class SegmenterSettings(Section):
 
     kind: Literal["mask2former"]
     model: str | None = Field(None, description="pretrained segmenter, folder or hub id; overrides the architecture")
-    revision: str | None = None
     backbone: str | None = Field(None, description="pretrained backbone, folder or hub id")
     architecture: dict[str, Any] = Field(default_factory=dict, description="configuration values of the model class")
     steps: int = Field(90_000, ge=1)

@@ -25,4 +25,4 @@ class Judge:
 
         if self._settings is None:
             raise SettingsError("judge: the params file names no CLIP; add judge.clip")
-        return Clip(self._settings.clip, self._settings.revision or "main", self._device.name)
+        return Clip(self._settings.clip, self._device.name)

@@ -61,8 +61,8 @@ def save_tiny_gligen(folder: Path, in_channels: int = 4) -> Path:
     return _saved(pipeline, folder)
 
 
-def save_tiny_xl(folder: Path) -> Path:
-    """A Stable Diffusion XL text-to-image pipeline."""
+def save_tiny_xl(folder: Path, in_channels: int = 4) -> Path:
+    """A Stable Diffusion XL pipeline: text-to-image, or with 9 channels inpainting."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         rest = _rest(folder)
@@ -70,7 +70,7 @@ def save_tiny_xl(folder: Path) -> Path:
         config.projection_dim = 16
         pooled = 16 + 6 * 8  # text_embeds and six time ids of 8
         unet = UNet2DConditionModel(
-            in_channels=4,
+            in_channels=in_channels,
             **UNET | {"cross_attention_dim": 32},
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
@@ -91,7 +91,7 @@ def save_tiny_xl(folder: Path) -> Path:
 
 def save_tiny_clip(folder: Path) -> Path:
     """A CLIP with its tokenizer and image processor."""
-    tokenizer = _tokenizer(folder)
+    tokenizer = letters_tokenizer(folder)
     text = {"vocab_size": len(tokenizer), "max_position_embeddings": TOKENS, "bos_token_id": 0, "eos_token_id": 1}
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     with torch.random.fork_rng(devices=[]):
@@ -117,7 +117,7 @@ def _saved(pipeline: Any, folder: Path) -> Path:
 
 def _rest(folder: Path) -> dict[str, Any]:
     """Everything of a Stable Diffusion pipeline but the UNet."""
-    tokenizer = _tokenizer(folder)
+    tokenizer = letters_tokenizer(folder)
     return {
         "vae": AutoencoderKL(
             block_out_channels=(8, 8, 8),
@@ -146,7 +146,7 @@ def _rest(folder: Path) -> dict[str, Any]:
     }
 
 
-def _tokenizer(folder: Path) -> CLIPTokenizer:
+def letters_tokenizer(folder: Path) -> CLIPTokenizer:
     """Letters only."""
     characters = [chr(code) for code in range(33, 127)]
     vocabulary = ["<|startoftext|>", "<|endoftext|>", *characters, *(f"{c}</w>" for c in characters)]

@@ -30,6 +30,7 @@ from instsynth_dagster.segmenters.base import FitResult, Progress, SegmentationD
 from instsynth_dagster.segmenters.scoring import Geometry, score_instances
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.sources import pretrained
 
 STRIDE = 32
 """Images are padded to a multiple of the coarsest feature stride."""
@@ -139,7 +140,7 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
         "label2id": {name: index for index, name in enumerate(classes)},
     }
     if settings.model:
-        return _pretrained(settings.model, settings.revision or "main", ignore_mismatched_sizes=True, **labels)
+        return _pretrained(settings.model, ignore_mismatched_sizes=True, **labels)
     values = dict(settings.architecture)
     unknown = sorted(set(values) - {field.name for field in fields(Mask2FormerConfig)})
     if unknown:
@@ -156,33 +157,33 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
     return model
 
 
-def _pretrained(name: str, revision: str = "main", **options: Any) -> Mask2FormerForUniversalSegmentation:
-    local = Path(name).is_dir()
+def _pretrained(source: str, **options: Any) -> Mask2FormerForUniversalSegmentation:
+    name, where = pretrained(source)
     try:
-        kind = AutoConfig.from_pretrained(name, revision=revision, local_files_only=local).model_type
+        kind = AutoConfig.from_pretrained(name, **where).model_type
         if kind != "mask2former":
             raise CheckpointError(f"{name}: is a {kind} model, expected mask2former")
         return Mask2FormerForUniversalSegmentation.from_pretrained(
-            name, revision=revision, local_files_only=local, use_safetensors=True, dtype=torch.float32, **options
+            name, use_safetensors=True, dtype=torch.float32, **where, **options
         )
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded as Mask2Former: {_first_line(error)}") from None
 
 
-def _backbone(name: str) -> Any:
+def _backbone(source: str) -> Any:
     """The four feature stages of a pretrained backbone, every weight accounted for."""
-    local = Path(name).is_dir()
+    name, where = pretrained(source)
     try:
-        config = AutoConfig.from_pretrained(name, local_files_only=local)
+        config = AutoConfig.from_pretrained(name, **where)
         # not AutoBackbone.from_pretrained: that asks the hub even for a local folder
         kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
         backbone, report = kind.from_pretrained(
             name,
             out_features=config.stage_names[-4:],
-            local_files_only=local,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
+            **where,
         )
     except KeyError:
         raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.sources import pretrained
 
 _KINDS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
 _BATCH = 64
@@ -32,7 +32,7 @@ class TextEncoder:
         problems = []
         for source in (settings.model, *settings.mirrors):
             try:
-                self._encoders = _load(source, settings.revision if source == settings.model else None, device)
+                self._encoders = _load(source, device)
                 break
             except (OSError, ValueError) as error:
                 problems.append(f"{source}: {' '.join(str(error).split())[:160]}")
@@ -55,19 +55,17 @@ class TextEncoder:
         return F.normalize(torch.cat(pooled, dim=1).float(), dim=1).cpu().numpy()
 
 
-def _load(source: str, revision: str | None, device: str) -> list[tuple[Any, CLIPTokenizer]]:
-    index = DiffusionPipeline.load_config(source)
-    where: dict[str, Any] = {"local_files_only": Path(source).is_dir(), "revision": revision or "main"}
+def _load(source: str, device: str) -> list[tuple[Any, CLIPTokenizer]]:
+    name, where = pretrained(source)
+    index = DiffusionPipeline.load_config(name, **where)
     encoders = []
     with quiet_transformers():
         for part in ("text_encoder", "text_encoder_2"):
             kind = _KINDS.get((index.get(part) or [None, ""])[1])
             if kind:
-                encoder = kind.from_pretrained(
-                    source, subfolder=part, use_safetensors=True, dtype=torch.float32, **where
-                )
+                encoder = kind.from_pretrained(name, subfolder=part, use_safetensors=True, dtype=torch.float32, **where)
                 tokenizer = CLIPTokenizer.from_pretrained(
-                    source, subfolder=part.replace("text_encoder", "tokenizer"), **where
+                    name, subfolder=part.replace("text_encoder", "tokenizer"), **where
                 )
                 encoders.append((encoder.eval().to(device), tokenizer))
     return encoders

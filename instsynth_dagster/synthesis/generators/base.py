@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.images import decode_png, encode_png, resize_image
+from instsynth_dagster.images import decode_png, encode_png, png_size, resize_image
 from instsynth_dagster.masks import decode_rle, resize_mask
+from instsynth_dagster.overlap import mapped_ahead
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.prompts import choose_prompt
@@ -19,11 +21,13 @@ from instsynth_dagster.synthesis.prompts import choose_prompt
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a backend can honour: a mask's own shape or only its box; its square size in pixels; soft mask edges."""
+    """What a backend can honour: a mask's own shape or only its box; its square size in pixels; soft mask edges; and
+    the licence of the family's published weights."""
 
     mask_shaped: bool
     native_size: int
     soft_mask: bool
+    licence: str
 
 
 class Generator(Protocol):
@@ -40,6 +44,10 @@ class Generator(Protocol):
     @property
     def scheduler(self) -> str: ...
 
+    def prepare(self, prompts: Iterable[str]) -> None:
+        """Encode prompts ahead of `fill`, so that text encoders need not stay where images are made."""
+        ...
+
     def fill(
         self,
         images: np.ndarray,
@@ -51,7 +59,8 @@ class Generator(Protocol):
         """Repaint a batch.
 
         Args:
-            images: uint8 (N, S, S, 3) RGB, S the native size; masks: bool (N, S, S), True where to paint.
+            images: uint8 (N, S, S, 3) RGB, S the native size or one of `small_sizes`; masks: bool (N, S, S), True
+                where to paint.
             prompts: N texts; subjects: N class names, for generators that ground a phrase; seeds: N numbers below
                 2**63.
 
@@ -73,42 +82,92 @@ def repaint(
 ) -> Iterator[dict[str, Any]]:
     """Rows of `inpainted_crops`: every selected instance, `replicas` times, from row `skip` on.
 
-    Instances are batched; the last batch is padded by repetition, because the same kernels must run whatever shares a
-    batch if a crop is to be the same bit for bit.
+    Instances are batched, those of one size together; the last batch of a size is padded by repetition, because the
+    same kernels must run whatever shares a batch if a crop is to be the same bit for bit. While a batch is on the
+    device, the next one is decoded and the one before is encoded.
     """
-    jobs = [(row, replica) for row in selected.to_dict("records") for replica in range(replicas)]
-    for start in range(skip, len(jobs), settings.batch_size):
-        batch = jobs[start : start + settings.batch_size]
-        prompts = [choose_prompt(bank, row["instance_id"], replica, base_seed) for row, replica in batch]
-        seeds = [
-            content_seed(row["instance_id"], prompt, name, replica, base_seed)
-            for (row, replica), prompt in zip(batch, prompts, strict=True)
-        ]
-        inputs = [_native(row, generator.capabilities.native_size) for row, _ in batch]
-        columns = [*zip(*inputs, strict=True), prompts, [row["class_name"] for row, _ in batch], seeds]
-        crops, masks, texts, subjects, numbers = (
-            [*column, *[column[-1]] * (settings.batch_size - len(batch))] for column in columns
+    jobs = [
+        _Job(
+            row,
+            replica,
+            prompt,
+            content_seed(row["instance_id"], prompt, name, replica, base_seed),
+            _side(row, settings),
         )
-        started = time.monotonic()
-        images = generator.fill(np.stack(crops), np.stack(masks), texts, subjects, numbers)
-        seconds = (time.monotonic() - started) / len(batch)
-        for (row, replica), prompt, seed, image in zip(batch, prompts, seeds, images[: len(batch)], strict=True):
+        for row in selected.to_dict("records")
+        for replica in range(replicas)
+        for prompt in [choose_prompt(bank, row["instance_id"], replica, base_seed)]
+    ]
+    jobs = sorted(jobs, key=lambda job: job.side)[skip:]
+    generator.prepare(job.prompt for job in jobs)
+    provenance = {
+        "generator": name,
+        "weights_digest": generator.weights_digest,
+        "scheduler": generator.scheduler,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "strength": settings.strength,
+    }
+    read = mapped_ahead(_read, _batches(jobs, settings.batch_size))
+    filled = (_fill(generator, *batch, settings.batch_size) for batch in read)
+    for batch, encoded, seconds in mapped_ahead(_encode, filled):
+        for job, image in zip(batch, encoded, strict=True):
             yield {
-                "instance_id": row["instance_id"],
-                "frame_id": row["frame_id"],
-                "class_name": row["class_name"],
-                "replica": replica,
-                "prompt": prompt,
-                "seed": seed,
-                "generator": name,
-                "weights_digest": generator.weights_digest,
-                "scheduler": generator.scheduler,
-                "steps": settings.steps,
-                "guidance": settings.guidance,
-                "strength": settings.strength,
-                "image_png": encode_png(image),
-                "device_seconds": seconds,
+                "instance_id": job.row["instance_id"],
+                "frame_id": job.row["frame_id"],
+                "class_name": job.row["class_name"],
+                "replica": job.replica,
+                "prompt": job.prompt,
+                "seed": job.seed,
+                **provenance,
+                "image_png": image,
+                "device_seconds": seconds / len(batch),
             }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One repainting to be made."""
+
+    row: dict[str, Any]
+    replica: int
+    prompt: str
+    seed: int
+    side: int
+
+
+def _side(row: dict[str, Any], settings: GeneratorSettings) -> int:
+    """The smallest of the generator's sizes that loses nothing of a crop, or its largest."""
+    needed = max(png_size(row["crop_png"]))
+    return min((side for side in settings.small_sizes if side >= needed), default=settings.size)
+
+
+def _batches(jobs: Sequence[_Job], size: int) -> Iterator[Sequence[_Job]]:
+    for _, group in groupby(jobs, key=lambda job: job.side):
+        same = list(group)
+        yield from (same[start : start + size] for start in range(0, len(same), size))
+
+
+def _read(jobs: Sequence[_Job]) -> tuple[Sequence[_Job], np.ndarray, np.ndarray]:
+    crops, masks = zip(*(_native(job.row, job.side) for job in jobs), strict=True)
+    return jobs, np.stack(crops), np.stack(masks)
+
+
+def _fill(
+    generator: Generator, jobs: Sequence[_Job], crops: np.ndarray, masks: np.ndarray, size: int
+) -> tuple[Sequence[_Job], np.ndarray, float]:
+    """Fill a batch, padded to `size`; also gives the seconds it took."""
+    padded = [*range(len(jobs)), *[len(jobs) - 1] * (size - len(jobs))]
+    shown = [jobs[index] for index in padded]
+    texts, subjects = [job.prompt for job in shown], [job.row["class_name"] for job in shown]
+    started = time.monotonic()
+    images = generator.fill(crops[padded], masks[padded], texts, subjects, [job.seed for job in shown])
+    return jobs, images[: len(jobs)], time.monotonic() - started
+
+
+def _encode(filled: tuple[Sequence[_Job], np.ndarray, float]) -> tuple[Sequence[_Job], list[bytes], float]:
+    jobs, images, seconds = filled
+    return jobs, [encode_png(image) for image in images], seconds
 
 
 def _native(row: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,13 +21,14 @@ from torch.nn import functional as F
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.masks import mask_box
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator, to_images, to_pixels
+from instsynth_dagster.synthesis.generators.pipeline import to_images, to_pixels
+from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffusionGenerator
 
 _MAX_OBJECTS = 30
 """Slots for grounded objects that GLIGEN was trained with."""
 
 
-class Gligen(PipelineGenerator):
+class Gligen(StableDiffusionGenerator):
     """Fills masks with a GLIGEN checkpoint, of 9 channels (inpainting) or 4 (generation)."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
@@ -52,7 +53,7 @@ class Gligen(PipelineGenerator):
         scheduler.set_timesteps(settings.steps, device=self._device)
         source = self._latents(images)
         keep = 1 - F.interpolate(torch.from_numpy(masks)[:, None].float(), source.shape[2:]).to(source)
-        noise = randn_tensor(source.shape, self._random(seeds), pipeline.device, source.dtype)
+        noise = randn_tensor(source.shape, self._random(seeds), source.device, source.dtype)
         latents = noise * scheduler.init_noise_sigma
         guided = settings.guidance > 1
         (hidden,) = self._embed(prompts)
@@ -101,8 +102,9 @@ class Gligen(PipelineGenerator):
     def _phrase(self, text: str) -> Tensor:
         """(D,) pooled text feature of a phrase."""
         if text not in self._phrases:
-            tokens = self._pipeline.tokenizer(text, return_tensors="pt").to(self._pipeline.device)
-            self._phrases[text] = self._pipeline.text_encoder(**tokens).pooler_output[0]
+            tokens = self._pipeline.tokenizer(text, return_tensors="pt").to(self._device)
+            with self._with_text_encoders():
+                self._phrases[text] = self._pipeline.text_encoder(**tokens).pooler_output[0]
         return self._phrases[text]
 
 

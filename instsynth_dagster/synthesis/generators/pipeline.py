@@ -1,11 +1,12 @@
-"""What generators on a diffusers pipeline share: loading from several sources, digests, cached prompts, seeds."""
+"""What generators on a diffusers pipeline share: loading, digests, prompts encoded once, one batched call."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -16,50 +17,90 @@ from torch import Tensor, nn
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.sources import pretrained
 from instsynth_dagster.synthesis.generators.base import Capabilities
 
 _SCHEDULERS = {
     "ddim": "DDIMScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",
+    "lcm": "LCMScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
+_TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+_UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 class PipelineGenerator:
-    """A generator around a diffusers pipeline; loads on construction.
+    """A generator around a diffusers inpainting pipeline; loads on construction.
+
+    Text encoders join the pipeline only while new prompts are encoded and rest in main memory otherwise.
 
     Raises:
-        CheckpointError: neither the model nor one of its mirrors can be loaded, or its UNet is of another kind.
+        CheckpointError: neither the model nor one of its mirrors can be loaded, or its parts are of another kind.
     """
 
-    UNET_INPUTS: tuple[str, ...] = ("inpainting", "text-to-image")
-    """Kinds of UNet that the generator can drive, by what their input holds."""
+    LICENCE = ""
+    """Of the family's published weights."""
+
+    PATCH = 1
+    """Cells of the latent that the denoiser takes as one token; the size must be a multiple of it in latents."""
+
+    GUIDANCE = "guidance_scale"
+    """What the pipeline calls the guidance."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
         """`choose` gives the pipeline class for a source (folder or hub id)."""
         self._settings, self._device = settings, device
         with quiet_diffusers(), quiet_transformers():
             self._pipeline = _load(name, settings, choose)
-            self._check_unet(name)
+            self._check(name)
+            self._add_lora(name)
             if settings.scheduler:
                 scheduler = getattr(diffusers, _SCHEDULERS[settings.scheduler])
                 self._pipeline.scheduler = scheduler.from_config(self._pipeline.scheduler.config)
         self._pipeline.set_progress_bar_config(disable=True)
+        parts = self._pipeline.components
+        self._text_encoders = {part: parts[part] for part in _TEXT_ENCODERS if parts.get(part) is not None}
+        self._show_text_encoders(False)
         self._pipeline.to(device)
+        if settings.compile:
+            self._denoiser.compile_repeated_blocks(fullgraph=True)
         self._prompts: dict[str, tuple[Tensor, ...]] = {}
 
-    def _check_unet(self, name: str) -> None:
-        given = self._pipeline.unet.config.in_channels
-        latents = self._pipeline.vae.config.latent_channels
-        wanted = {"inpainting": 2 * latents + 1, "text-to-image": latents}
-        if given not in [wanted[kind] for kind in self.UNET_INPUTS]:
-            expected = " or ".join(f"{wanted[kind]} ({kind})" for kind in self.UNET_INPUTS)
-            raise CheckpointError(f"generators.{name}.model: its UNet takes {given} channels, needed are {expected}")
+    def _check(self, name: str) -> None:
+        """Whether the parts fit the adapter and the size fits the parts."""
+        multiple = self._pipeline.vae_scale_factor * self.PATCH
+        for size in (self._settings.size, *self._settings.small_sizes):
+            if size % multiple:
+                nearest = max(multiple, round(size / multiple) * multiple)
+                raise CheckpointError(
+                    f"generators.{name}.size: this model needs multiples of {multiple} pixels, got {size}; "
+                    f"the nearest is {nearest}"
+                )
+
+    def _add_lora(self, name: str) -> None:
+        """Melt a few-step or style LoRA into the weights, so that the digest knows it and steps cost nothing more."""
+        lora = self._settings.lora
+        if lora is None:
+            return
+        repository, where = pretrained(lora)
+        try:
+            self._pipeline.load_lora_weights(repository, use_safetensors=True, **where)
+        except (OSError, ValueError, RuntimeError) as error:
+            problem = " ".join(str(error).split())[:160]
+            raise CheckpointError(f"generators.{name}.lora: {lora} cannot be loaded: {problem}") from error
+        self._pipeline.fuse_lora()
+        self._pipeline.unload_lora_weights()
+
+    @property
+    def _denoiser(self) -> Any:
+        parts = self._pipeline.components
+        return parts.get("unet") or parts["transformer"]
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(mask_shaped=True, native_size=self._settings.size, soft_mask=False)
+        return Capabilities(mask_shaped=True, native_size=self._settings.size, soft_mask=False, licence=self.LICENCE)
 
     @property
     def scheduler(self) -> str:
@@ -69,23 +110,84 @@ class PipelineGenerator:
     def weights_digest(self) -> str:
         """sha256 over names and values of all weights."""
         digest = hashlib.sha256()
-        modules = {name: part for name, part in self._pipeline.components.items() if isinstance(part, nn.Module)}
+        parts = self._pipeline.components | self._text_encoders
+        modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
         for name, module in sorted(modules.items()):
             for key, tensor in sorted(module.state_dict().items()):
                 digest.update(f"{name}.{key}\0{tensor.dtype}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    @torch.inference_mode()
+    def prepare(self, prompts: Iterable[str]) -> None:
+        """Encode prompts ahead; each different one is encoded once in the life of the generator."""
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._prompts]
+        if missing:
+            with self._with_text_encoders():
+                self._prompts |= {prompt: self._encode(prompt) for prompt in missing}
+
+    @torch.inference_mode()
+    def fill(
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        prompts: Sequence[str],
+        subjects: Sequence[str],
+        seeds: Sequence[int],
+    ) -> np.ndarray:
+        """See `Generator.fill`."""
+        self.prepare([*prompts, self._settings.negative_prompt or ""])
+        settings, side = self._settings, images.shape[1]
+        arguments = {
+            "image": to_pixels(images),
+            "mask_image": torch.from_numpy(masks)[:, None].float(),
+            "height": side,
+            "width": side,
+            "num_inference_steps": settings.steps,
+            "strength": settings.strength,
+            "generator": self._random(seeds),
+            "output_type": "np",
+            self.GUIDANCE: settings.guidance,
+        }
+        result = self._pipeline(**arguments | self._conditioning(prompts) | self._extras(masks))
+        return to_images(result.images)
+
+    def _conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """The pipeline's arguments that carry prompts."""
+        raise NotImplementedError
+
+    def _extras(self, masks: np.ndarray) -> dict[str, Any]:
+        """Arguments of one family only; they win over the common ones."""
+        return {}
+
     def _encode(self, prompt: str) -> tuple[Tensor, ...]:
         """What the denoiser reads of a prompt, without a batch axis."""
-        return (self._pipeline.encode_prompt(prompt, self._device, 1, False)[0][0],)
+        raise NotImplementedError
 
     def _embed(self, prompts: Sequence[str]) -> tuple[Tensor, ...]:
-        """Embeddings of a batch; each different prompt is encoded once in the life of the generator."""
-        for prompt in prompts:
-            if prompt not in self._prompts:
-                self._prompts[prompt] = self._encode(prompt)
+        """Embeddings of a batch, where they have one length."""
+        self.prepare(prompts)
         return tuple(torch.stack(parts) for parts in zip(*(self._prompts[prompt] for prompt in prompts), strict=True))
+
+    def _negatives(self, prompts: Sequence[str]) -> list[str]:
+        """What guidance moves away from, for each prompt; empty where there is no guidance."""
+        return [self._settings.negative_prompt or ""] * len(prompts) if self._settings.guidance > 1 else []
+
+    @contextmanager
+    def _with_text_encoders(self) -> Iterator[None]:
+        for module in self._text_encoders.values():
+            module.to(self._device)
+        self._show_text_encoders(True)
+        try:
+            yield
+        finally:
+            self._show_text_encoders(False)
+            for module in self._text_encoders.values():
+                module.to("cpu")
+
+    def _show_text_encoders(self, shown: bool) -> None:
+        for part, module in self._text_encoders.items():
+            setattr(self._pipeline, part, module if shown else None)
 
     def _random(self, seeds: Sequence[int]) -> list[torch.Generator]:
         """One generator per image, on the CPU so that a seed gives the same noise on every device."""
@@ -107,17 +209,19 @@ def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any]) 
     problems = []
     for source in (settings.model, *settings.mirrors):
         try:
-            return choose(source).from_pretrained(
-                source,
-                revision=settings.revision if source == settings.model else None,
+            kind = choose(source)
+            takes = inspect.signature(kind.__init__).parameters
+            unused: dict[str, Any] = {part: None for part in _UNUSED_PARTS if part in takes}
+            if "requires_safety_checker" in takes:
+                unused["requires_safety_checker"] = False
+            repository, where = pretrained(source)
+            return kind.from_pretrained(
+                repository,
                 variant=settings.variant,
                 dtype=getattr(torch, settings.dtype),
                 use_safetensors=True,
-                safety_checker=None,
-                feature_extractor=None,
-                image_encoder=None,
-                requires_safety_checker=False,
-                local_files_only=Path(source).is_dir(),
+                **where,
+                **unused,
             )
         except (OSError, ValueError, RuntimeError) as error:
             problems.append(f"{source}: {' '.join(str(error).split())[:160]}")

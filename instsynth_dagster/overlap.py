@@ -1,0 +1,26 @@
+"""Reading, computing and writing at the same time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def mapped_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`map`, in order, in a thread that works on the next item while the caller uses this one.
+
+    Items are drawn in the caller's thread; an exception of `function` is raised where its result would have come.
+    """
+    pending: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,0 +1,25 @@
+"""`flux_fill`: FLUX.1 Fill, which reads mask and masked source as extra channels and guidance as an embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from instsynth_dagster.synthesis.generators.flow import FlowGenerator
+
+
+class FluxFill(FlowGenerator):
+    """Fills masks with FLUX.1 Fill; distilled, so a negative prompt has no place."""
+
+    LICENCE = "FLUX.1 [dev] Non-Commercial License"
+    PIPELINE = "FluxFillPipeline"
+
+    def _encode(self, prompt: str) -> tuple[Tensor, ...]:
+        embedding, pooled, _ = self._pipeline.encode_prompt(prompt, None, device=self._device)
+        return embedding[0], pooled[0]
+
+    def _conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
+        embedding, pooled = self._embed(prompts)
+        return {"prompt_embeds": embedding, "pooled_prompt_embeds": pooled}

@@ -1,0 +1,62 @@
+"""Stable Diffusion 1, 2 and XL: how their prompts are encoded and which UNet an adapter can drive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
+from torch import Tensor
+
+from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.sources import pretrained
+from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
+
+
+class StableDiffusionGenerator(PipelineGenerator):
+    """A UNet with one text encoder, or XL's two."""
+
+    LICENCE = "CreativeML OpenRAIL-M"
+    UNET_INPUTS: tuple[str, ...] = ("inpainting", "text-to-image")
+    """Kinds of UNet that the generator can drive, by what their input holds."""
+
+    def _check(self, name: str) -> None:
+        super()._check(name)
+        given = self._pipeline.unet.config.in_channels
+        latents = self._pipeline.vae.config.latent_channels
+        wanted = {"inpainting": 2 * latents + 1, "text-to-image": latents}
+        if given not in [wanted[kind] for kind in self.UNET_INPUTS]:
+            expected = " or ".join(f"{wanted[kind]} ({kind})" for kind in self.UNET_INPUTS)
+            raise CheckpointError(f"generators.{name}.model: its UNet takes {given} channels, needed are {expected}")
+
+    @property
+    def _is_xl(self) -> bool:
+        return isinstance(self._pipeline, StableDiffusionXLInpaintPipeline)
+
+    def _encode(self, prompt: str) -> tuple[Tensor, ...]:
+        if not self._is_xl:
+            return (self._pipeline.encode_prompt(prompt, self._device, 1, False)[0][0],)
+        embedding, _, pooled, _ = self._pipeline.encode_prompt(
+            prompt, device=self._device, do_classifier_free_guidance=False
+        )
+        return embedding[0], pooled[0]
+
+    def _conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
+        names = ("prompt_embeds", "pooled_prompt_embeds")
+        given = dict(zip(names, self._embed(prompts), strict=False))
+        negatives = self._negatives(prompts)
+        if not negatives:
+            return given
+        parts = self._embed(negatives)
+        if self._is_xl and not negatives[0] and self._pipeline.config.force_zeros_for_empty_prompt:
+            # XL's own reading of an empty negative prompt
+            parts = tuple(torch.zeros_like(part) for part in parts)
+        return given | {f"negative_{name}": part for name, part in zip(names, parts, strict=False)}
+
+
+def inpainting_pipeline(source: str) -> Any:
+    """diffusers' inpainting pipeline for a checkpoint of Stable Diffusion 1, 2 or XL."""
+    name, where = pretrained(source)
+    kind = DiffusionPipeline.load_config(name, **where)["_class_name"]
+    return StableDiffusionXLInpaintPipeline if "XL" in kind else StableDiffusionInpaintPipeline
