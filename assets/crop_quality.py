@@ -5,7 +5,9 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.partitions import Graph
+from assets.pictures import gates_preview
 from assets.stored import Check, Made, stored_asset
+from instsynth_dagster.evaluation.gate_gallery import gate_sheet
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
 from instsynth_dagster.synthesis.gates import SCORES, gate_scores, rejection
@@ -32,7 +34,8 @@ def _crop_quality(name: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         repaints nothing.
         """
         selected = store.read("selected_instances", partition)
-        scores = gate_scores(selected, store.read(f"{name}/inpainted_crops", partition), judge.clip, judged.cut_out)
+        crops = store.read(f"{name}/inpainted_crops", partition)
+        scores = gate_scores(selected, crops, judge.clip, judged.cut_out)
         if scores.empty:
             return Made(checks=(Check("half_accepted", True, "no crops", blocking=False),))
         out.add_table(scores)
@@ -40,6 +43,10 @@ def _crop_quality(name: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         rejected = [row for row in scores.to_dict("records") if rejection(row, settings.gates)]
         share = 1 - len(rejected) / len(scores)
         text = f"{partition}: {share:.0%} of {len(scores)} crops pass the gates"
-        return Made({"accepted": share}, (Check("half_accepted", share >= MIN_ACCEPTED, text, blocking=False),))
+        preview = gates_preview(gate_sheet(selected, crops, scores, settings.gates))
+        return Made(
+            {"accepted": share, "preview": preview},
+            (Check("half_accepted", share >= MIN_ACCEPTED, text, blocking=False),),
+        )
 
     return crop_quality

@@ -9,6 +9,7 @@ from assets.partitions import Graph
 from assets.stored import Made, stored_asset
 from instsynth_dagster.evaluation.coco_ap import coco_average_precision
 from instsynth_dagster.evaluation.examples import prediction_frames, synthesis_examples
+from instsynth_dagster.evaluation.gate_gallery import stored_gate_sheet
 from instsynth_dagster.evaluation.instance_ap import match_frame
 from instsynth_dagster.evaluation.report import ReportData, render_report
 from instsynth_dagster.evaluation.tables import Run, ap_table, difference_table, instance_table
@@ -91,6 +92,11 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
             differences=read["differences"],
             instances=read["table_1"],
             quality=store.read("image_quality") if "image_quality" in graph else pd.DataFrame(),
+            gates={
+                name: stored_gate_sheet(store, name, graph["selected_instances"].partitions, settings.gates)
+                for name in settings.generators
+                if settings.judge
+            },
             curves=_curves(store, graph),
             examples=synthesis_examples(store, dataset.image_of, settings),
             frames=prediction_frames(store, dataset.image_and_ids, settings),

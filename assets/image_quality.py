@@ -29,7 +29,8 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         nothing, and honestly (text against image, inside and outside the mask, diversity)."""
         partitions = graph["selected_instances"].partitions
         rows = [
-            {"generator": name} | image_quality(pairs(store, name, partitions), judge.clip, judged.cut_out)
+            {"generator": name}
+            | image_quality(pairs(store, name, partitions), judge.clip, judge.fid_features, judged.cut_out)
             for name in settings.generators
         ]
         table = pd.DataFrame(rows)

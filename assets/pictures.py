@@ -30,6 +30,11 @@ def crops_preview(rows: Sequence[Mapping[str, Any]], key: str) -> dg.MetadataVal
     return _sheet(tiles, [row.get("prompt") or row["instance_id"] for row in first], columns=6)
 
 
+def gates_preview(sheet: np.ndarray) -> dg.MetadataValue:
+    """A sheet of rejected and passed crops."""
+    return dg.MetadataValue.md(thumbnail_markdown(sheet, width=900))
+
+
 def windows_preview(windows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
     """Windows, and the same windows with their labels drawn in, for the first rows."""
     tiles, captions = [], []

@@ -12,8 +12,10 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.feature_cache import FeatureCache
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.sources import pretrained
+from instsynth_dagster.weights import weights_digest
 
 _BATCH = 64
 
@@ -25,7 +27,8 @@ class Clip:
         CheckpointError: it cannot be loaded.
     """
 
-    def __init__(self, model: str | Path, device: str = "cpu") -> None:
+    def __init__(self, model: str | Path, device: str = "cpu", cache: FeatureCache | None = None) -> None:
+        """`cache` keeps features of images beyond this process."""
         name, where = pretrained(model)
         try:
             with quiet_transformers():
@@ -35,18 +38,23 @@ class Clip:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"judge.clip: {model} cannot be loaded: {' '.join(str(error).split())}") from None
         self._clip.eval().to(device)
-        self._device = device
+        self._device, self._cache = device, cache
+        self._digest = weights_digest({"clip": self._clip}) if cache else ""
         self._texts: dict[str, np.ndarray] = {}
 
-    @torch.inference_mode()
     def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """float32 (N, D) of uint8 (H, W, 3) images of any size."""
-        features = [np.empty((0, int(self._clip.config.projection_dim or 0)), np.float32)]
-        for start in range(0, len(images), _BATCH):
-            pixels = self._processor(images=list(images[start : start + _BATCH]), return_tensors="pt")["pixel_values"]
-            output = self._clip.get_image_features(pixel_values=pixels.to(self._device)).pooler_output
-            features.append(F.normalize(output, dim=1).cpu().numpy())
-        return np.concatenate(features)
+        if not images:
+            return np.empty((0, int(self._clip.config.projection_dim or 0)), np.float32)
+        if self._cache:
+            return self._cache.features(self._digest, images, self._extract)
+        return np.concatenate([self._extract(images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)])
+
+    @torch.inference_mode()
+    def _extract(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"]
+        output = self._clip.get_image_features(pixel_values=pixels.to(self._device)).pooler_output
+        return F.normalize(output, dim=1).cpu().numpy()
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> np.ndarray:

@@ -150,7 +150,7 @@ _SPEED_ONLY = {"batch_size", "mirrors"}
 def _inpainted_crops(settings: Settings, name: str) -> Asset:
     return Asset(
         key=f"{name}/inpainted_crops",
-        code_version="1",
+        code_version="2",
         dimensions=city_class_dimensions(settings),
         settings=lambda _: [
             settings.generators[name].model_dump(exclude=_SPEED_ONLY),
@@ -173,7 +173,7 @@ def _crop_quality(settings: Settings, name: str) -> Asset:
         key=f"{name}/crop_quality",
         code_version="2",
         dimensions=city_class_dimensions(settings),
-        settings=lambda _: judge.model_dump(),
+        settings=lambda _: judge.model_dump(include={"clip", "cut_out"}),
         upstream=lambda key: [("selected_instances", key), (f"{name}/inpainted_crops", key)],
     )
 
@@ -280,14 +280,14 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
     examples = [
         (f"{name}/{kind}", key)
         for name in settings.generators
-        for kind in ("inpainted_crops", "is_cityscapes")
+        for kind in ("inpainted_crops", "is_cityscapes", *(("crop_quality",) if settings.judge else ()))
         for key in _city_classes(settings)
     ]
     yield Asset(
         key="report",
-        code_version="1",
+        code_version="2",
         dimensions={},
-        settings=lambda _: None,
+        settings=lambda _: settings.gates.model_dump(),
         upstream=lambda _: [
             ("evaluation_tables", UNPARTITIONED),
             *_each("trained_segmenters", all_runs),

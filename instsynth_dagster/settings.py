@@ -131,6 +131,8 @@ class JudgeSettings(Section):
     """The CLIP that scores crops for gates and image metrics."""
 
     clip: str = Field(description="folder or hub id, optionally @revision")
+    fid_features: Literal["inception", "clip"] = Field("inception", description="what FID and KID compare")
+    inception_weights: Path | None = Field(None, description="torch-fidelity's .pth; downloaded once where not given")
     cut_out: bool = Field(False, description="show instances on grey instead of in their surroundings")
 
 

@@ -107,7 +107,7 @@ def test_from_scenes_to_tables_and_report(tmp_path, model):
 
 
 def test_an_edited_threshold_calls_no_generator_and_rejected_crops_leave_the_frame_alone(tmp_path, model):
-    judge = {"clip": str(save_tiny_clip(tmp_path / "clip"))}
+    judge = {"clip": str(save_tiny_clip(tmp_path / "clip")), "fid_features": "clip"}
     arms = ["real", "zoom_crop", "diffinpainting"]
     store = run(raw_settings(tmp_path, model, arms=arms, judge=judge, gates={"spares": 1}))
     keys = [f"oakham|{name}" for name in CLASSES]

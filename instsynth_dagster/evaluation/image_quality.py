@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -38,6 +39,14 @@ _BATCH = 64
 _KID_SUBSETS, _KID_SUBSET_SIZE = 100, 100
 
 
+class Features(Protocol):
+    """A network that describes images."""
+
+    def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 (N, D) of uint8 (H, W, 3) images."""
+        ...
+
+
 @dataclass(frozen=True)
 class Pair:
     """A repainted crop beside its source, uint8 (S, S, 3) each, with the bool (S, S) mask.
@@ -52,29 +61,29 @@ class Pair:
     mask: np.ndarray
 
 
-def image_quality(pairs: Iterable[Pair], judge: Clip, cut_out: bool) -> dict[str, float]:
+def image_quality(pairs: Iterable[Pair], judge: Clip, inception: Features, cut_out: bool) -> dict[str, float]:
     """The metrics of `PAPER` and `HONEST` over all pairs, and their number `crops`.
 
-    Features for FID and KID are the judge's: both compare distributions of whole repainted crops with those of their
-    sources. SSIM (grey, 11x11 Gaussian window) and PSNR (dB, infinite where nothing differs) are means over pairs,
-    CLIPScore is 100 * max(cosine, 0) of the prompt, and diversity is the mean cosine distance of two instances of a
-    class, for repainted ones and for their sources.
+    FID and KID compare distributions of whole repainted crops with those of their sources, in features of `inception`
+    (the judge itself, where no Inception weights are at hand). SSIM (grey, 11x11 Gaussian window) and PSNR (dB,
+    infinite where nothing differs) are means over pairs, CLIPScore is 100 * max(cosine, 0) of the prompt, and diversity
+    is the mean cosine distance of two instances of a class, for repainted ones and for their sources.
     """
     tables, features = [], []
     waiting = iter(pairs)
     while batch := list(islice(waiting, _BATCH)):
         tables.append(_described(batch))
-        features.append(_features(batch, judge, cut_out))
+        features.append(_features(batch, judge, inception, cut_out))
     if not tables:
         return {"crops": 0} | dict.fromkeys((*PAPER, *HONEST), float("nan"))
     table = pd.concat(tables, ignore_index=True)
-    real, made, originals, seen = (np.concatenate(parts) for parts in zip(*features, strict=True))
+    real, made, real_seen, made_seen, originals, seen = (np.concatenate(parts) for parts in zip(*features, strict=True))
     classes = table.pop("class_name").tolist()
     said = judge.texts(table.pop("prompt").tolist())
     return {
         "crops": len(table),
         "clip_image_cosine": float((real * made).sum(axis=1).mean()),
-        **distances(real, made),
+        **distances(real_seen, made_seen),
         **table.mean().to_dict(),
         "clip_score": float(100 * np.maximum((seen * said).sum(axis=1), 0).mean()),
         "clip_margin": float(class_margin(judge, seen, classes).mean()),
@@ -90,12 +99,15 @@ def _described(batch: Sequence[Pair]) -> pd.DataFrame:
     )
 
 
-def _features(batch: Sequence[Pair], judge: Clip, cut_out: bool) -> list[np.ndarray]:
-    """Of whole sources, whole repainted crops, instances in their sources, and repainted instances."""
+def _features(batch: Sequence[Pair], judge: Clip, inception: Features, cut_out: bool) -> list[np.ndarray]:
+    """Of whole sources and whole repainted crops (the judge's, then for FID), of instances in their sources and of
+    repainted instances."""
     pasted = [np.where(pair.mask[..., None], pair.painted, pair.source) for pair in batch]
     return [
         judge.images([pair.source for pair in batch]),
         judge.images([pair.painted for pair in batch]),
+        inception.images([pair.source for pair in batch]),
+        inception.images([pair.painted for pair in batch]),
         judge.images([focus(pair.source, pair.mask, cut_out=cut_out) for pair in batch]),
         judge.images([focus(image, pair.mask, cut_out=cut_out) for image, pair in zip(pasted, batch, strict=True)]),
     ]

@@ -66,6 +66,7 @@ class ReportData:
     verdict: text of `verdict.verdict`, paragraphs separated by an empty line.
     ap, differences, instances: an `ap_table`, a `difference_table` and an `instance_table` (tables.py).
     quality: `image_quality` of each generator, with a column generator.
+    gates: generator -> its `gate_sheet`.
     curves: columns segmenter, arm, seed, step, loss.
     examples, frames: the galleries.
     provenance: name -> text, e.g. settings digest, data set, generator weights, package versions.
@@ -76,6 +77,7 @@ class ReportData:
     differences: pd.DataFrame = field(default_factory=pd.DataFrame)
     instances: pd.DataFrame = field(default_factory=pd.DataFrame)
     quality: pd.DataFrame = field(default_factory=pd.DataFrame)
+    gates: Mapping[str, np.ndarray] = field(default_factory=dict)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     examples: Sequence[Example] = ()
     frames: Sequence[ValFrame] = ()
@@ -106,6 +108,7 @@ def render_report(data: ReportData) -> str:
         differences=_table(difference_view(data.differences)) if len(data.differences) else None,
         instances=_table(instance_view(data.instances)) if len(data.instances) else None,
         quality=_table(quality_view(data.quality)) if len(data.quality) else None,
+        gates=[(name, data_uri(sheet, quality=88)) for name, sheet in data.gates.items()],
         protocol=data.ap["protocol"].iloc[0] if len(data.ap) else "",
         charts=_curve_charts(data.curves, colors),
         examples=[_example(example) for example in data.examples],

@@ -41,15 +41,15 @@ def gate_scores(selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_ou
     """
     if crops.empty:
         return pd.DataFrame(columns=["instance_id", "replica", *SCORES])
-    sources = {row["instance_id"]: _source(row) for row in selected.to_dict("records")}
-    real = dict(zip(sources, judge.images([focus(*pair, cut_out=cut_out) for pair in sources.values()]), strict=True))
+    own = sources(selected)
+    real = dict(zip(own, judge.images([focus(*pair, cut_out=cut_out) for pair in own.values()]), strict=True))
     rows = []
-    for crop, (image, mask, source) in zip(crops.to_dict("records"), _pasted(crops, sources), strict=True):
+    for crop, (image, mask, source) in zip(crops.to_dict("records"), pasted_crops(crops, own), strict=True):
         row = {"instance_id": crop["instance_id"], "replica": crop["replica"]}
         row["change"] = float(np.abs(image.astype(np.int16) - source)[mask].mean() / 255) if mask.any() else 0.0
         row["seam"] = contour_gradient(image, mask) - contour_gradient(source, mask)
         rows.append(row)
-    features = judge.images([focus(image, mask, cut_out=cut_out) for image, mask, _ in _pasted(crops, sources)])
+    features = judge.images([focus(image, mask, cut_out=cut_out) for image, mask, _ in pasted_crops(crops, own)])
     table = pd.DataFrame(rows)
     table["class_margin"] = class_margin(judge, features, crops["class_name"].tolist())
     table["source_similarity"] = (features * np.stack([real[i] for i in crops["instance_id"]])).sum(1).astype(float)
@@ -116,12 +116,16 @@ def choose_crops(
     return chosen
 
 
-def _source(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    crop = decode_png(row["crop_png"])
-    return crop, decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
+def sources(selected: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Crop uint8 (S, S, 3) and mask bool (S, S) of each selected instance."""
+    pairs = {}
+    for row in selected.to_dict("records"):
+        crop = decode_png(row["crop_png"])
+        pairs[row["instance_id"]] = crop, decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
+    return pairs
 
 
-def _pasted(
+def pasted_crops(
     crops: pd.DataFrame, sources: dict[str, tuple[np.ndarray, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Crop with the repainting inside the mask, mask, and source, at the source's size, in the order of `crops`."""

@@ -152,6 +152,33 @@ def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path):
         load_generator("mine", settings(plain, kind="gligen"), "cpu")
 
 
+def test_small_crops_take_the_smallest_square_that_holds_them(generator, recipe):
+    rows, bucketed = selected(6), recipe.model_copy(update={"small_sizes": (16, 24)})
+    made = list(repaint(generator, "g", rows, BANK, bucketed, 0))
+    sides = {row["instance_id"]: decode_png(row["image_png"]).shape[0] for row in made}
+    for row in rows.to_dict("records"):
+        crop = decode_png(row["crop_png"]).shape[0]
+        assert sides[row["instance_id"]] == (24 if crop <= 24 else SIZE)
+    resumed = list(repaint(generator, "g", rows, BANK, bucketed, 0, skip=4))
+    assert [row["image_png"] for row in resumed] == [row["image_png"] for row in made[4:]]
+
+
+def test_a_size_that_is_not_smaller_is_refused():
+    with pytest.raises(ValueError, match="small_sizes must be smaller than size, 32"):
+        settings(Path("model"), small_sizes=(32,))
+
+
+def test_compiled_blocks_paint_the_same(generator, recipe, monkeypatch):
+    """The real compilation of the repeated blocks, traced but not lowered: a C++ compiler is not everywhere."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compiled = load_generator("mine", recipe.model_copy(update={"compile": True}), "cpu")
+    rows = selected(2)
+    ours, theirs = crops(compiled, rows, recipe), crops(generator, rows, recipe)
+    for key in ours:
+        difference = decode_png(ours[key]["image_png"]).astype(int) - decode_png(theirs[key]["image_png"])
+        assert np.abs(difference).max() <= 1
+
+
 def test_a_knob_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="grounded_steps belongs to kind gligen"):
         settings(Path("model"), grounded_steps=0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.sources import pretrained
 from instsynth_dagster.synthesis.generators.base import Capabilities
+from instsynth_dagster.weights import weights_digest
 
 _SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -108,15 +108,8 @@ class PipelineGenerator:
 
     @cached_property
     def weights_digest(self) -> str:
-        """sha256 over names and values of all weights."""
-        digest = hashlib.sha256()
         parts = self._pipeline.components | self._text_encoders
-        modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
-        for name, module in sorted(modules.items()):
-            for key, tensor in sorted(module.state_dict().items()):
-                digest.update(f"{name}.{key}\0{tensor.dtype}{tuple(tensor.shape)}".encode())
-                digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return weights_digest({name: part for name, part in parts.items() if isinstance(part, nn.Module)})
 
     @torch.inference_mode()
     def prepare(self, prompts: Iterable[str]) -> None:

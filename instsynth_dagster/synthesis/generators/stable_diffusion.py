@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from diffusers import DiffusionPipeline, StableDiffusionInpaintPipeline, StableD
 from torch import Tensor
 
 from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.sources import pretrained
 from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
 
@@ -20,6 +21,11 @@ class StableDiffusionGenerator(PipelineGenerator):
     LICENCE = "CreativeML OpenRAIL-M"
     UNET_INPUTS: tuple[str, ...] = ("inpainting", "text-to-image")
     """Kinds of UNet that the generator can drive, by what their input holds."""
+
+    def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
+        super().__init__(name, settings, device, choose)
+        for part in (self._pipeline.unet, self._pipeline.vae):
+            part.to(memory_format=torch.channels_last)
 
     def _check(self, name: str) -> None:
         super()._check(name)
