@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.partitions import Graph
-from assets.pictures import gates_preview
+from assets.pictures import sheet_preview
 from assets.stored import Check, Made, stored_asset
 from instsynth_dagster.evaluation.gate_gallery import gate_sheet
 from instsynth_dagster.settings import Settings
@@ -43,7 +43,7 @@ def _crop_quality(name: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         rejected = [row for row in scores.to_dict("records") if rejection(row, settings.gates)]
         share = 1 - len(rejected) / len(scores)
         text = f"{partition}: {share:.0%} of {len(scores)} crops pass the gates"
-        preview = gates_preview(gate_sheet(selected, crops, scores, settings.gates))
+        preview = sheet_preview(gate_sheet(selected, crops, scores, settings.gates))
         return Made(
             {"accepted": share, "preview": preview},
             (Check("half_accepted", share >= MIN_ACCEPTED, text, blocking=False),),

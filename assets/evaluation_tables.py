@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from assets.partitions import Graph
@@ -12,10 +13,12 @@ from instsynth_dagster.evaluation.examples import prediction_frames, synthesis_e
 from instsynth_dagster.evaluation.gate_gallery import stored_gate_sheet
 from instsynth_dagster.evaluation.instance_ap import match_frame
 from instsynth_dagster.evaluation.report import ReportData, render_report
+from instsynth_dagster.evaluation.side_by_side import SIDE_BY_SIDE
 from instsynth_dagster.evaluation.tables import Run, ap_table, difference_table, instance_table
 from instsynth_dagster.evaluation.verdict import verdict
 from instsynth_dagster.evaluation.views import ap_view, class_view, difference_view, instance_view, to_markdown
 from instsynth_dagster.graph import arm_and_seed
+from instsynth_dagster.images import decode_png
 from instsynth_dagster.settings import SegmenterSettings, Settings
 from instsynth_dagster.store import UNPARTITIONED, PartitionWriter, Store
 from resources.dataset import Dataset
@@ -92,6 +95,7 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
             differences=read["differences"],
             instances=read["table_1"],
             quality=store.read("image_quality") if "image_quality" in graph else pd.DataFrame(),
+            side_by_side=_side_by_side(store) if "image_quality" in graph else None,
             gates={
                 name: stored_gate_sheet(store, name, graph["selected_instances"].partitions, settings.gates)
                 for name in settings.generators
@@ -115,6 +119,10 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         return Made({"report": dg.MetadataValue.path(str(path.resolve()))})
 
     return report
+
+
+def _side_by_side(store: Store) -> np.ndarray:
+    return decode_png((store.folder("image_quality", UNPARTITIONED, "pictures") / SIDE_BY_SIDE).read_bytes())
 
 
 def _start(segmenter: SegmenterSettings) -> str:

@@ -8,10 +8,12 @@ import dagster as dg
 import pandas as pd
 
 from assets.partitions import Graph
+from assets.pictures import sheet_preview
 from assets.stored import Made, stored_asset
 from instsynth_dagster.evaluation.image_quality import Pair, image_quality
+from instsynth_dagster.evaluation.side_by_side import SIDE_BY_SIDE, side_by_side
 from instsynth_dagster.evaluation.views import quality_view, to_markdown
-from instsynth_dagster.images import decode_png, resize_image
+from instsynth_dagster.images import decode_png, encode_png, resize_image
 from instsynth_dagster.masks import decode_rle, resize_mask
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
@@ -35,7 +37,9 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         ]
         table = pd.DataFrame(rows)
         out.add_table(table)
-        return Made({"table_4": dg.MetadataValue.md(to_markdown(quality_view(table)))})
+        sheet = side_by_side(store, list(settings.generators), partitions)
+        (out.folder("pictures") / SIDE_BY_SIDE).write_bytes(encode_png(sheet))
+        return Made({"table_4": dg.MetadataValue.md(to_markdown(quality_view(table))), "preview": sheet_preview(sheet)})
 
     return [image_quality_table]
 

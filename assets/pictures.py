@@ -30,8 +30,8 @@ def crops_preview(rows: Sequence[Mapping[str, Any]], key: str) -> dg.MetadataVal
     return _sheet(tiles, [row.get("prompt") or row["instance_id"] for row in first], columns=6)
 
 
-def gates_preview(sheet: np.ndarray) -> dg.MetadataValue:
-    """A sheet of rejected and passed crops."""
+def sheet_preview(sheet: np.ndarray) -> dg.MetadataValue:
+    """A finished contact sheet."""
     return dg.MetadataValue.md(thumbnail_markdown(sheet, width=900))
 
 
@@ -60,4 +60,4 @@ def curve_picture(curve: pd.DataFrame) -> dg.MetadataValue:
 
 
 def _sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> dg.MetadataValue:
-    return dg.MetadataValue.md(thumbnail_markdown(contact_sheet(images, columns, captions), width=900))
+    return sheet_preview(contact_sheet(images, columns, captions))

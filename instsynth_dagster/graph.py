@@ -184,7 +184,7 @@ def _image_quality(settings: Settings) -> Asset:
     crops = [f"{name}/inpainted_crops" for name in settings.generators]
     return Asset(
         key="image_quality",
-        code_version="1",
+        code_version="2",
         dimensions={},
         settings=lambda _: judge.model_dump(),
         upstream=lambda _: [

@@ -66,6 +66,7 @@ class ReportData:
     verdict: text of `verdict.verdict`, paragraphs separated by an empty line.
     ap, differences, instances: an `ap_table`, a `difference_table` and an `instance_table` (tables.py).
     quality: `image_quality` of each generator, with a column generator.
+    side_by_side: picture of the same instances by every generator.
     gates: generator -> its `gate_sheet`.
     curves: columns segmenter, arm, seed, step, loss.
     examples, frames: the galleries.
@@ -77,6 +78,7 @@ class ReportData:
     differences: pd.DataFrame = field(default_factory=pd.DataFrame)
     instances: pd.DataFrame = field(default_factory=pd.DataFrame)
     quality: pd.DataFrame = field(default_factory=pd.DataFrame)
+    side_by_side: np.ndarray | None = None
     gates: Mapping[str, np.ndarray] = field(default_factory=dict)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     examples: Sequence[Example] = ()
@@ -108,6 +110,7 @@ def render_report(data: ReportData) -> str:
         differences=_table(difference_view(data.differences)) if len(data.differences) else None,
         instances=_table(instance_view(data.instances)) if len(data.instances) else None,
         quality=_table(quality_view(data.quality)) if len(data.quality) else None,
+        side_by_side=None if data.side_by_side is None else data_uri(data.side_by_side, quality=90),
         gates=[(name, data_uri(sheet, quality=88)) for name, sheet in data.gates.items()],
         protocol=data.ap["protocol"].iloc[0] if len(data.ap) else "",
         charts=_curve_charts(data.curves, colors),
