@@ -3,20 +3,24 @@
 The official way is batch 1 with the prompt encoded for every image. All three get the same crops, masks and seeds.
 
 python benchmarks/generators.py --params profiles/paper_demo.yaml --crops 16
+python benchmarks/generators.py --real-size --crops 16     # the paper's architectures, random weights; needs a GPU
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from real_sizes import few_steps, real_size
 
 from instsynth_dagster.settings import GeneratorSettings, load_settings
 from instsynth_dagster.synthesis.generators import load_generator
@@ -42,7 +46,7 @@ def crops_per_second(generator: Generator, crops: Batch, batch: int, forget: boo
     started = time.perf_counter()
     for start in range(0, len(crops[0]), batch):
         if forget and isinstance(generator, PipelineGenerator):
-            generator._prompts.clear()
+            generator.forget()
         _fill(generator, crops, start, batch)
     _wait()
     return len(crops[0]) / (time.perf_counter() - started)
@@ -58,6 +62,8 @@ def _wait() -> None:
 
 
 def measure(name: str, settings: GeneratorSettings, count: int, device: str) -> dict[str, Any]:
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     generator = load_generator(name, settings, device)
     crops = random_crops(count, settings.size)
     official = crops_per_second(generator, crops, 1, forget=True)
@@ -73,10 +79,26 @@ def measure(name: str, settings: GeneratorSettings, count: int, device: str) -> 
         "steps": settings.steps,
         "official way": official,
         "batch 1": single,
-        f"batch {settings.batch_size}": batched,
+        "batch size": settings.batch_size,
+        "batched": batched,
+        "batched / batch 1": batched / single,
         "batched / official": batched / official,
         "peak MiB": peak / 2**20,
     }
+
+
+def _of_params(arguments: argparse.Namespace) -> Iterator[tuple[str, GeneratorSettings]]:
+    yield from load_settings(arguments.params).generators.items()
+
+
+def _real_sizes(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, GeneratorSettings]]:
+    given = {name: getattr(arguments, name) for name in ("size", "steps") if getattr(arguments, name)}
+    for kind in ("diffinpainting", "gligen", "blendeddiff"):
+        settings = real_size(kind, folder, arguments.dtype).model_copy(update=given | {"compile": arguments.compile})
+        yield kind, settings
+        if kind == "blendeddiff":
+            yield "blendeddiff, 4 LCM steps", few_steps(settings)
+        shutil.rmtree(folder / kind)
 
 
 def main() -> None:
@@ -84,9 +106,15 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--crops", type=int, default=16)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--real-size", action="store_true", help="the paper's three architectures at random weights")
+    parser.add_argument("--dtype", default="bfloat16", help="with --real-size")
+    parser.add_argument("--compile", action="store_true", help="with --real-size")
+    parser.add_argument("--size", type=int, help="instead of the paper's, with --real-size")
+    parser.add_argument("--steps", type=int, help="instead of the paper's, with --real-size")
     arguments = parser.parse_args()
-    generators = load_settings(arguments.params).generators
-    rows = [measure(name, settings, arguments.crops, arguments.device) for name, settings in generators.items()]
+    with TemporaryDirectory() as folder:
+        generators = _real_sizes(arguments, Path(folder)) if arguments.real_size else _of_params(arguments)
+        rows = [measure(name, settings, arguments.crops, arguments.device) for name, settings in generators]
     print(f"crops per second, {arguments.crops} crops on {arguments.device}, {torch.get_num_threads()} threads")
     print(pd.DataFrame(rows).set_index("generator").round(2).T.to_string())
 

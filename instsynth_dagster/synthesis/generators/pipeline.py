@@ -119,6 +119,10 @@ class PipelineGenerator:
             with self._with_text_encoders():
                 self._prompts |= {prompt: self._encode(prompt) for prompt in missing}
 
+    def forget(self) -> None:
+        """Drop all encoded prompts."""
+        self._prompts.clear()
+
     @torch.inference_mode()
     def fill(
         self,

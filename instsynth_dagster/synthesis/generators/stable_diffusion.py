@@ -10,6 +10,7 @@ from diffusers import DiffusionPipeline, StableDiffusionInpaintPipeline, StableD
 from torch import Tensor
 
 from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.quiet import quiet_diffusers
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.sources import pretrained
 from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
@@ -24,8 +25,9 @@ class StableDiffusionGenerator(PipelineGenerator):
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
         super().__init__(name, settings, device, choose)
-        for part in (self._pipeline.unet, self._pipeline.vae):
-            part.to(memory_format=torch.channels_last)
+        with quiet_diffusers():
+            for part in (self._pipeline.unet, self._pipeline.vae):
+                part.to(memory_format=torch.channels_last)
 
     def _check(self, name: str) -> None:
         super()._check(name)
