@@ -176,7 +176,7 @@ class IntegrationSettings(Section):
 class SegmenterSettings(Section):
     """A segmenter and its training recipe; the same number of optimiser steps for every arm."""
 
-    kind: Literal["mask2former"]
+    kind: Literal["fastinst", "mask2former"]
     model: str | None = Field(None, description="pretrained segmenter, folder or hub id; overrides the architecture")
     backbone: str | None = Field(None, description="pretrained backbone, folder or hub id")
     architecture: dict[str, Any] = Field(default_factory=dict, description="configuration values of the model class")

@@ -19,7 +19,11 @@ Progress = Callable[[int, int], None]
 
 PREDICTION_COLUMNS = ("class_name", "score", "mask_counts", "mask_height", "mask_width")
 
-_KINDS = {"mask2former": "instsynth_dagster.segmenters.mask2former:Mask2FormerSegmenter"}
+_PACKAGE = "instsynth_dagster.segmenters"
+_KINDS = {
+    "fastinst": f"{_PACKAGE}.fastinst.segmenter:FastInstSegmenter",
+    "mask2former": f"{_PACKAGE}.mask2former:Mask2FormerSegmenter",
+}
 
 
 class SegmentationDataset(Protocol):

@@ -1,4 +1,4 @@
-"""Mask2Former (Cheng et al., 2022) from transformers: built or loaded, trained, and asked for instances."""
+"""Mask2Former (Cheng et al., 2022) from transformers."""
 
 from __future__ import annotations
 
@@ -7,122 +7,41 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
-from torch.nn import functional as F
-from transformers import (
-    MODEL_FOR_BACKBONE_MAPPING,
-    AutoConfig,
-    Mask2FormerConfig,
-    Mask2FormerForUniversalSegmentation,
-    Mask2FormerImageProcessor,
-)
+from torch import Tensor, nn
+from transformers import AutoConfig, Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.images import resize_image
-from instsynth_dagster.quiet import quiet_transformers
-from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD, TrainingDraws, collate
-from instsynth_dagster.segmenters.base import FitResult, Progress, SegmentationDataset
-from instsynth_dagster.segmenters.scoring import Geometry, score_instances
-from instsynth_dagster.segmenters.training import isolated_random_state, train
+from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.queries import STRIDE, QuerySegmenter
 from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.sources import pretrained
 
-STRIDE = 32
-"""Images are padded to a multiple of the coarsest feature stride."""
 
-UNLOADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
-"""What the library raises for a folder or id that it cannot load."""
+class Mask2FormerSegmenter(QuerySegmenter):
+    """`Segmenter` of kind `mask2former`."""
 
+    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+        return build_model(settings, classes)
 
-class Mask2FormerSegmenter:
-    """`Segmenter` of kind `mask2former`; see `segmenters.base`."""
+    def backbone(self, model: Any) -> nn.Module:
+        return model.model.pixel_level_module.encoder
 
-    def fit(
-        self,
-        dataset: SegmentationDataset,
-        settings: SegmenterSettings,
-        *,
-        classes: Sequence[str],
-        seed: int,
-        out: Path,
-        scratch: Path,
-        device: str = "cpu",
-        progress: Progress | None = None,
-    ) -> FitResult:
-        if not len(dataset):
-            raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
-        with isolated_random_state(), quiet_transformers():
-            torch.manual_seed(content_seed(seed, "initialisation"))
-            model = build_model(settings, classes)
+    def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
         configs: list[Any] = [model.config, model.config.backbone_config]
         for config in configs:
             config.name_or_path = ""  # a checkpoint does not tell where on this machine it came from
-        draws = TrainingDraws(dataset, settings, classes, seed, settings.steps * settings.batch_size)
-        log = train(
-            model,
-            draws,
-            settings,
-            collate=collate,
-            backbone=model.model.pixel_level_module.encoder,
-            seed=seed,
-            scratch=scratch,
-            device=device,
-            progress=progress,
-        )
-        with quiet_transformers():
-            model.eval().to("cpu").save_pretrained(out)
-            _image_processor(len(classes)).save_pretrained(out)
-        return FitResult(out, log.curve, log.seconds, log.peak_memory)
+        model.save_pretrained(out)
+        _image_processor(len(classes)).save_pretrained(out)
 
-    def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> Mask2FormerPredictor:
-        if not (folder / "config.json").is_file():
-            raise CheckpointError(f"{folder}: no config.json; train the segmenter first")
-        with quiet_transformers():
-            model = _pretrained(str(folder))
-        model.eval().to(device)  # type: ignore[arg-type]
-        return Mask2FormerPredictor(model, settings.test_size, settings.max_detections)
+    def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
+        model = _pretrained(str(folder))
+        return model, tuple(name for _, name in sorted(dict(model.config.id2label or {}).items()))
 
-
-class Mask2FormerPredictor:
-    """A trained Mask2Former; images go through one by one, so that no result depends on its neighbours."""
-
-    def __init__(
-        self, model: Mask2FormerForUniversalSegmentation, test_size: tuple[int, int] | None, max_detections: int
-    ) -> None:
-        self.model = model
-        self.classes = tuple(name for _, name in sorted(dict(model.config.id2label or {}).items()))
-        self._test_size = test_size
-        self._max_detections = max_detections
-
-    def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
-        return [self._predict_one(image) for image in images]
-
-    @torch.inference_mode()
-    def _predict_one(self, image: np.ndarray) -> pd.DataFrame:
-        pixels, geometry = prepare(image, self._test_size)
-        output = self.model(pixel_values=pixels[None].to(self.model.device))
-        return score_instances(
-            output.class_queries_logits[0],
-            output.masks_queries_logits[0],
-            self.classes,
-            geometry,
-            self._max_detections,
-        )
-
-
-def prepare(image: np.ndarray, test_size: tuple[int, int] | None) -> tuple[Tensor, Geometry]:
-    """uint8 (H, W, 3) -> normalised float32 (3, h, w), padded right and below to a multiple of `STRIDE`."""
-    height, width = content = test_size or image.shape[:2]
-    resized = image if image.shape[:2] == content else resize_image(image, (width, height))
-    pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1).float() / 255
-    pixels = (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
-    pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE))
-    return pixels, Geometry(image.shape[:2], (height, width), (pixels.shape[1], pixels.shape[2]))
+    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        output = model(pixel_values=pixels)
+        return output.class_queries_logits[0], output.masks_queries_logits[0]
 
 
 def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2FormerForUniversalSegmentation:
@@ -145,7 +64,7 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
     unknown = sorted(set(values) - {field.name for field in fields(Mask2FormerConfig)})
     if unknown:
         raise SettingsError(f"segmenters.architecture: unknown key {unknown[0]!r} of Mask2FormerConfig")
-    backbone = _backbone(settings.backbone) if settings.backbone else None
+    backbone = load_backbone(settings.backbone) if settings.backbone else None
     if backbone is not None:
         values["backbone_config"] = backbone.config
     try:
@@ -167,31 +86,7 @@ def _pretrained(source: str, **options: Any) -> Mask2FormerForUniversalSegmentat
             name, use_safetensors=True, dtype=torch.float32, **where, **options
         )
     except UNLOADABLE as error:
-        raise CheckpointError(f"{name}: cannot be loaded as Mask2Former: {_first_line(error)}") from None
-
-
-def _backbone(source: str) -> Any:
-    """The four feature stages of a pretrained backbone, every weight accounted for."""
-    name, where = pretrained(source)
-    try:
-        config = AutoConfig.from_pretrained(name, **where)
-        # not AutoBackbone.from_pretrained: that asks the hub even for a local folder
-        kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
-        backbone, report = kind.from_pretrained(
-            name,
-            out_features=config.stage_names[-4:],
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **where,
-        )
-    except KeyError:
-        raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone") from None
-    except UNLOADABLE as error:
-        raise CheckpointError(f"{name}: cannot be loaded as a backbone: {_first_line(error)}") from None
-    if report["missing_keys"]:
-        raise CheckpointError(f"{name}: weights lack {sorted(report['missing_keys'])[0]!r} of the backbone")
-    return backbone
+        raise CheckpointError(f"{name}: cannot be loaded as Mask2Former: {first_line(error)}") from None
 
 
 def _image_processor(num_labels: int) -> Mask2FormerImageProcessor:
@@ -199,7 +94,3 @@ def _image_processor(num_labels: int) -> Mask2FormerImageProcessor:
     return Mask2FormerImageProcessor(
         do_resize=False, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD, size_divisor=STRIDE, num_labels=num_labels
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

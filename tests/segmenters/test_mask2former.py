@@ -12,7 +12,8 @@ from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.masks import decode_rle
 from instsynth_dagster.segmenters.augmentation import collate
 from instsynth_dagster.segmenters.base import get_segmenter
-from instsynth_dagster.segmenters.mask2former import build_model, prepare
+from instsynth_dagster.segmenters.mask2former import build_model
+from instsynth_dagster.segmenters.queries import prepare
 from tests.segmenters.toy import TINY_ARCHITECTURE, TINY_RESNET, ToyDataset, tiny
 
 CLASSES = ("person", "car", "motorcycle")

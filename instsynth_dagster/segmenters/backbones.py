@@ -1,0 +1,56 @@
+"""Pretrained backbones by name, from transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, AutoModelForUniversalSegmentation
+
+from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.sources import pretrained
+
+UNLOADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+"""What transformers raises for a folder or id that it cannot load."""
+
+
+def load_backbone(source: str) -> Any:
+    """The four feature stages of a pretrained backbone, every weight accounted for.
+
+    Args:
+        source: folder or hub id of a classifier, or of a segmenter whose backbone is taken out.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or is no backbone.
+    """
+    name, where = pretrained(source)
+    try:
+        config = AutoConfig.from_pretrained(name, **where)
+        if hasattr(config, "backbone_config"):
+            segmenter = AutoModelForUniversalSegmentation.from_pretrained(
+                name, use_safetensors=True, dtype=torch.float32, **where
+            )
+            return segmenter.model.pixel_level_module.encoder
+        # not AutoBackbone.from_pretrained: that asks the hub even for a local folder
+        kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+        backbone, report = kind.from_pretrained(
+            name,
+            out_features=config.stage_names[-4:],
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **where,
+        )
+    except KeyError:
+        raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone") from None
+    except UNLOADABLE as error:
+        raise CheckpointError(f"{name}: cannot be loaded as a backbone: {first_line(error)}") from None
+    if report["missing_keys"]:
+        raise CheckpointError(f"{name}: weights lack {sorted(report['missing_keys'])[0]!r} of the backbone")
+    return backbone
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, for a message of one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,80 @@
+"""FastInst behind the segmenter interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.segmenters.backbones import first_line, load_backbone
+from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
+from instsynth_dagster.segmenters.fastinst.model import FastInst
+from instsynth_dagster.segmenters.queries import QuerySegmenter
+from instsynth_dagster.settings import SegmenterSettings
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+class FastInstSegmenter(QuerySegmenter):
+    """`Segmenter` of kind `fastinst`. `settings.architecture` holds values of `FastInstConfig`."""
+
+    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+        values = dict(settings.architecture)
+        if settings.model:
+            return _with_new_classes(self.restore(Path(settings.model))[0], values, classes)
+        backbone = load_backbone(settings.backbone) if settings.backbone else None
+        if backbone is not None:
+            values["backbone_config"] = _plain(backbone.config)
+        try:
+            model = FastInst(FastInstConfig(classes=tuple(classes), **values))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(str(part) for part in problem["loc"])
+            raise SettingsError(f"segmenters.architecture.{key}: {problem['msg']}") from None
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            raise SettingsError(f"segmenters.architecture: {' '.join(str(error).split())}") from None
+        if backbone is not None:
+            model.backbone.load_state_dict(backbone.state_dict())
+        return model
+
+    def backbone(self, model: Any) -> nn.Module:
+        return model.backbone
+
+    def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out / WEIGHTS)
+        (out / CONFIG).write_text(model.sizes.model_dump_json(indent=2))
+
+    def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
+        try:
+            config = FastInstConfig.model_validate_json((folder / CONFIG).read_text())
+            model = FastInst(config)
+            model.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"{folder}: cannot be loaded as FastInst: {first_line(error)}") from None
+        return model, config.classes
+
+    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        output = model(pixels)
+        return output["class_logits"][0], output["mask_logits"][0]
+
+
+def _with_new_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> FastInst:
+    """The weights of a trained model; class layers of another number of classes start anew."""
+    config = FastInstConfig.model_validate(trained.sizes.model_dump() | values | {"classes": tuple(classes)})
+    model = FastInst(config)
+    own = model.state_dict()
+    model.load_state_dict(own | {k: v for k, v in trained.state_dict().items() if v.shape == own[k].shape})
+    return model
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """What describes a backbone, without the names of the classes that it was trained on and where it came from."""
+    names = ("id2label", "label2id", "_name_or_path", "architectures", "dtype", "transformers_version")
+    return {key: value for key, value in config.to_dict().items() if key not in names}

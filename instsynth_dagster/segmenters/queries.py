@@ -1,0 +1,135 @@
+"""What segmenters that answer with queries share: fit, and predict image by image."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.images import resize_image
+from instsynth_dagster.quiet import quiet_transformers
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD, TrainingDraws, collate
+from instsynth_dagster.segmenters.base import FitResult, Progress, SegmentationDataset
+from instsynth_dagster.segmenters.scoring import Geometry, score_instances
+from instsynth_dagster.segmenters.training import isolated_random_state, train
+from instsynth_dagster.settings import SegmenterSettings
+
+STRIDE = 32
+"""Images are padded to a multiple of the coarsest feature stride."""
+
+
+class QuerySegmenter(ABC):
+    """A `Segmenter` (see `segmenters.base`) around a module that gives classes and masks of queries."""
+
+    @abstractmethod
+    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+        """A module to train; its forward takes a collated batch and returns a "loss"."""
+
+    @abstractmethod
+    def backbone(self, model: Any) -> nn.Module:
+        """The part that learns at `backbone_lr_factor` of the rate."""
+
+    @abstractmethod
+    def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
+        """Fill a checkpoint folder; the model is on the CPU and in evaluation mode."""
+
+    @abstractmethod
+    def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
+        """Inverse of `save`: the model and its classes."""
+
+    @abstractmethod
+    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (Q, C + 1), "no object" last, and mask logits (Q, h, w) of pixels float (1, 3, H, W)."""
+
+    def batches(self, settings: SegmenterSettings, classes: Sequence[str]) -> Callable[[list[Any]], dict[str, Any]]:
+        """What makes a batch of items of `TrainingDraws`."""
+        return collate
+
+    def fit(
+        self,
+        dataset: SegmentationDataset,
+        settings: SegmenterSettings,
+        *,
+        classes: Sequence[str],
+        seed: int,
+        out: Path,
+        scratch: Path,
+        device: str = "cpu",
+        progress: Progress | None = None,
+    ) -> FitResult:
+        """See `Segmenter.fit`."""
+        if not len(dataset):
+            raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
+        with isolated_random_state(), quiet_transformers():
+            torch.manual_seed(content_seed(seed, "initialisation"))
+            model = self.build(settings, classes)
+        log = train(
+            model,
+            TrainingDraws(dataset, settings, classes, seed, settings.steps * settings.batch_size),
+            settings,
+            collate=self.batches(settings, classes),
+            backbone=self.backbone(model),
+            seed=seed,
+            scratch=scratch,
+            device=device,
+            progress=progress,
+        )
+        with quiet_transformers():
+            self.save(model.eval().to("cpu"), classes, out)
+        return FitResult(out, log.curve, log.seconds, log.peak_memory)
+
+    def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> QueryPredictor:
+        """See `Segmenter.load`."""
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(f"{folder}: no config.json; train the segmenter first")
+        with quiet_transformers():
+            model, classes = self.restore(folder)
+        model.eval().to(device)
+
+        def answer(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            return self.answer(model, pixels.to(device))
+
+        return QueryPredictor(model, answer, classes, settings.test_size, settings.max_detections)
+
+
+class QueryPredictor:
+    """A trained segmenter; images go through one by one, so that no result depends on its neighbours."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        answer: Callable[[Tensor], tuple[Tensor, Tensor]],
+        classes: Sequence[str],
+        test_size: tuple[int, int] | None,
+        max_detections: int,
+    ) -> None:
+        self.model, self.classes = model, tuple(classes)
+        self._answer, self._test_size, self._max_detections = answer, test_size, max_detections
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
+        """See `Predictor.predict`."""
+        return [self._predict_one(image) for image in images]
+
+    @torch.inference_mode()
+    def _predict_one(self, image: np.ndarray) -> pd.DataFrame:
+        pixels, geometry = prepare(image, self._test_size)
+        return score_instances(*self._answer(pixels[None]), self.classes, geometry, self._max_detections)
+
+
+def prepare(image: np.ndarray, test_size: tuple[int, int] | None) -> tuple[Tensor, Geometry]:
+    """uint8 (H, W, 3) -> normalised float32 (3, h, w), padded right and below to a multiple of `STRIDE`."""
+    height, width = content = test_size or image.shape[:2]
+    resized = image if image.shape[:2] == content else resize_image(image, (width, height))
+    pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1).float() / 255
+    pixels = (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+    pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE))
+    return pixels, Geometry(image.shape[:2], (height, width), (pixels.shape[1], pixels.shape[2]))
