@@ -9,6 +9,7 @@ import pandas as pd
 
 from assets.partitions import Graph
 from assets.stored import Check, Made, stored_asset
+from instsynth_dagster.data_version import dvc_revision
 from instsynth_dagster.graph import split_of
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
@@ -50,7 +51,8 @@ def _frames(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         rows = dataset.frame_table(city)
         out.add_table(rows)
         out.summary["frames"] = len(rows)
-        return Made({"preview": dataset.preview(rows)})
+        revision = dvc_revision(settings.dataset.root) or "not tracked"
+        return Made({"preview": dataset.preview(rows), "dvc_revision": revision})
 
     return frames
 
@@ -75,7 +77,8 @@ def _splits(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         described = f"{leaks[0]} is also in train; remove one of the two" if leaks else "train and val share no image"
         counts = frames["split"].value_counts()
         out.summary.update(train_cities=len(settings.dataset.train_cities), val_cities=len(settings.dataset.val_cities))
-        metadata = {f"{split}_frames": int(count) for split, count in counts.items()}
+        metadata: dict[str, Any] = {f"{split}_frames": int(count) for split, count in counts.items()}
+        metadata["dvc_revision"] = dvc_revision(settings.dataset.root) or "not tracked"
         return Made(metadata, (Check("no_frame_in_two_splits", not leaks, described, {"leaks": len(leaks)}),))
 
     return splits

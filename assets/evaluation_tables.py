@@ -9,6 +9,7 @@ import pandas as pd
 from assets.partitions import Graph
 from assets.stored import Made, stored_asset
 from instsynth_dagster.evaluation.coco_ap import coco_average_precision
+from instsynth_dagster.evaluation.curves import loss_curves
 from instsynth_dagster.evaluation.examples import prediction_frames, synthesis_examples
 from instsynth_dagster.evaluation.gate_gallery import stored_gate_sheet
 from instsynth_dagster.evaluation.instance_ap import match_frame
@@ -101,7 +102,7 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
                 for name in settings.generators
                 if settings.judge
             },
-            curves=_curves(store, graph),
+            curves=loss_curves(store, graph["trained_segmenters"].partitions),
             examples=synthesis_examples(store, dataset.image_of, settings),
             frames=prediction_frames(store, dataset.image_and_ids, settings),
             provenance={
@@ -130,14 +131,3 @@ def _start(segmenter: SegmenterSettings) -> str:
     if segmenter.model:
         return f"the pretrained segmenter {segmenter.model}"
     return f"the pretrained backbone {segmenter.backbone}" if segmenter.backbone else "random weights"
-
-
-def _curves(store: Store, graph: Graph) -> pd.DataFrame:
-    """Loss curves of all runs: segmenter, arm, seed, step, loss."""
-    curves = []
-    for key in graph["trained_segmenters"].partitions:
-        run, name = key.split("|")
-        arm, seed = arm_and_seed(run)
-        curve = store.read("trained_segmenters", key, ["step", "loss"])
-        curves.append(curve.assign(segmenter=name, arm=arm, seed=seed))
-    return pd.concat(curves, ignore_index=True)

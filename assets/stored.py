@@ -3,17 +3,23 @@
 import inspect
 import json
 import warnings as python_warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
 from assets.partitions import Graph, asset_key, dependencies, partitions_definition, partitions_of_run
-from instsynth_dagster.errors import UserError
-from instsynth_dagster.staleness import Asset, fingerprint, why_stale
+from instsynth_dagster.errors import UserError, is_transient
+from instsynth_dagster.staleness import Asset, expected, why_stale
 from instsynth_dagster.store import Manifest, Store
 from resources.progress import progress_bar
+
+RETRIES, RETRY_SECONDS = 3, 10
+OWNER = "team:perception"
+DEVICE_POOL = "device"
+_ON_DEVICE = {"device", "generators", "judge", "prompting"}
+"""Resources whose work belongs on the accelerator, one step at a time."""
 
 python_warnings.filterwarnings("ignore", category=dg.BetaWarning)  # once per asset otherwise, on every start
 
@@ -69,6 +75,9 @@ def stored_asset(
             backfill_policy=dg.BackfillPolicy.single_run() if definition else None,
             code_version=asset.code_version,
             group_name=group,
+            owners=[OWNER],
+            pool=DEVICE_POOL if _ON_DEVICE & set(resources) else None,
+            metadata={"dagster/code_references": _code_reference(make)},
             kinds=kinds,
             check_specs=[
                 dg.AssetCheckSpec(name, asset=asset_key(asset.key), description=text, blocking=blocking)
@@ -103,6 +112,12 @@ def _materialise(
             except (UserError, _Blocked) as error:
                 failure = error
                 break
+            except OSError as error:
+                if not is_transient(error):
+                    raise
+                # what is already stored is only reported again by the next try
+                context.log.warning(f"{asset.key}[{partition}]: {error}; trying again in {RETRY_SECONDS} s")
+                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from error
             events.append((partition, manifest, made.metadata))
             progress(len(events), len(partitions))
             context.log.info(f"{asset.key}[{partition}]: {manifest.rows} rows, {manifest.wall_seconds:.1f} s")
@@ -110,6 +125,14 @@ def _materialise(
     yield from _materialisations(context, asset, events)
     if failure:
         raise dg.Failure(description=str(failure), allow_retries=False)
+
+
+def _code_reference(make: Callable[..., Any]) -> dg.CodeReferencesMetadataValue:
+    code = make.__code__
+    reference = dg.LocalFileCodeReference(
+        file_path=code.co_filename, line_number=code.co_firstlineno, label=make.__name__
+    )
+    return dg.CodeReferencesMetadataValue(code_references=[reference])
 
 
 def _make_partition(
@@ -124,9 +147,9 @@ def _make_partition(
         store.require(upstream, upstream_partition)
     if not why_stale(asset, partition, store.manifest):
         return store.require(asset.key, partition), Made({"up_to_date": True})
-    expected = fingerprint(asset, partition, store.manifest)
-    assert expected is not None
-    with store.write(asset.key, partition, expected) as out:
+    now = expected(asset, partition, store.manifest)
+    assert now is not None
+    with store.write(asset.key, partition, now.fingerprint, now.components) as out:
         made = make(out, partition, **resources) or Made()
         outcomes += [(partition, check) for check in made.checks]
         failed = [check for check in made.checks if check.blocking and not check.passed]
@@ -156,12 +179,13 @@ def _materialisations(
     if len(events) == 1:
         _, manifest, metadata = events[0]
         yield dg.MaterializeResult(
-            metadata=_metadata(manifest, metadata), data_version=dg.DataVersion(manifest.digest[:32])
+            metadata=_metadata(manifest, metadata) | _schema(context.resources.store, asset, events),
+            data_version=dg.DataVersion(manifest.digest[:32]),
         )
         return
     if events and len(context.run.asset_selection or ()) > 1:
         yield dg.MaterializeResult()  # lets the next asset of this run start; the events below carry the content
-    pointers = _event_pointers(context, asset)
+    pointers, schema = _event_pointers(context, asset), _schema(context.resources.store, asset, events)
     for partition, manifest, metadata in events:
         tags = {"dagster/data_version": manifest.digest[:32], "dagster/code_version": asset.code_version}
         tags |= _input_tags(context.resources.store, asset, partition, pointers)
@@ -172,7 +196,7 @@ def _materialisations(
             dg.AssetMaterialization(
                 asset_key=asset_key(asset.key),
                 partition=partition,
-                metadata=_metadata(manifest, metadata),
+                metadata=_metadata(manifest, metadata) | schema,
                 tags=tags,
             )
         )
@@ -198,13 +222,24 @@ def _input_tags(store: Store, asset: Asset, partition: str, pointers: Mapping[st
     }
 
 
+def _schema(
+    store: Store, asset: Asset, events: Sequence[tuple[str, Manifest, Mapping[str, Any]]]
+) -> dict[str, dg.TableSchema]:
+    """Columns of the asset's tables, from the first partition that has rows."""
+    for partition, manifest, _ in events:
+        if manifest.rows:
+            columns = store.columns(asset.key, partition)
+            return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(*column) for column in columns])}
+    return {}
+
+
 def _metadata(manifest: Manifest, extra: Mapping[str, Any]) -> dict[str, Any]:
     summary = {
         name: value if isinstance(value, int | float | str) else json.dumps(value)
         for name, value in manifest.summary.items()
     }
     return {
-        "rows": manifest.rows,
+        "dagster/row_count": manifest.rows,
         "wall_seconds": manifest.wall_seconds,
         "device_seconds": manifest.device_seconds,
         "digest": manifest.digest[:12],

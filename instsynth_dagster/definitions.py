@@ -8,6 +8,7 @@ from assets import build_assets
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings, load_settings
 from jobs.launch import build_jobs
+from jobs.nightly import build_schedule, build_sensor
 from resources import build_resources
 
 
@@ -19,7 +20,9 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         resources=resources,
-        jobs=build_jobs(graph, assets, resources),
+        jobs=build_jobs(settings, graph, assets, resources),
+        schedules=[build_schedule(settings, graph, resources)],
+        sensors=[build_sensor(settings, graph, resources)],
         executor=dg.in_process_executor,
     )
 

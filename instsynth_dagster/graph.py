@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from instsynth_dagster.listing import city_directories, listing_signature
+from instsynth_dagster.file_digests import FileDigests
+from instsynth_dagster.listing import city_files
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.staleness import Asset, PartitionRef
 from instsynth_dagster.store import UNPARTITIONED
 
 REAL, ZOOM_CROP = "real", "zoom_crop"
+FILE_DIGESTS = ".cache/files.sqlite"
 
 
 def build_graph(settings: Settings) -> dict[str, Asset]:
@@ -72,6 +74,7 @@ def _city_classes(settings: Settings) -> list[str]:
 def _data_assets(settings: Settings) -> Iterator[Asset]:
     dataset = settings.dataset
     cities = {"city": (*dataset.train_cities, *dataset.val_cities)}
+    digests = FileDigests(settings.artifacts.root / FILE_DIGESTS)
     demo = dataset.demo_city
     if demo:
         yield Asset(
@@ -91,7 +94,7 @@ def _data_assets(settings: Settings) -> Iterator[Asset]:
         dimensions=cities,
         settings=lambda city: str(dataset.root),
         upstream=lambda city: [("demo_city", city)] if demo else [],
-        files=lambda city: listing_signature(city_directories(dataset.root, city), times=True),
+        files=lambda city: digests.signature(city_files(dataset.root, city), dataset.root),
     )
     yield Asset(
         key="splits",
@@ -107,6 +110,13 @@ def _data_assets(settings: Settings) -> Iterator[Asset]:
         settings=lambda city: str(dataset.root),
         upstream=lambda city: [("frames", city)],
     )
+
+
+def data_signature(settings: Settings) -> str:
+    """Of all files of the data set that the graph reads."""
+    dataset = settings.dataset
+    files = [path for city in (*dataset.train_cities, *dataset.val_cities) for path in city_files(dataset.root, city)]
+    return FileDigests(settings.artifacts.root / FILE_DIGESTS).signature(files, dataset.root)
 
 
 def split_of(settings: Settings, city: str) -> str:

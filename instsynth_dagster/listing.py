@@ -1,4 +1,4 @@
-"""Signatures of directories that live outside the store, from names, sizes and (optionally) times alone."""
+"""Signatures of files that live outside the store."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+READ_SUFFIXES = ("_leftImg8bit.png", "_gtFine_instanceIds.png")
+"""Of the files of a Cityscapes tree that the graph reads; others may change without making anything stale."""
 
-def listing_signature(directories: Iterable[Path], times: bool) -> str:
-    """sha256 over the sorted (path, size[, mtime]) of all files below; a missing directory counts as empty."""
+
+def listing_signature(directories: Iterable[Path]) -> str:
+    """sha256 over the sorted (path, size) of all files below; a missing directory counts as empty."""
     lines = []
     for directory in directories:
         for path in directory.rglob("*"):
             if path.is_file():
-                stat = path.stat()
-                stamp = f"\0{stat.st_mtime_ns}" if times else ""
-                lines.append(f"{directory.name}/{path.relative_to(directory).as_posix()}\0{stat.st_size}{stamp}")
+                lines.append(f"{directory.name}/{path.relative_to(directory).as_posix()}\0{path.stat().st_size}")
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def city_directories(root: Path, city: str) -> list[Path]:
     """Where a city's files lie in a Cityscapes tree, whatever its split."""
     return sorted(path for kind in ("leftImg8bit", "gtFine") for path in root.glob(f"{kind}/*/{city}"))
+
+
+def city_files(root: Path, city: str) -> list[Path]:
+    """The files of a city that the graph reads."""
+    found = (path for directory in city_directories(root, city) for path in directory.iterdir())
+    return sorted(path for path in found if path.name.endswith(READ_SUFFIXES))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -199,6 +200,21 @@ class SegmenterSettings(Section):
 class ArtifactSettings(Section):
     root: Path = Path("artifacts")
     exports: Path = Path("exports")
+    results: Path = Field(Path("results"), description="tables, metrics and curves with fixed names")
+
+
+class NightlySettings(Section):
+    """When the schedule `nightly` looks for stale parts."""
+
+    cron: str = Field("0 2 * * *", pattern=r"^(\S+\s+){4}\S+$", description="minute hour day month weekday")
+    time_zone: str = "UTC"
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"unknown time zone {name!r}; give a name like Europe/Berlin")
+        return name
 
 
 class Settings(Section):
@@ -219,6 +235,7 @@ class Settings(Section):
     arms: tuple[Name, ...] = ("real", "zoom_crop")
     segmenters: dict[Name, SegmenterSettings] = Field(default_factory=dict)
     training_seeds: tuple[int, ...] = Field((0,), min_length=1)
+    nightly: NightlySettings = NightlySettings()
 
     @field_validator("classes")
     @classmethod

@@ -57,8 +57,16 @@ class Stale:
     certain: bool = True
 
 
-def fingerprint(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | None:
-    """Expected fingerprint of a partition, or None while something upstream is missing."""
+@dataclass(frozen=True)
+class Expected:
+    """What a partition would be made from: `fingerprint`, and a digest of each of the `components` it is built on."""
+
+    fingerprint: str
+    components: Mapping[str, str]
+
+
+def expected(asset: Asset, partition: str, manifest_of: ManifestOf) -> Expected | None:
+    """What a partition would be made from now, or None while something upstream is missing."""
     digests = []
     for upstream_asset, upstream_partition in asset.upstream(partition):
         manifest = manifest_of(upstream_asset, upstream_partition)
@@ -73,7 +81,19 @@ def fingerprint(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | 
         "upstream": sorted(digests),
         "files": asset.files(partition) if asset.files else None,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return Expected(_sha256(parts), {name: _sha256(parts[name])[:12] for name in _CHANGES})
+
+
+_CHANGES = {
+    "code_version": "its code",
+    "settings": "settings",
+    "files": "files of the data set",
+    "upstream": "what it is made from",
+}
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def stale_partitions(asset: Asset, manifest_of: ManifestOf) -> list[Stale]:
@@ -117,10 +137,14 @@ def why_stale(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | No
     manifest = manifest_of(asset.key, partition)
     if manifest is None:
         return "missing"
-    if manifest.fingerprint != fingerprint(asset, partition, manifest_of):
-        return "settings, code version or upstream content changed"
+    now = expected(asset, partition, manifest_of)
+    if now is None:
+        return "something it is made from is missing"
+    if manifest.fingerprint != now.fingerprint:
+        changed = [text for name, text in _CHANGES.items() if manifest.components.get(name) != now.components[name]]
+        return f"{' and '.join(changed)} changed"
     for directory, signature in manifest.outside.items():
-        if listing_signature([Path(directory)], times=False) != signature:
+        if listing_signature([Path(directory)]) != signature:
             return f"files in {directory} are missing or changed"
     return None
 

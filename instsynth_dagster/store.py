@@ -48,7 +48,8 @@ class StoredFile:
 class Manifest:
     """What a finished partition holds. `digest` names its content, `fingerprint` everything it was made from.
 
-    `outside` maps directories that the partition wrote outside the store to their listing signatures.
+    `outside` maps directories that the partition wrote outside the store to their listing signatures; `components` are
+    digests of the parts of the fingerprint, which tell what changed when it no longer fits.
     """
 
     asset: str
@@ -64,6 +65,7 @@ class Manifest:
     device_seconds: float
     made_at: str
     versions: dict[str, str] = field(default_factory=dict)
+    components: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -133,6 +135,14 @@ class Store:
             for batch in file.iter_batches(batch_size=16, columns=list(columns) if columns else None):
                 yield from batch.to_pylist()
 
+    def columns(self, asset: str, partition: str = UNPARTITIONED) -> list[tuple[str, str]]:
+        """Names and types of a partition's columns; none where it has no part."""
+        parts = self.require(asset, partition).parts
+        if not parts:
+            return []
+        schema = pq.read_schema(self.directory(asset, partition) / parts[0].path)
+        return [(field.name, str(field.type)) for field in schema]
+
     def folder(self, asset: str, partition: str, name: str) -> Path:
         """A folder (a checkpoint, a report) of a finished partition."""
         manifest = self.require(asset, partition)
@@ -140,9 +150,13 @@ class Store:
             raise ArtifactError(f"{asset}[{partition}] holds no folder {name!r}")
         return self.directory(asset, partition) / f"{manifest.fingerprint[:12]}-{name}"
 
-    def write(self, asset: str, partition: str, fingerprint: str) -> PartitionWriter:
+    def write(
+        self, asset: str, partition: str, fingerprint: str, components: Mapping[str, str] | None = None
+    ) -> PartitionWriter:
         """Open a partition for writing; see `PartitionWriter`."""
-        return PartitionWriter(self.directory(asset, partition), asset, partition, fingerprint, self.rows_per_part)
+        writer = PartitionWriter(self.directory(asset, partition), asset, partition, fingerprint, self.rows_per_part)
+        writer.components = dict(components or {})
+        return writer
 
 
 class PartitionWriter:
@@ -155,6 +169,7 @@ class PartitionWriter:
     def __init__(self, directory: Path, asset: str, partition: str, fingerprint: str, rows_per_part: int) -> None:
         self.directory, self.asset, self.partition, self.fingerprint = directory, asset, partition, fingerprint
         self.summary: dict[str, Any] = {}
+        self.components: dict[str, str] = {}
         self.device_seconds = 0.0
         self._rows_per_part = rows_per_part
         self._pending: list[Mapping[str, Any]] = []
@@ -256,12 +271,13 @@ class PartitionWriter:
             rows=self.resumed_rows,
             parts=tuple(part for part, _, _ in self._parts),
             folders=folders,
-            outside={str(path): listing_signature([path], times=False) for path in self._outside},
+            outside={str(path): listing_signature([path]) for path in self._outside},
             summary=self.summary,
             wall_seconds=round(time.monotonic() - self._started, 3),
             device_seconds=round(self.device_seconds, 3),
             made_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             versions=_package_versions(),
+            components=self.components,
         )
         write_atomically(self.directory / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
         self._sweep(manifest)

@@ -1,77 +1,81 @@
 """The jobs that people launch from the command line or the UI."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from assets.partitions import Graph
-from instsynth_dagster.store import UNPARTITIONED, Store
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.store import Store
 from jobs.refresh import refresh
+from jobs.results import result_lines, write_results
 from resources.progress import progress_bar
 
 INFO = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
+_JOBS = {
+    "refresh": ("Bring the graph up to date: whatever is stale is made again.", None),
+    "synthesize": (
+        "Phases 1 to 3: selected instances, prompts, crops, quality, windows and Table IV; no training.",
+        ("is_cityscapes", "image_quality"),
+    ),
+    "export": (
+        "Refresh up to the exports (Cityscapes tree and COCO JSON); no training.",
+        ("export",),
+    ),
+    "train": ("Refresh up to the trained segmenters.", ("trained_segmenters",)),
+    "evaluate": (
+        "Refresh up to tables and report, and write results/ (tables, metrics.json, loss curves).",
+        ("evaluation_tables", "report"),
+    ),
+    "demo": ("The main job: refresh, then print the tables and where the report is.", None),
+}
+"""Description of each job, and last parts of the asset keys that it brings up to date (None: all)."""
+
 
 def build_jobs(
-    graph: Graph, assets: Sequence[dg.AssetsDefinition], resources: Mapping[str, Any]
+    settings: Settings, graph: Graph, assets: Sequence[dg.AssetsDefinition], resources: Mapping[str, Any]
 ) -> list[dg.JobDefinition]:
     """All jobs of a params file."""
     store: Store = resources["store"]
 
-    def walk(context: dg.OpExecutionContext, part: Graph) -> None:
-        refresh(part, assets, resources, context.instance, context.log.info)
+    def job(name: str) -> dg.JobDefinition:
+        description, ends = _JOBS[name]
+        part = graph if ends is None else _above(graph, [key for key in graph if key.split("/")[-1] in ends])
 
-    @dg.op
-    def refresh_stale(context: dg.OpExecutionContext) -> None:
-        walk(context, graph)
+        def body(context: dg.OpExecutionContext) -> None:
+            done = refresh(part, assets, resources, context.instance, context.log.info)
+            context.instance.add_run_tags(context.run_id, done.tags())
+            if name in ("evaluate", "demo"):
+                write_results(graph, store, settings.artifacts.results)
+            if name == "demo":
+                print("\n".join(result_lines(graph, store)))
 
-    @dg.op
-    def refresh_and_show(context: dg.OpExecutionContext) -> None:
-        walk(context, graph)
-        for line in _results(graph, store):
-            print(line)
+        return _single_op_job(name, description, body)
 
-    @dg.op
-    def refresh_exports(context: dg.OpExecutionContext) -> None:
-        walk(context, _above(graph, [key for key in graph if key.endswith("/export")]))
-
-    @dg.op
-    def pretrain() -> None:
+    def pretrain(_: dg.OpExecutionContext) -> None:
         from instsynth_dagster.pretraining.generative import pretrain_generative
         from instsynth_dagster.pretraining.vision import pretrain_vision
 
         for pretrain_family in (pretrain_vision, pretrain_generative):
             pretrain_family(Path("build/pretraining"), Path("checkpoints"), progress_bar)
 
-    @dg.job(name="refresh", config=INFO, description="Bring the graph up to date: whatever is stale is made again.")
-    def refresh_job() -> None:
-        refresh_stale()
+    text = "Train the mini checkpoints again from nothing; hours on two cores, resumable."
+    return [*map(job, _JOBS), _single_op_job("pretrain_demo_models", text, pretrain)]
 
-    @dg.job(
-        name="demo", config=INFO, description="The main job: refresh, then print the tables and where the report is."
-    )
-    def demo_job() -> None:
-        refresh_and_show()
 
-    @dg.job(
-        name="export",
-        config=INFO,
-        description="Refresh up to the exports (Cityscapes tree and COCO JSON); no training.",
-    )
-    def export_job() -> None:
-        refresh_exports()
+def _single_op_job(name: str, description: str, body: Callable[[dg.OpExecutionContext], None]) -> dg.JobDefinition:
+    @dg.op(name=f"run_{name}")
+    def op(context: dg.OpExecutionContext) -> None:
+        body(context)
 
-    @dg.job(
-        name="pretrain_demo_models",
-        config=INFO,
-        description="Train the mini checkpoints again from nothing; hours on two cores, resumable.",
-    )
-    def pretrain_job() -> None:
-        pretrain()
+    @dg.job(name=name, description=description, config=INFO)
+    def single() -> None:
+        op()
 
-    return [refresh_job, demo_job, export_job, pretrain_job]
+    return single
 
 
 def _above(graph: Graph, keys: Sequence[str]) -> Graph:
@@ -81,12 +85,3 @@ def _above(graph: Graph, keys: Sequence[str]) -> Graph:
         if key in wanted:
             wanted |= {upstream for part in graph[key].partitions for upstream, _ in graph[key].upstream(part)}
     return {key: asset for key, asset in graph.items() if key in wanted}
-
-
-def _results(graph: Graph, store: Store) -> list[str]:
-    if "evaluation_tables" not in graph:
-        return []
-    tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
-    report = store.folder("report", UNPARTITIONED, "report") / "report.html"
-    texts = [(tables / name).read_text() for name in ("table_1.md", "average_precision.md", "verdict.md")]
-    return ["", *texts, f"report: {report.resolve()}"]

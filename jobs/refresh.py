@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from assets.partitions import asset_key, partition_tags
+from instsynth_dagster.locking import refresh_lock
 from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
 from instsynth_dagster.store import Store
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh made and what it cost: partitions, seconds of the wall and of the device."""
+
+    partitions: int
+    wall_seconds: float
+    device_seconds: float
+
+    def tags(self) -> dict[str, str]:
+        """The cost, as tags of the run."""
+        return {
+            "instsynth/partitions": str(self.partitions),
+            "instsynth/wall_seconds": f"{self.wall_seconds:.1f}",
+            "instsynth/device_seconds": f"{self.device_seconds:.1f}",
+        }
 
 
 def refresh(
@@ -21,30 +42,34 @@ def refresh(
     resources: Mapping[str, Any],
     instance: dg.DagsterInstance,
     say: Callable[[str], None],
-) -> int:
-    """Materialise every stale partition of `graph` and return how many there were.
+) -> Refreshed:
+    """Materialise every stale partition of `graph`.
 
     Each asset is planned after everything above it is made, so an upstream partition that comes out with equal content
-    stops the wave there.
+    stops the wave there. One refresh at a time works on a store; a second one waits.
 
     Raises:
         dagster.Failure: naming the asset whose run failed; what was made before stays.
     """
     store: Store = resources["store"]
-    made = 0
-    for position, asset in enumerate(graph.values(), 1):
-        stale = stale_partitions(asset, store.manifest)
-        if not stale:
-            continue
-        place = f"[{position}/{len(graph)}] {asset.key}"
-        say(f"{place}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason})")
-        started = time.monotonic()
-        for first, last in rectangles(asset, [item.partition for item in stale]):
-            _run(asset, first, last, definitions, resources, instance)
-        made += len(stale)
-        say(f"{place}: done in {time.monotonic() - started:.1f} s")
+    made, device_seconds, started = 0, 0.0, time.monotonic()
+    with refresh_lock(store.root, Path.cwd(), say):
+        manifest_of = cache(store.manifest)
+        for position, asset in enumerate(graph.values(), 1):
+            stale = stale_partitions(asset, manifest_of)
+            if not stale:
+                continue
+            place = f"[{position}/{len(graph)}] {asset.key}"
+            say(f"{place}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason})")
+            begun = time.monotonic()
+            for first, last in rectangles(asset, [item.partition for item in stale]):
+                _run(asset, first, last, definitions, resources, instance)
+            manifest_of = cache(store.manifest)
+            made += len(stale)
+            device_seconds += sum(store.require(asset.key, item.partition).device_seconds for item in stale)
+            say(f"{place}: done in {time.monotonic() - begun:.1f} s")
     say("nothing is stale" if not made else f"{made} partitions made")
-    return made
+    return Refreshed(made, time.monotonic() - started, device_seconds)
 
 
 def _run(

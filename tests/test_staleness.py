@@ -8,7 +8,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.staleness import Asset, fingerprint, plan, rectangles, stale_partitions
+from instsynth_dagster.staleness import Asset, expected, plan, rectangles, stale_partitions
 from instsynth_dagster.store import Store
 
 CITIES, CLASSES = ("aachen", "bochum", "ulm"), ("bus", "car")
@@ -39,10 +39,12 @@ class Chain:
         self.made = []
         for asset in self.assets:
             for stale in stale_partitions(asset, self.store.manifest):
-                expected = fingerprint(asset, stale.partition, self.store.manifest)
-                assert expected
-                with self.store.write(asset.key, stale.partition, expected) as out:
-                    out.add_table(pd.DataFrame({"value": [self.content.get((asset.key, stale.partition), expected)]}))
+                now = expected(asset, stale.partition, self.store.manifest)
+                assert now
+                with self.store.write(asset.key, stale.partition, now.fingerprint, now.components) as out:
+                    out.add_table(
+                        pd.DataFrame({"value": [self.content.get((asset.key, stale.partition), now.fingerprint)]})
+                    )
                 self.made.append((asset.key, stale.partition))
         return self.made
 
@@ -59,6 +61,8 @@ def test_one_class_edited_makes_only_that_class(tmp_path):
     chain = Chain(tmp_path)
     chain.refresh()
     chain.settings["bus"] = 2
+    planned = plan(chain.assets, chain.store.manifest)
+    assert {item.reason for item in planned if item.certain} == {"settings changed"}
     assert chain.refresh() == [("crops", f"{city}|bus") for city in CITIES] + [("table", "all")]
 
 
@@ -66,6 +70,8 @@ def test_one_city_changed_makes_only_that_city(tmp_path):
     chain = Chain(tmp_path)
     chain.refresh()
     chain.content["frames", "ulm"] = "ulm with another frame"
+    planned = plan(chain.assets, chain.store.manifest)
+    assert [item.reason for item in planned if item.certain] == ["files of the data set changed"]
     assert chain.refresh() == [("frames", "ulm"), ("crops", "ulm|bus"), ("crops", "ulm|car"), ("table", "all")]
 
 

@@ -1,0 +1,57 @@
+"""What a finished evaluation leaves for people and for DVC: a folder of small files with fixed names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from assets.partitions import Graph
+from instsynth_dagster.evaluation.curves import loss_curves
+from instsynth_dagster.files import write_atomically
+from instsynth_dagster.store import UNPARTITIONED, Store
+
+METRICS, CURVES, REPORT = "metrics.json", "loss.csv", "report.html"
+_SHOWN = ("table_1.md", "average_precision.md", "verdict.md")
+
+
+def write_results(graph: Graph, store: Store, folder: Path) -> None:
+    """Fill `folder` with metrics, loss curves, tables and report under fixed names; nothing without an evaluation."""
+    if "evaluation_tables" not in graph:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
+    for path in sorted(tables.glob("*.md")):
+        shutil.copyfile(path, folder / path.name)
+    shutil.copyfile(store.folder("report", UNPARTITIONED, "report") / REPORT, folder / REPORT)
+    curves = loss_curves(store, graph["trained_segmenters"].partitions)
+    metrics = json.dumps(_metrics(graph, store, tables), indent=1, sort_keys=True)
+    write_atomically(folder / METRICS, metrics.encode() + b"\n")
+    write_atomically(folder / CURVES, curves.to_csv(index=False).encode())
+
+
+def result_lines(graph: Graph, store: Store) -> list[str]:
+    """Tables, verdict and where the report is."""
+    if "evaluation_tables" not in graph:
+        return []
+    tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
+    report = store.folder("report", UNPARTITIONED, "report") / REPORT
+    return ["", *((tables / name).read_text() for name in _SHOWN), f"report: {report.resolve()}"]
+
+
+def _metrics(graph: Graph, store: Store, tables: Path) -> dict[str, Any]:
+    """AP of each segmenter and arm, and the image metrics of each generator, nested by name."""
+    scores = pd.read_parquet(tables / "average_precision.parquet").to_dict("records")
+    metrics: dict[str, Any] = {"average_precision": {}}
+    for row in scores:
+        kept = {name: round(float(row[name]), 4) for name in ("ap", "ap50", "coco_ap", "coco_ap50")}
+        metrics["average_precision"].setdefault(row["segmenter"], {})[row["arm"]] = kept
+    if "image_quality" in graph:
+        rows = store.read("image_quality").set_index("generator").to_dict("index")
+        metrics["image_quality"] = {
+            name: {metric: round(float(value), 6) for metric, value in row.items()} for name, row in rows.items()
+        }
+    return metrics
