@@ -41,7 +41,7 @@ def dvc_at_work(project: Path) -> str:
         return ""
     for entry in held.values():
         for holder in (*entry.get("read", []), *([entry["write"]] if entry.get("write") else [])):
-            if _alive(holder["pid"]):
+            if is_alive(holder["pid"]):
                 return f"`{holder['cmd']}` (process {holder['pid']})"
     return ""
 
@@ -67,7 +67,8 @@ def _owner(root: Path) -> str:
     return (root / LOCK).read_text() or "starting"
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

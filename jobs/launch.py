@@ -9,6 +9,7 @@ import dagster as dg
 from assets.partitions import Graph
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import Store
+from jobs.leftovers import process_tags
 from jobs.refresh import refresh
 from jobs.results import result_lines, write_results
 from resources.progress import progress_bar
@@ -46,6 +47,7 @@ def build_jobs(
         part = graph if ends is None else _above(graph, [key for key in graph if key.split("/")[-1] in ends])
 
         def body(context: dg.OpExecutionContext) -> None:
+            context.instance.add_run_tags(context.run_id, process_tags())
             done = refresh(part, assets, resources, context.instance, context.log.info)
             context.instance.add_run_tags(context.run_id, done.tags())
             if name in ("evaluate", "demo"):

@@ -15,6 +15,7 @@ from assets.partitions import asset_key, partition_tags
 from instsynth_dagster.locking import refresh_lock
 from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
 from instsynth_dagster.store import Store
+from jobs.leftovers import bury_dead_runs, process_tags
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
@@ -54,6 +55,7 @@ def refresh(
     store: Store = resources["store"]
     made, device_seconds, started = 0, 0.0, time.monotonic()
     with refresh_lock(store.root, Path.cwd(), say):
+        bury_dead_runs(instance, say)
         manifest_of = cache(store.manifest)
         for position, asset in enumerate(graph.values(), 1):
             stale = stale_partitions(asset, manifest_of)
@@ -85,7 +87,7 @@ def _run(
         selection=dg.AssetSelection.assets(asset_key(asset.key)),
         resources=resources,
         instance=instance,
-        tags=partition_tags(first, last),
+        tags=partition_tags(first, last) | process_tags(),
         run_config=QUIET,
         raise_on_error=False,
     )
