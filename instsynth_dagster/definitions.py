@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import dagster as dg
 
 from assets import build_assets
@@ -12,8 +14,8 @@ from jobs.nightly import build_schedule, build_sensor
 from resources import build_resources
 
 
-def build_definitions(settings: Settings) -> dg.Definitions:
-    """Everything a code location shows, for one params file."""
+def build_definitions(settings: Settings, read: Callable[[], Settings]) -> dg.Definitions:
+    """Everything a code location shows, for one params file; `read` reads that file anew."""
     graph = build_graph(settings)
     assets = build_assets(settings, graph)
     resources = build_resources(settings)
@@ -21,10 +23,10 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         assets=assets,
         resources=resources,
         jobs=build_jobs(settings, graph, assets, resources),
-        schedules=[build_schedule(settings, graph, resources)],
-        sensors=[build_sensor(settings, graph, resources)],
+        schedules=[build_schedule(settings.nightly, read)],
+        sensors=[build_sensor(read)],
         executor=dg.in_process_executor,
     )
 
 
-defs = build_definitions(load_settings())
+defs = build_definitions(load_settings(), load_settings)

@@ -1,19 +1,19 @@
 """Refreshes that nobody asks for: every night, and when the data set has another version."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
-from assets.partitions import Graph
 from instsynth_dagster.data_version import dvc_revision
-from instsynth_dagster.graph import data_signature
+from instsynth_dagster.errors import UserError
+from instsynth_dagster.graph import build_graph, data_signature
 from instsynth_dagster.locking import dvc_at_work
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings import NightlySettings, Settings
 from instsynth_dagster.store import Store
 from jobs.planning import planned_assets
 
+AT_WORK = "is at work"
 _LOOK_EVERY = 60
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -24,23 +24,30 @@ _UNFINISHED = [
 _REFRESHING = ("refresh", "demo", "synthesize", "train", "evaluate", "export")
 
 
-def build_schedule(settings: Settings, graph: Graph, resources: Mapping[str, Any]) -> dg.ScheduleDefinition:
-    """`nightly`: at `nightly.cron`, refresh the stale parts; skip and say why where there is nothing to do."""
+def build_schedule(nightly: NightlySettings, read: Callable[[], Settings]) -> dg.ScheduleDefinition:
+    """`nightly`: at its hour, refresh the stale parts; skip and say why where there is nothing to do.
+
+    `read` gives the settings anew at every tick: a process that has run for weeks must see an edited params file, as
+    the process of the run will.
+    """
 
     @dg.schedule(
         name="nightly",
         job_name="refresh",
-        cron_schedule=settings.nightly.cron,
-        execution_timezone=settings.nightly.time_zone,
+        cron_schedule=nightly.cron,
+        execution_timezone=nightly.time_zone,
         description="Every night the stale parts, and nothing where nothing is stale.",
     )
-    def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return requested(graph, resources["store"], context.instance)
+    def nightly_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        try:
+            return requested(read(), context.instance)
+        except UserError as error:
+            return dg.SkipReason(str(error))
 
-    return nightly
+    return nightly_refresh
 
 
-def build_sensor(settings: Settings, graph: Graph, resources: Mapping[str, Any]) -> dg.SensorDefinition:
+def build_sensor(read: Callable[[], Settings]) -> dg.SensorDefinition:
     """`new_data_version`: refresh when files of the data set, or DVC's record of it, are others than last time."""
 
     @dg.sensor(
@@ -50,27 +57,32 @@ def build_sensor(settings: Settings, graph: Graph, resources: Mapping[str, Any])
         description="Watches the files of the data set and its .dvc file.",
     )
     def new_data_version(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        version = f"{dvc_revision(settings.dataset.root)} {data_signature(settings)}"
-        if version == context.cursor:
-            return dg.SkipReason("the data set is the one of the last look")
-        found = requested(graph, resources["store"], context.instance)
+        try:
+            settings = read()
+            version = f"{dvc_revision(settings.dataset.root)} {data_signature(settings)}"
+            if version == context.cursor:
+                return dg.SkipReason("the data set is the one of the last look")
+            found = requested(settings, context.instance)
+        except UserError as error:
+            return dg.SkipReason(str(error))
         if isinstance(found, dg.RunRequest):
             return dg.SensorResult(run_requests=[found], cursor=version)
-        if "at work" in (found.skip_message or ""):
+        if AT_WORK in (found.skip_message or ""):
             return found  # look again, with the old cursor
         return dg.SensorResult(skip_reason=found, cursor=version)
 
     return new_data_version
 
 
-def requested(graph: Graph, store: Store, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
+def requested(settings: Settings, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
     """A run of what is stale, or the reason for none."""
+    graph = build_graph(settings)
     if holder := dvc_at_work(Path.cwd()):
-        return dg.SkipReason(f"DVC is at work: {holder}")
+        return dg.SkipReason(f"DVC {AT_WORK}: {holder}")
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
     if busy := [run for run in runs if run.job_name in _REFRESHING]:
-        return dg.SkipReason(f"{busy[0].job_name} is at work: run {busy[0].run_id[:8]}")
-    planned = [item for item in planned_assets(graph, store) if item.certain]
+        return dg.SkipReason(f"{busy[0].job_name} {AT_WORK}: run {busy[0].run_id[:8]}")
+    planned = [item for item in planned_assets(graph, Store(settings.artifacts.root)) if item.certain]
     if not planned:
         partitions = sum(len(asset.partitions) for asset in graph.values())
         return dg.SkipReason(f"nothing is stale: {partitions} partitions of {len(graph)} assets are up to date")

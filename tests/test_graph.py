@@ -144,9 +144,9 @@ def test_definitions_load(project, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[1])
     from instsynth_dagster.definitions import build_definitions
 
-    definitions = build_definitions(settings_for(project.root))
+    definitions = build_definitions(settings_for(project.root), lambda: settings_for(project.root))
     names = {job.name for job in definitions.resolve_all_job_defs()}
-    assert {"demo", "refresh", "export", "pretrain_demo_models"} <= names
+    assert names >= {*["demo", "refresh", "synthesize", "export", "train", "evaluate", "pretrain_demo_models"]}
 
 
 def test_dagster_calls_everything_synced_until_an_input_changes(project):
