@@ -8,13 +8,16 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # beta and supersession notices of libraries drown the job's own lines
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup demo paper-demo refresh export test check dev clean
+.PHONY: help setup demo paper-demo plan refresh prepare synthesize export train evaluate stock repro test check dev clean
 
 help:
 	@echo "make demo         run the main job on the demo city and print the tables"
 	@echo "make paper-demo   the same with the three generators of the paper"
 	@echo "make test         run all tests"
+	@echo "make plan         what a refresh would make, why, and how long it would take"
 	@echo "make refresh      make whatever is stale (INSTSYNTH_PARAMS=profiles/cityscapes.yaml for the paper's setting)"
+	@echo "make repro        the same through DVC: dvc repro, which also takes stock of data and artifacts"
+	@echo "make prepare | synthesize | train | evaluate   up to the end of that phase"
 	@echo "make export       IS-Cityscapes as a Cityscapes tree and COCO JSON, without training"
 	@echo "make dev          the Dagster UI on http://localhost:3000"
 	@echo "make check        linter, formatter, type checker"
@@ -32,8 +35,22 @@ setup: $(VENV)/.installed
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 	mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $@
 
-demo refresh export: setup $(DAGSTER_HOME)/dagster.yaml
+demo refresh prepare synthesize export train evaluate: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster job execute -m instsynth_dagster.definitions -j $@
+	@test $@ != demo || $(MAKE) --silent stock
+
+plan: setup
+	@$(BIN)/python -m jobs.planning
+
+# tells DVC what the demo made, so that `dvc status` is clean after it; data that differ from data.dvc stop here
+stock: setup
+	@if [ -z "$$INSTSYNTH_PARAMS" ] && ! [ dvc.lock -nt artifacts/.changed ]; then \
+	  $(BIN)/dvc --quiet commit data.dvc && $(BIN)/dvc --quiet commit --force dvc.yaml; fi
+
+# DVC does not start without the data; the demo draws its own
+repro: setup
+	@test -d data/demo_city || $(MAKE) --silent prepare
+	$(BIN)/dvc --wait-for-lock repro
 
 paper-demo: export INSTSYNTH_PARAMS := profiles/paper_demo.yaml
 paper-demo: demo

@@ -18,9 +18,13 @@ INFO = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
 _JOBS = {
     "refresh": ("Bring the graph up to date: whatever is stale is made again.", None),
+    "prepare": (
+        "Phase 1: the index of the data set, selected instances, prompts.",
+        ("selected_instances", "prompt_bank"),
+    ),
     "synthesize": (
-        "Phases 1 to 3: selected instances, prompts, crops, quality, windows and Table IV; no training.",
-        ("is_cityscapes", "image_quality"),
+        "Phases 1 to 3: crops, their quality, windows and exports; no training.",
+        ("is_cityscapes", "crop_quality", "export"),
     ),
     "export": (
         "Refresh up to the exports (Cityscapes tree and COCO JSON); no training.",
@@ -29,7 +33,7 @@ _JOBS = {
     "train": ("Refresh up to the trained segmenters.", ("trained_segmenters",)),
     "evaluate": (
         "Refresh up to tables and report, and write results/ (tables, metrics.json, loss curves).",
-        ("evaluation_tables", "report"),
+        ("evaluation_tables", "image_quality", "report"),
     ),
     "demo": ("The main job: refresh, then print the tables and where the report is.", None),
 }

@@ -17,6 +17,9 @@ from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
 from instsynth_dagster.store import Store
 from jobs.leftovers import bury_dead_runs, process_tags
 
+CHANGED = ".changed"
+"""Touched below the store by every refresh that made something."""
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
@@ -70,6 +73,8 @@ def refresh(
             made += len(stale)
             device_seconds += sum(store.require(asset.key, item.partition).device_seconds for item in stale)
             say(f"{place}: done in {time.monotonic() - begun:.1f} s")
+        if made:
+            (store.root / CHANGED).touch()
     say("nothing is stale" if not made else f"{made} partitions made")
     return Refreshed(made, time.monotonic() - started, device_seconds)
 

@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import fcntl
+import os
+import tempfile
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import IO, Literal
+
+Wanted = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
 class Device:
-    """`name` is resolved on first use, so that loading the definitions does not import torch."""
+    """`name` is resolved on first use, so that loading the definitions does not import torch.
 
-    wanted: Literal["auto", "cpu", "cuda"]
+    Of several GPUs a process takes the first that no other process of this user has, and keeps it as long as it lives;
+    where all are taken it shares the first, and the pool keeps their steps apart.
+    """
+
+    wanted: Wanted
+    leases: Path = Path(tempfile.gettempdir()) / f"instsynth-gpus-{os.getuid()}"
+    _held: list[IO[str]] = field(default_factory=list, repr=False, compare=False)
 
     @cached_property
     def name(self) -> str:
-        if self.wanted != "auto":
-            return self.wanted
+        if self.wanted == "cpu":
+            return "cpu"
         import torch
 
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.wanted == "auto" and not torch.cuda.is_available():
+            return "cpu"
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+        if "," in visible:
+            # CUDA reads this when it starts, which it has not yet: libraries that insist on GPU 0 get the right one
+            os.environ["CUDA_VISIBLE_DEVICES"] = self._lease(visible.split(","))
+        return "cuda"
+
+    def _lease(self, gpus: list[str]) -> str:
+        self.leases.mkdir(mode=0o700, exist_ok=True)
+        for gpu in gpus:
+            file = (self.leases / f"{gpu}.lock").open("a")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            self._held.append(file)
+            return gpu
+        return gpus[0]
 
 
-def resolve_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
+def resolve_device(wanted: Wanted) -> Device:
     return Device(wanted)

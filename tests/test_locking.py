@@ -1,0 +1,59 @@
+"""One refresh at a time, and none beside DVC."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+from instsynth_dagster.locking import dvc_at_work, refresh_lock
+
+HOLD = """
+import sys, pathlib
+from instsynth_dagster.locking import refresh_lock
+with refresh_lock(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[1]), print):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_refresh_waits_for_the_first_and_says_so(tmp_path):
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "held\n"
+    said, entered = [], threading.Event()
+
+    def take():
+        with refresh_lock(tmp_path, tmp_path, said.append):
+            entered.set()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    assert not entered.wait(1.5)
+    assert said == [f"waiting for another refresh of {tmp_path} (process {other.pid})"]
+    other.kill()  # the lock goes with its process
+    assert entered.wait(10)
+    thread.join()
+    other.wait()
+
+
+def test_a_dvc_command_is_seen_while_it_lives(tmp_path, monkeypatch):
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    assert dvc_at_work(tmp_path) == ""
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"artifacts": {"write": {"pid": os.getpid(), "cmd": "dvc repro"}}}))
+    assert dvc_at_work(tmp_path) == f"`dvc repro` (process {os.getpid()})"
+    path.write_text(json.dumps({"data": {"read": [{"pid": os.getpid(), "cmd": "dvc push"}]}}))
+    assert "dvc push" in dvc_at_work(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with refresh_lock(tmp_path / "store", tmp_path, print):
+        pass  # DVC's own stage does not wait for DVC
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    path.write_text(json.dumps({"artifacts": {"write": {"pid": gone.pid, "cmd": "dvc repro"}}}))
+    assert dvc_at_work(tmp_path) == ""
+    path.write_text("{half")
+    assert dvc_at_work(tmp_path) == ""
