@@ -8,7 +8,7 @@ import pandas as pd
 
 from assets.partitions import Graph
 from assets.pictures import predictions_preview
-from assets.stored import Made, stored_asset
+from assets.stored import Check, Made, stored_asset
 from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.settings import Settings
@@ -17,12 +17,17 @@ from resources.dataset import Dataset
 from resources.device import Device
 from resources.progress import progress_bar
 
+WARNINGS = {"ap_sanity": "AP50 is neither nothing nor too good to be true, and AP is not above it."}
+TOO_GOOD = 0.98
+
 
 def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
     if "segmentation_scores" not in graph:
         return []
 
-    @stored_asset(graph["segmentation_scores"], graph, group="evaluation", kinds={"pytorch", "cityscapes"})
+    @stored_asset(
+        graph["segmentation_scores"], graph, group="evaluation", kinds={"pytorch", "cityscapes"}, warnings=WARNINGS
+    )
     def segmentation_scores(
         out: PartitionWriter, partition: str, store: Store, dataset: Dataset, device: Device
     ) -> Made:
@@ -47,6 +52,12 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         out.add_table(pd.concat(tables, ignore_index=True))
         scores = average_precision(matches, settings.classes)
         out.summary.update(ap=scores.ap, ap50=scores.ap50, frames=len(frames))
-        return Made({"preview": predictions_preview(shown)})
+        return Made({"preview": predictions_preview(shown)}, (ap_sanity(scores.ap, scores.ap50),))
 
     return [segmentation_scores]
+
+
+def ap_sanity(ap: float, ap50: float) -> Check:
+    """A training that learnt nothing scores 0, and one that has seen the val frames scores about 1."""
+    passed = 0 < ap50 < TOO_GOOD and ap <= ap50
+    return Check("ap_sanity", passed, f"AP {100 * ap:.1f}, AP50 {100 * ap50:.1f}", blocking=False)

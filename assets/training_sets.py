@@ -12,11 +12,15 @@ from instsynth_dagster.segmenters.samples import WINDOW_COLUMNS, frame_samples, 
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
 
+WARNINGS = {"class_balance": "Synthesis gives every class of the real frames more instances, rare ones most of all."}
+
 
 def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
     checks = {"no_val_sample": "Every sample of a training set comes from a train city."}
 
-    @stored_asset(graph["training_sets"], graph, group="segmentation", kinds={"pandas"}, checks=checks)
+    @stored_asset(
+        graph["training_sets"], graph, group="segmentation", kinds={"pandas"}, checks=checks, warnings=WARNINGS
+    )
     def training_sets(out: PartitionWriter, arm: str, store: Store) -> Made:
         """Samples of one arm: all real train frames, and the arm's synthetic windows beside them."""
         tables = [
@@ -37,6 +41,22 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         splits = store.read("splits").set_index("city")["split"]
         foreign = [city for city in settings.dataset.train_cities if splits[city] != "train"]
         described = f"{foreign[0]} is not a train city" if foreign else "all samples come from train cities"
-        return Made({}, (Check("no_val_sample", not foreign, described),))
+        return Made({}, (Check("no_val_sample", not foreign, described), class_balance(samples)))
 
     return [training_sets]
+
+
+def class_balance(samples: pd.DataFrame) -> Check:
+    """Whether the arm's windows add to every class, and whether the rarest class grows at least as much as the most
+    common one."""
+    counts = samples.groupby("source")[[c for c in samples if c.startswith("instances_")]].sum()
+    real = counts.loc["frame"].rename(lambda name: name.removeprefix("instances_"))
+    real = real[real > 0].sort_values()
+    if "window" not in counts.index or real.empty:
+        return Check("class_balance", True, "no synthetic windows to weigh", blocking=False)
+    added = counts.loc["window"].rename(lambda name: name.removeprefix("instances_"))
+    ratio = 1 + added[real.index] / real
+    lost = ratio.index[ratio <= 1].tolist()
+    passed = not lost and ratio.iloc[0] >= ratio.iloc[-1]
+    text = ", ".join(f"{name} x{value:.2f}" for name, value in ratio.items())
+    return Check("class_balance", passed, text, {name: float(value) for name, value in ratio.items()}, blocking=False)
