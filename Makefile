@@ -50,7 +50,7 @@ stock: setup
 # DVC does not start without the data; the demo draws its own
 repro: setup
 	@test -d data/demo_city || $(MAKE) --silent prepare
-	$(BIN)/dvc --wait-for-lock repro
+	@$(BIN)/python -m jobs.reproduce
 
 paper-demo: export INSTSYNTH_PARAMS := profiles/paper_demo.yaml
 paper-demo: demo

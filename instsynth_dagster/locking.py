@@ -22,10 +22,10 @@ def refresh_lock(root: Path, project: Path, say: Callable[[str], None]) -> Itera
 
     The operating system drops the lock of a killed process. A refresh that DVC itself started does not wait for DVC.
     """
-    _wait(lambda: "" if os.environ.get(_INSIDE_DVC) else dvc_at_work(project), say)
+    wait_while(lambda: "" if os.environ.get(_INSIDE_DVC) else dvc_at_work(project), say)
     root.mkdir(parents=True, exist_ok=True)
     with (root / LOCK).open("a+") as file:
-        _wait(lambda: "" if _taken(file.fileno()) else f"another refresh of {root} ({_owner(root)})", say)
+        wait_while(lambda: "" if _taken(file.fileno()) else f"another refresh of {root} ({_owner(root)})", say)
         file.truncate(0)
         file.write(f"process {os.getpid()}")
         file.flush()
@@ -39,14 +39,15 @@ def dvc_at_work(project: Path) -> str:
         held = json.loads(path.read_text() or "{}")
     except (OSError, ValueError):
         return ""
-    for entry in held.values():
-        for holder in (*entry.get("read", []), *([entry["write"]] if entry.get("write") else [])):
-            if is_alive(holder["pid"]):
-                return f"`{holder['cmd']}` (process {holder['pid']})"
+    holders = [*held.get("write", {}).values(), *(h for readers in held.get("read", {}).values() for h in readers)]
+    for holder in holders:
+        if is_alive(holder["pid"]):
+            return f"`{holder['cmd']}` (process {holder['pid']})"
     return ""
 
 
-def _wait(obstacle: Callable[[], str], say: Callable[[str], None]) -> None:
+def wait_while(obstacle: Callable[[], str], say: Callable[[str], None]) -> None:
+    """Wait until there is no obstacle any more; each one is said once."""
     told = ""
     while found := obstacle():
         if found != told:

@@ -8,10 +8,16 @@ import subprocess
 import sys
 import threading
 
+from dvc.fs import localfs
+from dvc.rwlock import rwlock
+
 from instsynth_dagster.locking import dvc_at_work, refresh_lock
 
 HOLD = """
 import sys, pathlib
+from dvc.fs import localfs
+from dvc.rwlock import rwlock
+
 from instsynth_dagster.locking import refresh_lock
 with refresh_lock(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[1]), print):
     print("held", flush=True)
@@ -40,20 +46,28 @@ def test_a_second_refresh_waits_for_the_first_and_says_so(tmp_path):
     other.wait()
 
 
-def test_a_dvc_command_is_seen_while_it_lives(tmp_path, monkeypatch):
-    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+def test_a_dvc_command_is_seen_while_it_holds_anything(tmp_path, monkeypatch):
+    """DVC's own lock file, written by DVC."""
+    folder = tmp_path / ".dvc" / "tmp"
     assert dvc_at_work(tmp_path) == ""
+    folder.mkdir(parents=True)
+    held = str(tmp_path / "artifacts")
+    for read, write in (([held], []), ([], [held])):
+        with rwlock(str(folder), localfs, "dvc repro", read, write, hardlink=False):
+            assert dvc_at_work(tmp_path) == f"`dvc repro` (process {os.getpid()})"
+        assert dvc_at_work(tmp_path) == ""
+    with rwlock(str(folder), localfs, "dvc repro", [], [held], hardlink=False):
+        monkeypatch.setenv("DVC_STAGE", "train")
+        with refresh_lock(tmp_path / "store", tmp_path, print):
+            pass  # DVC's own stage does not wait for DVC
+
+
+def test_what_a_dead_dvc_left_holds_nobody_up(tmp_path):
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"artifacts": {"write": {"pid": os.getpid(), "cmd": "dvc repro"}}}))
-    assert dvc_at_work(tmp_path) == f"`dvc repro` (process {os.getpid()})"
-    path.write_text(json.dumps({"data": {"read": [{"pid": os.getpid(), "cmd": "dvc push"}]}}))
-    assert "dvc push" in dvc_at_work(tmp_path)
-    monkeypatch.setenv("DVC_STAGE", "train")
-    with refresh_lock(tmp_path / "store", tmp_path, print):
-        pass  # DVC's own stage does not wait for DVC
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    path.write_text(json.dumps({"artifacts": {"write": {"pid": gone.pid, "cmd": "dvc repro"}}}))
+    path.write_text(json.dumps({"write": {"artifacts": {"pid": gone.pid, "cmd": "dvc repro"}}}))
     assert dvc_at_work(tmp_path) == ""
     path.write_text("{half")
     assert dvc_at_work(tmp_path) == ""
