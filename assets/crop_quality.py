@@ -25,9 +25,7 @@ def _crop_quality(name: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
     judged = settings.judge
     assert judged is not None
 
-    @stored_asset(
-        graph[f"{name}/crop_quality"], graph, group="phase_2_generation", kinds={"transformers"}, warnings=WARNINGS
-    )
+    @stored_asset(graph[f"{name}/crop_quality"], graph, group="phase_2", kinds={"transformers"}, warnings=WARNINGS)
     def crop_quality(out: PartitionWriter, partition: str, store: Store, judge: Judge) -> Made:
         """Scores of every repainted crop: class margin, similarity to other real instances and to its own source,
         change inside the mask, seam. Verdicts follow from thresholds in `is_cityscapes`, so an edited threshold

@@ -21,7 +21,7 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
 
 
 def _inpainted_crops(name: str, settings: Settings, graph: Graph) -> dg.AssetsDefinition:
-    @stored_asset(graph[f"{name}/inpainted_crops"], graph, group="phase_2_generation", kinds={"diffusers", "pytorch"})
+    @stored_asset(graph[f"{name}/inpainted_crops"], graph, group="phase_2", kinds={"diffusers", "pytorch"})
     def inpainted_crops(out: PartitionWriter, partition: str, store: Store, generators: Generators) -> Made:
         """Selected instances repainted by a diffusion model inside their own masks (InstSynth phase 2).
 

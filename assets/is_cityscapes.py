@@ -32,7 +32,7 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
 
 
 def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefinition:
-    @stored_asset(graph[f"{arm}/is_cityscapes"], graph, group="phase_3_integration", kinds={"opencv"}, checks=CHECKS)
+    @stored_asset(graph[f"{arm}/is_cityscapes"], graph, group="phase_3", kinds={"opencv"}, checks=CHECKS)
     def is_cityscapes(out: PartitionWriter, partition: str, store: Store, dataset: Dataset) -> Made:
         """Synthetic training frames: the repainted instance pasted back inside its mask with a feathered alpha, then a
         focused 2:1 window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames.

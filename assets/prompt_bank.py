@@ -14,7 +14,7 @@ from resources.prompting import Prompting
 
 
 def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
-    @stored_asset(graph["prompt_bank"], graph, group="phase_2_generation", kinds={"python"})
+    @stored_asset(graph["prompt_bank"], graph, group="phase_2", kinds={"python"})
     def prompt_bank(out: PartitionWriter, class_name: str, prompting: Prompting) -> Made:
         """Accepted prompts of a class: the templates of the params file with every colour (InstSynth phase 2), and with
         a section `prompt_bank` what an agent proposes beyond them, each far enough from all before (HDIG)."""

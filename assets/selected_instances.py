@@ -19,7 +19,7 @@ from resources.dataset import Dataset
 def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
     checks = {"only_train_frames": "No frame of a val city enters synthesis."}
 
-    @stored_asset(graph["selected_instances"], graph, group="phase_1_preparation", kinds={"opencv"}, checks=checks)
+    @stored_asset(graph["selected_instances"], graph, group="phase_1", kinds={"opencv"}, checks=checks)
     def selected_instances(out: PartitionWriter, partition: str, store: Store, dataset: Dataset) -> Made:
         """Instances chosen for repainting (InstSynth phase 1, Eq. 1), with their square crops and masks.
 

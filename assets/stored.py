@@ -238,8 +238,9 @@ def _metadata(manifest: Manifest, extra: Mapping[str, Any]) -> dict[str, Any]:
         name: value if isinstance(value, int | float | str) else json.dumps(value)
         for name, value in manifest.summary.items()
     }
+    counted = {"dagster/row_count": manifest.rows} if manifest.parts else {}
     return {
-        "dagster/row_count": manifest.rows,
+        **counted,
         "wall_seconds": manifest.wall_seconds,
         "device_seconds": manifest.device_seconds,
         "digest": manifest.digest[:12],
