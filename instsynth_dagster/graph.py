@@ -160,7 +160,7 @@ _SPEED_ONLY = {"batch_size", "mirrors"}
 def _inpainted_crops(settings: Settings, name: str) -> Asset:
     return Asset(
         key=f"{name}/inpainted_crops",
-        code_version="2",
+        code_version="1",
         dimensions=city_class_dimensions(settings),
         settings=lambda _: [
             settings.generators[name].model_dump(exclude=_SPEED_ONLY),

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/pretraining"), help="data and unfinished trainings")
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="where the models go")
     parser.add_argument(
-        "--only", choices=_FAMILIES, help="vision: mini-resnet, mini-mask2former; generative: the others"
+        "--only", choices=_FAMILIES, help="vision: mini-mask2former, mini-fastinst; generative: the others"
     )
     arguments = parser.parse_args()
     for name, pretrain in _FAMILIES.items():

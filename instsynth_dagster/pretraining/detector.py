@@ -1,24 +1,24 @@
-"""mini-mask2former: an "Objects365 in miniature" for the demo's Mask2Former.
+"""mini-mask2former and mini-fastinst: an "Objects365 in miniature" for the demo's segmenters.
 
 On real streets nobody trains a segmenter from a bare backbone: it starts from weights that know what objects are and
-where they end. Here a small Mask2Former on mini-resnet learns to find procedural instances from boxes alone (the box is
-given as the mask). Training on a demo city then only has to learn the outlines.
+where they end. Here small segmenters learn to find procedural instances from boxes alone (the box given as the mask).
+Training on a demo city then only has to learn the outlines.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
+from safetensors.torch import load_file, save_file
 
 from instsynth_dagster.cityscapes import CLASSES
-from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.segmenters.base import FitResult, Progress, SegmentationDataset, get_segmenter
 from instsynth_dagster.settings import SegmenterSettings
 
-ARCHITECTURE: dict[str, Any] = {
+MASK2FORMER: dict[str, Any] = {
     "feature_size": 64,
     "mask_feature_size": 64,
     "hidden_dim": 64,
@@ -30,24 +30,43 @@ ARCHITECTURE: dict[str, Any] = {
     "num_queries": 30,
     "train_num_points": 1024,
 }
+FASTINST: dict[str, Any] = {
+    "hidden_dim": 64,
+    "pyramid_dim": 16,
+    "decoder_layers": 2,
+    "num_attention_heads": 4,
+    "feedforward_dim": 128,
+    "num_queries": 40,
+    "num_auxiliary_queries": 4,
+    "train_num_points": 1024,
+}
+_RECIPE: dict[str, Any] = {
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "backbone_lr_factor": 1.0,
+    "grad_clip": 1.0,
+    "crop": (128, 256),
+    "scale_range": (0.5, 1.5),
+    "checkpoint_every": 500,
+}
+_WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
 
-def detector_recipe(backbone: Path, steps: int = 9000) -> SegmenterSettings:
-    """The pretraining recipe on a backbone folder."""
+def mask2former_recipe(backbone: Path, steps: int = 9000) -> SegmenterSettings:
+    """How mini-mask2former is trained on a backbone folder."""
     return SegmenterSettings(
         kind="mask2former",
         backbone=str(backbone),
-        architecture=ARCHITECTURE,
+        architecture=MASK2FORMER,
         steps=steps,
-        batch_size=4,
-        learning_rate=1e-3,
-        backbone_lr_factor=1.0,
-        grad_clip=1.0,
-        crop=(128, 256),
-        scale_range=(0.5, 1.5),
         mixed_precision="bf16",
-        checkpoint_every=500,
+        **_RECIPE,
     )
+
+
+def fastinst_recipe(backbone: Path, steps: int = 5000) -> SegmenterSettings:
+    """How mini-fastinst is trained on a backbone folder, or on the backbone of a segmenter's folder."""
+    return SegmenterSettings(kind="fastinst", backbone=str(backbone), architecture=FASTINST, steps=steps, **_RECIPE)
 
 
 def train_detector(
@@ -60,19 +79,27 @@ def train_detector(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> FitResult:
-    """Train on box "masks" and write a standard Mask2Former folder with fp16 weights.
+    """Train on box "masks" and write the segmenter's checkpoint folder with fp16 weights.
 
     Args:
         scenes: `scenes.BoxScenes`.
-        out: the `from_pretrained` folder to fill.
+        out: the checkpoint folder to fill.
         scratch: state of an unfinished training; the same call goes on from there.
     """
     full = scratch / "float32"
-    result = get_segmenter("mask2former").fit(
+    result = get_segmenter(recipe.kind).fit(
         scenes, recipe, classes=CLASSES, seed=seed, out=full, scratch=scratch, device=device, progress=progress
     )
-    with quiet_transformers():
-        model = Mask2FormerForUniversalSegmentation.from_pretrained(full, local_files_only=True, dtype=torch.float16)
-        model.save_pretrained(out)
-        Mask2FormerImageProcessor.from_pretrained(full, local_files_only=True).save_pretrained(out)
+    _copy_halved(full, out)
     return FitResult(out, result.curve, result.seconds, result.peak_memory)
+
+
+def _copy_halved(full: Path, out: Path) -> None:
+    """A checkpoint folder with its floating-point weights in half precision."""
+    shutil.copytree(full, out, dirs_exist_ok=True)
+    weights = load_file(full / _WEIGHTS)
+    halved = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    save_file(halved, out / _WEIGHTS, metadata={"format": "pt"})
+    config = json.loads((full / _CONFIG).read_text())
+    if "dtype" in config:
+        (out / _CONFIG).write_text(json.dumps(config | {"dtype": "float16"}, indent=2) + "\n")

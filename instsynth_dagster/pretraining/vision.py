@@ -1,4 +1,4 @@
-"""Pretrains the demo's vision models one after the other: scenes, mini-resnet, mini-mask2former."""
+"""Pretrains the demo's vision models one after the other: scenes, mini-resnet, mini-mask2former, mini-fastinst."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from instsynth_dagster.pretraining.backbone import RECIPE, measure_accuracy, train_backbone
 from instsynth_dagster.pretraining.cards import is_complete, write_card
-from instsynth_dagster.pretraining.detector import detector_recipe, train_detector
+from instsynth_dagster.pretraining.detector import fastinst_recipe, mask2former_recipe, train_detector
 from instsynth_dagster.pretraining.scenes import BoxScenes, instance_crops, render_scenes
 from instsynth_dagster.segmenters.base import Progress, get_segmenter
 from instsynth_dagster.settings import SegmenterSettings
@@ -24,22 +24,31 @@ SCENES, HELD_OUT, CROPS = 2200, 100, 12_000
 CROP_SIDE = 96
 
 
-def pretrain_vision(build: Path, checkpoints: Path, bars: Bars, *, detector_steps: int = 9000) -> None:
-    """Make checkpoints/mini-resnet and checkpoints/mini-mask2former from nothing, model cards included.
+def pretrain_vision(build: Path, checkpoints: Path, bars: Bars, *, steps: int | None = None) -> None:
+    """Make checkpoints/mini-mask2former and checkpoints/mini-fastinst from nothing, model cards included.
+
+    mini-resnet, the backbone that they grow from, stays in `build`: it is not needed any more once they exist.
 
     Args:
-        build: rendered scenes and unfinished trainings; the same call goes on from there.
+        build: rendered scenes, mini-resnet and unfinished trainings; the same call goes on from there.
         checkpoints: holds one `from_pretrained` folder per model.
     """
+    detectors = ("mini-mask2former", "mini-fastinst")
+    if all(is_complete(checkpoints / name) for name in detectors):
+        return
     store = Store(build)
     with bars("rendering scenes", SCENES) as progress:
         render_scenes(store, SCENES, progress=progress)
     training, held_out = BoxScenes(store, 0, SCENES - HELD_OUT), BoxScenes(store, SCENES - HELD_OUT)
-    backbone = checkpoints / "mini-resnet"
+    backbone = build / "mini-resnet" / "checkpoint"
     if not is_complete(backbone):
         make_backbone(training, held_out, backbone, build / "mini-resnet", bars)
-    if not is_complete(checkpoints / "mini-mask2former"):
-        make_detector(training, held_out, detector_recipe(backbone, detector_steps), checkpoints, build, bars)
+    given = {} if steps is None else {"steps": steps}
+    # FastInst grows from the backbone that already looks for objects
+    recipes = (mask2former_recipe(backbone, **given), fastinst_recipe(checkpoints / "mini-mask2former", **given))
+    for name, recipe in zip(detectors, recipes, strict=True):
+        if not is_complete(checkpoints / name):
+            make_detector(name, training, held_out, recipe, checkpoints, build, bars)
 
 
 def make_backbone(training: BoxScenes, held_out: BoxScenes, out: Path, scratch: Path, bars: Bars) -> None:
@@ -67,26 +76,40 @@ street ("red car"): an ImageNet in miniature, the backbone from which the demo's
     )
 
 
+_ABOUT = {
+    "mini-mask2former": """A small Mask2Former (transformers `Mask2FormerForUniversalSegmentation`)""",
+    "mini-fastinst": """A small FastInst (this project's)""",
+}
+
+
 def make_detector(
-    training: BoxScenes, held_out: BoxScenes, recipe: SegmenterSettings, checkpoints: Path, build: Path, bars: Bars
+    name: str,
+    training: BoxScenes,
+    held_out: BoxScenes,
+    recipe: SegmenterSettings,
+    checkpoints: Path,
+    build: Path,
+    bars: Bars,
 ) -> None:
-    """Train mini-mask2former on the boxes of scenes and write its card."""
-    out = checkpoints / "mini-mask2former"
-    with bars("training mini-mask2former", recipe.steps) as progress:
-        result = train_detector(training, recipe, out=out, scratch=build / "mini-mask2former", progress=progress)
+    """Train a segmenter on the boxes of scenes and write its card."""
+    out = checkpoints / name
+    with bars(f"training {name}", recipe.steps) as progress:
+        result = train_detector(training, recipe, out=out, scratch=build / name, progress=progress)
     ap50 = box_ap50(out, recipe, held_out)
+    minutes = round(result.seconds / 60)
+    start = "mini-resnet" if name == "mini-mask2former" else "the backbone of mini-mask2former"
     write_card(
         out,
         result,
-        f"""# mini-mask2former
+        f"""# {name}
 
-A small Mask2Former (transformers `Mask2FormerForUniversalSegmentation`) that finds instances in a procedural street by
-their boxes: an Objects365 in miniature, from which the demo's Mask2Former starts. It has never seen an instance mask.
+{_ABOUT[name]} that finds instances in a procedural street by their
+boxes: an Objects365 in miniature, from which the demo starts. It has never seen an instance mask.
 
 - **Data**: {len(training)} rendered scenes; other seeds than any demo city, rare classes made common. The target "mask"
   of an instance is its filled box.
-- **Training**: from mini-resnet, {recipe.steps} steps of {recipe.batch_size} crops {recipe.crop[0]}x{recipe.crop[1]},
-  AdamW, learning rate {recipe.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes.
+- **Training**: from {start}, {recipe.steps} steps of {recipe.batch_size} crops
+  {recipe.crop[0]}x{recipe.crop[1]}, AdamW, learning rate {recipe.learning_rate:g}, poly 0.9, {minutes} minutes.
 - **Measured** on {len(held_out)} held-out scenes: AP50 {ap50:.3f} for the boxes (Cityscapes protocol, mean of
   classes).
 """,

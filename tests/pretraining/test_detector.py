@@ -2,7 +2,7 @@ import pandas as pd
 from safetensors.torch import load_file
 
 from instsynth_dagster.cityscapes import CLASSES
-from instsynth_dagster.pretraining.detector import ARCHITECTURE, detector_recipe, train_detector
+from instsynth_dagster.pretraining.detector import MASK2FORMER, mask2former_recipe, train_detector
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.mask2former import build_model
 from tests.segmenters.toy import TINY_RESNET, ToyDataset, tiny
@@ -26,7 +26,7 @@ def test_ships_a_half_precision_model_that_a_segmenter_starts_from(tmp_path):
 def test_shipped_network_fits_its_budget(tmp_path):
     from instsynth_dagster.pretraining import backbone
 
-    architecture = ARCHITECTURE | {"backbone_config": TINY_RESNET | backbone.ARCHITECTURE}
+    architecture = MASK2FORMER | {"backbone_config": TINY_RESNET | backbone.ARCHITECTURE}
     model = build_model(tiny(architecture=architecture), CLASSES)
     assert 2 * sum(p.numel() for p in model.parameters()) <= 6 * 2**20
-    assert detector_recipe(tmp_path).backbone == str(tmp_path)
+    assert mask2former_recipe(tmp_path).backbone == str(tmp_path)

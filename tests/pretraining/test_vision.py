@@ -5,12 +5,13 @@ import pytest
 import instsynth_dagster.demo_city
 from instsynth_dagster.pretraining import backbone, vision
 from instsynth_dagster.pretraining.recipe import Recipe
+from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.mask2former import build_model
 from tests.pretraining.toy_scenes import silent_bar, toy_scene
 from tests.segmenters.toy import TINY_RESNET, tiny
 
 
-def test_makes_both_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path, monkeypatch):
+def test_makes_its_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path, monkeypatch):
     rendered = []
 
     def render(seed, width, height, class_weights=None):
@@ -27,18 +28,23 @@ def test_makes_both_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path
         raise KeyboardInterrupt
 
     def run():
-        vision.pretrain_vision(tmp_path / "build", tmp_path / "checkpoints", silent_bar, detector_steps=2)
+        vision.pretrain_vision(tmp_path / "build", tmp_path / "checkpoints", silent_bar, steps=2)
 
     with monkeypatch.context() as patch:
         patch.setattr(vision, "train_detector", killed)
         with pytest.raises(KeyboardInterrupt):
             run()
-    weights = (tmp_path / "checkpoints/mini-resnet/model.safetensors").read_bytes()
+    weights = (tmp_path / "build/mini-resnet/checkpoint/model.safetensors").read_bytes()
     run()
     assert len(rendered) == 14
-    assert weights == (tmp_path / "checkpoints/mini-resnet/model.safetensors").read_bytes()
-    for name, measured in {"mini-resnet": r"class \d+\.\d%", "mini-mask2former": r"AP50 \d\.\d{3}"}.items():
-        card = (tmp_path / "checkpoints" / name / "README.md").read_text()
+    assert weights == (tmp_path / "build/mini-resnet/checkpoint/model.safetensors").read_bytes()
+    for name, measured in {
+        "build/mini-resnet/checkpoint": r"class \d+\.\d%",
+        "checkpoints/mini-mask2former": r"AP50 \d\.\d{3}",
+        "checkpoints/mini-fastinst": r"AP50 \d\.\d{3}",
+    }.items():
+        card = (tmp_path / name / "README.md").read_text()
         assert re.search(measured, card)
-        assert str(tmp_path) not in card + (tmp_path / "checkpoints" / name / "config.json").read_text()
+        assert str(tmp_path) not in card + (tmp_path / name / "config.json").read_text()
+    get_segmenter("fastinst").restore(tmp_path / "checkpoints/mini-fastinst")
     build_model(tiny(model=str(tmp_path / "checkpoints/mini-mask2former")), ("person", "car"))

@@ -25,9 +25,11 @@ class StableDiffusionGenerator(PipelineGenerator):
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
         super().__init__(name, settings, device, choose)
-        with quiet_diffusers():
-            for part in (self._pipeline.unet, self._pipeline.vae):
-                part.to(memory_format=torch.channels_last)
+        if device.startswith("cuda"):
+            # not on a CPU: little is won, and the last bits would depend on the number of threads
+            with quiet_diffusers():
+                for part in (self._pipeline.unet, self._pipeline.vae):
+                    part.to(memory_format=torch.channels_last)
 
     def _check(self, name: str) -> None:
         super()._check(name)
