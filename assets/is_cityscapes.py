@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from assets.partitions import Graph
 from assets.pictures import PREVIEWED_WINDOWS, windows_preview
 from assets.stored import Check, Made, stored_asset
-from instsynth_dagster.graph import ZOOM_CROP, window_arms, window_replicas
+from instsynth_dagster.graph import COPY_PASTE, WITHOUT_GENERATOR, window_arms, window_replicas
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
+from instsynth_dagster.synthesis.copy_paste import copy_paste, target_frame
 from instsynth_dagster.synthesis.export import write_export
 from instsynth_dagster.synthesis.gates import choose_crops
 from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, repainted_instances, synthetic_window
@@ -35,26 +37,25 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
     @stored_asset(graph[f"{arm}/is_cityscapes"], graph, group="phase_3", kinds={"opencv"}, checks=CHECKS)
     def is_cityscapes(out: PartitionWriter, partition: str, store: Store, dataset: Dataset) -> Made:
         """Synthetic training frames: the repainted instance pasted back inside its mask with a feathered alpha, then a
-        focused 2:1 window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames.
+        focused 2:1 window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames;
+        for `copy_paste` windows around real instances pasted into other frames of the city.
         """
         city, _ = partition.split("|")
         frames = store.read("frames", city).set_index("frame_id", drop=False)
         selected = store.read("selected_instances", partition)
-        crops = None if arm == ZOOM_CROP else _chosen_crops(arm, settings, store, partition)
+        crops = None if arm in WITHOUT_GENERATOR else _chosen_crops(arm, settings, store, partition)
         rows = list(repainted_instances(selected, crops, window_replicas(settings)))
+        place = _copy_pasted if arm == COPY_PASTE else _in_place
         shown: list[dict[str, Any]] = []
-        for frame_id, group in groupby(
-            enumerate(rows[out.resumed_rows :], out.resumed_rows), lambda r: r[1]["frame_id"]
-        ):
-            image, ids = dataset.image(frames.loc[frame_id]), dataset.ids(frames.loc[frame_id])
-            for index, row in group:
-                window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed)
-                failed = [check for check in _checks(window) if not check.passed]
-                if failed:
-                    return Made(checks=tuple(failed))
-                out.add(window)
-                if len(shown) < PREVIEWED_WINDOWS:
-                    shown.append(window)
+        left = enumerate(rows[out.resumed_rows :], out.resumed_rows)
+        for index, image, ids, row in place(left, frames, dataset, settings):
+            window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed)
+            failed = [check for check in _checks(window) if not check.passed]
+            if failed:
+                return Made(checks=tuple(failed))
+            out.add(window)
+            if len(shown) < PREVIEWED_WINDOWS:
+                shown.append(window)
         out.summary["windows"] = len(rows)
         if crops is not None:
             out.summary["rejected"] = sum(bool(crop["rejection"]) for crop in crops)
@@ -62,6 +63,31 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         return Made({"preview": windows_preview(shown)} if shown else {}, passed)
 
     return is_cityscapes
+
+
+Placed = Iterator[tuple[int, np.ndarray, np.ndarray, dict[str, Any]]]
+"""Number of a row, the frame that its window is cut from, its id map, and the row."""
+
+
+def _in_place(
+    rows: Iterable[tuple[int, dict[str, Any]]], frames: pd.DataFrame, dataset: Dataset, settings: Settings
+) -> Placed:
+    """Every instance in its own frame, which is read once."""
+    for frame_id, group in groupby(rows, lambda numbered: numbered[1]["frame_id"]):
+        image, ids = dataset.image(frames.loc[frame_id]), dataset.ids(frames.loc[frame_id])
+        for index, row in group:
+            yield index, image, ids, row
+
+
+def _copy_pasted(
+    rows: Iterable[tuple[int, dict[str, Any]]], frames: pd.DataFrame, dataset: Dataset, settings: Settings
+) -> Placed:
+    """Every instance in another frame of its city."""
+    for index, row in rows:
+        frame_id = target_frame(row, frames.index.tolist(), settings.seed)
+        frame = frames.loc[frame_id]
+        pixels = dataset.image(frame), dataset.ids(frame)
+        yield index, *copy_paste(row, frame_id, *pixels, settings.integration, settings.seed)
 
 
 def _chosen_crops(arm: str, settings: Settings, store: Store, partition: str) -> list[dict[str, Any]]:

@@ -14,7 +14,9 @@ from instsynth_dagster.settings import Settings
 from instsynth_dagster.staleness import Asset, PartitionRef
 from instsynth_dagster.store import UNPARTITIONED
 
-REAL, ZOOM_CROP = "real", "zoom_crop"
+REAL, ZOOM_CROP, COPY_PASTE = "real", "zoom_crop", "copy_paste"
+WITHOUT_GENERATOR = (ZOOM_CROP, COPY_PASTE)
+"""Arms whose windows come from real pixels alone."""
 FILE_DIGESTS = ".cache/files.sqlite"
 
 
@@ -34,12 +36,12 @@ def build_graph(settings: Settings) -> dict[str, Asset]:
 
 
 def window_arms(settings: Settings) -> list[str]:
-    """Sources of synthetic windows: every generator, and `zoom_crop` where an arm asks for it."""
-    return [*settings.generators, *([ZOOM_CROP] if ZOOM_CROP in settings.arms else [])]
+    """Sources of synthetic windows: every generator, and `zoom_crop` and `copy_paste` where an arm asks for them."""
+    return [*settings.generators, *(arm for arm in WITHOUT_GENERATOR if arm in settings.arms)]
 
 
 def window_replicas(settings: Settings) -> int:
-    """Windows per instance of the `zoom_crop` control: as many as the generator that makes most."""
+    """Windows per instance of the arms without a generator: as many as the generator that makes most."""
     return max((generator.replicas for generator in settings.generators.values()), default=1)
 
 
@@ -205,7 +207,7 @@ def _image_quality(settings: Settings) -> Asset:
 
 def _is_cityscapes(settings: Settings, arm: str) -> Asset:
     def upstream(key: str) -> list[PartitionRef]:
-        crops = [] if arm == ZOOM_CROP else [(f"{arm}/inpainted_crops", key)]
+        crops = [] if arm in WITHOUT_GENERATOR else [(f"{arm}/inpainted_crops", key)]
         if crops and settings.judge:
             crops.append((f"{arm}/crop_quality", key))
         return [("frames", key.split("|")[0]), ("selected_instances", key), *crops]
@@ -219,7 +221,7 @@ def _is_cityscapes(settings: Settings, arm: str) -> Asset:
             settings.integration.model_dump(),
             settings.seed,
             str(settings.dataset.root),
-            window_replicas(settings) if arm == ZOOM_CROP else [settings.generators[arm].replicas, gates],
+            window_replicas(settings) if arm in WITHOUT_GENERATOR else [settings.generators[arm].replicas, gates],
         ],
         upstream=upstream,
     )

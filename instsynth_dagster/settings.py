@@ -257,7 +257,7 @@ class Settings(Section):
             raise ValueError(f"prompt_bank.encoder names {self.prompt_bank.encoder!r}, which is not in generators")
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
-        sources = {"real", "zoom_crop", *self.generators}
+        sources = {"real", "zoom_crop", "copy_paste", *self.generators}
         lost = [a for a in self.arms if a not in sources]
         if lost:
             raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(sources))}")

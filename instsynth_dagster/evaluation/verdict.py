@@ -10,6 +10,7 @@ import pandas as pd
 from instsynth_dagster.evaluation.tables import BASELINES
 
 REAL, ZOOM_CROP = BASELINES
+COPY_PASTE = "copy_paste"
 _BETTER, _WORSE, _OPEN = "better", "worse", "open"
 
 
@@ -62,6 +63,12 @@ def _conclusion(arm: str, found: dict[str, str]) -> str:
             _BETTER: "Zooming in on instances helped, before anything was repainted.",
             _WORSE: "Zooming in on instances hurt.",
             _OPEN: "No effect of zooming in is shown.",
+        }[real or _OPEN]
+    if arm == COPY_PASTE:
+        return {
+            _BETTER: "Pasting real instances into other frames helped.",
+            _WORSE: "Pasting real instances into other frames hurt.",
+            _OPEN: "No effect of pasting real instances into other frames is shown.",
         }[real or _OPEN]
     if zoom is None:
         tail = " Without the arm zoom_crop, repainting and zooming in cannot be separated."

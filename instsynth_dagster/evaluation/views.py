@@ -80,7 +80,7 @@ def quality_view(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rounded(value: float, digits: int) -> str:
-    return MISSING if pd.isna(value) else f"{value:.{digits}f}"
+    return MISSING if pd.isna(value) else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def _names(table: pd.DataFrame) -> pd.DataFrame:

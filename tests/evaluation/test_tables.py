@@ -173,6 +173,9 @@ def test_verdict_without_controls() -> None:
     zoom = differences(real=UP).assign(arm="zoom_crop")
     assert "before anything was repainted" in verdict(zoom)
     assert "cannot be compared with real" in verdict(differences(real=(np.nan,) * 3))
+    pasted = differences(real=UP, zoom_crop=UP).assign(arm="copy_paste")
+    assert "Pasting real instances into other frames helped" in verdict(pasted)
+    assert "epainting" not in verdict(pasted)
 
 
 def test_markdown_is_aligned_and_complete(runs: list[Run]) -> None:

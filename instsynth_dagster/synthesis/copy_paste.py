@@ -1,0 +1,68 @@
+"""Simple copy-paste (Ghiasi et al., 2021) of real instances within a city: the augmentation that needs no generator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from instsynth_dagster.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.images import decode_png, resize_ids, resize_image
+from instsynth_dagster.masks import decode_rle, mask_box
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.settings import IntegrationSettings
+from instsynth_dagster.synthesis.integration import paste
+
+_SCALES = (0.8, 1.25)
+
+
+def target_frame(row: Mapping[str, Any], frame_ids: Sequence[str], seed: int) -> str:
+    """The frame that an instance is pasted into: another one than its own where the city has one."""
+    others = [frame_id for frame_id in frame_ids if frame_id != row["frame_id"]] or list(frame_ids)
+    return others[content_seed("copy-paste frame", row["instance_id"], row["slot"], seed) % len(others)]
+
+
+def copy_paste(
+    row: Mapping[str, Any], frame_id: str, image: np.ndarray, ids: np.ndarray, settings: IntegrationSettings, seed: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Paste a selected instance into another frame, scaled by 0.8 to 1.25, standing as high in the picture as before.
+
+    Args:
+        row: of `synthetic_windows.repainted_instances`, not repainted.
+        image, ids: the frame pasted into, uint8 (H, W, 3) and int32 (H, W).
+        seed: base seed.
+
+    Returns:
+        Composite and id map with the instance under a new id, what it covers gone; and the row as if it had been
+        selected there.
+    """
+    rng = np.random.default_rng(content_seed("copy-paste place", row["instance_id"], row["slot"], seed))
+    height, width = ids.shape
+    crop = decode_png(row["crop_png"])
+    mask = decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
+    x1, y1, x2, y2 = mask_box(mask)
+    fits = min(width / (x2 - x1), height / (y2 - y1))
+    side = max(1, int(len(crop) * min(rng.uniform(*_SCALES), fits)))
+    scale = side / len(crop)
+    scaled = resize_ids(mask.astype(np.uint8), (side, side)).astype(bool)
+    if not scaled.any():
+        scaled[int(scale * (y1 + y2) / 2), int(scale * (x1 + x2) / 2)] = True
+    left, top, right, bottom = mask_box(scaled)
+    x = int(rng.integers(0, max(1, width - (right - left) + 1)))
+    y = min(max(int(row["y2"]) - (bottom - top), 0), max(0, height - (bottom - top)))
+    box = (x - left, y - top, x - left + side, y - top + side)
+    composite = paste(image, resize_image(crop, (side, side)), scaled, box, settings)
+    value = _free_id(ids, row["class_name"])
+    pasted = ids.copy()
+    inside = scaled[top:bottom, left:right][: height - y, : width - x]
+    pasted[y : y + inside.shape[0], x : x + inside.shape[1]][inside] = value
+    place = {"x1": x, "y1": y, "x2": x + inside.shape[1], "y2": y + inside.shape[0]}
+    return composite, pasted, dict(row) | place | {"frame_id": frame_id, "value": value}
+
+
+def _free_id(ids: np.ndarray, class_name: str) -> int:
+    """The lowest instance id of a class that the frame does not use."""
+    first = LABEL_BY_NAME[class_name].id * 1000
+    used = set(np.unique(ids[(ids >= first) & (ids < first + 1000)]).tolist())
+    return next(value for value in range(first, first + 1000) if value not in used)
