@@ -42,10 +42,12 @@ demo refresh prepare synthesize export train evaluate: setup $(DAGSTER_HOME)/dag
 plan: setup
 	@$(BIN)/python -m jobs.planning
 
-# tells DVC what the demo made, so that `dvc status` is clean after it; data that differ from data.dvc stop here
+# tells DVC what the demo made, so that `dvc status` is clean after it
 stock: setup
 	@if [ -z "$$INSTSYNTH_PARAMS" ] && ! [ dvc.lock -nt artifacts/.changed ]; then \
-	  $(BIN)/dvc --quiet commit data.dvc && $(BIN)/dvc --quiet commit --force dvc.yaml; fi
+	  $(BIN)/dvc --quiet commit data.dvc 2>/dev/null \
+	    || echo "data/ is not what data.dvc names; if that is meant: $(BIN)/dvc add data"; \
+	  $(BIN)/dvc --quiet commit --force dvc.yaml; fi
 
 # DVC does not start without the data; the demo draws its own
 repro: setup

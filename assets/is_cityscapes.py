@@ -48,8 +48,8 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         place = _copy_pasted if arm == COPY_PASTE else _in_place
         shown: list[dict[str, Any]] = []
         left = enumerate(rows[out.resumed_rows :], out.resumed_rows)
-        for index, image, ids, row in place(left, frames, dataset, settings):
-            window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed)
+        for index, untouched, image, ids, row in place(left, frames, dataset, settings):
+            window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed, untouched)
             failed = [check for check in _checks(window) if not check.passed]
             if failed:
                 return Made(checks=tuple(failed))
@@ -65,8 +65,8 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
     return is_cityscapes
 
 
-Placed = Iterator[tuple[int, np.ndarray, np.ndarray, dict[str, Any]]]
-"""Number of a row, the frame that its window is cut from, its id map, and the row."""
+Placed = Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]]
+"""Number of a row, the frame as the data set has it, the one that its window is cut from, its id map, and the row."""
 
 
 def _in_place(
@@ -76,7 +76,7 @@ def _in_place(
     for frame_id, group in groupby(rows, lambda numbered: numbered[1]["frame_id"]):
         image, ids = dataset.image(frames.loc[frame_id]), dataset.ids(frames.loc[frame_id])
         for index, row in group:
-            yield index, image, ids, row
+            yield index, image, image, ids, row
 
 
 def _copy_pasted(
@@ -86,8 +86,11 @@ def _copy_pasted(
     for index, row in rows:
         frame_id = target_frame(row, frames.index.tolist(), settings.seed)
         frame = frames.loc[frame_id]
-        pixels = dataset.image(frame), dataset.ids(frame)
-        yield index, *copy_paste(row, frame_id, *pixels, settings.integration, settings.seed)
+        image = dataset.image(frame)
+        composite, ids, pasted = copy_paste(
+            row, frame_id, image, dataset.ids(frame), settings.integration, settings.seed
+        )
+        yield index, image, composite, ids, pasted | {"source_sha256": frame.image_sha256}
 
 
 def _chosen_crops(arm: str, settings: Settings, store: Store, partition: str) -> list[dict[str, Any]]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from instsynth_dagster.files import file_sha256
+
 _WAIT = 60.0
 
 
@@ -25,7 +27,7 @@ class FileDigests:
         stats = {str(path.absolute()): path.stat() for path in files}
         stamps = {name: f"{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats.items()}
         known = self._known(stamps)
-        new = [(name, stamp, _sha256(Path(name))) for name, stamp in stamps.items() if name not in known]
+        new = [(name, stamp, file_sha256(Path(name))) for name, stamp in stamps.items() if name not in known]
         if new:
             self._remember(new)
         known |= {name: digest for name, _, digest in new}
@@ -48,8 +50,3 @@ class FileDigests:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, stamp TEXT, digest TEXT)")
             connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,8 @@
-"""Files that are whole or not there."""
+"""Files: written whole or not at all, and known by their content."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -11,3 +12,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     temporary.write_bytes(content)
     os.replace(temporary, path)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from instsynth_dagster.errors import ArtifactError
-from instsynth_dagster.files import write_atomically
+from instsynth_dagster.files import file_sha256, write_atomically
 from instsynth_dagster.listing import listing_signature
 
 VOLATILE_COLUMNS = frozenset({"device_seconds"})
@@ -113,7 +113,7 @@ class Store:
         tables = []
         for part in manifest.parts:
             path = self.directory(asset, partition) / part.path
-            if _sha256(path) != part.sha256:
+            if file_sha256(path) != part.sha256:
                 raise ArtifactError(f"{path}: damaged, its digest differs from the manifest; delete it and refresh")
             tables.append(pq.read_table(path, columns=list(columns) if columns else None))
         return (
@@ -310,16 +310,11 @@ def _files_of(manifest: Manifest) -> Iterator[StoredFile]:
 
 
 def _stored(path: Path, base: Path) -> StoredFile:
-    return StoredFile(path.relative_to(base).as_posix(), path.stat().st_size, _sha256(path))
+    return StoredFile(path.relative_to(base).as_posix(), path.stat().st_size, file_sha256(path))
 
 
 def _stored_folder(folder: Path, base: Path) -> tuple[StoredFile, ...]:
     return tuple(_stored(path, base) for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

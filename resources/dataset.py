@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.cityscapes import Frame, instance_index, list_frames, read_frame, read_ids, read_image
+from instsynth_dagster.files import file_sha256
 from instsynth_dagster.listing import city_directories
 
 
@@ -36,8 +36,8 @@ class Dataset:
             "height": image.shape[0],
             "image": frame.image.relative_to(self.root).as_posix(),
             "ids": frame.ids.relative_to(self.root).as_posix(),
-            "image_sha256": _sha256(frame.image),
-            "ids_sha256": _sha256(frame.ids),
+            "image_sha256": file_sha256(frame.image),
+            "ids_sha256": file_sha256(frame.ids),
         }
 
     def image(self, row: Any) -> np.ndarray:
@@ -78,8 +78,3 @@ class Dataset:
 
         shown = [overlay_instances(self.image(row), self.ids(row)) for row in frames.head(4).itertuples()]
         return dg.MetadataValue.md(thumbnail_markdown(contact_sheet(shown, columns=2, captions=None), width=900))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

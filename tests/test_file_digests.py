@@ -35,8 +35,8 @@ def test_a_copy_elsewhere_has_the_same_signature_and_a_change_another(tmp_path, 
 
 def test_only_new_files_are_read(tmp_path, files, monkeypatch):
     read = []
-    original = file_digests._sha256
-    monkeypatch.setattr(file_digests, "_sha256", lambda path: read.append(path.name) or original(path))
+    original = file_digests.file_sha256
+    monkeypatch.setattr(file_digests, "file_sha256", lambda path: read.append(path.name) or original(path))
     digests = FileDigests(tmp_path / "files.sqlite")
     first = digests.signature(files, files[0].parent)
     assert digests.signature(files, files[0].parent) == first

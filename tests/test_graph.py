@@ -106,6 +106,19 @@ def test_once_then_nothing_then_only_what_changed(project):
     assert project.refresh(selection={"min_area": 50, "k": 1}, prompts=prompts) == [("prompt_bank", "bus")]
 
 
+def test_copy_paste_windows_name_the_frame_they_are_cut_from(project):
+    project.refresh(arms=["real", "copy_paste"])
+    windows = project.store.read("copy_paste/is_cityscapes", "ashford|car")
+    frames = project.store.read("frames", "ashford").set_index("frame_id")
+    assert len(windows) == 2
+    assert (windows["outside_difference"] == 0).all()
+    for row in windows.itertuples():
+        assert row.source_frame != row.instance_id.split(":")[0]
+        assert row.source_sha256 == frames.loc[row.source_frame, "image_sha256"]
+        assert "car" in list(row.instance_classes)
+    assert project.refresh(arms=["real", "copy_paste"]) == []
+
+
 def test_a_deleted_partition_that_comes_back_equal_stops_the_wave(project):
     project.refresh()
     (project.store.directory("selected_instances", "ashford|car") / "manifest.json").unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import numpy as np
 
 from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, instance_index, write_frame
 from instsynth_dagster.errors import ArtifactError
+from instsynth_dagster.files import file_sha256
 from instsynth_dagster.images import decode_png
 from instsynth_dagster.masks import encode_rle
 
@@ -49,7 +49,7 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
         categories = [{"id": LABEL_BY_NAME[name].id, "name": name} for name in CLASSES]
         path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
         files = sorted(file for file in staged.rglob("*") if file.is_file())
-        listed = [(file.relative_to(staged).as_posix(), _sha256(file)) for file in files]
+        listed = [(file.relative_to(staged).as_posix(), file_sha256(file)) for file in files]
         shutil.rmtree(out, ignore_errors=True)
         os.replace(staged, out)
     finally:
@@ -74,7 +74,3 @@ def _coco_annotations(ids: np.ndarray, image_id: int, first: int) -> Iterator[di
             "bbox": [int(row.x1), int(row.y1), int(row.x2 - row.x1), int(row.y2 - row.y1)],
             "iscrowd": int(row.is_group),
         }
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -51,11 +51,13 @@ def synthetic_window(
     row: Mapping[str, Any],
     settings: IntegrationSettings,
     seed: int,
+    untouched: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Paste one repainted instance into its frame and cut the focused window (Eq. 2-3, corrected).
 
     Args:
-        image, ids: the source frame, uint8 (H, W, 3) and int32 (H, W).
+        image, ids: the frame, uint8 (H, W, 3) and int32 (H, W).
+        untouched: the frame as it was where something has been pasted into `image` already.
         index: running number within the partition; names the synthetic frame.
         row: a row of `repainted_instances`.
         seed: base seed. The window depends on instance and slot only, so that every generator and the
@@ -101,7 +103,7 @@ def synthetic_window(
         "expected_pixels": native * zoom * zoom,
         "foreign_ids": sum(shown >= 1000 and shown not in areas for shown in window_areas),
         "instance_classes": [LABEL_BY_ID[shown // 1000].name for shown in window_areas if shown >= 1000],
-        "outside_difference": outside_difference(image, composite, target),
+        "outside_difference": outside_difference(image if untouched is None else untouched, composite, target),
         "image_sha256": hashlib.sha256(image_png).hexdigest(),
         "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
         "image_png": image_png,

@@ -85,6 +85,17 @@ def test_every_parameter_learns():
     assert silent <= {"heads.0.pixels.bias"}
 
 
+def test_mask_guided_learning_adds_the_true_masks_to_what_is_learnt():
+    masks, classes = labels(3, 2)
+    pixels = torch.randn(2, 3, 64, 96)
+    losses = {}
+    for guided in (True, False):
+        built = model(mask_guided=guided)
+        torch.manual_seed(1)
+        losses[guided] = float(built(pixels, masks, classes)["loss"])
+    assert losses[True] > 1.2 * losses[False]  # as many terms again as the model has layers
+
+
 def test_an_image_does_not_depend_on_its_neighbour():
     built = model().eval()
     pixels = torch.randn(2, 3, 64, 96)

@@ -63,10 +63,12 @@ def test_only_the_instance_arrives_under_a_new_id(seed, side):
     rows, columns = np.flatnonzero(new.any(1)), np.flatnonzero(new.any(0))
     assert (row["x1"], row["y1"]) == (columns[0], rows[0])
     assert (row["x2"], row["y2"]) == (columns[-1] + 1, rows[-1] + 1)
-    window = synthetic_window(composite, pasted, "town", 0, row, SETTINGS, seed)
+    window = synthetic_window(composite, pasted, "town", 0, row, SETTINGS, seed, untouched=image)
     assert masks_conserved(window)
     assert window["outside_difference"] == 0
     assert not window["repainted"]
+    composite[~new] += 1
+    assert synthetic_window(composite, pasted, "town", 0, row, SETTINGS, seed, image)["outside_difference"] == 1
 
 
 def test_place_and_frame_depend_on_content_alone():

@@ -66,6 +66,17 @@ def test_a_mask_is_filled_by_prompt_and_seed(generator, scene):
     assert (out[0] != generator.fill(images, masks, PROMPTS[::-1], ["car", "bus"], [1, 2])[0]).any()
 
 
+def test_mask_guidance_and_negative_prompt_reach_the_model(kind, model, generator, scene):
+    """Distilled FLUX Fill has no negative prompt; its guidance is an input of the network."""
+    images, masks = scene
+    arguments = (images, masks, PROMPTS, ["car", "bus"], [1, 2])
+    out = generator.fill(*arguments)
+    assert (out != generator.fill(images, masks[::-1].copy(), *arguments[2:])).any()
+    for changes in ({"guidance": 6.0}, {"negative_prompt": "a blurred picture"}):
+        other = load_generator("mine", settings(kind, model, **changes), "cpu").fill(*arguments)
+        assert (out != other).any() or (kind == "flux_fill" and "negative_prompt" in changes)
+
+
 def test_a_crop_does_not_depend_on_its_neighbour(generator, scene):
     """Within one grey level: prompts of two lengths are padded to the longer, and other shapes take other kernels."""
     images, masks = scene
