@@ -49,6 +49,7 @@ def _inpainted_crops(name: str, settings: Settings, graph: Graph) -> dg.AssetsDe
         out.summary["crops"] = out.rows
         metadata: dict[str, Any] = {"seconds_per_crop": round(out.device_seconds / max(out.rows, 1), 3)}
         if shown:
+            metadata["licence_of_published_weights"] = generators[name].capabilities.licence
             metadata["preview"] = crops_preview(shown, "image_png")
         return Made(metadata)
 
