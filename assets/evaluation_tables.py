@@ -8,17 +8,19 @@ import pandas as pd
 
 from assets.partitions import Graph
 from assets.stored import Made, stored_asset
-from instsynth_dagster.evaluation.coco_ap import coco_average_precision
 from instsynth_dagster.evaluation.curves import loss_curves
 from instsynth_dagster.evaluation.examples import prediction_frames, synthesis_examples
 from instsynth_dagster.evaluation.gate_gallery import stored_gate_sheet
-from instsynth_dagster.evaluation.instance_ap import match_frame
 from instsynth_dagster.evaluation.report import ReportData, render_report
 from instsynth_dagster.evaluation.side_by_side import SIDE_BY_SIDE
-from instsynth_dagster.evaluation.tables import Run, ap_table, difference_table, instance_table
-from instsynth_dagster.evaluation.verdict import verdict
-from instsynth_dagster.evaluation.views import ap_view, class_view, difference_view, instance_view, to_markdown
-from instsynth_dagster.graph import arm_and_seed
+from instsynth_dagster.evaluation.tabulate import (
+    TABLES,
+    markdown_of,
+    paper_tables,
+    read_runs,
+    tables_of,
+    write_tables,
+)
 from instsynth_dagster.images import decode_png
 from instsynth_dagster.settings import SegmenterSettings, Settings
 from instsynth_dagster.store import UNPARTITIONED, PartitionWriter, Store
@@ -34,48 +36,17 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
 def _evaluation_tables(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
     @stored_asset(graph["evaluation_tables"], graph, group="evaluation", kinds={"cityscapes", "coco"})
     def evaluation_tables(out: PartitionWriter, _: str, store: Store, dataset: Dataset) -> Made:
-        """Table I (instances per class and arm), AP per arm by the Cityscapes and the COCO protocol, and every arm's
-        difference to `real` and `zoom_crop` with a paired bootstrap interval over the val frames."""
+        """Tables I to III: instances per class and arm, scores of each segmenter and arm (mean and deviation over
+        seeds), and every arm's difference to `real` and `zoom_crop` with a paired bootstrap interval over the val
+        frames, in all, by class and by size."""
         frames = store.read_many("frames", settings.dataset.val_cities)
         truth = {row.frame_id: dataset.ids(row) for row in frames.itertuples()}
-        runs = []
-        for key in graph["segmentation_scores"].partitions:
-            run, name = key.split("|")
-            arm, seed = arm_and_seed(run)
-            predictions = store.read("segmentation_scores", key)
-            pairs = [(ids, predictions[predictions["frame_id"] == frame_id]) for frame_id, ids in truth.items()]
-            runs.append(
-                Run(
-                    arm=arm,
-                    segmenter=name,
-                    seed=seed,
-                    steps=settings.segmenters[name].steps,
-                    samples=store.require("training_sets", arm).rows,
-                    matches=[match_frame(ids, predicted) for ids, predicted in pairs],
-                    coco=coco_average_precision(pairs, settings.classes),
-                )
-            )
-        samples = {arm: store.read("training_sets", arm) for arm in settings.arms}
-        tables = {
-            "table_1": instance_table(samples, settings.classes),
-            "average_precision": ap_table(runs, settings.classes),
-            "differences": difference_table(runs, settings.seed, settings.classes),
-        }
-        folder = out.folder("tables")
-        for title, table in tables.items():
-            table.to_parquet(folder / f"{title}.parquet")
-        text = verdict(tables["differences"])
-        views = {
-            "table_1": to_markdown(instance_view(tables["table_1"])),
-            "average_precision": to_markdown(ap_view(tables["average_precision"])),
-            "ap50_by_class": to_markdown(class_view(tables["average_precision"])),
-            "differences": to_markdown(difference_view(tables["differences"])),
-            "verdict": text,
-        }
-        for title, markdown in views.items():
-            (folder / f"{title}.md").write_text(markdown + "\n")
-        out.summary["verdict"] = text
-        return Made({title: dg.MetadataValue.md(markdown) for title, markdown in views.items()})
+        runs = read_runs(store, graph["segmentation_scores"].partitions, truth, settings)
+        tables = tables_of(runs, store, settings)
+        markdown = markdown_of(tables, settings)
+        write_tables(tables, markdown, out.folder("tables"))
+        out.summary["verdict"] = markdown["verdict"]
+        return Made({name: dg.MetadataValue.md(text) for name, text in markdown.items()})
 
     return evaluation_tables
 
@@ -86,14 +57,13 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         """One self-contained HTML page: verdict, tables, training curves, repainted instances from frame to window,
         predictions beside the truth, provenance."""
         tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
-        read = {
-            name: pd.read_parquet(tables / f"{name}.parquet")
-            for name in ("average_precision", "differences", "table_1")
-        }
+        read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in TABLES}
         data = ReportData(
             verdict=(tables / "verdict.md").read_text(),
             ap=read["average_precision"],
             differences=read["differences"],
+            parts=read["parts"],
+            results=list(paper_tables(read, settings)),
             instances=read["table_1"],
             quality=store.read("image_quality") if "image_quality" in graph else pd.DataFrame(),
             side_by_side=_side_by_side(store) if "image_quality" in graph else None,

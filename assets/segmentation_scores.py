@@ -10,6 +10,7 @@ from assets.partitions import Graph
 from assets.pictures import predictions_preview
 from assets.stored import Check, Made, stored_asset
 from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
+from instsynth_dagster.evaluation.map_counts import COUNTS, MAPS, PICTURES, map_counts, map_pictures, map_scores
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
@@ -31,13 +32,14 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
     def segmentation_scores(
         out: PartitionWriter, partition: str, store: Store, dataset: Dataset, device: Device
     ) -> Made:
-        """Predicted instances on every val frame (RLE) and Cityscapes AP / AP50 by the official protocol."""
+        """Predicted instances on every val frame (RLE) and Cityscapes AP / AP50 by the official protocol; panoptic and
+        semantic maps with PQ and mIoU where the segmenter gives them."""
         _, name = partition.split("|")
         recipe = settings.segmenters[name]
         folder = store.folder("trained_segmenters", partition, "checkpoint")
         predictor = get_segmenter(recipe.kind).load(folder, recipe, device=device.name)
         frames = store.read_many("frames", settings.dataset.val_cities)
-        matches, tables = [], []
+        matches, tables, counts, pictures = [], [], [], []
         shown: list[tuple[np.ndarray, np.ndarray, pd.DataFrame]] = []
         with progress_bar(f"scoring {partition}", len(frames)) as progress:
             for done, row in enumerate(frames.itertuples(), 1):
@@ -46,12 +48,22 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
                 predicted.insert(0, "frame_id", row.frame_id)
                 matches.append(match_frame(ids, predicted))
                 tables.append(predicted)
+                maps = predictor.maps(image)
+                if maps:
+                    counts.append(map_counts(row.frame_id, ids, maps))
+                    pictures.append(map_pictures(row.frame_id, maps))
                 if len(shown) < 4:
                     shown.append((image, ids, predicted))
                 progress(done, len(frames))
         out.add_table(pd.concat(tables, ignore_index=True))
         scores = average_precision(matches, settings.classes)
         out.summary.update(ap=scores.ap, ap50=scores.ap50, frames=len(frames))
+        if counts:
+            folder = out.folder(MAPS)
+            every = pd.concat(counts, ignore_index=True)
+            every.to_parquet(folder / COUNTS)
+            pd.DataFrame(pictures).to_parquet(folder / PICTURES)
+            out.summary.update(map_scores(every))
         return Made({"preview": predictions_preview(shown)}, (ap_sanity(scores.ap, scores.ap50),))
 
     return [segmentation_scores]

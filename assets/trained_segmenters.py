@@ -7,12 +7,10 @@ import dagster as dg
 from assets.partitions import Graph
 from assets.pictures import curve_picture
 from assets.stored import Made, stored_asset
-from instsynth_dagster.graph import REAL, arm_and_seed
-from instsynth_dagster.segmenters.base import get_segmenter
-from instsynth_dagster.segmenters.samples import ArmDataset
+from instsynth_dagster.graph import TrainingRun
+from instsynth_dagster.segmenters.launch import train_run
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
-from resources.dataset import Dataset
 from resources.device import Device
 from resources.progress import progress_bar
 
@@ -22,22 +20,16 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         return []
 
     @stored_asset(graph["trained_segmenters"], graph, group="segmentation", kinds={"pytorch", "transformers"})
-    def trained_segmenters(
-        out: PartitionWriter, partition: str, store: Store, dataset: Dataset, device: Device
-    ) -> Made:
+    def trained_segmenters(out: PartitionWriter, partition: str, store: Store, device: Device) -> Made:
         """A segmenter trained on one arm with one seed: checkpoint folder and loss curve. A killed training goes on
         from its last checkpoint."""
         run, name = partition.split("|")
-        arm, seed = arm_and_seed(run)
-        samples = store.read("training_sets", arm)
-        windows = None if arm == REAL else f"{arm}/is_cityscapes"
         recipe = settings.segmenters[name]
-        with progress_bar(f"training {name} on {arm}", recipe.steps) as progress:
-            result = get_segmenter(recipe.kind).fit(
-                ArmDataset(samples, dataset.root, store, windows),
-                recipe,
-                classes=settings.classes,
-                seed=seed,
+        with progress_bar(f"training {name} on {run}", recipe.steps) as progress:
+            result = train_run(
+                settings,
+                store,
+                partition,
                 out=out.folder("checkpoint"),
                 scratch=out.scratch(),
                 device=device.name,
@@ -45,7 +37,13 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
             )
         out.add_table(result.curve)
         out.device_seconds = result.seconds
-        out.summary.update(steps=recipe.steps, samples=len(samples), final_loss=float(result.curve["loss"].iloc[-1]))
-        return Made({"loss_curve": curve_picture(result.curve), "peak_memory_mb": round(result.peak_memory / 2**20)})
+        cost = {
+            "seconds_per_step": round(result.seconds / recipe.steps, 4),
+            "peak_memory_mb": round(result.peak_memory / 2**20),
+        }
+        samples = store.require("training_sets", TrainingRun.parse(run).data.name).rows
+        loss = float(result.curve["loss"].iloc[-1])
+        out.summary.update(steps=recipe.steps, samples=samples, final_loss=loss, **cost)
+        return Made({"loss_curve": curve_picture(result.curve)})
 
     return [trained_segmenters]

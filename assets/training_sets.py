@@ -7,8 +7,14 @@ import pandas as pd
 
 from assets.partitions import Graph
 from assets.stored import Check, Made, stored_asset
-from instsynth_dagster.graph import REAL
-from instsynth_dagster.segmenters.samples import WINDOW_COLUMNS, frame_samples, window_samples
+from instsynth_dagster.graph import REAL, TrainingSet
+from instsynth_dagster.segmenters.samples import (
+    WINDOW_COLUMNS,
+    frame_samples,
+    from_labelled,
+    labelled_frames,
+    window_samples,
+)
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
 
@@ -21,15 +27,19 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
     @stored_asset(
         graph["training_sets"], graph, group="segmentation", kinds={"pandas"}, checks=checks, warnings=WARNINGS
     )
-    def training_sets(out: PartitionWriter, arm: str, store: Store) -> Made:
-        """Samples of one arm: all real train frames, and the arm's synthetic windows beside them."""
-        tables = [
-            frame_samples(store.read("frames", city), store.read("instances", city), settings.classes)
-            for city in settings.dataset.train_cities
-        ]
-        asset = f"{arm}/is_cityscapes"
-        for partition in graph[asset].partitions if arm != REAL else []:
+    def training_sets(out: PartitionWriter, name: str, store: Store) -> Made:
+        """Samples of one arm: the labelled train frames (all of them, or a share by a fixed list), and the arm's
+        synthetic windows of these frames beside them."""
+        data = TrainingSet.parse(name)
+        frames = store.read_many("frames", settings.dataset.train_cities)
+        labelled = labelled_frames(frames["frame_id"].tolist(), data.percent)
+        frames = frames[frames["frame_id"].isin(labelled)]
+        instances = store.read_many("instances", settings.dataset.train_cities)
+        tables = [frame_samples(frames, instances, settings.classes)]
+        asset = f"{data.arm}/is_cityscapes"
+        for partition in graph[asset].partitions if data.arm != REAL else []:
             windows = store.read(asset, partition, WINDOW_COLUMNS)
+            windows = windows[from_labelled(windows, labelled)]
             if len(windows):
                 tables.append(window_samples(windows, partition, settings.classes))
         samples = pd.concat(tables, ignore_index=True)

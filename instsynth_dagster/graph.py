@@ -6,6 +6,7 @@ Everything that asks "what is stale?" (the refresh, the plan, Dagster's dependen
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from instsynth_dagster.file_digests import FileDigests
@@ -45,15 +46,42 @@ def window_replicas(settings: Settings) -> int:
     return max((generator.replicas for generator in settings.generators.values()), default=1)
 
 
-def run_name(arm: str, seed: int) -> str:
-    """Key of the `run` dimension: the training of one arm with one seed."""
-    return f"{arm}-s{seed}"
+@dataclass(frozen=True)
+class TrainingSet:
+    """An arm on a share of the labelled frames; `name` is its partition key: "real", or "real@10" for 10 %."""
+
+    arm: str
+    percent: int = 100
+
+    @property
+    def name(self) -> str:
+        return self.arm if self.percent == 100 else f"{self.arm}@{self.percent}"
+
+    @classmethod
+    def parse(cls, name: str) -> TrainingSet:
+        arm, _, percent = name.partition("@")
+        return cls(arm, int(percent or 100))
 
 
-def arm_and_seed(run: str) -> tuple[str, int]:
-    """Inverse of `run_name`."""
-    arm, _, seed = run.rpartition("-s")
-    return arm, int(seed)
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training on a set; `name` is its key in the dimension `run`: "real-s0", "real@10-s0"."""
+
+    data: TrainingSet
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.data.name}-s{self.seed}"
+
+    @classmethod
+    def parse(cls, name: str) -> TrainingRun:
+        data, _, seed = name.rpartition("-s")
+        return cls(TrainingSet.parse(data), int(seed))
+
+
+def training_sets(settings: Settings) -> list[TrainingSet]:
+    return [TrainingSet(arm, percent) for percent in settings.label_percents for arm in settings.arms]
 
 
 def city_class_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
@@ -61,7 +89,7 @@ def city_class_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
 
 
 def run_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
-    runs = tuple(run_name(arm, seed) for arm in settings.arms for seed in settings.training_seeds)
+    runs = tuple(TrainingRun(data, seed).name for data in training_sets(settings) for seed in settings.training_seeds)
     return {"run": runs, "segmenter": tuple(settings.segmenters)}
 
 
@@ -240,7 +268,8 @@ def _export(settings: Settings, arm: str) -> Asset:
 def _learning_assets(settings: Settings) -> Iterator[Asset]:
     dataset = settings.dataset
 
-    def training_inputs(arm: str) -> list[PartitionRef]:
+    def training_inputs(name: str) -> list[PartitionRef]:
+        arm = TrainingSet.parse(name).arm
         windows = [] if arm == REAL else _each(f"{arm}/is_cityscapes", _city_classes(settings))
         cities = list(dataset.train_cities)
         return [("splits", UNPARTITIONED), *_each("frames", cities), *_each("instances", cities), *windows]
@@ -255,8 +284,8 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
     yield Asset(
         key="training_sets",
         code_version="1",
-        dimensions={"arm": settings.arms},
-        settings=lambda arm: settings.classes,
+        dimensions={"arm": tuple(data.name for data in training_sets(settings))},
+        settings=lambda _: settings.classes,
         upstream=training_inputs,
     )
     if not (settings.segmenters and dataset.val_cities):
@@ -267,7 +296,7 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
         code_version="1",
         dimensions=runs,
         settings=segmenter_settings,
-        upstream=lambda key: [("training_sets", arm_and_seed(key.split("|")[0])[0])],
+        upstream=lambda key: [("training_sets", TrainingRun.parse(key.split("|")[0]).data.name)],
     )
     yield Asset(
         key="segmentation_scores",
@@ -278,7 +307,7 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
     )
     all_runs = [f"{run}|{segmenter}" for run in runs["run"] for segmenter in runs["segmenter"]]
     tables: list[PartitionRef] = [
-        *_each("training_sets", list(settings.arms)),
+        *_each("training_sets", [data.name for data in training_sets(settings)]),
         *_each("segmentation_scores", all_runs),
         *validation_inputs(),
     ]

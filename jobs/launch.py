@@ -65,7 +65,7 @@ def build_jobs(
         from instsynth_dagster.pretraining.generative import pretrain_generative
         from instsynth_dagster.pretraining.vision import pretrain_vision
 
-        for pretrain_family in (pretrain_vision, pretrain_generative):
+        for pretrain_family in (pretrain_generative, pretrain_vision):
             pretrain_family(Path("build/pretraining"), Path("checkpoints"), progress_bar)
 
     text = "Train the mini checkpoints again from nothing; hours on two cores, resumable."

@@ -1,27 +1,41 @@
-"""How much of a difference in AP the val frames can tell: a paired bootstrap over frames."""
+"""How much of a difference the val frames can tell: a paired bootstrap over frames, for every metric at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.evaluation.coco_ap import AREAS, CocoMatches, resampled_coco_ap
 from instsynth_dagster.evaluation.instance_ap import FrameMatches, class_mean, resampled_ap
+from instsynth_dagster.evaluation.panoptic_quality import panoptic_quality
+from instsynth_dagster.evaluation.semantic_iou import class_iou
 
 RESAMPLES = 300
 LEVEL = 0.95
 
+Resampled = Mapping[str, np.ndarray]
+"""Metric -> float64 (1 + R,): its value on the frames themselves, then on R resamplings of them."""
 
-@dataclass(frozen=True)
-class Resampled:
-    """AP and AP50 of one arm: on the frames themselves (`ap`, `ap50`) and on R resamplings, float64 (R,)."""
 
-    ap: float
-    ap50: float
-    ap_resampled: np.ndarray
-    ap50_resampled: np.ndarray
+class Scored(Protocol):
+    """What one training got on the F val frames; counts of maps are None where a segmenter gives none."""
+
+    @property
+    def matches(self) -> Sequence[FrameMatches]: ...
+    @property
+    def coco(self) -> CocoMatches | None: ...
+    @property
+    def panoptic(self) -> np.ndarray | None:
+        """float64 (F, 19, 4)"""
+        ...
+
+    @property
+    def semantic(self) -> np.ndarray | None:
+        """float64 (F, 19, 2)"""
+        ...
 
 
 def frame_weights(frames: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
@@ -32,14 +46,29 @@ def frame_weights(frames: int, seed: int, resamples: int = RESAMPLES) -> np.ndar
     return np.random.default_rng(seed).multinomial(frames, np.full(frames, 1 / frames), size=resamples)
 
 
-def resample(
-    runs: Sequence[Sequence[FrameMatches]], weights: np.ndarray, classes: Sequence[str] = CLASSES
-) -> Resampled:
-    """AP of one arm, averaged over its trainings (one sequence of F frames for each seed), resampled by `weights`."""
+def resample(runs: Sequence[Scored], weights: np.ndarray, classes: Sequence[str] = CLASSES) -> Resampled:
+    """The metrics of one arm, averaged over its trainings, on all frames and on the resamplings `weights` (R, F).
+
+    Keys: ap, ap50, ap50_<class>, coco_ap_small, coco_ap_medium, coco_ap_large, pq, miou; the last five only where all
+    runs have what they need.
+    """
     every = np.vstack([np.ones((1, weights.shape[1]), dtype=np.int64), weights])
-    aps = np.mean([resampled_ap(matches, every, classes) for matches in runs], axis=0)
-    ap, ap50 = class_mean(aps.mean(axis=2)), class_mean(aps[:, :, 0])
-    return Resampled(float(ap[0]), float(ap50[0]), ap[1:], ap50[1:])
+    found = [_metrics(run, every, classes) for run in runs]
+    return {metric: np.mean([metrics[metric] for metrics in found], axis=0) for metric in found[0]}
+
+
+def _metrics(run: Scored, weights: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    aps = resampled_ap(run.matches, weights, classes)
+    metrics = {"ap": class_mean(aps.mean(axis=2)), "ap50": class_mean(aps[:, :, 0])}
+    metrics |= {f"ap50_{name}": aps[:, column, 0] for column, name in enumerate(classes)}
+    if run.coco is not None:
+        by_area = resampled_coco_ap(run.coco, weights)
+        metrics |= {f"coco_ap_{area}": by_area[:, column] for column, area in enumerate(AREAS) if area != "all"}
+    if run.panoptic is not None:
+        metrics["pq"] = class_mean(panoptic_quality(np.tensordot(weights, run.panoptic, axes=1)))
+    if run.semantic is not None:
+        metrics["miou"] = class_mean(class_iou(np.tensordot(weights, run.semantic, axes=1)))
+    return metrics
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:

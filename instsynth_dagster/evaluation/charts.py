@@ -28,9 +28,31 @@ def curve_svg(curve: pd.DataFrame) -> bytes:
     return line_chart([("loss", _ARM_COLORS[0], curve)]).encode()
 
 
-def line_chart(lines: Sequence[tuple[str, str, pd.DataFrame]], width: int = 720, height: int = 300) -> str:
-    """Losses over steps; a line is (name, colour, table with the columns step and loss)."""
-    points = [curve[["step", "loss"]].to_numpy(float) for _, _, curve in lines]
+def label_curves(ap: pd.DataFrame, colors: Mapping[str, str]) -> list[tuple[str, str]]:
+    """AP over the share of labelled frames for each segmenter of an `ap_table`; none where there is but one share."""
+    if ap.empty or ap["percent"].nunique() < 2:
+        return []
+    charts = []
+    for segmenter, rows in ap.groupby("segmenter", sort=False):
+        lines = [
+            (str(arm), colors[str(arm)], line.assign(ap=100 * line["ap"]).sort_values("percent"))
+            for arm, line in rows.groupby("arm", sort=False)
+        ]
+        charts.append(
+            (str(segmenter), line_chart(lines, axes=("percent", "ap"), title="percent of the labelled frames"))
+        )
+    return charts
+
+
+def line_chart(
+    lines: Sequence[tuple[str, str, pd.DataFrame]],
+    width: int = 720,
+    height: int = 300,
+    axes: tuple[str, str] = ("step", "loss"),
+    title: str = "optimiser steps",
+) -> str:
+    """One column over another; a line is (name, colour, table with the columns of `axes`)."""
+    points = [curve[list(axes)].to_numpy(float) for _, _, curve in lines]
     every = np.concatenate([p[np.isfinite(p).all(axis=1)] for p in points] or [np.zeros((0, 2))])
     if not len(every):
         return ""
@@ -50,7 +72,7 @@ def line_chart(lines: Sequence[tuple[str, str, pd.DataFrame]], width: int = 720,
     for tick in x_ticks:
         x, _ = place(np.array([tick]), np.zeros(1))
         marks.append(_text(x[0], height - bottom + 18, f"{tick:,.0f}", "middle"))
-    marks.append(_text(width - right, height - 2, "optimiser steps", "end"))
+    marks.append(_text(width - right, height - 2, title, "end"))
     for (name, color, _), line in zip(lines, points, strict=True):
         x, y = place(line[:, 0], line[:, 1])
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
@@ -58,7 +80,7 @@ def line_chart(lines: Sequence[tuple[str, str, pd.DataFrame]], width: int = 720,
             f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8" stroke-linejoin="round">'
             f"<title>{escape(name)}</title></polyline>"
         )
-    return _svg(width, height, marks, "training loss over optimiser steps")
+    return _svg(width, height, marks, f"{axes[1]} over {title}")
 
 
 def interval_chart(differences: pd.DataFrame, colors: Mapping[str, str], width: int = 720) -> str:
@@ -82,7 +104,8 @@ def interval_chart(differences: pd.DataFrame, colors: Mapping[str, str], width: 
         y = top + row_height * (index + 0.5)
         color = colors.get(row["arm"], _GREY)
         low, middle, high = (place(100 * row[key]) for key in ("ap_low", "ap", "ap_high"))
-        name = f"{row['arm']} − {row['baseline']}" + (f" ({row['segmenter']})" if several else "")  # noqa: RUF001
+        about = [row["segmenter"]] * several + [f"{row['percent']} %"] * (rows["percent"].nunique() > 1)
+        name = f"{row['arm']} − {row['baseline']}" + (f" ({', '.join(about)})" if about else "")  # noqa: RUF001
         marks.append(_text(left - 14, y + 4, name, "end", "currentColor", 13))
         marks.append(_line(low, y, high, y, color, 1, 5))
         marks.append(f'<circle cx="{middle:.1f}" cy="{y:.1f}" r="6.5" fill="{color}"/>')

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from instsynth_dagster.graph import arm_and_seed
+from instsynth_dagster.graph import TrainingRun
 from instsynth_dagster.store import Store
 
 
 def loss_curves(store: Store, partitions: Sequence[str]) -> pd.DataFrame:
-    """Curves of the partitions `<run>|<segmenter>` of `trained_segmenters`: segmenter, arm, seed, step, loss."""
+    """Curves of the partitions `<run>|<segmenter>` of `trained_segmenters`: segmenter, arm, percent, seed,
+    step, loss."""
     curves = []
     for key in partitions:
         run, segmenter = key.split("|")
-        arm, seed = arm_and_seed(run)
+        training = TrainingRun.parse(run)
         curve = store.read("trained_segmenters", key, ["step", "loss"])
-        curves.append(curve.assign(segmenter=segmenter, arm=arm, seed=seed))
+        about = {"arm": training.data.arm, "percent": training.data.percent, "seed": training.seed}
+        curves.append(curve.assign(segmenter=segmenter, **about))
     return pd.concat(curves, ignore_index=True)

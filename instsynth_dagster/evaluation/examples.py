@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.evaluation.report import Example, ValFrame
-from instsynth_dagster.graph import arm_and_seed, run_dimensions
+from instsynth_dagster.graph import TrainingRun, run_dimensions
 from instsynth_dagster.images import decode_png
 from instsynth_dagster.masks import decode_rle
 from instsynth_dagster.settings import Settings
@@ -62,9 +62,10 @@ def prediction_frames(
 ) -> list[ValFrame]:
     """The first val frames with what the first segmenter predicts on them, by arm (first training seed)."""
     runs, segmenters = run_dimensions(settings)["run"], run_dimensions(settings)["segmenter"]
-    first_seed = [run for run in runs if arm_and_seed(run)[1] == settings.training_seeds[0]]
+    first_seed = [run for run in runs if TrainingRun.parse(run).seed == settings.training_seeds[0]]
     tables: dict[str, pd.DataFrame] = {
-        arm_and_seed(run)[0]: store.read("segmentation_scores", f"{run}|{segmenters[0]}") for run in first_seed
+        TrainingRun.parse(run).data.name: store.read("segmentation_scores", f"{run}|{segmenters[0]}")
+        for run in first_seed
     }
     frame_ids = store.read_many("frames", settings.dataset.val_cities, ["frame_id"])["frame_id"][:_VAL_FRAMES]
     return [

@@ -10,15 +10,18 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.evaluation.charts import arm_colors, interval_chart, line_chart
+from instsynth_dagster.evaluation.charts import arm_colors, interval_chart, label_curves, line_chart
 from instsynth_dagster.evaluation.gallery import data_uri, overlay_instances, overlay_predictions, shrink
 from instsynth_dagster.evaluation.views import (
+    CLASS_COLUMNS,
     MISSING,
     ap_view,
     class_view,
     difference_view,
     instance_view,
     is_number,
+    names,
+    part_view,
     quality_view,
 )
 
@@ -64,11 +67,13 @@ class ReportData:
     """Everything the report shows. Empty parts are left out of it.
 
     verdict: text of `verdict.verdict`, paragraphs separated by an empty line.
-    ap, differences, instances: an `ap_table`, a `difference_table` and an `instance_table` (tables.py).
+    ap, differences, parts, instances: an `ap_table`, a `difference_table`, a `part_table` and an `instance_table`
+    (tables.py).
+    results: title, text table and remark of each segmenter (paper.py).
     quality: `image_quality` of each generator, with a column generator.
     side_by_side: picture of the same instances by every generator.
     gates: generator -> its `gate_sheet`.
-    curves: columns segmenter, arm, seed, step, loss.
+    curves: columns segmenter, arm, percent, seed, step, loss.
     examples, frames: the galleries.
     provenance: name -> text, e.g. settings digest, data set, generator weights, package versions.
     """
@@ -76,6 +81,8 @@ class ReportData:
     verdict: str = ""
     ap: pd.DataFrame = field(default_factory=pd.DataFrame)
     differences: pd.DataFrame = field(default_factory=pd.DataFrame)
+    parts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    results: Sequence[tuple[str, pd.DataFrame, str]] = ()
     instances: pd.DataFrame = field(default_factory=pd.DataFrame)
     quality: pd.DataFrame = field(default_factory=pd.DataFrame)
     side_by_side: np.ndarray | None = None
@@ -106,6 +113,9 @@ def render_report(data: ReportData) -> str:
         intervals=Markup(interval_chart(data.differences, colors)) if len(data.differences) else "",
         headline=_headline(data.ap, colors),
         ap=_table(ap_view(data.ap)) if len(data.ap) else None,
+        results=[(title, _table(table), remark) for title, table, remark in data.results],
+        label_curves=[(name, Markup(svg)) for name, svg in label_curves(data.ap, colors)],
+        parts=_table(part_view(data.parts)) if len(data.parts) else None,
         classes=_heat_table(data.ap) if len(data.ap) else None,
         differences=_table(difference_view(data.differences)) if len(data.differences) else None,
         instances=_table(instance_view(data.instances)) if len(data.instances) else None,
@@ -126,17 +136,17 @@ def _headline(ap: pd.DataFrame, colors: Mapping[str, str]) -> list[dict[str, Any
     if ap.empty:
         return []
     most = max(float(np.nanmax(np.append(ap["ap50"].to_numpy(float), 0.0))), 1e-9)
-    several = ap["segmenter"].nunique() > 1
+    about = names(ap)
     return [
         {
-            "name": f"{row['arm']} ({row['segmenter']})" if several else row["arm"],
+            "name": " ".join([about["arm"][index], *about.drop(columns="arm").loc[index]]),
             "ap": _percent(row["ap"]),
             "ap50": _percent(row["ap50"]),
             "samples": f"{row['samples']:,}",
             "color": colors[row["arm"]],
             "share": 0 if np.isnan(row["ap50"]) else round(100 * row["ap50"] / most, 1),
         }
-        for row in ap.to_dict("records")
+        for index, row in ap.iterrows()
     ]
 
 
@@ -154,7 +164,7 @@ def _table(view: pd.DataFrame) -> dict[str, Any]:
 def _heat_table(ap: pd.DataFrame) -> dict[str, Any]:
     """AP50 of each class, each cell shaded by its value."""
     table = _table(class_view(ap))
-    values = ap.filter(regex="^ap50_").to_numpy(float)
+    values = ap.filter(regex=CLASS_COLUMNS).to_numpy(float)
     names = len(table["header"]) - values.shape[1]
     for row, heat in zip(table["rows"], np.nan_to_num(values), strict=True):
         row[names:] = [(text, True, round(float(h), 3)) for (text, _, _), h in zip(row[names:], heat, strict=True)]
@@ -166,8 +176,11 @@ def _curve_charts(curves: pd.DataFrame, colors: Mapping[str, str]) -> list[dict[
 
     charts = []
     for segmenter, rows in curves.groupby("segmenter", sort=False) if len(curves) else ():
-        runs = rows.groupby(["arm", "seed"], sort=False)
-        lines = [(f"{arm}, seed {seed}", colors[str(arm)], curve) for (arm, seed), curve in runs]
+        runs = rows.groupby(["arm", "percent", "seed"], sort=False)
+        lines = [
+            (f"{arm}, {percent} % of the labels, seed {seed}", colors[str(arm)], curve)
+            for (arm, percent, seed), curve in runs
+        ]
         legend = [(arm, colors[arm]) for arm in dict.fromkeys(rows["arm"])]
         charts.append({"name": segmenter, "legend": legend, "svg": Markup(line_chart(lines))})
     return charts

@@ -24,7 +24,7 @@ def verdict(differences: pd.DataFrame) -> str:
         return "Nothing to compare: a verdict needs the arm `real` or `zoom_crop` beside another arm, and val frames."
     arms = differences[differences["arm"] != ZOOM_CROP]
     judged = differences if arms.empty else arms
-    paragraphs = [_paragraph(rows) for _, rows in judged.groupby(["segmenter", "arm"], sort=False)]
+    paragraphs = [_paragraph(rows) for _, rows in judged.groupby(["segmenter", "percent", "arm"], sort=False)]
     return "\n\n".join([*paragraphs, _caveat(differences)])
 
 
@@ -33,7 +33,9 @@ def _paragraph(rows: pd.DataFrame) -> str:
     records = {str(row["baseline"]): row for row in rows.to_dict("records")}
     found = {baseline: _finding(row) for baseline, row in records.items()}
     clauses = " and ".join(_clause(row) for row in records.values())
-    return f"{_conclusion(arm, found)} Trained on {arm}, {segmenter} {clauses}."
+    percent = int(rows["percent"].iloc[0])
+    share = "" if percent == 100 else f" with {percent} % of the labelled frames"
+    return f"{_conclusion(arm, found)} Trained on {arm}{share}, {segmenter} {clauses}."
 
 
 def _finding(row: Mapping[Hashable, Any]) -> str:
@@ -92,4 +94,4 @@ def _caveat(differences: pd.DataFrame) -> str:
     text = f"The intervals resample the {frames} val frames"
     if seeds == 1:
         return f"{text}; with one training seed an arm they leave out the noise of training itself."
-    return f"{text}, on the mean of {seeds} training seeds an arm."
+    return f"{text}, on the mean of {seeds} training seeds an arm; the tables give the deviation between seeds."

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 MISSING, MINUS = "–", "\N{MINUS SIGN}"  # noqa: RUF001
+CLASS_COLUMNS = "^ap50_(?!sd$)"
+"""Columns of an `ap_table` that hold one class."""
 _HEADINGS = {
     "segmenter": "segmenter",
     "arm": "arm",
     "class_name": "class",
     "ap": "AP",
     "ap50": "AP50",
+    "pq": "PQ",
+    "miou": "mIoU",
     "coco_ap": "COCO AP",
     "coco_ap50": "COCO AP50",
     "frames": "val frames",
@@ -22,35 +27,64 @@ _HEADINGS = {
 
 
 def ap_view(table: pd.DataFrame) -> pd.DataFrame:
-    """An `ap_table` in short: both protocols, and what was spent on each arm."""
-    columns = ["segmenter", "arm", "ap", "ap50", "coco_ap", "coco_ap50", "samples", "steps", "seeds", "frames"]
-    return readable(table[columns])
+    """An `ap_table` in short: mean and deviation over seeds, both protocols, and what was spent on each arm."""
+    scores = [metric for metric in ("ap", "ap50", "pq", "miou") if table[metric].notna().any()]
+    columns = ["coco_ap", "samples", "steps", "seeds", "frames"]
+    parts = [names(table), *(spread(table, metric) for metric in scores), readable(table[columns])]
+    return pd.concat(parts, axis=1)
+
+
+def spread(table: pd.DataFrame, metric: str) -> pd.Series:
+    """A metric of an `ap_table` as text, with its deviation over the seeds where there are several."""
+    deviations = table[f"{metric}_sd"]
+    texts = [
+        _text(metric, value) if np.isnan(deviation) else f"{_text(metric, value)} ± {100 * deviation:.1f}"
+        for value, deviation in zip(table[metric], deviations, strict=True)
+    ]
+    return pd.Series(texts, index=table.index, name=_HEADINGS[metric])
 
 
 def class_view(table: pd.DataFrame) -> pd.DataFrame:
     """AP50 of each class from an `ap_table`."""
-    per_class = table.filter(regex="^ap50_").rename(columns=lambda name: name.removeprefix("ap50_"))
-    return readable(pd.concat([_names(table), per_class], axis=1))
+    per_class = table.filter(regex=CLASS_COLUMNS).rename(columns=lambda name: name.removeprefix("ap50_"))
+    return pd.concat([names(table), readable(per_class)], axis=1)
 
 
 def difference_view(table: pd.DataFrame) -> pd.DataFrame:
-    """A `difference_table` with its intervals as text, in AP points."""
+    """A `difference_table` with its intervals as text, in points."""
+    columns: dict[Hashable, Any] = {**names(table), "against": table["baseline"]}
+    for metric in ("ap", "ap50", "pq", "miou"):
+        if table[metric].notna().any():
+            columns[_HEADINGS[metric]] = [signed(value) for value in table[metric]]
+            columns[f"95 % interval of {_HEADINGS[metric]}"] = _spans(table, f"{metric}_low", f"{metric}_high")
+    return pd.DataFrame(columns)
 
-    def spans(metric: str) -> list[str]:
-        return [
-            f"{signed(low)} to {signed(high)}" for low, high in table[[f"{metric}_low", f"{metric}_high"]].to_numpy()
-        ]
 
+def difference_text(row: pd.Series) -> str:
+    """The AP of a row of a `difference_table` in one cell."""
+    return f"{signed(row['ap'])} ({signed(row['ap_low'])} to {signed(row['ap_high'])})"
+
+
+def part_view(table: pd.DataFrame) -> pd.DataFrame:
+    """A `part_table` in points; parts whose interval leaves zero out are marked."""
+    clear = (table["low"] > 0) | (table["high"] < 0)
     return pd.DataFrame(
         {
-            **_names(table),
+            **names(table),
             "against": table["baseline"],
-            "AP": [signed(value) for value in table["ap"]],
-            "95 % interval": spans("ap"),
-            "AP50": [signed(value) for value in table["ap50"]],
-            "95 % interval of AP50": spans("ap50"),
+            "part": table["part"],
+            "difference": [signed(value) for value in table["difference"]],
+            "95 % interval": _spans(table, "low", "high"),
+            "clear": ["yes" if shown else "" for shown in clear],
         }
     )
+
+
+def _spans(table: pd.DataFrame, low: str, high: str) -> list[str]:
+    return [
+        MISSING if np.isnan(first) else f"{signed(first)} to {signed(last)}"
+        for first, last in table[[low, high]].to_numpy(float)
+    ]
 
 
 _QUALITY = {
@@ -83,9 +117,11 @@ def _rounded(value: float, digits: int) -> str:
     return MISSING if pd.isna(value) else f"{value:.{digits}f}".replace("-", MINUS)
 
 
-def _names(table: pd.DataFrame) -> pd.DataFrame:
-    """What a row is about; the segmenter only where there are several."""
-    return table[["segmenter", "arm"] if table["segmenter"].nunique() > 1 else ["arm"]]
+def names(table: pd.DataFrame) -> pd.DataFrame:
+    """What a row is about; segmenter and share of the labels only where there are several."""
+    columns = {"segmenter": table["segmenter"], "labels": [f"{percent} %" for percent in table["percent"]]}
+    several = {name: values for name, values in columns.items() if len(set(values)) > 1}
+    return pd.DataFrame({**several, "arm": table["arm"]})
 
 
 def instance_view(table: pd.DataFrame) -> pd.DataFrame:

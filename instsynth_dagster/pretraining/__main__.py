@@ -13,7 +13,8 @@ from instsynth_dagster.pretraining.generative import pretrain_generative
 from instsynth_dagster.pretraining.vision import pretrain_vision
 from instsynth_dagster.segmenters.base import Progress
 
-_FAMILIES = {"vision": pretrain_vision, "generative": pretrain_generative}
+_FAMILIES = {"generative": pretrain_generative, "vision": pretrain_vision}
+"""In this order: mini-oneformer reads with mini-clip's tokenizer."""
 
 
 @contextmanager
@@ -33,9 +34,7 @@ def main() -> None:
     )
     parser.add_argument("--build", type=Path, default=Path("build/pretraining"), help="data and unfinished trainings")
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="where the models go")
-    parser.add_argument(
-        "--only", choices=_FAMILIES, help="vision: mini-mask2former, mini-fastinst; generative: the others"
-    )
+    parser.add_argument("--only", choices=_FAMILIES, help="vision: the three segmenters; generative: the others")
     arguments = parser.parse_args()
     for name, pretrain in _FAMILIES.items():
         if arguments.only in (None, name):

@@ -1,4 +1,4 @@
-"""mini-mask2former and mini-fastinst: an "Objects365 in miniature" for the demo's segmenters.
+"""mini-mask2former, mini-fastinst and mini-oneformer: an "Objects365 in miniature" for the demo's segmenters.
 
 On real streets nobody trains a segmenter from a bare backbone: it starts from weights that know what objects are and
 where they end. Here small segmenters learn to find procedural instances from boxes alone (the box given as the mask).
@@ -40,6 +40,25 @@ FASTINST: dict[str, Any] = {
     "num_auxiliary_queries": 4,
     "train_num_points": 1024,
 }
+ONEFORMER: dict[str, Any] = {
+    "conv_dim": 64,
+    "mask_dim": 64,
+    "hidden_dim": 64,
+    "encoder_layers": 1,
+    "decoder_layers": 4,
+    "query_dec_layers": 1,
+    "num_attention_heads": 4,
+    "encoder_feedforward_dim": 128,
+    "dim_feedforward": 128,
+    "num_queries": 40,
+    "train_num_points": 1024,
+    "dropout": 0.0,
+    "text_encoder_width": 64,
+    "text_encoder_num_layers": 2,
+    "text_encoder_n_ctx": 4,
+    "text_encoder_context_length": 16,
+    "task_seq_len": 16,
+}
 _RECIPE: dict[str, Any] = {
     "batch_size": 4,
     "learning_rate": 1e-3,
@@ -67,6 +86,18 @@ def mask2former_recipe(backbone: Path, steps: int = 9000) -> SegmenterSettings:
 def fastinst_recipe(backbone: Path, steps: int = 5000) -> SegmenterSettings:
     """How mini-fastinst is trained on a backbone folder, or on the backbone of a segmenter's folder."""
     return SegmenterSettings(kind="fastinst", backbone=str(backbone), architecture=FASTINST, steps=steps, **_RECIPE)
+
+
+def oneformer_recipe(start: Path, tokenizer: Path, steps: int = 5000) -> SegmenterSettings:
+    """How mini-oneformer is trained from the backbone and pixel decoder of a Mask2Former's folder."""
+    return SegmenterSettings(
+        kind="oneformer",
+        model=str(start),
+        tokenizer=str(tokenizer),
+        architecture=ONEFORMER,
+        steps=steps,
+        **_RECIPE,
+    )
 
 
 def train_detector(

@@ -16,5 +16,7 @@ class Recipe:
     weight_decay: float = 0.05
     grad_clip: float = 1.0
     mixed_precision: str = "bf16"
+    gradient_checkpointing: bool = False
+    processes: int = 1
     workers: int = 0
     checkpoint_every: int = 500

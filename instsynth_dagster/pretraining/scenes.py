@@ -1,8 +1,8 @@
 """Street scenes with labelled boxes: what the demo's vision models are pretrained on.
 
 The scenes come from the demo city's renderer under seeds that no demo city uses, with rare classes made common. Only
-classes, colours and boxes are kept; instance masks never leave the renderer, so a segmenter pretrained here has yet to
-see one.
+classes, colours and boxes are kept, and the stuff outside the boxes; instance masks never leave the renderer, so a
+segmenter pretrained here has yet to see one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy import ndimage
 
-from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME
 from instsynth_dagster.images import decode_png, encode_png, resize_image
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import Progress
@@ -33,14 +33,21 @@ def render_scenes(store: Store, count: int, *, seed: int = 0, progress: Progress
     """Render scenes into the store, going on where a killed run stopped; nothing to do when they are there."""
     from instsynth_dagster.demo_city import render_scene
 
-    fingerprint = f"{content_seed('scenes', seed, count, *SIZE, repr(CLASS_WEIGHTS)):016x}"
+    fingerprint = f"{content_seed('scenes with stuff', seed, count, *SIZE, repr(CLASS_WEIGHTS)):016x}"
     manifest = store.manifest(ASSET)
     if manifest and manifest.fingerprint == fingerprint:
         return
     with store.write(ASSET, "all", fingerprint) as out:
         for index in range(out.rows, count):
             scene = render_scene(content_seed("pretraining scene", seed, index), *SIZE, class_weights=CLASS_WEIGHTS)
-            out.add({"image_png": encode_png(scene.image), "boxes": labelled_boxes(scene.ids, scene.attributes)})
+            boxes = labelled_boxes(scene.ids, scene.attributes)
+            out.add(
+                {
+                    "image_png": encode_png(scene.image),
+                    "stuff_png": encode_png(stuff_around(scene.ids, boxes)),
+                    "boxes": boxes,
+                }
+            )
             if progress:
                 progress(index + 1, count)
 
@@ -58,8 +65,17 @@ def labelled_boxes(ids: np.ndarray, attributes: Mapping[int, Any]) -> list[dict[
     return boxes
 
 
+def stuff_around(ids: np.ndarray, boxes: list[dict[str, Any]]) -> np.ndarray:
+    """Label ids uint8 (H, W) of an id map's stuff; 0 in every box, whatever shape is inside, and in groups."""
+    stuff = np.where(ids < LABEL_BY_NAME["person"].id, ids, 0).astype(np.uint8)
+    for box in boxes:
+        stuff[box["y1"] : box["y2"], box["x1"] : box["x2"]] = 0
+    return stuff
+
+
 class BoxScenes:
-    """`SegmentationDataset` of scenes [start, stop): every instance's "mask" is its box, smaller boxes on top."""
+    """`SegmentationDataset` of scenes [start, stop): every instance's "mask" is its box, smaller boxes on top; around
+    the boxes the ids of the stuff."""
 
     def __init__(self, store: Store, start: int = 0, stop: int | None = None) -> None:
         self._store = store
@@ -69,6 +85,12 @@ class BoxScenes:
     def is_synthetic(self) -> np.ndarray:
         return np.zeros(len(self), dtype=bool)
 
+    @property
+    def classes_in(self) -> np.ndarray:
+        """bool (N, 8), from the boxes."""
+        found = [{box["class_name"] for box in self._row(index)["boxes"]} for index in range(len(self))]
+        return np.array([[name in names for name in CLASSES] for names in found])
+
     @cached_property
     def _parts(self) -> list[str]:
         return [part.path for part in self._store.require(ASSET).parts]
@@ -77,18 +99,22 @@ class BoxScenes:
         return len(self._range)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, boxes = self.read(index)
-        ids = np.zeros(image.shape[:2], dtype=np.int32)
+        row = self._row(index)
+        image, boxes = decode_png(row["image_png"]), row["boxes"]
+        ids = decode_png(row["stuff_png"]).astype(np.int32)
         for box in sorted(boxes, key=lambda b: ((b["x1"] - b["x2"]) * (b["y2"] - b["y1"]), b["value"])):
             ids[box["y1"] : box["y2"], box["x1"] : box["x2"]] = box["value"]
         return image, ids
 
     def read(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """uint8 (H, W, 3) image and its `labelled_boxes`."""
+        row = self._row(index)
+        return decode_png(row["image_png"]), row["boxes"]
+
+    def _row(self, index: int) -> dict[str, Any]:
         part, group = divmod(self._range[index], self._store.rows_per_part)
         file = pq.ParquetFile(self._store.directory(ASSET) / self._parts[part])
-        row = file.read_row_group(group).to_pylist()[0]
-        return decode_png(row["image_png"]), row["boxes"]
+        return file.read_row_group(group).to_pylist()[0]
 
 
 def instance_crops(scenes: BoxScenes, side: int, margin: float = 0.2) -> Iterator[tuple[np.ndarray, str]]:

@@ -1,4 +1,4 @@
-"""Pretrains the demo's vision models one after the other: scenes, mini-resnet, mini-mask2former, mini-fastinst."""
+"""Pretrains the demo's vision models one after the other: scenes, mini-resnet, and the three segmenters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import numpy as np
 
 from instsynth_dagster.pretraining.backbone import RECIPE, measure_accuracy, train_backbone
 from instsynth_dagster.pretraining.cards import is_complete, write_card
-from instsynth_dagster.pretraining.detector import fastinst_recipe, mask2former_recipe, train_detector
+from instsynth_dagster.pretraining.detector import (
+    fastinst_recipe,
+    mask2former_recipe,
+    oneformer_recipe,
+    train_detector,
+)
 from instsynth_dagster.pretraining.scenes import BoxScenes, instance_crops, render_scenes
 from instsynth_dagster.segmenters.base import Progress, get_segmenter
 from instsynth_dagster.settings import SegmenterSettings
@@ -25,15 +30,15 @@ CROP_SIDE = 96
 
 
 def pretrain_vision(build: Path, checkpoints: Path, bars: Bars, *, steps: int | None = None) -> None:
-    """Make checkpoints/mini-mask2former and checkpoints/mini-fastinst from nothing, model cards included.
+    """Make mini-mask2former, mini-fastinst and mini-oneformer from nothing, model cards included.
 
     mini-resnet, the backbone that they grow from, stays in `build`: it is not needed any more once they exist.
 
     Args:
         build: rendered scenes, mini-resnet and unfinished trainings; the same call goes on from there.
-        checkpoints: holds one `from_pretrained` folder per model.
+        checkpoints: holds one `from_pretrained` folder per model, mini-clip (for its tokenizer) among them.
     """
-    detectors = ("mini-mask2former", "mini-fastinst")
+    detectors = ("mini-mask2former", "mini-fastinst", "mini-oneformer")
     if all(is_complete(checkpoints / name) for name in detectors):
         return
     store = Store(build)
@@ -44,8 +49,13 @@ def pretrain_vision(build: Path, checkpoints: Path, bars: Bars, *, steps: int | 
     if not is_complete(backbone):
         make_backbone(training, held_out, backbone, build / "mini-resnet", bars)
     given = {} if steps is None else {"steps": steps}
-    # FastInst grows from the backbone that already looks for objects
-    recipes = (mask2former_recipe(backbone, **given), fastinst_recipe(checkpoints / "mini-mask2former", **given))
+    # FastInst and OneFormer grow from the backbone that already looks for objects
+    mask2former = checkpoints / "mini-mask2former"
+    recipes = (
+        mask2former_recipe(backbone, **given),
+        fastinst_recipe(mask2former, **given),
+        oneformer_recipe(mask2former, checkpoints / "mini-clip", **given),
+    )
     for name, recipe in zip(detectors, recipes, strict=True):
         if not is_complete(checkpoints / name):
             make_detector(name, training, held_out, recipe, checkpoints, build, bars)
@@ -79,6 +89,14 @@ street ("red car"): an ImageNet in miniature, the backbone from which the demo's
 _ABOUT = {
     "mini-mask2former": """A small Mask2Former (transformers `Mask2FormerForUniversalSegmentation`)""",
     "mini-fastinst": """A small FastInst (this project's)""",
+    "mini-oneformer": """A small OneFormer (transformers `OneFormerForUniversalSegmentation`)""",
+}
+
+
+_START = {
+    "mini-mask2former": "mini-resnet",
+    "mini-fastinst": "the backbone of mini-mask2former",
+    "mini-oneformer": "the backbone and the pixel decoder of mini-mask2former, its three tasks in turn",
 }
 
 
@@ -97,7 +115,7 @@ def make_detector(
         result = train_detector(training, recipe, out=out, scratch=build / name, progress=progress)
     ap50 = box_ap50(out, recipe, held_out)
     minutes = round(result.seconds / 60)
-    start = "mini-resnet" if name == "mini-mask2former" else "the backbone of mini-mask2former"
+    start = _START[name]
     write_card(
         out,
         result,

@@ -6,7 +6,7 @@ costs a fraction of transforming a stack of masks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as F
 from instsynth_dagster.cityscapes import LABEL_BY_NAME
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import SegmentationDataset
-from instsynth_dagster.segmenters.sampling import DrawSchedule
+from instsynth_dagster.segmenters.sampling import DrawSchedule, repeat_factors
 from instsynth_dagster.settings import SegmenterSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -88,21 +88,38 @@ def instance_targets(ids: Tensor, classes: Sequence[str]) -> tuple[Tensor, Tenso
     return masks.float(), torch.tensor([class_of_label[value // 1000] for value in values], dtype=torch.int64)
 
 
+Targets = Callable[[Tensor], dict[str, Any]]
+"""Makes of an id map, int32 (H, W), what a segmenter learns from it: at least mask_labels and class_labels. Chance in
+it comes from torch's global generator, which is seeded for each draw."""
+
+
+def instances_only(classes: Sequence[str]) -> Targets:
+    """`Targets` of a segmenter that learns instances and nothing else."""
+
+    def targets(ids: Tensor) -> dict[str, Any]:
+        masks, labels = instance_targets(ids, classes)
+        return {"mask_labels": masks, "class_labels": labels}
+
+    return targets
+
+
 class TrainingDraws(Dataset):
     """The endless augmented stream of a training, cut to `draws` items; item i is a pure function of (seed, i).
 
-    An item is a dict of pixel_values float32 (3, h, w), mask_labels float32 (N, h, w) and class_labels int64 (N,).
-    Neither the number of workers nor a resume changes it.
+    An item is a dict of pixel_values float32 (3, h, w), mask_labels float32 (N, h, w), class_labels int64 (N,), and
+    whatever else `targets` gives. Neither the number of workers nor a resume changes it.
     """
 
     def __init__(
-        self, dataset: SegmentationDataset, settings: SegmenterSettings, classes: Sequence[str], seed: int, draws: int
+        self, dataset: SegmentationDataset, settings: SegmenterSettings, targets: Targets, seed: int, draws: int
     ) -> None:
         self._dataset = dataset
-        self._classes = tuple(classes)
+        self._targets = targets
         self._seed = seed
         self._draws = draws
-        self._schedule = DrawSchedule(dataset.is_synthetic, settings.synthetic_fraction, seed)
+        threshold = settings.repeat_threshold
+        repeats = None if threshold is None else repeat_factors(dataset.classes_in, threshold)
+        self._schedule = DrawSchedule(dataset.is_synthetic, settings.synthetic_fraction, seed, repeats)
         self._transform = training_transform(settings.crop, settings.scale_range)
 
     def __len__(self) -> int:
@@ -116,8 +133,8 @@ class TrainingDraws(Dataset):
                 tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)),
                 tv_tensors.Mask(torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int32))),
             )
-        masks, labels = instance_targets(ids_map.as_subclass(Tensor), self._classes)
-        return {"pixel_values": pixels.as_subclass(Tensor), "mask_labels": masks, "class_labels": labels}
+            targets = self._targets(ids_map.as_subclass(Tensor))
+        return {"pixel_values": pixels.as_subclass(Tensor), **targets}
 
 
 def collate(items: list[dict[str, Tensor]]) -> dict[str, Any]:

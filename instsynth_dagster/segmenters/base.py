@@ -21,8 +21,12 @@ PREDICTION_COLUMNS = ("class_name", "score", "mask_counts", "mask_height", "mask
 
 _PACKAGE = "instsynth_dagster.segmenters"
 _KINDS = {
+    "detectron2": f"{_PACKAGE}.detectron2:Detectron2Segmenter",
+    "eomt": f"{_PACKAGE}.eomt:EomtSegmenter",
     "fastinst": f"{_PACKAGE}.fastinst.segmenter:FastInstSegmenter",
     "mask2former": f"{_PACKAGE}.mask2former:Mask2FormerSegmenter",
+    "oneformer": f"{_PACKAGE}.oneformer.segmenter:OneFormerSegmenter",
+    "rf_detr": f"{_PACKAGE}.rf_detr:RfDetrSegmenter",
 }
 
 
@@ -30,11 +34,14 @@ class SegmentationDataset(Protocol):
     """Map-style data set of annotated images.
 
     `dataset[i]` is (image uint8 (H, W, 3) RGB, ids int32 (H, W) Cityscapes instance ids); `is_synthetic[i]` tells a
-    synthetic window from a real frame.
+    synthetic window from a real frame, `classes_in` bool (N, C) which classes a sample holds (read for repeat factors
+    only).
     """
 
     @property
     def is_synthetic(self) -> Sequence[bool] | np.ndarray: ...
+    @property
+    def classes_in(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
 
@@ -54,6 +61,18 @@ class FitResult:
     peak_memory: int
 
 
+@dataclass(frozen=True)
+class Maps:
+    """Every pixel of an image named.
+
+    `panoptic` int32 (H, W): Cityscapes instance ids (label id, or label id * 1000 + index for an instance), 0 where
+    nothing is claimed; `semantic` uint8 (H, W): label ids.
+    """
+
+    panoptic: np.ndarray
+    semantic: np.ndarray
+
+
 class Predictor(Protocol):
     """A trained segmenter, ready to segment."""
 
@@ -67,6 +86,10 @@ class Predictor(Protocol):
             One table per image with the columns of `PREDICTION_COLUMNS`, best score first; `mask_counts` is the COCO
             RLE of a non-empty mask of the image's own height and width. A row does not depend on the other images.
         """
+        ...
+
+    def maps(self, image: np.ndarray) -> Maps | None:
+        """Panoptic and semantic map of one image; None from a segmenter that knows instances only."""
         ...
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
+from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.segmenters import library
 from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
-from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line, load_backbone
 from instsynth_dagster.segmenters.queries import STRIDE, QuerySegmenter
+from instsynth_dagster.segmenters.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.sources import pretrained
 
 
 class Mask2FormerSegmenter(QuerySegmenter):
@@ -29,19 +26,16 @@ class Mask2FormerSegmenter(QuerySegmenter):
         return model.model.pixel_level_module.encoder
 
     def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
-        configs: list[Any] = [model.config, model.config.backbone_config]
-        for config in configs:
-            config.name_or_path = ""  # a checkpoint does not tell where on this machine it came from
-        model.save_pretrained(out)
+        library.save(model, out)
         _image_processor(len(classes)).save_pretrained(out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
-        model = _pretrained(str(folder))
-        return model, tuple(name for _, name in sorted(dict(model.config.id2label or {}).items()))
+        model = library.load_pretrained(Mask2FormerForUniversalSegmentation, str(folder))
+        return model, library.classes_of(model)
 
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         output = model(pixel_values=pixels)
-        return output.class_queries_logits[0], output.masks_queries_logits[0]
+        return class_probabilities(output.class_queries_logits[0]), output.masks_queries_logits[0]
 
 
 def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2FormerForUniversalSegmentation:
@@ -54,39 +48,18 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
         CheckpointError: `settings.model` or `settings.backbone` cannot be loaded.
         SettingsError: `settings.architecture` names an unknown value or an impossible one.
     """
-    labels: dict[str, Any] = {
-        "id2label": dict(enumerate(classes)),
-        "label2id": {name: index for index, name in enumerate(classes)},
-    }
+    labels = library.class_labels(classes)
     if settings.model:
-        return _pretrained(settings.model, ignore_mismatched_sizes=True, **labels)
-    values = dict(settings.architecture)
-    unknown = sorted(set(values) - {field.name for field in fields(Mask2FormerConfig)})
-    if unknown:
-        raise SettingsError(f"segmenters.architecture: unknown key {unknown[0]!r} of Mask2FormerConfig")
-    backbone = load_backbone(settings.backbone) if settings.backbone else None
-    if backbone is not None:
-        values["backbone_config"] = backbone.config
-    try:
-        model = Mask2FormerForUniversalSegmentation(Mask2FormerConfig(**values, **labels))
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise SettingsError(f"segmenters.architecture: {' '.join(str(error).split())}") from None
-    if backbone is not None:
-        model.model.pixel_level_module.encoder.load_state_dict(backbone.state_dict())
-    return model
-
-
-def _pretrained(source: str, **options: Any) -> Mask2FormerForUniversalSegmentation:
-    name, where = pretrained(source)
-    try:
-        kind = AutoConfig.from_pretrained(name, **where).model_type
-        if kind != "mask2former":
-            raise CheckpointError(f"{name}: is a {kind} model, expected mask2former")
-        return Mask2FormerForUniversalSegmentation.from_pretrained(
-            name, use_safetensors=True, dtype=torch.float32, **where, **options
+        return library.load_pretrained(
+            Mask2FormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
         )
-    except UNLOADABLE as error:
-        raise CheckpointError(f"{name}: cannot be loaded as Mask2Former: {first_line(error)}") from None
+    return library.new_model(
+        Mask2FormerForUniversalSegmentation,
+        settings,
+        encoder=lambda model: model.model.pixel_level_module.encoder,
+        backbone=settings.backbone,
+        **labels,
+    )
 
 
 def _image_processor(num_labels: int) -> Mask2FormerImageProcessor:

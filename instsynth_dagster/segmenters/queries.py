@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,14 +18,21 @@ from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.images import resize_image
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD, TrainingDraws, collate
-from instsynth_dagster.segmenters.base import FitResult, Progress, SegmentationDataset
+from instsynth_dagster.segmenters.augmentation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Targets,
+    TrainingDraws,
+    collate,
+    instances_only,
+)
+from instsynth_dagster.segmenters.base import FitResult, Maps, Progress, SegmentationDataset
 from instsynth_dagster.segmenters.scoring import Geometry, score_instances
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 
 STRIDE = 32
-"""Images are padded to a multiple of the coarsest feature stride."""
+"""The coarsest feature stride of a four-stage backbone."""
 
 
 class QuerySegmenter(ABC):
@@ -48,10 +56,24 @@ class QuerySegmenter(ABC):
 
     @abstractmethod
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits (Q, C + 1), "no object" last, and mask logits (Q, h, w) of pixels float (1, 3, H, W)."""
+        """Class probabilities (Q, C) and mask logits (Q, h, w) of pixels float (1, 3, H, W)."""
 
-    def batches(self, settings: SegmenterSettings, classes: Sequence[str]) -> Callable[[list[Any]], dict[str, Any]]:
-        """What makes a batch of items of `TrainingDraws`."""
+    def stride(self, model: Any) -> int:
+        """Images are padded to a multiple of it."""
+        return STRIDE
+
+    def test_size(self, model: Any, settings: SegmenterSettings) -> tuple[int, int] | None:
+        """Height and width that images are resized to; None: as they are."""
+        return settings.test_size
+
+    def targets(self, settings: SegmenterSettings, classes: Sequence[str]) -> Targets:
+        """What an id map teaches."""
+        return instances_only(classes)
+
+    def batches(
+        self, settings: SegmenterSettings, classes: Sequence[str], model: Any
+    ) -> Callable[[list[Any]], dict[str, Any]]:
+        """What makes a batch of items of `TrainingDraws` for a model of `build`."""
         return collate
 
     def fit(
@@ -74,17 +96,20 @@ class QuerySegmenter(ABC):
             model = self.build(settings, classes)
         log = train(
             model,
-            TrainingDraws(dataset, settings, classes, seed, settings.steps * settings.batch_size),
+            TrainingDraws(
+                dataset, settings, self.targets(settings, classes), seed, settings.steps * settings.batch_size
+            ),
             settings,
-            collate=self.batches(settings, classes),
+            collate=self.batches(settings, classes, model),
             backbone=self.backbone(model),
             seed=seed,
             scratch=scratch,
             device=device,
             progress=progress,
         )
-        with quiet_transformers():
-            self.save(model.eval().to("cpu"), classes, out)
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first one
+            with quiet_transformers():
+                self.save(model.eval().to("cpu"), classes, out)
         return FitResult(out, log.curve, log.seconds, log.peak_memory)
 
     def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> QueryPredictor:
@@ -94,11 +119,18 @@ class QuerySegmenter(ABC):
         with quiet_transformers():
             model, classes = self.restore(folder)
         model.eval().to(device)
+        return self.predictor(model, classes, settings, device)
+
+    def predictor(
+        self, model: nn.Module, classes: Sequence[str], settings: SegmenterSettings, device: str
+    ) -> QueryPredictor:
+        """Around a model in evaluation mode, already on the device."""
 
         def answer(pixels: Tensor) -> tuple[Tensor, Tensor]:
             return self.answer(model, pixels.to(device))
 
-        return QueryPredictor(model, answer, classes, settings.test_size, settings.max_detections)
+        size, stride = self.test_size(model, settings), self.stride(model)
+        return QueryPredictor(model, answer, classes, settings.max_detections, size, stride)
 
 
 class QueryPredictor:
@@ -109,27 +141,32 @@ class QueryPredictor:
         model: nn.Module,
         answer: Callable[[Tensor], tuple[Tensor, Tensor]],
         classes: Sequence[str],
-        test_size: tuple[int, int] | None,
         max_detections: int,
+        test_size: tuple[int, int] | None = None,
+        stride: int = STRIDE,
     ) -> None:
         self.model, self.classes = model, tuple(classes)
-        self._answer, self._test_size, self._max_detections = answer, test_size, max_detections
+        self._answer, self._max_detections, self._test_size, self._stride = answer, max_detections, test_size, stride
 
     def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
         """See `Predictor.predict`."""
         return [self._predict_one(image) for image in images]
 
+    def maps(self, image: np.ndarray) -> Maps | None:
+        """See `Predictor.maps`."""
+        return None
+
     @torch.inference_mode()
     def _predict_one(self, image: np.ndarray) -> pd.DataFrame:
-        pixels, geometry = prepare(image, self._test_size)
+        pixels, geometry = prepare(image, self._test_size, self._stride)
         return score_instances(*self._answer(pixels[None]), self.classes, geometry, self._max_detections)
 
 
-def prepare(image: np.ndarray, test_size: tuple[int, int] | None) -> tuple[Tensor, Geometry]:
-    """uint8 (H, W, 3) -> normalised float32 (3, h, w), padded right and below to a multiple of `STRIDE`."""
+def prepare(image: np.ndarray, test_size: tuple[int, int] | None, stride: int = STRIDE) -> tuple[Tensor, Geometry]:
+    """uint8 (H, W, 3) -> normalised float32 (3, h, w), padded right and below to a multiple of `stride`."""
     height, width = content = test_size or image.shape[:2]
     resized = image if image.shape[:2] == content else resize_image(image, (width, height))
     pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1).float() / 255
     pixels = (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
-    pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE))
+    pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride))
     return pixels, Geometry(image.shape[:2], (height, width), (pixels.shape[1], pixels.shape[2]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,28 @@ import pyarrow.parquet as pq
 
 from instsynth_dagster.cityscapes import read_ids, read_image
 from instsynth_dagster.images import decode_png
+from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.store import Store
 
 FRAME, WINDOW = "frame", "window"
-WINDOW_COLUMNS = ("frame_id", "image_sha256", "ids_sha256", "instance_classes")
+WINDOW_COLUMNS = ("frame_id", "instance_id", "source_frame", "image_sha256", "ids_sha256", "instance_classes")
+
+
+def labelled_frames(frame_ids: Sequence[str], percent: int) -> set[str]:
+    """The frames of a limited-label protocol: `percent` of them, at least one.
+
+    A frame's place in the list depends on its name alone, so everyone with the same frames has the same lists, and the
+    list of a smaller share is the beginning of that of a larger one.
+    """
+    ranked = sorted(frame_ids, key=lambda frame_id: content_seed("labelled frames", frame_id))
+    return set(ranked[: max(1, round(len(ranked) * percent / 100))])
+
+
+def from_labelled(windows: pd.DataFrame, labelled: Collection[str]) -> pd.Series:
+    """Which windows (columns instance_id, source_frame) show nothing but labelled frames: theirs, and the one that the
+    instance was cut from."""
+    origin = windows["instance_id"].str.partition(":")[0] if len(windows) else windows["instance_id"]
+    return windows["source_frame"].isin(labelled) & origin.isin(labelled)
 
 
 def frame_samples(frames: pd.DataFrame, instances: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
@@ -28,10 +47,10 @@ def frame_samples(frames: pd.DataFrame, instances: pd.DataFrame, classes: tuple[
 
 
 def window_samples(windows: pd.DataFrame, partition: str, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Sample rows of one partition of synthetic windows (columns WINDOW_COLUMNS)."""
+    """Sample rows of synthetic windows (columns WINDOW_COLUMNS) of a partition; their index is their row there."""
     counts = pd.DataFrame([pd.Series(names).value_counts() for names in windows["instance_classes"]])
     rows = windows[["frame_id", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
-    rows = rows.assign(image="", ids="", source=WINDOW, partition=partition, row=range(len(rows)))
+    rows = rows.assign(image="", ids="", source=WINDOW, partition=partition, row=windows.index)
     return _with_counts(rows, counts, classes)
 
 
@@ -43,13 +62,15 @@ def _with_counts(rows: pd.DataFrame, counts: pd.DataFrame, classes: tuple[str, .
 class ArmDataset:
     """Map-style data set of a training set's rows: index -> (image uint8 (H, W, 3), ids int32 (H, W)).
 
-    Windows are read from their Parquet row group, so memory does not grow with the arm.
+    Windows are read from their Parquet row group, so memory does not grow with the arm. `classes_in` bool (N, C) tells
+    which classes a sample holds.
     """
 
     def __init__(self, rows: pd.DataFrame, root: Path, store: Store, windows_asset: str | None) -> None:
         self._rows = rows.to_dict("records")
         self._root, self._store, self._asset = root, store, windows_asset
         self.is_synthetic = (rows["source"] == WINDOW).to_numpy()
+        self.classes_in = rows.filter(like="instances_").to_numpy() > 0
 
     def __len__(self) -> int:
         return len(self._rows)

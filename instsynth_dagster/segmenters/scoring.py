@@ -13,6 +13,7 @@ import pandas as pd
 from torch import Tensor
 from torch.nn import functional as F
 
+from instsynth_dagster.cityscapes import LABEL_BY_NAME
 from instsynth_dagster.masks import encode_rle
 from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS
 
@@ -34,8 +35,13 @@ class Geometry:
         return _resize(full, self.image)
 
 
+def class_probabilities(class_logits: Tensor) -> Tensor:
+    """float32 (Q, C) of class logits (Q, C + 1), "no object" last."""
+    return class_logits.float().softmax(-1)[:, :-1]
+
+
 def score_instances(
-    class_logits: Tensor, mask_logits: Tensor, classes: Sequence[str], geometry: Geometry, max_detections: int
+    probabilities: Tensor, mask_logits: Tensor, classes: Sequence[str], geometry: Geometry, max_detections: int
 ) -> pd.DataFrame:
     """The best (query, class) pairs of one image as a prediction table.
 
@@ -43,17 +49,18 @@ def score_instances(
     inside the mask. Pairs with an empty mask are left out.
 
     Args:
-        class_logits: float (Q, C + 1), "no object" last.
+        probabilities: float (Q, C) of each class.
         mask_logits: float (Q, h, w) at the network's output stride.
-        classes: C names.
+        classes: C names; those without instances (road, sky, ...) give no pairs.
         max_detections: number of pairs kept.
 
     Returns:
         Table with the columns `PREDICTION_COLUMNS`, best score first.
     """
-    probabilities = class_logits.float().softmax(-1)[:, :-1]
-    best, pairs = probabilities.flatten().topk(min(max_detections, probabilities.numel()))
-    queries, labels = pairs // len(classes), pairs % len(classes)
+    things = [index for index, name in enumerate(classes) if LABEL_BY_NAME[name].has_instances]
+    of_things = probabilities[:, things]
+    best, pairs = of_things.flatten().topk(min(max_detections, of_things.numel()))
+    queries, labels = pairs // len(things), pairs % len(things)
     used = queries.unique()
     per_chunk = max(1, CHUNK_PIXELS // max(_area(geometry.image), _area(geometry.padded)))
     masks: dict[int, tuple[float, str]] = {}
@@ -66,7 +73,7 @@ def score_instances(
                 masks[query] = (mean, encode_rle(mask)["counts"])
     height, width = geometry.image
     rows = [
-        (classes[label], probability * masks[query][0], masks[query][1], height, width)
+        (classes[things[label]], probability * masks[query][0], masks[query][1], height, width)
         for probability, query, label in zip(best.tolist(), queries.tolist(), labels.tolist(), strict=True)
         if query in masks
     ]

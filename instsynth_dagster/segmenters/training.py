@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_model, save_model
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -24,6 +27,8 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import Progress
+
+WEIGHTS = "model.safetensors"
 
 
 class Recipe(Protocol):
@@ -43,6 +48,10 @@ class Recipe(Protocol):
     def grad_clip(self) -> float: ...
     @property
     def mixed_precision(self) -> str: ...
+    @property
+    def gradient_checkpointing(self) -> bool: ...
+    @property
+    def processes(self) -> int: ...
     @property
     def workers(self) -> int: ...
     @property
@@ -86,6 +95,8 @@ def train(
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     with isolated_random_state(), quiet_transformers():
+        if recipe.gradient_checkpointing:
+            recompute_activations(model)
         trainer = _SegmenterTrainer(
             seed=seed,
             model=model,
@@ -114,16 +125,51 @@ def isolated_random_state() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
+def recompute_activations(model: nn.Module) -> None:
+    """Keep only the inputs of each layer or stage and compute the rest again on the way back.
+
+    These are the members of the outermost `ModuleList`s; it works for every architecture, which the library's own
+    switch does not.
+    """
+    for module in _outermost_layers(model):
+        module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+
+
+def _outermost_layers(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _outermost_layers(child)
+
+
 class _SegmenterTrainer(Trainer):
     """The loss samples its points from (seed, step); logged rows know the seconds spent, resumed parts included."""
 
     def __init__(self, *, seed: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._seed = seed
+        self._module: nn.Module = kwargs["model"]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         torch.manual_seed(content_seed(self._seed, "step", self.state.global_step))
         return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        return model(**inputs)[
+            "loss"
+        ].sum()  # OneFormer's comes as (1,), RF-DETR's as () or, without instances, as (0,)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # the library renames some models' weights on saving, then resumes from the names it knows and no others
+        Path(str(output_dir)).mkdir(parents=True, exist_ok=True)
+        save_model(self._module, str(Path(str(output_dir)) / WEIGHTS))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        load_model(self._module, Path(resume_from_checkpoint) / WEIGHTS, strict=True)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # the library's estimate is one of language models, and trips over OneFormer's two inputs
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self._started = time.monotonic()
@@ -160,7 +206,8 @@ def _arguments(recipe: Recipe, scratch: Path, device: str) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=recipe.steps,
-        per_device_train_batch_size=recipe.batch_size,
+        per_device_train_batch_size=recipe.batch_size // recipe.processes,
+        ddp_find_unused_parameters=True,
         train_sampling_strategy="sequential",
         dataloader_num_workers=recipe.workers,
         dataloader_pin_memory=device == "cuda",

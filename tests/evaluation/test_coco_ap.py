@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME
-from instsynth_dagster.evaluation.coco_ap import coco_average_precision
+from instsynth_dagster.evaluation.coco_ap import coco_average_precision, coco_matches, resampled_coco_ap
 from instsynth_dagster.masks import encode_rle
 from tests.evaluation.random_streets import SIZE, prediction_table, random_ids, random_predictions
 
@@ -109,3 +109,34 @@ def test_nothing_predicted_nothing_there_and_no_output(capsys) -> None:
     assert np.isnan(empty.ap50)
     assert empty.per_class["class_name"].tolist() == ["car", "bus"]
     assert capsys.readouterr().out == ""
+
+
+def streets(count: int) -> list[tuple[np.ndarray, pd.DataFrame]]:
+    rng = np.random.default_rng(7)
+    return [(ids := random_ids(rng), random_predictions(rng, ids, str(n))) for n in range(count)]
+
+
+def by_area(frames: list[tuple[np.ndarray, pd.DataFrame]]) -> list[float]:
+    scores = coco_average_precision(frames)
+    return [scores.ap, scores.ap_small, scores.ap_medium, scores.ap_large]
+
+
+def test_resampling_without_copies_is_the_score_of_those_frames() -> None:
+    frames = streets(5)
+    weights = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 1, 0]])
+    found = resampled_coco_ap(coco_matches(frames), weights)
+    chosen = [frames[index] for index in (0, 2, 3)]
+    np.testing.assert_allclose(found, [by_area(frames), by_area(chosen)], rtol=0, atol=1e-12)
+
+
+def test_copies_of_a_frame_count_as_frames() -> None:
+    frames = streets(4)
+    found = resampled_coco_ap(coco_matches(frames), np.array([[2, 0, 1, 3]]))
+    copied = [frames[index] for index in (0, 0, 2, 3, 3, 3)]
+    np.testing.assert_allclose(found[0], by_area(copied), atol=0.02)
+
+
+def test_a_resampling_without_truth_has_no_score() -> None:
+    empty = np.full(SIZE, ROAD, dtype=np.int32)
+    frames = [(two_cars(), prediction_table("f", [("car", 0.9, box(0, 0, 20, 20))])), (empty, pd.DataFrame())]
+    assert np.isnan(resampled_coco_ap(coco_matches(frames), np.array([[0, 2]]))).all()

@@ -10,10 +10,10 @@ import pytest
 
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.evaluation.charts import arm_colors, curve_svg, interval_chart, line_chart, ticks
-from instsynth_dagster.evaluation.coco_ap import coco_average_precision
+from instsynth_dagster.evaluation.coco_ap import coco_matches
 from instsynth_dagster.evaluation.instance_ap import match_frame
 from instsynth_dagster.evaluation.report import Example, ReportData, ValFrame, render_report
-from instsynth_dagster.evaluation.tables import Run, ap_table, difference_table, instance_table
+from instsynth_dagster.evaluation.tables import Run, ap_table, compare, difference_table, instance_table
 from instsynth_dagster.evaluation.verdict import verdict
 from tests.evaluation.random_streets import random_ids, random_predictions
 
@@ -59,12 +59,11 @@ def data() -> ReportData:
     for arm in ARMS:
         frames = list(zip(truth, predictions[arm], strict=True))
         matches = [match_frame(*frame) for frame in frames]
-        runs.append(Run(arm, "mask2former", 0, 300, 120, matches, coco_average_precision(frames)))
+        runs.append(Run(arm, "mask2former", 0, 300, 120, matches, coco_matches(frames)))
     samples = pd.DataFrame([{"source": "window", **{f"instances_{name}": 1 for name in CLASSES}}])
-    differences = difference_table(runs, seed=0)
-    curves = [
-        pd.DataFrame({"segmenter": "mask2former", "arm": a, "seed": 0, "step": [1, 9], "loss": [4, 2]}) for a in ARMS
-    ]
+    differences = difference_table(compare(runs, seed=0))
+    about = {"segmenter": "mask2former", "percent": 100, "seed": 0}
+    curves = [pd.DataFrame({**about, "arm": arm, "step": [1, 9], "loss": [4, 2]}) for arm in ARMS]
     crop = image[:40, :40]
     example = Example(
         instance_id="dunmere_000001_000019:26003",

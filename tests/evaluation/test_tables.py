@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,16 @@ import pytest
 
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.evaluation.bootstrap import frame_weights, interval, resample
-from instsynth_dagster.evaluation.coco_ap import coco_average_precision
+from instsynth_dagster.evaluation.coco_ap import coco_matches, coco_scores
 from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
-from instsynth_dagster.evaluation.tables import Run, ap_table, difference_table, instance_table
+from instsynth_dagster.evaluation.tables import (
+    Run,
+    ap_table,
+    compare,
+    difference_table,
+    instance_table,
+    part_table,
+)
 from instsynth_dagster.evaluation.verdict import verdict
 from instsynth_dagster.evaluation.views import (
     MINUS,
@@ -38,7 +46,7 @@ def scored(arm: str, seed: int, lost: float = 0.0) -> Run:
     """A run whose predictions are shaken ground truth, a share of them lost."""
     rng = np.random.default_rng(seed)
     frames = [(ids, random_predictions(rng, ids, "f").sample(frac=1 - lost, random_state=seed)) for ids in truth()]
-    return Run(arm, "mask2former", seed, 300, 120, [match_frame(*f) for f in frames], coco_average_precision(frames))
+    return Run(arm, "mask2former", seed, 300, 120, [match_frame(*f) for f in frames], coco_matches(frames))
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +79,10 @@ def test_ap_table_averages_seeds(runs: list[Run]) -> None:
     assert list(table.index) == ["real", "zoom_crop"]
     aps = [average_precision(run.matches).ap for run in runs]
     assert table["ap"]["real"] == pytest.approx((aps[0] + aps[2]) / 2)
-    assert table["ap_spread"]["zoom_crop"] == pytest.approx(abs(aps[1] - aps[3]))
-    assert table["coco_ap"]["real"] == pytest.approx((runs[0].coco.ap + runs[2].coco.ap) / 2)
+    assert table["ap_sd"]["zoom_crop"] == pytest.approx(abs(aps[1] - aps[3]) / 2**0.5)
+    assert np.isnan(table["pq"]["real"])
+    coco = [coco_scores(run.coco).ap for run in runs]
+    assert table["coco_ap"]["real"] == pytest.approx((coco[0] + coco[2]) / 2)
     assert table["seeds"].tolist() == [2, 2]
     assert table["protocol"].str.contains("Cityscapes").all()
     assert table["protocol"].str.contains("COCO").all()
@@ -80,14 +90,14 @@ def test_ap_table_averages_seeds(runs: list[Run]) -> None:
 
 
 def test_differences_are_paired_seeded_and_cover_the_estimate(runs: list[Run]) -> None:
-    [row] = difference_table(runs, seed=1).to_dict("records")
+    [row] = difference_table(compare(runs, seed=1)).to_dict("records")
     ap = ap_table(runs).set_index("arm")
     assert (row["arm"], row["baseline"], row["seeds"], row["frames"]) == ("zoom_crop", "real", 2, FRAMES)
     assert row["ap"] == pytest.approx(ap["ap"]["zoom_crop"] - ap["ap"]["real"])
     assert row["ap50"] == pytest.approx(ap["ap50"]["zoom_crop"] - ap["ap50"]["real"])
     assert 0 < row["ap_low"] < row["ap"] < row["ap_high"] < 1
-    pd.testing.assert_frame_equal(difference_table(runs, seed=1), difference_table(runs, seed=1))
-    assert difference_table(runs, seed=2)["ap_low"][0] != row["ap_low"]
+    pd.testing.assert_frame_equal(difference_table(compare(runs, seed=1)), difference_table(compare(runs, seed=1)))
+    assert difference_table(compare(runs, seed=2))["ap_low"][0] != row["ap_low"]
 
 
 def test_an_arm_against_its_double_differs_by_nothing() -> None:
@@ -95,22 +105,23 @@ def test_an_arm_against_its_double_differs_by_nothing() -> None:
     double = Run(
         "diffinpainting", *[getattr(run, f) for f in ("segmenter", "seed", "steps", "samples", "matches", "coco")]
     )
-    row = difference_table([run, double], seed=0).iloc[0]
+    row = difference_table(compare([run, double], seed=0)).iloc[0]
     assert row[["ap", "ap_low", "ap_high", "ap50_low", "ap50_high"]].tolist() == [0.0] * 5
-    text = verdict(difference_table([run, double], seed=0))
+    text = verdict(difference_table(compare([run, double], seed=0)))
     assert "cannot be told apart from real (+0.0 AP" in text
 
 
 def test_bootstrap_agrees_with_scoring_each_resample_by_hand() -> None:
-    matches = scored("real", 5).matches
+    run = scored("real", 5)
+    matches = run.matches
     weights = frame_weights(FRAMES, seed=9, resamples=7)
     assert weights.sum(axis=1).tolist() == [FRAMES] * 7
-    result = resample([matches], weights)
+    result = resample([run], weights)
     by_hand = [
         average_precision([m for m, times in zip(matches, row, strict=True) for _ in range(times)]).ap
         for row in weights
     ]
-    np.testing.assert_allclose(result.ap_resampled, by_hand, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result["ap"][1:], by_hand, rtol=0, atol=1e-12)
 
 
 def test_interval_covers_as_often_as_it_says() -> None:
@@ -126,22 +137,24 @@ def test_interval_covers_as_often_as_it_says() -> None:
 
 
 def test_300_resamples_of_24_frames_are_quick() -> None:
-    run = scored("real", 1)
-    runs = [Run(arm, "m", 0, 1, 1, list(run.matches) * 4, run.coco) for arm in ("real", "zoom_crop", "diffinpainting")]
+    rng = np.random.default_rng(1)
+    frames = [(ids, random_predictions(rng, ids, "f")) for ids in truth() * 4]
+    matches, coco = [match_frame(*frame) for frame in frames], coco_matches(frames)
+    runs = [Run(arm, "m", 0, 1, 1, matches, coco) for arm in ("real", "zoom_crop", "diffinpainting")]
     begin = time.perf_counter()
-    difference_table(runs, seed=0)
+    difference_table(compare(runs, seed=0))
     assert time.perf_counter() - begin < 5
 
 
 def test_runs_on_other_frames_are_refused(runs: list[Run]) -> None:
     other = Run("zoom_crop", "mask2former", 0, 1, 1, runs[1].matches[::-1], runs[1].coco)
     with pytest.raises(ValueError, match=r"zoom_crop .* same frames"):
-        difference_table([runs[0], other], seed=0)
+        compare([runs[0], other], seed=0)
 
 
 def differences(**by_baseline: tuple[float, float, float]) -> pd.DataFrame:
-    rows = [("m2f", "diffinpainting", name, *ap, *ap, 1, 24, 300) for name, ap in by_baseline.items()]
-    columns = ["segmenter", "arm", "baseline", *METRICS, "seeds", "frames", "resamples"]
+    rows = [("m2f", 100, "diffinpainting", name, *ap, *ap, 1, 24, 300) for name, ap in by_baseline.items()]
+    columns = ["segmenter", "percent", "arm", "baseline", *METRICS, "seeds", "frames", "resamples"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -180,7 +193,7 @@ def test_verdict_without_controls() -> None:
 
 def test_markdown_is_aligned_and_complete(runs: list[Run]) -> None:
     ap = ap_table(runs)
-    for view in (ap_view(ap), class_view(ap), difference_view(difference_table(runs, 0)), readable(ap)):
+    for view in (ap_view(ap), class_view(ap), difference_view(difference_table(compare(runs, 0))), readable(ap)):
         lines = to_markdown(view).splitlines()
         assert len(lines) == len(view) + 2
         assert len({len(line) for line in lines}) == 1
@@ -204,3 +217,44 @@ def test_instance_view_stands_side_by_side() -> None:
 def test_numbers_are_known_from_words() -> None:
     assert all(map(is_number, ["1,234", "+0.3", f"{MINUS}0.3", MISSING, "4.2"]))
     assert not any(map(is_number, ["real", "", "+x"]))
+
+
+def test_parts_are_paired_like_the_whole(runs: list[Run]) -> None:
+    parts = part_table(compare(runs, seed=1)).set_index("part")
+    table = ap_table(runs).set_index("arm")
+    classes = [f"class {name}" for name in CLASSES]
+    assert list(parts.index) == [*classes, "size small", "size medium", "size large"]
+    for name in CLASSES:
+        expected = table[f"ap50_{name}"]["zoom_crop"] - table[f"ap50_{name}"]["real"]
+        assert parts["difference"][f"class {name}"] == pytest.approx(expected)
+    small = table["coco_ap_small"]
+    assert parts["difference"]["size small"] == pytest.approx(small["zoom_crop"] - small["real"])
+    assert parts.loc["size small", "low"] < parts.loc["size small", "difference"] < parts.loc["size small", "high"]
+
+
+def test_maps_are_resampled_too() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 9, (2, FRAMES, 19, 4)).astype(float)
+    pixels = np.sort(rng.integers(1, 99, (2, FRAMES, 19, 2)), axis=-1).astype(float)
+    base = [scored(arm, 1) for arm in ("real", "zoom_crop")]
+    runs = [replace(run, panoptic=counts[n], semantic=pixels[n]) for n, run in enumerate(base)]
+    [row] = difference_table(compare(runs, seed=0)).to_dict("records")
+    table = ap_table(runs).set_index("arm")
+    for metric in ("pq", "miou"):
+        assert row[metric] == pytest.approx(table[metric]["zoom_crop"] - table[metric]["real"])
+        assert row[f"{metric}_low"] < row[metric] < row[f"{metric}_high"]
+    sums = pixels[0].sum(0)
+    assert table["miou"]["real"] == pytest.approx((sums[:, 0] / sums[:, 1]).mean())
+
+
+def test_shares_of_the_labels_are_compared_with_their_own_baseline() -> None:
+    runs = [replace(scored(arm, seed), percent=percent) for percent in (100, 10) for arm, seed in _ARMS]
+    table = difference_table(compare(runs, seed=0))
+    assert list(zip(table["percent"], table["arm"], table["baseline"], strict=True)) == [
+        (percent, *pair) for percent in (100, 10) for pair in (("zoom_crop", "real"),)
+    ]
+    assert difference_view(table)["labels"].tolist() == ["100 %", "10 %"]
+    assert "with 10 % of the labelled frames" in verdict(table)
+
+
+_ARMS = (("real", 1), ("zoom_crop", 2))

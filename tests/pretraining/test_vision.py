@@ -1,4 +1,6 @@
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,11 @@ def test_makes_its_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path,
     def killed(*_args, **_kwargs):
         raise KeyboardInterrupt
 
+    tokenizer = ("tokenizer.json", "tokenizer_config.json", "config.json")
+    (tmp_path / "checkpoints/mini-clip").mkdir(parents=True)
+    for name in tokenizer:
+        shutil.copyfile(Path("checkpoints/mini-clip") / name, tmp_path / "checkpoints/mini-clip" / name)
+
     def run():
         vision.pretrain_vision(tmp_path / "build", tmp_path / "checkpoints", silent_bar, steps=2)
 
@@ -42,6 +49,7 @@ def test_makes_its_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path,
         "build/mini-resnet/checkpoint": r"class \d+\.\d%",
         "checkpoints/mini-mask2former": r"AP50 \d\.\d{3}",
         "checkpoints/mini-fastinst": r"AP50 \d\.\d{3}",
+        "checkpoints/mini-oneformer": r"AP50 \d\.\d{3}",
     }.items():
         card = (tmp_path / name / "README.md").read_text()
         assert re.search(measured, card)

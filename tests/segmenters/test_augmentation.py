@@ -11,6 +11,7 @@ from instsynth_dagster.segmenters.augmentation import (
     TrainingDraws,
     collate,
     instance_targets,
+    instances_only,
 )
 from tests.segmenters.toy import ToyDataset, tiny
 
@@ -82,27 +83,27 @@ def test_empty_crop_has_targets_of_length_zero():
 
 def test_a_draw_is_a_pure_function_of_seed_and_number():
     state = torch.get_rng_state()
-    draws = TrainingDraws(ToyDataset(), tiny(), CLASSES, seed=5, draws=8)
+    draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=5, draws=8)
     forwards = [draws[i] for i in range(4)]
     torch.manual_seed(99)
-    again = TrainingDraws(ToyDataset(), tiny(), CLASSES, seed=5, draws=8)
+    again = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=5, draws=8)
     for i in reversed(range(4)):
         for key, value in again[i].items():
             assert torch.equal(value, forwards[i][key])
-    other = TrainingDraws(ToyDataset(), tiny(), CLASSES, seed=6, draws=8)
+    other = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=6, draws=8)
     assert not torch.equal(other[0]["pixel_values"], forwards[0]["pixel_values"])
     torch.set_rng_state(state)
 
 
 def test_draws_leave_the_global_generator_alone():
-    draws = TrainingDraws(ToyDataset(), tiny(), CLASSES, seed=5, draws=8)
+    draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=5, draws=8)
     before = torch.get_rng_state()
     _ = draws[0]
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_collate_stacks_pixels_and_lists_targets():
-    draws = TrainingDraws(ToyDataset(), tiny(), CLASSES, seed=5, draws=8)
+    draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=5, draws=8)
     batch = collate([draws[0], draws[1]])
     assert batch["pixel_values"].shape == (2, 3, *tiny().crop)
     assert [len(m) for m in batch["mask_labels"]] == [len(c) for c in batch["class_labels"]]

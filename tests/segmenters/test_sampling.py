@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.segmenters.sampling import DrawSchedule
+from instsynth_dagster.segmenters.sampling import DrawSchedule, repeat_factors
 
 
 def test_synthetic_fraction_of_draws_is_exact_and_even():
@@ -40,3 +40,23 @@ def test_draws_depend_on_seed_and_number_only():
 def test_nothing_to_draw_from_is_refused():
     with pytest.raises(ValueError, match="no samples"):
         DrawSchedule([], 0.5, 0)
+
+
+@given(factors=st.lists(st.floats(1.0, 4.0), min_size=1, max_size=12), seed=st.integers(0, 99))
+def test_repeated_samples_come_as_often_as_their_factor_says(factors, seed):
+    factors = np.array(factors)
+    schedule = DrawSchedule([False] * len(factors), 0.5, seed, factors)
+    length, epochs = round(factors.sum()), 60
+    drawn = np.bincount([schedule[draw] for draw in range(epochs * length)], minlength=len(factors)) / epochs
+    assert drawn == pytest.approx(factors * length / factors.sum(), abs=0.35)
+    assert drawn.min() >= np.floor(factors.min() * length / factors.sum() - 1e-9)
+
+
+def test_repeat_factors_are_those_of_lvis():
+    classes_in = np.zeros((100, 2), dtype=bool)
+    classes_in[:, 0] = True
+    classes_in[0, 1] = True
+    factors = repeat_factors(classes_in, 0.04)
+    assert factors[0] == pytest.approx(2.0)
+    assert (factors[1:] == 1).all()
+    assert repeat_factors(np.zeros((3, 2), dtype=bool), 0.5).tolist() == [1, 1, 1]

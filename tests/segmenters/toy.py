@@ -36,6 +36,7 @@ class ToyDataset:
 
     def __init__(self, length: int = 6, synthetic: int = 0, size: tuple[int, int] = (72, 104)) -> None:
         self.is_synthetic = [index >= length - synthetic for index in range(length)]
+        self.classes_in = np.ones((length, 3), dtype=bool)
         self._size = size
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from instsynth_dagster.segmenters.backbones import first_line, load_backbone
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.model import FastInst
 from instsynth_dagster.segmenters.queries import QuerySegmenter
+from instsynth_dagster.segmenters.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -62,7 +63,7 @@ class FastInstSegmenter(QuerySegmenter):
 
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         output = model(pixels)
-        return output["class_logits"][0], output["mask_logits"][0]
+        return class_probabilities(output["class_logits"][0]), output["mask_logits"][0]
 
 
 def _with_new_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> FastInst:

@@ -1,0 +1,56 @@
+"""EoMT (Kerssies et al., 2025) from transformers: a plain vision transformer that reads squares of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import EomtForUniversalSegmentation
+
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.segmenters import library
+from instsynth_dagster.segmenters.queries import QuerySegmenter
+from instsynth_dagster.segmenters.scoring import class_probabilities
+from instsynth_dagster.settings import SegmenterSettings
+
+
+class EomtSegmenter(QuerySegmenter):
+    """`Segmenter` of kind `eomt`. `settings.architecture` holds values of `EomtConfig`; `settings.crop` is the square
+    that the model reads: crops in training, whole images resized to it at inference."""
+
+    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+        labels = library.class_labels(classes)
+        height, width = settings.crop
+        if height != width:
+            raise SettingsError(f"segmenters.crop: eomt reads squares, not {height}x{width}")
+        if not settings.model:
+            return library.new_model(EomtForUniversalSegmentation, settings, image_size=height, **labels)
+        model = library.load_pretrained(
+            EomtForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
+        )
+        if model.config.image_size != height:
+            size = model.config.image_size
+            raise SettingsError(f"segmenters.crop: {settings.model} reads {size}x{size}; set crop to that")
+        return model
+
+    def backbone(self, model: Any) -> nn.Module:
+        return model.layers
+
+    def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
+        library.save(model, out)
+
+    def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
+        model = library.load_pretrained(EomtForUniversalSegmentation, str(folder))
+        return model, library.classes_of(model)
+
+    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        output = model(pixel_values=pixels)
+        return class_probabilities(output.class_queries_logits[0]), output.masks_queries_logits[0]
+
+    def stride(self, model: Any) -> int:
+        return 1
+
+    def test_size(self, model: Any, settings: SegmenterSettings) -> tuple[int, int]:
+        return (model.config.image_size,) * 2

@@ -1,0 +1,82 @@
+"""Trains one run: in this process, or in several through torchrun, one per GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.files import write_atomically
+from instsynth_dagster.graph import REAL, TrainingRun
+from instsynth_dagster.segmenters.base import FitResult, Progress, get_segmenter
+from instsynth_dagster.segmenters.samples import ArmDataset
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.store import Store
+
+SETTINGS, CURVE, RESULT = "settings.json", "curve.parquet", "result.json"
+"""What the starting process and its workers tell each other, below the scratch folder."""
+
+
+def train_run(
+    settings: Settings,
+    store: Store,
+    partition: str,
+    *,
+    out: Path,
+    scratch: Path,
+    device: str,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Train the partition `<run>|<segmenter>` of `trained_segmenters`; see `Segmenter.fit`.
+
+    With `processes` above 1 in its settings, torchrun starts that many workers, which share each batch and average
+    their gradients.
+
+    Raises:
+        SettingsError: the workers failed; their own message stands above it.
+    """
+    recipe = settings.segmenters[partition.split("|")[1]]
+    if recipe.processes == 1:
+        return fit_partition(settings, store, partition, out=out, scratch=scratch, device=device, progress=progress)
+    write_atomically(scratch / SETTINGS, settings.model_dump_json().encode())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={recipe.processes}"]
+    command += ["-m", "instsynth_dagster.segmenters.worker", partition, "--device", device]
+    command += ["--out", str(out), "--scratch", str(scratch)]
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // recipe.processes)), **os.environ}
+    if subprocess.run(command, env=environment, check=False).returncode:
+        raise SettingsError(f"segmenters: a worker of the {recipe.processes} that train {partition} failed; see above")
+    told = json.loads((scratch / RESULT).read_text())
+    return FitResult(out, pd.read_parquet(scratch / CURVE), told["seconds"], told["peak_memory"])
+
+
+def fit_partition(
+    settings: Settings,
+    store: Store,
+    partition: str,
+    *,
+    out: Path,
+    scratch: Path,
+    device: str,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Train in this process, or this process's share of it where torchrun started it."""
+    name, segmenter = partition.split("|")
+    training = TrainingRun.parse(name)
+    recipe = settings.segmenters[segmenter]
+    windows = None if training.data.arm == REAL else f"{training.data.arm}/is_cityscapes"
+    samples = store.read("training_sets", training.data.name)
+    return get_segmenter(recipe.kind).fit(
+        ArmDataset(samples, settings.dataset.root, store, windows),
+        recipe,
+        classes=settings.classes,
+        seed=training.seed,
+        out=out,
+        scratch=scratch,
+        device=device,
+        progress=progress,
+    )

@@ -1,0 +1,184 @@
+"""OneFormer behind the segmenter interface: one training for three tasks, each asked with its own token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, OneFormerConfig, OneFormerForUniversalSegmentation
+
+from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.segmenters import library
+from instsynth_dagster.segmenters.augmentation import Targets
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.base import Maps
+from instsynth_dagster.segmenters.maps import panoptic_map, semantic_map
+from instsynth_dagster.segmenters.oneformer.from_mask2former import mask2former_weights
+from instsynth_dagster.segmenters.oneformer.tasks import (
+    INSTANCE,
+    PANOPTIC,
+    SEMANTIC,
+    TASKS,
+    TaskBatches,
+    all_classes,
+    task_targets,
+)
+from instsynth_dagster.segmenters.queries import QueryPredictor, QuerySegmenter, prepare
+from instsynth_dagster.segmenters.scoring import class_probabilities
+from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.sources import pretrained
+
+
+class OneFormerSegmenter(QuerySegmenter):
+    """`Segmenter` of kind `oneformer`. `settings.architecture` holds values of `OneFormerConfig`.
+
+    `settings.model` may be a OneFormer, or a Mask2Former whose backbone, pixel decoder and decoder layers are taken
+    over.
+    """
+
+    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+        if settings.text_branch and settings.batch_size // settings.processes < 2:
+            raise SettingsError(
+                "segmenters.batch_size: the contrastive loss of one image is always 0; "
+                "use at least 2 images a process, or text_branch: false"
+            )
+        return build_model(settings, classes)
+
+    def backbone(self, model: Any) -> nn.Module:
+        return _encoder(model)
+
+    def targets(self, settings: SegmenterSettings, classes: Sequence[str]) -> Targets:
+        return task_targets(classes)
+
+    def batches(
+        self, settings: SegmenterSettings, classes: Sequence[str], model: Any
+    ) -> Callable[[list[Any]], dict[str, Any]]:
+        return _batches(model, all_classes(classes))
+
+    def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
+        """The text branch serves training only and is left out."""
+        model.config.is_training = model.model.is_training = False
+        model.model.text_mapper = None
+        library.save(model, out)
+        model.tokenizer.save_pretrained(out)
+
+    def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
+        model = library.load_pretrained(OneFormerForUniversalSegmentation, str(folder))
+        model.tokenizer = _tokenizer(str(folder))
+        return model, library.classes_of(model)
+
+    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        classes, masks = ask(model, pixels, _batches(model, ()).task(INSTANCE))
+        return class_probabilities(classes), masks
+
+    def predictor(self, model: Any, classes: Sequence[str], settings: SegmenterSettings, device: str) -> QueryPredictor:
+        return OneFormerPredictor(model, classes, settings.test_size, settings.max_detections, device)
+
+
+class OneFormerPredictor(QueryPredictor):
+    """Instances, panoptic and semantic maps, each asked with the task token that belongs to it."""
+
+    def __init__(
+        self,
+        model: Any,
+        classes: Sequence[str],
+        test_size: tuple[int, int] | None,
+        max_detections: int,
+        device: str,
+    ) -> None:
+        batches = _batches(model, classes)
+        self._tokens = {task: batches.task(task).to(device) for task in TASKS}
+        self._device = device
+
+        def answer(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            found, masks = self.ask(pixels, INSTANCE)
+            return class_probabilities(found), masks
+
+        super().__init__(model, answer, classes, max_detections, test_size)
+
+    def ask(self, pixels: Tensor, task: str) -> tuple[Tensor, Tensor]:
+        """Class logits (Q, C + 1) and mask logits (Q, h, w) of pixels (1, 3, H, W) for a task."""
+        return ask(self.model, pixels.to(self._device), self._tokens[task])
+
+    @torch.inference_mode()
+    def maps(self, image: np.ndarray) -> Maps:
+        """See `Predictor.maps`."""
+        pixels, geometry = prepare(image, self._test_size)
+        panoptic = panoptic_map(*self.ask(pixels[None], PANOPTIC), self.classes, geometry)
+        semantic = semantic_map(*self.ask(pixels[None], SEMANTIC), self.classes, geometry)
+        return Maps(panoptic, semantic)
+
+
+def ask(model: Any, pixels: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+    """Class logits (Q, C + 1) and mask logits (Q, h, w) of pixels (1, 3, H, W) for the tokens of a task."""
+    output = model(pixel_values=pixels, task_inputs=task[None])
+    return output.class_queries_logits[0], output.masks_queries_logits[0]
+
+
+def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Any:
+    """A model to train, with its tokenizer as `.tokenizer`.
+
+    Raises:
+        CheckpointError: `settings.model`, `settings.backbone` or `settings.tokenizer` cannot be loaded.
+        SettingsError: `settings.architecture` names an unknown value or an impossible one, or no tokenizer is named.
+    """
+    labels = library.class_labels(all_classes(classes)) | {"is_training": settings.text_branch}
+    where = settings.tokenizer or settings.model
+    if where is None:
+        raise SettingsError("segmenters.tokenizer: oneformer needs one; give a folder or id with a CLIP tokenizer")
+    tokenizer = _tokenizer(where)
+    if settings.model and library.model_type(settings.model) == "oneformer":
+        model = library.load_pretrained(
+            OneFormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
+        )
+    else:
+        model = _new_model(settings, labels | {"text_encoder_vocab_size": len(tokenizer)})
+    model.tokenizer = tokenizer
+    return model
+
+
+def _new_model(settings: SegmenterSettings, labels: dict[str, Any]) -> Any:
+    sizes = {
+        name: settings.architecture.get(name, getattr(OneFormerConfig, name))
+        for name in ("hidden_dim", "conv_dim", "mask_dim", "text_encoder_width")
+    }
+    if len(set(sizes.values())) > 1:
+        # the library neither trains nor saves the projections that would join different widths
+        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise SettingsError(f"segmenters.architecture: {told} must be equal for oneformer")
+    model = library.new_model(
+        OneFormerForUniversalSegmentation,
+        settings,
+        encoder=_encoder,
+        backbone=settings.model or settings.backbone,
+        **labels,
+    )
+    if settings.model:
+        own = model.state_dict()
+        taken = mask2former_weights(settings.model)
+        model.load_state_dict({k: v for k, v in taken.items() if k in own and v.shape == own[k].shape}, strict=False)
+    return model
+
+
+def _encoder(model: Any) -> nn.Module:
+    return model.model.pixel_level_module.encoder
+
+
+def _batches(model: Any, classes: Sequence[str]) -> TaskBatches:
+    config = model.config
+    texts = config.num_queries - config.text_encoder_n_ctx if model.model.is_training else 0
+    return TaskBatches(
+        model.tokenizer, classes, config.task_seq_len, config.text_encoder_context_length, num_texts=texts
+    )
+
+
+def _tokenizer(source: str) -> Any:
+    name, where = pretrained(source)
+    try:
+        return AutoTokenizer.from_pretrained(name, **where)
+    except UNLOADABLE as error:
+        raise CheckpointError(f"{name}: has no tokenizer that can be loaded: {first_line(error)}") from None

@@ -1,0 +1,71 @@
+"""RF-DETR-Seg from transformers: a windowed DINOv2, deformable queries with boxes, and masks beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import box_convert, masks_to_boxes
+from transformers import RfDetrForInstanceSegmentation
+
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.segmenters import library
+from instsynth_dagster.segmenters.queries import QuerySegmenter
+from instsynth_dagster.settings import SegmenterSettings
+
+
+class RfDetrSegmenter(QuerySegmenter):
+    """`Segmenter` of kind `rf_detr`. `settings.architecture` holds values of `RfDetrConfig`."""
+
+    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+        labels = library.class_labels(classes)
+        model = (
+            library.load_pretrained(
+                RfDetrForInstanceSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
+            )
+            if settings.model
+            else library.new_model(RfDetrForInstanceSegmentation, settings, **labels)
+        )
+        stride = self.stride(model)
+        if any(side % stride for side in settings.crop):
+            raise SettingsError(f"segmenters.crop: rf_detr needs multiples of {stride} (patch size x windows)")
+        return model
+
+    def backbone(self, model: Any) -> nn.Module:
+        return model.model.model.backbone
+
+    def batches(
+        self, settings: SegmenterSettings, classes: Sequence[str], model: Any
+    ) -> Callable[[list[Any]], dict[str, Any]]:
+        return with_boxes
+
+    def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
+        library.save(model, out)
+
+    def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
+        model = library.load_pretrained(RfDetrForInstanceSegmentation, str(folder))
+        return model, library.classes_of(model)
+
+    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        output = model(pixel_values=pixels)
+        return output.logits[0].float().sigmoid(), output.pred_masks[0]
+
+    def stride(self, model: Any) -> int:
+        backbone = model.config.backbone_config
+        patch = backbone.patch_size
+        return (patch if isinstance(patch, int) else max(patch)) * getattr(backbone, "num_windows", 1)
+
+
+def with_boxes(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of items of `TrainingDraws` as DETR models take it: boxes (N, 4) are centre and size, 0..1."""
+    labels = []
+    for item in items:
+        masks = item["mask_labels"]
+        height, width = masks.shape[1:]
+        edges = masks_to_boxes(masks) + torch.tensor([0.0, 0.0, 1.0, 1.0]) if len(masks) else torch.zeros(0, 4)
+        boxes = box_convert(edges, "xyxy", "cxcywh") / torch.tensor([width, height, width, height])
+        labels.append({"class_labels": item["class_labels"], "boxes": boxes, "masks": masks})
+    return {"pixel_values": torch.stack([item["pixel_values"] for item in items]), "labels": labels}
