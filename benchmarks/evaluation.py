@@ -13,12 +13,15 @@ import argparse
 import contextlib
 import copy
 import io
+import json
 import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -112,6 +115,58 @@ def official_ap(frames: list[Frame], folder: Path) -> tuple[float, float, float]
     return result["averages"]["allAp"], result["averages"]["allAp50%"], seconds
 
 
+def annotations(frames: list[Frame]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The load as COCO data set and results, masks as RLE."""
+    truth: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for number, (ids, table) in enumerate(frames):
+        for value in np.unique(ids).tolist():
+            if value >= 1000:
+                rle = encode_rle(ids == value)
+                box = {"bbox": [0, 0, 1, 1], "area": int((ids == value).sum()), "iscrowd": 0}
+                about = {"id": len(truth) + 1, "image_id": number, "category_id": value // 1000}
+                truth.append(box | about | {"segmentation": rle})
+        for row in table.itertuples():
+            rle = {"size": list(SIZE), "counts": row.mask_counts}
+            label = LABEL_BY_NAME[row.class_name].id
+            found.append({"image_id": number, "category_id": label, "segmentation": rle, "score": row.score})
+    images = [{"id": number, "height": SIZE[0], "width": SIZE[1]} for number in range(len(frames))]
+    categories = [{"id": LABEL_BY_NAME[name].id, "name": name} for name in CLASSES]
+    return {"images": images, "categories": categories, "annotations": truth}, found
+
+
+Peer = Callable[[dict[str, Any], list[dict[str, Any]]], float]
+
+
+def coco_peers() -> list[tuple[str, Peer]]:
+    """pycocotools, and the compiled evaluators that are installed."""
+    peers: list[tuple[str, Peer]] = []
+    for module, coco, evaluation in (
+        ("pycocotools", "pycocotools.coco", "pycocotools.cocoeval"),
+        ("faster_coco_eval", "faster_coco_eval", "faster_coco_eval"),
+        ("hotcoco", "hotcoco", "hotcoco"),
+        ("ultrafast_pycocotools", "ultrafast_pycocotools.coco", "ultrafast_pycocotools.cocoeval"),
+    ):
+        with contextlib.suppress(ImportError):
+            evaluator = import_module(evaluation)
+            kind = getattr(evaluator, "COCOeval_faster", None) or evaluator.COCOeval
+            peers.append((module, partial(peer_ap, import_module(coco).COCO, kind)))
+    return peers
+
+
+def peer_ap(coco: Any, evaluator: Any, truth: dict[str, Any], found: list[dict[str, Any]]) -> float:
+    """AP of a library with the interface of pycocotools."""
+    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "truth.json"
+        path.write_text(json.dumps(truth))
+        data = coco(str(path))
+        evaluation = evaluator(data, data.loadRes(found), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return float(evaluation.stats[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=500)
@@ -134,7 +189,14 @@ def main() -> None:
     assert max(abs(same.ap - ap), abs(same.ap50 - ap50)) < 1e-12, (same, ap, ap50)
     print(f"  equal to 1e-12 on {len(few)} frames; official / ours: {seconds / len(few) / ours:.0f}x")
 
-    timed("COCO AP, ours", lambda: coco_average_precision(frames), len(frames))
+    coco, ours = timed("COCO AP, ours, from id maps", lambda: coco_average_precision(frames), len(frames))
+    for name, load in coco_peers():
+        truth, found = annotations(frames)
+        peer, seconds = timed(f"COCO AP, {name}, from annotations", partial(load, truth, found), len(frames))
+        assert abs(peer - coco.ap) < 1e-12, (name, peer, coco.ap)
+        print(f"  equal to 1e-12; ours / {name}: {ours / seconds:.2f}")
+    truth, found = annotations(frames)
+    print(f"  (ours reads {len(truth['annotations'])} masks out of the id maps first, which the others are given)")
 
 
 if __name__ == "__main__":
