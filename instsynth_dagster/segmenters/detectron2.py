@@ -151,7 +151,11 @@ class WithLoss(nn.Module):
         self.model = model
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        return {"loss": torch.stack([loss.float() for loss in self.model(batched_inputs).values()]).sum()}
+        from detectron2.utils.events import EventStorage
+
+        with EventStorage():  # its modules write figures there and fail without one
+            losses = self.model(batched_inputs)
+        return {"loss": torch.stack([loss.float() for loss in losses.values()]).sum()}
 
 
 def detectron2_batches(channels: str) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

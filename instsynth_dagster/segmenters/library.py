@@ -12,6 +12,7 @@ from transformers import AutoConfig
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.normaliser import masks_per_process
 from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.sources import pretrained
 
@@ -54,9 +55,10 @@ def load_pretrained(model_class: Any, source: str, **options: Any) -> Any:
     if found != expected:
         raise CheckpointError(f"{name}: is a {found} model, expected {expected}")
     try:
-        return model_class.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **where, **options)
+        model = model_class.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **where, **options)
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded as {model_class.__name__}: {first_line(error)}") from None
+    return _counting_masks(model)
 
 
 def new_model(
@@ -91,6 +93,12 @@ def new_model(
         raise SettingsError(f"segmenters.architecture: {' '.join(str(error).split())}") from None
     if trained is not None and encoder is not None:
         encoder(model).load_state_dict(trained.state_dict())
+    return _counting_masks(model)
+
+
+def _counting_masks(model: Any) -> Any:
+    if hasattr(getattr(model, "criterion", None), "get_num_masks"):
+        model.criterion.get_num_masks = masks_per_process
     return model
 
 

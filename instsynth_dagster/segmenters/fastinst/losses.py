@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
+from instsynth_dagster.segmenters.normaliser import masks_per_process
 
 Match = tuple[Tensor, Tensor]
 """Indices of queries and of the instances that they answer for, equally long."""
@@ -23,10 +25,10 @@ class Targets:
     masks: Sequence[Tensor]
     classes: Sequence[Tensor]
 
-    @property
-    def count(self) -> int:
-        """Instances of the batch, at least one, by which mask losses are divided."""
-        return max(1, sum(len(classes) for classes in self.classes))
+    @cached_property
+    def count(self) -> Tensor:
+        """What mask losses are divided by: see `masks_per_process`."""
+        return masks_per_process(self.classes, self.classes[0].device)
 
 
 class Criterion:
