@@ -7,7 +7,7 @@ import pandas as pd
 
 from assets.partitions import Graph
 from assets.stored import Check, Made, stored_asset
-from instsynth_dagster.graph import REAL, TrainingSet
+from instsynth_dagster.graph import TrainingSet, labels_asset, windows_asset
 from instsynth_dagster.segmenters.samples import (
     WINDOW_COLUMNS,
     frame_samples,
@@ -36,9 +36,11 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         frames = frames[frames["frame_id"].isin(labelled)]
         instances = store.read_many("instances", settings.dataset.train_cities)
         tables = [frame_samples(frames, instances, settings.classes)]
-        asset = f"{data.arm}/is_cityscapes"
-        for partition in graph[asset].partitions if data.arm != REAL else []:
-            windows = store.read(asset, partition, WINDOW_COLUMNS)
+        asset, labels = windows_asset(data.arm), labels_asset(data.arm)
+        for partition in graph[asset].partitions if asset else []:
+            windows = store.read(str(asset), partition, WINDOW_COLUMNS)
+            if labels and len(windows):
+                windows = windows.assign(**store.read(labels, partition, ["ids_sha256", "instance_classes"]))
             windows = windows[from_labelled(windows, labelled)]
             if len(windows):
                 tables.append(window_samples(windows, partition, settings.classes))

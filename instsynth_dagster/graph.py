@@ -11,7 +11,7 @@ from typing import Any
 
 from instsynth_dagster.file_digests import FileDigests
 from instsynth_dagster.listing import city_files
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings import REFINED, Settings
 from instsynth_dagster.staleness import Asset, PartitionRef
 from instsynth_dagster.store import UNPARTITIONED
 
@@ -28,8 +28,12 @@ def build_graph(settings: Settings) -> dict[str, Asset]:
         assets.append(_inpainted_crops(settings, name))
         if settings.judge:
             assets.append(_crop_quality(settings, name))
+    if settings.refinement:
+        assets.append(_prototypes(settings))
     for arm in window_arms(settings):
         assets += [_is_cityscapes(settings, arm), _export(settings, arm)]
+    if settings.refinement:
+        assets += [_refined(settings, name) for name in settings.generators]
     if settings.judge and settings.generators:
         assets.append(_image_quality(settings))
     assets += _learning_assets(settings)
@@ -39,6 +43,16 @@ def build_graph(settings: Settings) -> dict[str, Asset]:
 def window_arms(settings: Settings) -> list[str]:
     """Sources of synthetic windows: every generator, and `zoom_crop` and `copy_paste` where an arm asks for them."""
     return [*settings.generators, *(arm for arm in WITHOUT_GENERATOR if arm in settings.arms)]
+
+
+def windows_asset(arm: str) -> str | None:
+    """The asset that holds an arm's synthetic windows; None for `real`."""
+    return None if arm == REAL else f"{arm.removesuffix(REFINED)}/is_cityscapes"
+
+
+def labels_asset(arm: str) -> str | None:
+    """The asset that holds other id maps for an arm's windows, row by row; None where their own are used."""
+    return f"{arm.removesuffix(REFINED)}/refined_pseudo_labels" if arm.endswith(REFINED) else None
 
 
 def window_replicas(settings: Settings) -> int:
@@ -255,6 +269,35 @@ def _is_cityscapes(settings: Settings, arm: str) -> Asset:
     )
 
 
+def _prototypes(settings: Settings) -> Asset:
+    refinement = settings.refinement
+    assert refinement is not None
+    cities = list(settings.dataset.train_cities)
+    return Asset(
+        key="prototypes",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: [
+            refinement.model_dump(include={"features", "support_frames"}),
+            settings.classes,
+            str(settings.dataset.root),
+        ],
+        upstream=lambda _: [("splits", UNPARTITIONED), *_each("frames", cities)],
+    )
+
+
+def _refined(settings: Settings, name: str) -> Asset:
+    refinement = settings.refinement
+    assert refinement is not None
+    return Asset(
+        key=f"{name}/refined_pseudo_labels",
+        code_version="1",
+        dimensions=city_class_dimensions(settings),
+        settings=lambda _: refinement.model_dump(mode="json", exclude={"support_frames"}),
+        upstream=lambda key: [(f"{name}/is_cityscapes", key), ("prototypes", UNPARTITIONED)],
+    )
+
+
 def _export(settings: Settings, arm: str) -> Asset:
     return Asset(
         key=f"{arm}/export",
@@ -270,7 +313,8 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
 
     def training_inputs(name: str) -> list[PartitionRef]:
         arm = TrainingSet.parse(name).arm
-        windows = [] if arm == REAL else _each(f"{arm}/is_cityscapes", _city_classes(settings))
+        sources = [asset for asset in (windows_asset(arm), labels_asset(arm)) if asset]
+        windows = [ref for asset in sources for ref in _each(asset, _city_classes(settings))]
         cities = list(dataset.train_cities)
         return [("splits", UNPARTITIONED), *_each("frames", cities), *_each("instances", cities), *windows]
 

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.errors import SettingsError
 
+REFINED = "_refined"
+"""Ending of the arm that trains on a generator's refined pseudo-labels."""
 PARAMS_ENV = "INSTSYNTH_PARAMS"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
@@ -174,6 +176,52 @@ class IntegrationSettings(Section):
         return size
 
 
+class FeatureSettings(Section):
+    """A frozen feature extractor."""
+
+    kind: Literal["backbone", "clip"] = "backbone"
+    model: str = Field(description="folder or hub id: ResNet, ConvNeXt, Swin, DINOv2, a segmenter's backbone; or CLIP")
+    stages: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2), min_length=1, description="of a backbone, 0 finest"
+    )
+    scale: float = Field(1.0, gt=0, description="of the image before it is read; finer grids from 2")
+
+
+class BoundarySettings(Section):
+    """SABR: what redraws borders, and when it is believed."""
+
+    kind: Literal["grabcut", "sam", "segment_anything"] = "grabcut"
+    model: str | None = Field(None, description="sam: folder or hub id of SAM, SAM 2 or SAM 3 tracker in transformers")
+    checkpoint: Path | None = Field(None, description="segment_anything: its weights")
+    architecture: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the checkpoint")
+    points: int = Field(1, ge=0, description="interior points given beside the box")
+    band: int = Field(4, ge=1, description="pixels on either side of a border that may be rewritten")
+    min_iou: float = Field(0.5, ge=0, le=1, description="with the mask so far, or the proposal is of something else")
+    min_score: float = Field(0.7, ge=0, le=1, description="of the refiner itself")
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.kind == "sam" and not self.model:
+            raise ValueError("kind sam needs a model")
+        if self.kind == "segment_anything" and not self.checkpoint:
+            raise ValueError("kind segment_anything needs a checkpoint")
+        return self
+
+
+class RefinementSettings(Section):
+    """Syn4Seg's refinement of synthetic instances: prototypes filter (APF) and relabel (APR), SABR redraws borders."""
+
+    features: FeatureSettings
+    min_cosine: float = Field(0.5, ge=-1, le=1, description="APF: lambda, of a region with its class's prototype")
+    blend: float = Field(0.5, ge=0, le=1, description="APR: beta, global against the image's own prototype")
+    min_score: float = Field(0.5, ge=-1, le=1, description="APR: cosine that a free pixel's label must reach")
+    margin: float = Field(0.05, ge=0, description="APR: lead of the winner over the next")
+    boundary: BoundarySettings | None = BoundarySettings()
+    min_left: float = Field(0.5, ge=0, le=1, description="an instance with less of its area becomes ignored")
+    support_frames: int = Field(20, ge=1, description="train frames of each city that prototypes are made of")
+
+
 class SegmenterSettings(Section):
     """A segmenter and its training recipe; the same number of optimiser steps for every arm."""
 
@@ -249,6 +297,7 @@ class Settings(Section):
     judge: JudgeSettings | None = None
     gates: GateSettings = GateSettings()
     integration: IntegrationSettings = IntegrationSettings()
+    refinement: RefinementSettings | None = None
     arms: tuple[Name, ...] = ("real", "zoom_crop")
     segmenters: dict[Name, SegmenterSettings] = Field(default_factory=dict)
     training_seeds: tuple[int, ...] = Field((0,), min_length=1)
@@ -277,10 +326,12 @@ class Settings(Section):
             raise ValueError(f"prompt_bank.encoder names {self.prompt_bank.encoder!r}, which is not in generators")
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
-        sources = {"real", "zoom_crop", "copy_paste", *self.generators}
+        refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
+        sources = {"real", "zoom_crop", "copy_paste", *self.generators, *refined}
         lost = [a for a in self.arms if a not in sources]
         if lost:
-            raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(sources))}")
+            hint = "; refined arms need a section refinement" if lost[0].endswith(REFINED) else ""
+            raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(sources))}{hint}")
         return self
 
 

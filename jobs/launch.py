@@ -24,7 +24,7 @@ _JOBS = {
     ),
     "synthesize": (
         "Phases 1 to 3: crops, their quality, windows and exports; no training.",
-        ("is_cityscapes", "crop_quality", "export"),
+        ("is_cityscapes", "crop_quality", "export", "refined_pseudo_labels"),
     ),
     "export": (
         "Refresh up to the exports (Cityscapes tree and COCO JSON); no training.",

@@ -11,6 +11,7 @@ from resources.device import resolve_device
 from resources.generators import Generators
 from resources.judge import Judge
 from resources.prompting import Prompting
+from resources.refining import Refining
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -21,6 +22,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "dataset": Dataset(settings.dataset.root),
         "generators": Generators(settings, device),
         "judge": Judge(settings, device),
+        "refining": Refining(settings, device),
         "prompting": Prompting(settings, device),
         "device": device,
     }

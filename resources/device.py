@@ -31,11 +31,14 @@ class Device:
             return "cpu"
         import torch
 
+        from instsynth_dagster.segmenters.launch import ALL_GPUS
+
         if self.wanted == "auto" and not torch.cuda.is_available():
             return "cpu"
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
         if "," in visible:
             # CUDA reads this when it starts, which it has not yet: libraries that insist on GPU 0 get the right one
+            os.environ[ALL_GPUS] = visible
             os.environ["CUDA_VISIBLE_DEVICES"] = self._lease(visible.split(","))
         return "cuda"
 

@@ -12,12 +12,14 @@ import pandas as pd
 
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.files import write_atomically
-from instsynth_dagster.graph import REAL, TrainingRun
+from instsynth_dagster.graph import TrainingRun, labels_asset, windows_asset
 from instsynth_dagster.segmenters.base import FitResult, Progress, get_segmenter
 from instsynth_dagster.segmenters.samples import ArmDataset
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import Store
 
+ALL_GPUS = "INSTSYNTH_VISIBLE_GPUS"
+"""Where a process that took one GPU for itself keeps which ones it was given."""
 SETTINGS, CURVE, RESULT = "settings.json", "curve.parquet", "result.json"
 """What the starting process and its workers tell each other, below the scratch folder."""
 
@@ -48,6 +50,8 @@ def train_run(
     command += ["-m", "instsynth_dagster.segmenters.worker", partition, "--device", device]
     command += ["--out", str(out), "--scratch", str(scratch)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // recipe.processes)), **os.environ}
+    if ALL_GPUS in environment:  # this process has leased one; the workers need theirs
+        environment["CUDA_VISIBLE_DEVICES"] = environment[ALL_GPUS]
     if subprocess.run(command, env=environment, check=False).returncode:
         raise SettingsError(f"segmenters: a worker of the {recipe.processes} that train {partition} failed; see above")
     told = json.loads((scratch / RESULT).read_text())
@@ -68,10 +72,10 @@ def fit_partition(
     name, segmenter = partition.split("|")
     training = TrainingRun.parse(name)
     recipe = settings.segmenters[segmenter]
-    windows = None if training.data.arm == REAL else f"{training.data.arm}/is_cityscapes"
+    arm = training.data.arm
     samples = store.read("training_sets", training.data.name)
     return get_segmenter(recipe.kind).fit(
-        ArmDataset(samples, settings.dataset.root, store, windows),
+        ArmDataset(samples, settings.dataset.root, store, windows_asset(arm), labels_asset(arm)),
         recipe,
         classes=settings.classes,
         seed=training.seed,

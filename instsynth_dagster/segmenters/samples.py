@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,9 +65,18 @@ class ArmDataset:
     which classes a sample holds.
     """
 
-    def __init__(self, rows: pd.DataFrame, root: Path, store: Store, windows_asset: str | None) -> None:
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        root: Path,
+        store: Store,
+        windows_asset: str | None,
+        labels_asset: str | None = None,
+    ) -> None:
+        """`labels_asset` holds other id maps (ids_png) for the windows, in the same partitions and rows."""
         self._rows = rows.to_dict("records")
-        self._root, self._store, self._asset = root, store, windows_asset
+        self._root, self._store = root, store
+        self._windows, self._labels = windows_asset, labels_asset or windows_asset
         self.is_synthetic = (rows["source"] == WINDOW).to_numpy()
         self.classes_in = rows.filter(like="instances_").to_numpy() > 0
 
@@ -79,17 +87,13 @@ class ArmDataset:
         row = self._rows[index]
         if row["source"] == FRAME:
             return read_image(self._root / row["image"]), read_ids(self._root / row["ids"])
-        window = self._window(row["partition"], row["row"])
-        return decode_png(window["image_png"]), decode_png(window["ids_png"]).astype(np.int32)
+        image = self._read(str(self._windows), row["partition"], row["row"], "image_png")
+        return image, self._read(str(self._labels), row["partition"], row["row"], "ids_png").astype(np.int32)
 
-    def _window(self, partition: str, row: int) -> dict[str, Any]:
-        assert self._asset is not None
+    def _read(self, asset: str, partition: str, row: int, column: str) -> np.ndarray:
         part, group = divmod(row, self._store.rows_per_part)
-        path = self._store.directory(self._asset, partition) / self._parts(partition)[part]
-        return pq.ParquetFile(path).read_row_group(group, columns=["image_png", "ids_png"]).to_pylist()[0]
-
-    def _parts(self, partition: str) -> list[str]:
-        return _part_names(self._store, str(self._asset), partition)
+        path = self._store.directory(asset, partition) / _part_names(self._store, asset, partition)[part]
+        return decode_png(pq.ParquetFile(path).read_row_group(group, columns=[column]).to_pylist()[0][column])
 
 
 @lru_cache(maxsize=4096)

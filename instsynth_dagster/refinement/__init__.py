@@ -1,0 +1,1 @@
+"""Syn4Seg's refinement of pseudo-labels: prototypes filter and relabel (APF, APR), a refiner redraws borders (SABR)."""

@@ -1,0 +1,93 @@
+"""Frozen feature extractors by name: what pixels are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoConfig, CLIPVisionModel
+
+from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.quiet import quiet_transformers
+from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.settings import FeatureSettings
+from instsynth_dagster.sources import pretrained
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+Extractor = Callable[[np.ndarray], np.ndarray]
+"""uint8 (H, W, 3) RGB of any size -> float32 (h, w, D)."""
+
+
+def build_extractor(settings: FeatureSettings, device: str) -> Extractor:
+    """The extractor of the settings, its weights loaded.
+
+    `backbone`: the chosen stages of a convolutional net, of a segmenter's backbone, or of DINOv2, each at unit length,
+    resized to the finest and laid side by side. `clip`: patch tokens of a CLIP vision tower.
+
+    Raises:
+        CheckpointError: the weights cannot be loaded.
+        SettingsError: a stage that the backbone does not have.
+    """
+    with quiet_transformers():
+        return {"backbone": _backbone, "clip": _clip}[settings.kind](settings, device)
+
+
+def _backbone(settings: FeatureSettings, device: str) -> Extractor:
+    model = load_backbone(settings.model).eval().to(device)
+    stages = len(model.out_features)
+    if any(stage >= stages for stage in settings.stages):
+        raise SettingsError(f"refinement.features.stages: {settings.model} has stages 0 to {stages - 1}")
+    patch = getattr(model.config, "patch_size", 1)
+    # a vision transformer reads whole patches; a pyramid reads any size
+    stride = int(patch) if hasattr(model.config, "num_hidden_layers") and isinstance(patch, int) else 1
+
+    @torch.inference_mode()
+    def extract(image: np.ndarray) -> np.ndarray:
+        pixels = _pixels(image, settings.scale, stride, IMAGENET_MEAN, IMAGENET_STD).to(device)
+        maps = model(pixels).feature_maps
+        return _joined([maps[stage] for stage in settings.stages])
+
+    return extract
+
+
+def _clip(settings: FeatureSettings, device: str) -> Extractor:
+    name, where = pretrained(settings.model)
+    try:
+        config: Any = AutoConfig.from_pretrained(name, **where)
+        model: Any = CLIPVisionModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **where)
+    except UNLOADABLE as error:
+        raise CheckpointError(f"refinement.features.model: {name}: {first_line(error)}") from None
+    model.eval().to(device)
+    patch = int(getattr(config, "vision_config", config).patch_size)
+
+    @torch.inference_mode()
+    def extract(image: np.ndarray) -> np.ndarray:
+        pixels = _pixels(image, settings.scale, patch, CLIP_MEAN, CLIP_STD).to(device)
+        height, width = (side // patch for side in pixels.shape[-2:])
+        tokens = model(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+        return _joined([tokens.transpose(1, 2).reshape(1, -1, height, width)])
+
+    return extract
+
+
+def _pixels(image: np.ndarray, scale: float, stride: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Normalised float32 (1, 3, h, w): the image scaled, its sides rounded to multiples of `stride`."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    size = [max(stride, round(side * scale / stride) * stride) for side in image.shape[:2]]
+    if size != list(image.shape[:2]):
+        pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def _joined(maps: list[Tensor]) -> np.ndarray:
+    """float32 (h, w, D) of maps (1, C, h, w), at the size of the first."""
+    size = maps[0].shape[-2:]
+    found = [F.interpolate(F.normalize(m.float(), dim=1), size=size, mode="bilinear") for m in maps]
+    return torch.cat(found, dim=1)[0].permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,61 @@
+"""Prototypes of a data set: from real frames of the train cities, and kept as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
+from instsynth_dagster.refinement.features import Extractor
+from instsynth_dagster.refinement.prototypes import Prototypes, build_prototypes
+from instsynth_dagster.seeds import content_seed
+
+BACKGROUND = "background"
+
+
+def support_frames(frame_ids: Sequence[str], count: int) -> list[str]:
+    """The frames of a city that prototypes are made of: `count` of them by name, the same ones for everyone."""
+    return sorted(frame_ids, key=lambda frame_id: content_seed("support", frame_id))[:count]
+
+
+def class_masks(ids: np.ndarray, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Masks bool (H, W) of the instances of each class that an id map int (H, W) shows, and of its background.
+
+    Background is evaluated stuff. Groups, void and instances of other classes are in neither.
+    """
+    masks = {}
+    for name in classes:
+        mask = ids // 1000 == LABEL_BY_NAME[name].id
+        if mask.any():
+            masks[name] = mask
+    stuff = [label.id for label in LABEL_BY_ID.values() if not label.has_instances and not label.ignore_in_eval]
+    return masks, np.isin(ids, stuff)
+
+
+def dataset_prototypes(
+    frames: Iterable[tuple[np.ndarray, np.ndarray]], extract: Extractor, classes: Sequence[str]
+) -> Prototypes:
+    """Prototypes of frames of (image uint8 (H, W, 3), ids int32 (H, W)), read one at a time."""
+
+    def support() -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray], np.ndarray]]:
+        for image, ids in frames:
+            yield extract(image), *class_masks(ids, classes)
+
+    return build_prototypes(support())
+
+
+def to_table(prototypes: Prototypes) -> pd.DataFrame:
+    """Columns class_name and vector; the background is a class of its own."""
+    rows = {**prototypes.classes, BACKGROUND: prototypes.background}
+    return pd.DataFrame({"class_name": list(rows), "vector": [vector.tolist() for vector in rows.values()]})
+
+
+def from_table(table: pd.DataFrame) -> Prototypes:
+    """Inverse of `to_table`."""
+    rows = {
+        name: np.asarray(vector, dtype=np.float32)
+        for name, vector in zip(table["class_name"], table["vector"], strict=True)
+    }
+    return Prototypes({name: vector for name, vector in rows.items() if name != BACKGROUND}, rows[BACKGROUND])

@@ -1,0 +1,57 @@
+"""Synthetic windows with refined labels: only what a generator painted is in doubt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from instsynth_dagster.cityscapes import LABEL_BY_ID
+from instsynth_dagster.images import decode_png, encode_png
+from instsynth_dagster.refinement.boundary import Refiner
+from instsynth_dagster.refinement.features import Extractor
+from instsynth_dagster.refinement.prototypes import Prototypes
+from instsynth_dagster.refinement.refine import refine_instances
+from instsynth_dagster.settings import RefinementSettings
+
+
+def refine_window(
+    window: Mapping[str, Any],
+    extract: Extractor,
+    prototypes: Prototypes,
+    refiner: Refiner | None,
+    settings: RefinementSettings,
+) -> dict[str, Any]:
+    """A row of `refined_pseudo_labels` for a row of `is_cityscapes` (frame_id, instance_id, image_png, ids_png).
+
+    The repainted instance may lose pixels and wins none: outside its mask the window shows the source. All other labels
+    are real and stay. A window whose instance was not repainted, or is not in it, comes back as it is.
+    """
+    ids = decode_png(window["ids_png"]).astype(np.int32)
+    value = int(window["instance_id"].rpartition(":")[2])
+    record: dict[str, Any] = {}
+    if window["repainted"] and (ids == value).any():
+        image = decode_png(window["image_png"])
+        done = refine_instances(image, ids, [value], extract(image), prototypes, refiner, settings, grow=False)
+        ids, record = done.ids, done.records[0]
+    ids_png = encode_png(ids.astype(np.uint16))
+    shown = [number for number in np.unique(ids).tolist() if number >= 1000]
+    return {
+        "frame_id": window["frame_id"],
+        "instance_id": window["instance_id"],
+        **{name: record.get(name, default) for name, default in _UNTOUCHED.items()},
+        "instance_classes": [LABEL_BY_ID[number // 1000].name for number in shown],
+        "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
+        "ids_png": ids_png,
+    }
+
+
+_UNTOUCHED: dict[str, Any] = {
+    **dict.fromkeys(("pixels_before", "pixels_after", "freed", "returned", "given_away", "unclear"), 0),
+    **dict.fromkeys(("border_added", "border_removed"), 0),
+    "refiner": "off",
+    "verdict": "untouched",
+}
+"""What a row tells of a window that was not refined."""
