@@ -179,8 +179,10 @@ class IntegrationSettings(Section):
 class FeatureSettings(Section):
     """A frozen feature extractor."""
 
-    kind: Literal["backbone", "clip"] = "backbone"
-    model: str = Field(description="folder or hub id: ResNet, ConvNeXt, Swin, DINOv2, a segmenter's backbone; or CLIP")
+    kind: Literal["backbone", "clip", "segmenter"] = "backbone"
+    model: str = Field(
+        description="folder or hub id; backbone: ResNet, ConvNeXt, Swin, DINOv2; segmenter: a Mask2Former; or a CLIP"
+    )
     stages: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0, 1, 2), min_length=1, description="of a backbone, 0 finest"
     )

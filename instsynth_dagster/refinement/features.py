@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoConfig, CLIPVisionModel
+from transformers import AutoConfig, CLIPVisionModel, Mask2FormerForUniversalSegmentation
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.library import load_pretrained
+from instsynth_dagster.segmenters.queries import STRIDE
+from instsynth_dagster.segmenters.scoring import class_probabilities
 from instsynth_dagster.settings import FeatureSettings
 from instsynth_dagster.sources import pretrained
 
@@ -29,14 +32,15 @@ def build_extractor(settings: FeatureSettings, device: str) -> Extractor:
     """The extractor of the settings, its weights loaded.
 
     `backbone`: the chosen stages of a convolutional net, of a segmenter's backbone, or of DINOv2, each at unit length,
-    resized to the finest and laid side by side. `clip`: patch tokens of a CLIP vision tower.
+    resized to the finest and laid side by side. `clip`: patch tokens of a CLIP vision tower. `segmenter`: the scores
+    that a trained Mask2Former gives each of its classes at each pixel.
 
     Raises:
         CheckpointError: the weights cannot be loaded.
         SettingsError: a stage that the backbone does not have.
     """
     with quiet_transformers():
-        return {"backbone": _backbone, "clip": _clip}[settings.kind](settings, device)
+        return {"backbone": _backbone, "clip": _clip, "segmenter": _segmenter}[settings.kind](settings, device)
 
 
 def _backbone(settings: FeatureSettings, device: str) -> Extractor:
@@ -73,6 +77,20 @@ def _clip(settings: FeatureSettings, device: str) -> Extractor:
         height, width = (side // patch for side in pixels.shape[-2:])
         tokens = model(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
         return _joined([tokens.transpose(1, 2).reshape(1, -1, height, width)])
+
+    return extract
+
+
+def _segmenter(settings: FeatureSettings, device: str) -> Extractor:
+    model: Any = load_pretrained(Mask2FormerForUniversalSegmentation, settings.model).eval().to(device)
+
+    @torch.inference_mode()
+    def extract(image: np.ndarray) -> np.ndarray:
+        pixels = _pixels(image, settings.scale, STRIDE, IMAGENET_MEAN, IMAGENET_STD).to(device)
+        output = model(pixel_values=pixels)
+        classes = class_probabilities(output.class_queries_logits[0])
+        masks = output.masks_queries_logits[0].float().sigmoid()
+        return torch.einsum("qc,qhw->hwc", classes, masks).cpu().numpy()
 
     return extract
 

@@ -11,16 +11,26 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+_BACKGROUND = ""
 MIN_CELLS = 1.0
 """Grid cells, counted by area, below which a region says nothing."""
 
 
 @dataclass(frozen=True)
 class Prototypes:
-    """A unit vector float32 (D,) for each class, and `background` for everything else."""
+    """A unit vector float32 (D,) for each class, and `background` for everything else.
+
+    `center` (D,) is taken off every feature first: what all pixels share says nothing about what they are, and makes
+    all cosines of a rectified network large.
+    """
 
     classes: Mapping[str, np.ndarray]
     background: np.ndarray
+    center: np.ndarray | float = 0.0
+
+    def centred(self, features: np.ndarray) -> np.ndarray:
+        """Features (h, w, D) as they are compared with the prototypes."""
+        return features - self.center
 
 
 def area_weights(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -44,7 +54,8 @@ def pooled(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def build_prototypes(support: Iterable[tuple[np.ndarray, Mapping[str, np.ndarray], np.ndarray]]) -> Prototypes:
-    """Global prototypes of APF: the mean over all support pixels of a class, weighted by area, at unit length.
+    """Global prototypes of APF: the mean over all support pixels of a class, weighted by area, less the mean over the
+    classes and the background, at unit length.
 
     Args:
         support: for each image its features (h, w, D), a bool mask (H, W) for each class that it shows, and the bool
@@ -54,17 +65,19 @@ def build_prototypes(support: Iterable[tuple[np.ndarray, Mapping[str, np.ndarray
         ValueError: no support at all.
     """
     sums: dict[str, np.ndarray] = {}
-    background: np.ndarray | None = None
+    weights: dict[str, float] = {}
     for features, masks, behind in support:
-        grid = features.shape[:2]
-        for name, mask in masks.items():
-            sums[name] = sums.get(name, 0.0) + pooled(features, area_weights(mask, grid))
-        outside = pooled(features, area_weights(behind, grid))
-        background = outside if background is None else background + outside
-    if background is None:
-        raise ValueError("prototypes need at least one support image")
-    found = {name: unit(total).astype(np.float32) for name, total in sums.items() if total.any()}
-    return Prototypes(found, unit(background).astype(np.float32))
+        for name, mask in {**masks, _BACKGROUND: behind}.items():
+            covered = area_weights(mask, features.shape[:2])
+            sums[name] = sums.get(name, 0.0) + pooled(features, covered)
+            weights[name] = weights.get(name, 0.0) + float(covered.sum())
+    means = {name: total / weights[name] for name, total in sums.items() if weights[name] >= MIN_CELLS}
+    if _BACKGROUND not in means:
+        raise ValueError("prototypes need at least one support image with background")
+    center = np.mean(list(means.values()), axis=0)
+    found = {name: unit(mean - center).astype(np.float32) for name, mean in means.items()}
+    background = found.pop(_BACKGROUND)
+    return Prototypes(found, background, center.astype(np.float32))
 
 
 def filter_regions(

@@ -61,6 +61,7 @@ def refine_instances(
     masks = {value: ids == value for value in targets}
     unclear = np.zeros(ids.shape, dtype=bool)
     if features is not None and prototypes is not None:
+        features = prototypes.centred(features)
         for value in targets:
             masks[value], lost = _filtered(value, masks[value], ids, features, prototypes, settings, counts[value])
             unclear |= lost

@@ -12,7 +12,7 @@ from instsynth_dagster.refinement.features import Extractor
 from instsynth_dagster.refinement.prototypes import Prototypes, build_prototypes
 from instsynth_dagster.seeds import content_seed
 
-BACKGROUND = "background"
+BACKGROUND, CENTER = "background", "center"
 
 
 def support_frames(frame_ids: Sequence[str], count: int) -> list[str]:
@@ -47,8 +47,9 @@ def dataset_prototypes(
 
 
 def to_table(prototypes: Prototypes) -> pd.DataFrame:
-    """Columns class_name and vector; the background is a class of its own."""
-    rows = {**prototypes.classes, BACKGROUND: prototypes.background}
+    """Columns class_name and vector; background and center stand below the classes."""
+    center = np.broadcast_to(prototypes.center, prototypes.background.shape)
+    rows = {**prototypes.classes, BACKGROUND: prototypes.background, CENTER: center}
     return pd.DataFrame({"class_name": list(rows), "vector": [vector.tolist() for vector in rows.values()]})
 
 
@@ -58,4 +59,5 @@ def from_table(table: pd.DataFrame) -> Prototypes:
         name: np.asarray(vector, dtype=np.float32)
         for name, vector in zip(table["class_name"], table["vector"], strict=True)
     }
-    return Prototypes({name: vector for name, vector in rows.items() if name != BACKGROUND}, rows[BACKGROUND])
+    background, center = rows.pop(BACKGROUND), rows.pop(CENTER)
+    return Prototypes(rows, background, center)

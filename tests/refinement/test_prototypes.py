@@ -15,6 +15,7 @@ from instsynth_dagster.refinement.prototypes import (
     relabel_free,
     unit,
 )
+from instsynth_dagster.refinement.support import from_table, to_table
 from tests.refinement.fixture import CLASSES, mean_iou, prototypes, refined, scene
 
 
@@ -110,8 +111,13 @@ def test_prototypes_weigh_pixels_and_thin_masks_count() -> None:
     mask[1, 4:] = True  # a thin line through the next
     found = build_prototypes([(features, {"car": mask}, np.ones_like(mask))])
     assert area_weights(mask, (2, 2))[0].tolist() == [1.0, 0.25]
-    assert found.classes["car"].tolist() == pytest.approx(unit(np.array([1, 0.25, 0])).tolist())
-    assert np.linalg.norm(found.background) == pytest.approx(1)
+    car, behind = np.array([1, 0.25, 0]) / 1.25, np.array([0.25, 0.25, 0])
+    assert found.center.tolist() == pytest.approx(((car + behind) / 2).tolist())
+    assert found.classes["car"].tolist() == pytest.approx(unit(car - behind).tolist())
+    assert found.background.tolist() == pytest.approx(unit(behind - car).tolist())
+    again = from_table(to_table(found))
+    assert again.classes["car"].tolist() == found.classes["car"].tolist()
+    assert np.array_equal(again.centred(features), found.centred(features))
     with pytest.raises(ValueError, match="at least one support image"):
         build_prototypes([])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class SegmentAnything:
         model: Any = sam_model_registry[architecture]()
         try:
             model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+        except UnpicklingError:
+            raise CheckpointError(f"{checkpoint}: not a {architecture} checkpoint, or more than weights") from None
         except (OSError, RuntimeError, ValueError, EOFError) as error:
             raise CheckpointError(f"{checkpoint}: not a {architecture} checkpoint: {first_line(error)}") from None
         self._predictor: Any = SamPredictor(model.eval().to(device))
