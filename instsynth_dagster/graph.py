@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from instsynth_dagster.few_shot.folds import FOLDS, cityscapes_fold
 from instsynth_dagster.file_digests import FileDigests
 from instsynth_dagster.listing import city_files
 from instsynth_dagster.settings import REFINED, Settings
@@ -36,6 +37,8 @@ def build_graph(settings: Settings) -> dict[str, Asset]:
         assets += [_refined(settings, name) for name in settings.generators]
     if settings.judge and settings.generators:
         assets.append(_image_quality(settings))
+    if settings.few_shot:
+        assets += _few_shot_assets(settings)
     assets += _learning_assets(settings)
     return {asset.key: asset for asset in assets}
 
@@ -305,6 +308,40 @@ def _export(settings: Settings, arm: str) -> Asset:
         dimensions={},
         settings=lambda _: str(settings.artifacts.exports),
         upstream=lambda _: _each(f"{arm}/is_cityscapes", _city_classes(settings)),
+    )
+
+
+def _few_shot_assets(settings: Settings) -> Iterator[Asset]:
+    few_shot, dataset = settings.few_shot, settings.dataset
+    assert few_shot is not None
+    cities = [*dataset.train_cities, *dataset.val_cities]
+    folds = tuple(str(fold) for fold in range(FOLDS))
+    painter = settings.generators[few_shot.generator] if few_shot.generator else None
+    yield Asset(
+        key="gfss_scores",
+        code_version="1",
+        dimensions={"fold": folds},
+        settings=lambda _: [
+            few_shot.model_dump(),
+            painter.model_dump(exclude=_SPEED_ONLY) if painter else None,
+            settings.integration.model_dump(include={"feather", "color_match"}),
+            settings.seed,
+            settings.classes,
+            str(dataset.root),
+        ],
+        upstream=lambda fold: [
+            ("splits", UNPARTITIONED),
+            *_each("frames", cities),
+            *_each("selected_instances", _city_classes(settings)),
+            *_each("prompt_bank", list(cityscapes_fold(int(fold), settings.classes))),
+        ],
+    )
+    yield Asset(
+        key="gfss_table",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: few_shot.shots,
+        upstream=lambda _: _each("gfss_scores", list(folds)),
     )
 
 

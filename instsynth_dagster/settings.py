@@ -224,6 +224,16 @@ class RefinementSettings(Section):
     support_frames: int = Field(20, ge=1, description="train frames of each city that prototypes are made of")
 
 
+class FewShotSettings(Section):
+    """Generalised few-shot segmentation: novel classes from K images, with and without images synthesised from them."""
+
+    features: FeatureSettings
+    generator: Name | None = Field(None, description="that repaints the shots; none: without synthesis only")
+    shots: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5), min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    replicas: int = Field(4, ge=1, description="repaintings of each shot")
+
+
 class SegmenterSettings(Section):
     """A segmenter and its training recipe; the same number of optimiser steps for every arm."""
 
@@ -300,6 +310,7 @@ class Settings(Section):
     gates: GateSettings = GateSettings()
     integration: IntegrationSettings = IntegrationSettings()
     refinement: RefinementSettings | None = None
+    few_shot: FewShotSettings | None = None
     arms: tuple[Name, ...] = ("real", "zoom_crop")
     segmenters: dict[Name, SegmenterSettings] = Field(default_factory=dict)
     training_seeds: tuple[int, ...] = Field((0,), min_length=1)
@@ -326,6 +337,9 @@ class Settings(Section):
             raise ValueError(f"prompts names {unknown[0]!r}, which is not in classes")
         if self.prompt_bank and self.prompt_bank.encoder not in self.generators:
             raise ValueError(f"prompt_bank.encoder names {self.prompt_bank.encoder!r}, which is not in generators")
+        few_shot = self.few_shot.generator if self.few_shot else None
+        if few_shot and few_shot not in self.generators:
+            raise ValueError(f"few_shot.generator names {few_shot!r}, which is not in generators")
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
         refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []

@@ -11,7 +11,7 @@ from resources.device import resolve_device
 from resources.generators import Generators
 from resources.judge import Judge
 from resources.prompting import Prompting
-from resources.refining import Refining
+from resources.refining import FewShot, Refining
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "generators": Generators(settings, device),
         "judge": Judge(settings, device),
         "refining": Refining(settings, device),
+        "few_shot": FewShot(settings, device),
         "prompting": Prompting(settings, device),
         "device": device,
     }

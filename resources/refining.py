@@ -1,4 +1,4 @@
-"""What refines pseudo-labels, loaded once per process."""
+"""What refines pseudo-labels and tells classes apart, loaded once per process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.settings import RefinementSettings, Settings
+from instsynth_dagster.settings import FewShotSettings, RefinementSettings, Settings
 from resources.device import Device
 
 if TYPE_CHECKING:
@@ -38,3 +38,22 @@ class Refining:
 
         boundary = self.settings.boundary
         return build_refiner(boundary, self._device.name) if boundary else None
+
+
+class FewShot:
+    """Hands out what params section `few_shot` names."""
+
+    def __init__(self, settings: Settings, device: Device) -> None:
+        self._given, self._device = settings.few_shot, device
+
+    @property
+    def settings(self) -> FewShotSettings:
+        if self._given is None:
+            raise SettingsError("few_shot: the params file has no such section")
+        return self._given
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        from instsynth_dagster.refinement.features import build_extractor
+
+        return build_extractor(self.settings.features, self._device.name)

@@ -1,0 +1,1 @@
+"""Few-shot protocols: folds of classes, nested seeded shots, and heads on frozen features."""

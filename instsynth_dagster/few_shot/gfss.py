@@ -1,0 +1,118 @@
+"""Generalised few-shot segmentation on a data set in Cityscapes layout, with and without synthetic shots.
+
+Background 0 is everything that is no instance; classes count from 1 in the order of the settings; groups and void are
+ignored. Base classes are learnt from all train frames with novel pixels left out. (CAPL drops every image that shows a
+novel class; in streets hardly one would be left.) Queries are all val frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.cityscapes import LABEL_BY_NAME, LABELS
+from instsynth_dagster.evaluation.gfss import IGNORED, confusion, gfss_scores
+from instsynth_dagster.few_shot.folds import Candidate
+from instsynth_dagster.few_shot.imprinting import CosineHead, Labelled, train_base
+from instsynth_dagster.few_shot.shots import draw_shots
+from instsynth_dagster.refinement.features import Extractor
+
+Repainted = Callable[[Sequence[str], str], Iterable[tuple[np.ndarray, np.ndarray]]]
+"""Frame ids of shots and a class -> images uint8 (H, W, 3) synthesised from their instances, with their masks bool."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Train frames by id, features once computed, and val frames."""
+
+    images: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray]
+    train: Mapping[str, np.ndarray]
+    queries: Sequence[Labelled]
+
+
+def class_map(ids: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """uint8 (H, W) of Cityscapes ids: 0 background, 1.. instances of `classes`, 255 groups, void and the rest."""
+    labels = np.full(ids.shape, IGNORED, dtype=np.uint8)
+    labels[np.isin(ids, [label.id for label in LABELS if not label.has_instances and not label.ignore_in_eval])] = 0
+    for number, name in enumerate(classes, 1):
+        labels[ids // 1000 == LABEL_BY_NAME[name].id] = number
+    return labels
+
+
+def fold_rows(
+    known: Known,
+    candidates: Mapping[str, Sequence[Candidate]],
+    novel: Sequence[str],
+    classes: Sequence[str],
+    *,
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    extract: Extractor,
+    repainted: Repainted | None,
+) -> pd.DataFrame:
+    """Scores of one fold: columns seed, shots, synthetic (images used), with_synthesis, base, novel, mean, harmonic,
+    background (the convention).
+
+    Args:
+        candidates: for each novel class the train frames that may be drawn.
+        repainted: synthesises from shots; it is given those shots and nothing else.
+    """
+    numbers = {name: classes.index(name) + 1 for name in novel}
+    rows: list[dict[str, Any]] = []
+    for seed in seeds:
+        base = train_base(
+            [(known.train[frame], known.labels[frame]) for frame in known.train],
+            len(classes) + 1,
+            list(numbers.values()),
+            seed,
+        )
+        for count in shots:
+            chosen = {
+                name: draw_shots(candidates[name], name, count, seed, novel_classes=novel, min_area=1) for name in novel
+            }
+            real = {
+                numbers[name]: [(known.train[f], known.labels[f] == numbers[name]) for f in frames]
+                for name, frames in chosen.items()
+            }
+            about = {"seed": seed, "shots": count}
+            rows += _scored(base.imprint(real), known, numbers, about | {"synthetic": 0, "with_synthesis": False})
+            if repainted is None:
+                continue
+            added = {
+                numbers[name]: [(extract(image), mask) for image, mask in repainted(sorted(set(frames)), name)]
+                for name, frames in chosen.items()
+            }
+            both = {number: [*real[number], *added[number]] for number in real}
+            told = {"synthetic": sum(map(len, added.values())), "with_synthesis": True}
+            rows += _scored(base.imprint(both), known, numbers, about | told)
+    return pd.DataFrame(rows)
+
+
+def _scored(head: CosineHead, known: Known, numbers: Mapping[str, int], about: dict[str, Any]) -> list[dict[str, Any]]:
+    classes = len(head.weights)
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    for features, labels in known.queries:
+        matrix += confusion(labels, head.predict(features, labels.shape), classes)
+    return [
+        about | asdict(gfss_scores(matrix, list(numbers.values()), convention))
+        for convention in ("excluded", "in_base")
+    ]
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over folds of the mean over seeds, and the deviation over seeds of the mean over folds.
+
+    Columns shots, with_synthesis, background, then base, novel, mean, harmonic and with _sd their deviation; seeds,
+    folds. `rows` are those of `fold_rows` with a column fold.
+    """
+    keys = ["shots", "with_synthesis", "background"]
+    metrics = ["base", "novel", "mean", "harmonic"]
+    by_seed = rows.groupby([*keys, "seed"])[metrics].mean()
+    table = by_seed.groupby(keys).mean().join(by_seed.groupby(keys).std(ddof=1).add_suffix("_sd"))
+    counts = rows.groupby(keys)[["seed", "fold"]].nunique().rename(columns={"seed": "seeds", "fold": "folds"})
+    return table.join(counts).reset_index()

@@ -1,0 +1,59 @@
+"""Synthetic shots: the instances of the shots repainted by a generator, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.images import decode_png
+from instsynth_dagster.masks import decode_rle
+from instsynth_dagster.settings import GeneratorSettings, IntegrationSettings
+from instsynth_dagster.synthesis.generators.base import Generator, repaint
+from instsynth_dagster.synthesis.integration import paste
+
+
+def repainted_shots(
+    frame_ids: Sequence[str],
+    selected: pd.DataFrame,
+    bank: pd.DataFrame,
+    image_of: Callable[[str], np.ndarray],
+    generator: Generator,
+    name: str,
+    settings: GeneratorSettings,
+    integration: IntegrationSettings,
+    *,
+    seed: int,
+    replicas: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Composites uint8 (H, W, 3) of the shots, and the mask bool (H, W) of the repainted instance.
+
+    Args:
+        frame_ids: the shots; rows of other frames are not read, so that nothing leaks from them.
+        selected: rows of `selected_instances` of one class.
+        bank: the class's prompts.
+    """
+    rows = selected[selected["frame_id"].isin(frame_ids)]
+    if rows.empty:
+        return
+    by_instance = rows.set_index("instance_id")
+    for crop in repaint(generator, name, rows, bank, settings, seed, replicas=replicas, skip=0):
+        row = by_instance.loc[crop["instance_id"]]
+        box = tuple(int(row[f"crop_{side}"]) for side in ("x1", "y1", "x2", "y2"))
+        side = box[2] - box[0]
+        mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
+        image = image_of(row["frame_id"])
+        composite = paste(image, decode_png(crop["image_png"]), mask, (box[0], box[1], box[2], box[3]), integration)
+        yield composite, _in_frame(mask, (box[0], box[1]), image.shape[:2])
+
+
+def _in_frame(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, ...]) -> np.ndarray:
+    """A crop's mask in its frame; what sticks out is cut off."""
+    placed = np.zeros(size[:2], dtype=bool)
+    x, y = corner
+    rows, columns = np.nonzero(mask)
+    rows, columns = rows + y, columns + x
+    inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
+    placed[rows[inside], columns[inside]] = True
+    return placed
