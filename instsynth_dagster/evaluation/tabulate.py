@@ -40,8 +40,10 @@ def read_runs(
         predictions = dict(iter(store.read("segmentation_scores", key).groupby("frame_id")))
         nothing = pd.DataFrame(columns=["class_name", "score", "mask_counts"])
         pairs = [(ids, predictions.get(frame_id, nothing)) for frame_id, ids in truth.items()]
-        counts = store.folder("segmentation_scores", key, MAPS) / COUNTS
-        maps = stacked_counts(pd.read_parquet(counts), list(truth)) if counts.is_file() else (None, None)
+        maps: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+        if "pq" in store.require("segmentation_scores", key).summary:
+            counts = store.folder("segmentation_scores", key, MAPS) / COUNTS
+            maps = stacked_counts(pd.read_parquet(counts), list(truth))
         runs.append(
             Run(
                 arm=training.data.arm,

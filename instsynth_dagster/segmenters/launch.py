@@ -45,7 +45,7 @@ def train_run(
     recipe = settings.segmenters[partition.split("|")[1]]
     if recipe.processes == 1:
         return fit_partition(settings, store, partition, out=out, scratch=scratch, device=device, progress=progress)
-    write_atomically(scratch / SETTINGS, settings.model_dump_json().encode())
+    write_atomically(scratch / SETTINGS, settings.model_dump_json(exclude_unset=True).encode())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={recipe.processes}"]
     command += ["-m", "instsynth_dagster.segmenters.worker", partition, "--device", device]
     command += ["--out", str(out), "--scratch", str(scratch)]
