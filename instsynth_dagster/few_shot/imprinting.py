@@ -19,7 +19,7 @@ from instsynth_dagster.refinement.prototypes import area_weights, pooled, unit
 from instsynth_dagster.seeds import content_seed
 
 SCALE, STEPS, LEARNING_RATE = 16.0, 200, 0.02
-PIXELS = 400
+PIXELS = 60
 """Pixels drawn of each class and image for the base training."""
 
 Labelled = tuple[np.ndarray, np.ndarray]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 from instsynth_dagster.segmenters.base import FitResult
@@ -27,3 +29,19 @@ def write_card(folder: Path, result: FitResult, text: str) -> None:
     limits = "\n- **Limits**: knows nothing but the drawn streets of this project.\n- **Licence**: Apache-2.0."
     command = "\n\nMade by `python -m instsynth_dagster.pretraining`.\n\n![loss](loss.png)\n"
     (folder / CARD).write_text(text.rstrip() + limits + command)
+
+
+def link_equal(folder: Path, original: Path) -> None:
+    """Replace a folder by a relative link to another one with the same files.
+
+    Raises:
+        ValueError: they differ.
+    """
+    names = sorted(path.name for path in original.iterdir())
+    if sorted(path.name for path in folder.iterdir()) != names or any(
+        (folder / name).read_bytes() != (original / name).read_bytes() for name in names
+    ):
+        raise ValueError(f"{folder} is not equal to {original}")
+    if not folder.is_symlink():
+        shutil.rmtree(folder)
+        folder.symlink_to(os.path.relpath(original, folder.parent))

@@ -12,7 +12,7 @@ import pandas as pd
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.images import encode_jpeg
 from instsynth_dagster.pretraining import autoencoder, clip, grounded, inpainting
-from instsynth_dagster.pretraining.cards import is_complete, write_card
+from instsynth_dagster.pretraining.cards import is_complete, link_equal, write_card
 from instsynth_dagster.pretraining.corpus import Corpus, CorpusRecipe, build_corpus
 from instsynth_dagster.pretraining.judgement import judge
 from instsynth_dagster.pretraining.latents import Foundations
@@ -31,6 +31,8 @@ SAMPLING: dict[str, dict[str, Any]] = {
     "blendeddiff": {"steps": 20, "guidance": 3.0, "strength": 0.9},
 }
 """How the cards' figures are sampled."""
+CARD_QUALITY = 55
+"""JPEG quality of a card's pictures."""
 JUDGED = 25
 """Held-out instances of each class that the finished generator repaints for its card."""
 
@@ -122,7 +124,7 @@ def make_inpainting(
     quality = autoencoder.measure_reconstruction(build / "autoencoder" / "final", held_out)
     settings = _settings("diffinpainting", out, training)
     judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
-    (out / "contact_sheet.jpg").write_bytes(encode_jpeg(judged.sheet))
+    (out / "contact_sheet.jpg").write_bytes(encode_jpeg(judged.sheet, CARD_QUALITY))
     write_card(
         out,
         result,
@@ -159,11 +161,13 @@ def make_grounded(
             recipe=recipe,
             progress=progress,
         )
+    for part in ("vae", "text_encoder"):  # the same bytes: kept once
+        link_equal(out / part, folders["mini-sd-inpaint"] / part)
     texts = {}
     for kind in ("gligen", "blendeddiff"):
         settings = _settings(kind, out, training)
         judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
-        (out / f"{kind}.jpg").write_bytes(encode_jpeg(judged.sheet))
+        (out / f"{kind}.jpg").write_bytes(encode_jpeg(judged.sheet, CARD_QUALITY))
         texts[kind] = judged.text(settings)
     write_card(
         out,

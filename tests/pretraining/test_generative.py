@@ -11,6 +11,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.demo_city.palette import PAINTS
 from instsynth_dagster.pretraining import autoencoder, clip, generative, grounded, inpainting
+from instsynth_dagster.pretraining.cards import link_equal
 from instsynth_dagster.pretraining.clip import Claim, code, draw_caption, true_pairs
 from instsynth_dagster.pretraining.corpus import CorpusRecipe, build_corpus, scene_crops
 from instsynth_dagster.pretraining.recipe import Recipe
@@ -131,3 +132,16 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
 
 def _killed(*_args, **_kwargs):
     raise KeyboardInterrupt
+
+
+def test_equal_parts_are_kept_once(tmp_path):
+    for name in ("original", "copy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(b"same")
+    link_equal(tmp_path / "copy", tmp_path / "original")
+    link_equal(tmp_path / "copy", tmp_path / "original")
+    assert (tmp_path / "copy").is_symlink()
+    assert (tmp_path / "copy/weights").read_bytes() == b"same"
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="not equal"):
+        link_equal(tmp_path / "other", tmp_path / "original")
