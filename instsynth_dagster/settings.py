@@ -179,14 +179,17 @@ class IntegrationSettings(Section):
 class FeatureSettings(Section):
     """A frozen feature extractor."""
 
-    kind: Literal["backbone", "clip", "segmenter"] = "backbone"
+    kind: Literal["backbone", "clip", "diffusion", "segmenter"] = "backbone"
     model: str = Field(
-        description="folder or hub id; backbone: ResNet, ConvNeXt, Swin, DINOv2; segmenter: a Mask2Former; or a CLIP"
+        description="folder or hub id: ResNet, ConvNeXt, Swin, DINOv2 (backbone), Mask2Former (segmenter), CLIP, or "
+        "Stable Diffusion (diffusion)"
     )
     stages: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0, 1, 2), min_length=1, description="of a backbone, 0 finest"
     )
     scale: float = Field(1.0, gt=0, description="of the image before it is read; finer grids from 2")
+    timestep: int = Field(100, ge=0, le=999, description="diffusion: noise level at which the UNet looks")
+    caption: str = Field("", description="diffusion: what it is told to see")
 
 
 class BoundarySettings(Section):

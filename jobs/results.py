@@ -12,6 +12,7 @@ import pandas as pd
 from assets.partitions import Graph
 from instsynth_dagster.evaluation.curves import loss_curves
 from instsynth_dagster.files import write_atomically
+from instsynth_dagster.graph import TrainingSet
 from instsynth_dagster.store import UNPARTITIONED, Store
 
 METRICS, CURVES, REPORT = "metrics.json", "loss.csv", "report.html"
@@ -43,12 +44,14 @@ def result_lines(graph: Graph, store: Store) -> list[str]:
 
 
 def _metrics(graph: Graph, store: Store, tables: Path) -> dict[str, Any]:
-    """AP of each segmenter and arm, and the image metrics of each generator, nested by name."""
+    """Scores of each segmenter and arm, and the image metrics of each generator, nested by name."""
     scores = pd.read_parquet(tables / "average_precision.parquet").to_dict("records")
     metrics: dict[str, Any] = {"average_precision": {}}
     for row in scores:
-        kept = {name: round(float(row[name]), 4) for name in ("ap", "ap50", "coco_ap", "coco_ap50")}
-        metrics["average_precision"].setdefault(row["segmenter"], {})[row["arm"]] = kept
+        names = [name for name in ("ap", "ap50", "coco_ap", "coco_ap50", "pq", "miou") if row[name] == row[name]]
+        arm = TrainingSet(row["arm"], row["percent"]).name
+        kept = {name: round(float(row[name]), 4) for name in names}
+        metrics["average_precision"].setdefault(row["segmenter"], {})[arm] = kept
     if "image_quality" in graph:
         rows = store.read("image_quality").set_index("generator").to_dict("index")
         metrics["image_quality"] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from instsynth_dagster.few_shot.synthesis import repainted_shots
@@ -46,6 +47,9 @@ def test_refined_labels_train_beside_the_given_ones(project) -> None:
     samples = {arm: store.read("training_sets", arm) for arm in ("diffinpainting", "diffinpainting_refined")}
     assert len(samples["diffinpainting"]) == len(samples["diffinpainting_refined"])
     assert store.manifest("segmentation_scores", "diffinpainting_refined-s0|tiny")
+    assert {"diffinpainting_refined"} <= set(
+        pd.read_parquet(store.folder("evaluation_tables", UNPARTITIONED, "tables") / "average_precision.parquet")["arm"]
+    )
     assert store.require("prototypes").rows == 3 + 2  # three classes are there; background and center
 
 

@@ -33,14 +33,16 @@ def build_extractor(settings: FeatureSettings, device: str) -> Extractor:
 
     `backbone`: the chosen stages of a convolutional net, of a segmenter's backbone, or of DINOv2, each at unit length,
     resized to the finest and laid side by side. `clip`: patch tokens of a CLIP vision tower. `segmenter`: the scores
-    that a trained Mask2Former gives each of its classes at each pixel.
+    that a trained Mask2Former gives each of its classes at each pixel. `diffusion`: see `DiffusionFeatures`.
 
     Raises:
         CheckpointError: the weights cannot be loaded.
         SettingsError: a stage that the backbone does not have.
     """
     with quiet_transformers():
-        return {"backbone": _backbone, "clip": _clip, "segmenter": _segmenter}[settings.kind](settings, device)
+        return {"backbone": _backbone, "clip": _clip, "diffusion": _diffusion, "segmenter": _segmenter}[settings.kind](
+            settings, device
+        )
 
 
 def _backbone(settings: FeatureSettings, device: str) -> Extractor:
@@ -95,6 +97,12 @@ def _segmenter(settings: FeatureSettings, device: str) -> Extractor:
     return extract
 
 
+def _diffusion(settings: FeatureSettings, device: str) -> Extractor:
+    from instsynth_dagster.refinement.diffusion_features import DiffusionFeatures
+
+    return DiffusionFeatures(settings, device)
+
+
 def _pixels(image: np.ndarray, scale: float, stride: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Normalised float32 (1, 3, h, w): the image scaled, its sides rounded to multiples of `stride`."""
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
@@ -109,3 +117,6 @@ def _joined(maps: list[Tensor]) -> np.ndarray:
     size = maps[0].shape[-2:]
     found = [F.interpolate(F.normalize(m.float(), dim=1), size=size, mode="bilinear") for m in maps]
     return torch.cat(found, dim=1)[0].permute(1, 2, 0).cpu().numpy()
+
+
+_KINDS = {"backbone": _backbone, "clip": _clip, "diffusion": _diffusion, "segmenter": _segmenter}

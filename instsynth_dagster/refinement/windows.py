@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from instsynth_dagster.cityscapes import LABEL_BY_ID
-from instsynth_dagster.images import decode_png, encode_png
+from instsynth_dagster.images import decode_png, encode_png, resize_image
 from instsynth_dagster.refinement.boundary import Refiner
 from instsynth_dagster.refinement.features import Extractor
 from instsynth_dagster.refinement.prototypes import Prototypes
@@ -24,7 +24,10 @@ def refine_window(
     refiner: Refiner | None,
     settings: RefinementSettings,
 ) -> dict[str, Any]:
-    """A row of `refined_pseudo_labels` for a row of `is_cityscapes` (frame_id, instance_id, image_png, ids_png).
+    """A row of `refined_pseudo_labels` for a row of `is_cityscapes` (frame_id, instance_id, window box, image, ids).
+
+    Features are taken at the size that the window has in its frame, at which the prototypes were made: enlarged, an
+    object looks like another one to a network that has not seen it so near.
 
     The repainted instance may lose pixels and wins none: outside its mask the window shows the source. All other labels
     are real and stay. A window whose instance was not repainted, or is not in it, comes back as it is.
@@ -34,7 +37,9 @@ def refine_window(
     record: dict[str, Any] = {}
     if window["repainted"] and (ids == value).any():
         image = decode_png(window["image_png"])
-        done = refine_instances(image, ids, [value], extract(image), prototypes, refiner, settings, grow=False)
+        native = (window["window_x2"] - window["window_x1"], window["window_y2"] - window["window_y1"])
+        features = extract(resize_image(image, native))
+        done = refine_instances(image, ids, [value], features, prototypes, refiner, settings, grow=False)
         ids, record = done.ids, done.records[0]
     ids_png = encode_png(ids.astype(np.uint16))
     shown = [number for number in np.unique(ids).tolist() if number >= 1000]

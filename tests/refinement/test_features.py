@@ -54,6 +54,20 @@ def test_clip_patches(tmp_path) -> None:
     np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, rtol=1e-4)
 
 
+def test_what_a_diffusion_model_sees() -> None:
+    def extract(**changes):
+        settings = {"kind": "diffusion", "model": "checkpoints/mini-sd-inpaint", "stages": (0, 1)} | changes
+        return build_extractor(FeatureSettings(**settings), "cpu")(IMAGE)
+
+    found = extract()
+    assert found.ndim == 3
+    assert np.array_equal(found, extract())
+    assert not np.allclose(found, extract(timestep=500), atol=1e-3)
+    assert not np.allclose(found, extract(caption="a photo of a red car"), atol=1e-4)
+    with pytest.raises(SettingsError, match="up blocks 0 to"):
+        extract(stages=(9,))
+
+
 def test_a_larger_image_has_a_finer_grid(tmp_path) -> None:
     model = str(save_resnet(tmp_path))
     coarse, fine = (
@@ -66,7 +80,7 @@ def test_what_is_wrong_is_one_clear_line(tmp_path) -> None:
     with pytest.raises(SettingsError, match="has stages 0 to 3"):
         build_extractor(FeatureSettings(model=str(save_resnet(tmp_path)), stages=(4,)), "cpu")
     (tmp_path / "empty").mkdir()
-    for kind in ("backbone", "clip"):
+    for kind in ("backbone", "clip", "diffusion", "segmenter"):
         with pytest.raises(CheckpointError, match="empty") as caught:
             build_extractor(FeatureSettings(kind=kind, model=str(tmp_path / "empty")), "cpu")
         assert "\n" not in str(caught.value)
