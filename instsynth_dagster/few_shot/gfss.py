@@ -87,9 +87,8 @@ def fold_rows(
                 numbers[name]: [(extract(image), mask) for image, mask in repainted(sorted(set(frames)), name)]
                 for name, frames in chosen.items()
             }
-            both = {number: [*real[number], *added[number]] for number in real}
             told = {"synthetic": sum(map(len, added.values())), "with_synthesis": True}
-            rows += _scored(base.imprint(both), known, numbers, about | told)
+            rows += _scored(base.imprint(real, added), known, numbers, about | told)
     return pd.DataFrame(rows)
 
 

@@ -6,7 +6,7 @@ are. Nothing of the features is trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -24,6 +24,8 @@ PIXELS = 60
 
 Labelled = tuple[np.ndarray, np.ndarray]
 """Features float32 (h, w, D) and a class map uint8 (H, W), 255 where nothing is known."""
+Examples = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Features float32 (h, w, D) and the mask bool (H, W) of one class, for each image."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +42,30 @@ class CosineHead:
         planes = [cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR) for plane in np.moveaxis(scores, -1, 0)]
         return np.argmax(planes, axis=0).astype(np.uint8)
 
-    def imprint(self, shots: Mapping[int, Iterable[tuple[np.ndarray, np.ndarray]]]) -> CosineHead:
+    def imprint(self, shots: Mapping[int, Examples], synthetic: Mapping[int, Examples] | None = None) -> CosineHead:
         """The head with the rows of novel classes replaced by prototypes.
+
+        Every shot counts the same, however near its object stood; synthetic images count together as much as the shots
+        that they were made from, however many there are.
 
         Args:
             shots: class number -> features (h, w, D) and the mask bool (H, W) of the class in each shot.
+            synthetic: the same for images synthesised from the shots.
         """
         weights = self.weights.copy()
         for number, examples in shots.items():
-            total = np.zeros(weights.shape[1])
-            for features, mask in examples:
-                covered = area_weights(mask, features.shape[:2])
-                # every shot counts the same, however near its object stood
-                total += unit(pooled(unit(features - self.center), covered))
-            weights[number] = unit(total)
+            parts = [self._prototype(examples)]
+            if synthetic and synthetic.get(number):
+                parts.append(self._prototype(synthetic[number]))
+            weights[number] = unit(np.sum(parts, axis=0))
         return CosineHead(weights, self.center)
+
+    def _prototype(self, examples: Examples) -> np.ndarray:
+        vectors = [
+            unit(pooled(unit(features - self.center), area_weights(mask, features.shape[:2])))
+            for features, mask in examples
+        ]
+        return unit(np.sum(vectors, axis=0))
 
 
 def train_base(images: Sequence[Labelled], classes: int, novel: Sequence[int], seed: int) -> CosineHead:

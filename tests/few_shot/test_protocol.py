@@ -20,7 +20,7 @@ from instsynth_dagster.few_shot.folds import (
     pascal_candidates,
     pascal_fold,
 )
-from instsynth_dagster.few_shot.imprinting import train_base
+from instsynth_dagster.few_shot.imprinting import CosineHead, train_base
 from instsynth_dagster.few_shot.shots import draw_shots
 from instsynth_dagster.images import encode_png
 
@@ -144,3 +144,13 @@ def test_an_imprinted_head_knows_base_and_novel() -> None:
     scores = gfss_scores(confusion(labels, whole.predict(query, labels.shape), 4), [3])
     assert min(scores.base, scores.novel) > 0.7
     assert np.array_equal(whole.weights[:3], head.weights[:3])
+
+
+def test_many_synthetic_images_count_as_much_as_their_shots() -> None:
+    head = CosineHead(np.zeros((2, 3), np.float32), np.zeros(3))
+    mask = np.ones((4, 4), dtype=bool)
+    shot, painted = (np.tile(np.array(v, np.float32), (4, 4, 1)) for v in ((1, 0, 0), (0, 1, 0)))
+    for copies in (1, 9):
+        row = head.imprint({1: [(shot, mask)]}, {1: [(painted, mask)] * copies}).weights[1]
+        assert row.tolist() == pytest.approx([0.5**0.5, 0.5**0.5, 0])
+    assert head.imprint({1: [(shot, mask)]}, {1: []}).weights[1].tolist() == [1, 0, 0]
