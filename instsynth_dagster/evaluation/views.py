@@ -137,12 +137,11 @@ def instance_view(table: pd.DataFrame) -> pd.DataFrame:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """Any table as text: counts with thousands, ratios with two digits, other fractions times 100."""
-    return pd.DataFrame(
-        {
-            _HEADINGS.get(str(name), str(name)): [_text(str(name), value) for value in column]
-            for name, column in table.items()
-        }
-    )
+    texts = {
+        _HEADINGS.get(str(name), str(name)): [_text(str(name), value) for value in column]
+        for name, column in table.items()
+    }
+    return pd.DataFrame(texts, index=table.index)
 
 
 def to_markdown(table: pd.DataFrame) -> str:

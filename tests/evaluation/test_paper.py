@@ -20,6 +20,17 @@ def tables(segmenter: str, maps: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     return ap, pd.DataFrame([gain])
 
 
+def test_a_second_segmenter_has_a_table_of_its_own() -> None:
+    settings = load_settings(Path("profiles/paper_demo.yaml"))
+    both = [tables(name, maps=name == "oneformer") for name in ("fastinst", "oneformer")]
+    ap, gain = (pd.concat(parts, ignore_index=True) for parts in zip(*both, strict=True))
+    for name in ("fastinst", "oneformer"):
+        table, _ = result_table(ap, gain, name, settings)
+        assert table["arm"].tolist() == ["real", "gligen"]
+        assert table.notna().all(axis=None)
+        assert table["seeds"].tolist() == ["3", "3"]
+
+
 def test_the_demo_says_why_the_paper_is_not_beside_it() -> None:
     settings = load_settings(Path("profiles/paper_demo.yaml"))
     table, remark = result_table(*tables("fastinst", maps=False), "fastinst", settings)
