@@ -46,7 +46,9 @@ def test_masks_are_boxes_smaller_on_top(store):
     assert ids.dtype == np.int32
     assert (ids[25:75, 60 + x : 80 + x] == 24000).all()
     assert (ids[20:60, 10 + x : 60 + x] == 26000).all()  # the hole is filled: no mask left the renderer
-    assert set(np.unique(ids)) == {0, 24000, 26000}
+    assert set(np.unique(ids).tolist()) == {0, 7, 24000, 26000}
+    assert (ids[150:] == 7).all()  # stuff around the boxes
+    assert not ids[100:120, 100:140].any()  # a crowd is neither
 
 
 def test_boxes_are_tight_labelled_and_without_groups():
