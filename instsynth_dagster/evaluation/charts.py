@@ -88,7 +88,8 @@ def interval_chart(differences: pd.DataFrame, colors: Mapping[str, str], width: 
     rows = differences.dropna(subset=["ap", "ap_low", "ap_high"])
     if rows.empty:
         return ""
-    row_height, left, right, top = 34, 230, 66, 8
+    names = _row_names(rows)
+    row_height, left, right, top = 34, 24 + round(7.2 * max(map(len, names))), 66, 8
     height = top + row_height * len(rows) + 40
     x_ticks = ticks(min(0.0, 100 * rows["ap_low"].min()), max(0.0, 100 * rows["ap_high"].max()))
 
@@ -99,18 +100,24 @@ def interval_chart(differences: pd.DataFrame, colors: Mapping[str, str], width: 
     marks = [_line(place(tick), top, place(tick), floor, _GREY, 0.9 if tick == 0 else 0.18) for tick in x_ticks]
     marks += [_text(place(tick), floor + 17, signed(tick / 100) if tick else "0", "middle") for tick in x_ticks]
     marks.append(_text(width - right, height - 2, "difference in AP", "end"))
-    several = rows["segmenter"].nunique() > 1
-    for index, row in enumerate(rows.to_dict("records")):
+    for index, (name, row) in enumerate(zip(names, rows.to_dict("records"), strict=True)):
         y = top + row_height * (index + 0.5)
         color = colors.get(row["arm"], _GREY)
         low, middle, high = (place(100 * row[key]) for key in ("ap_low", "ap", "ap_high"))
-        about = [row["segmenter"]] * several + [f"{row['percent']} %"] * (rows["percent"].nunique() > 1)
-        name = f"{row['arm']} − {row['baseline']}" + (f" ({', '.join(about)})" if about else "")  # noqa: RUF001
         marks.append(_text(left - 14, y + 4, name, "end", "currentColor", 13))
         marks.append(_line(low, y, high, y, color, 1, 5))
         marks.append(f'<circle cx="{middle:.1f}" cy="{y:.1f}" r="6.5" fill="{color}"/>')
         marks.append(_text(width - right + 12, y + 4, signed(row["ap"]), "start", "currentColor", 13))
     return _svg(width, height, marks, "differences in AP with 95 % intervals")
+
+
+def _row_names(differences: pd.DataFrame) -> list[str]:
+    several = [name for name in ("segmenter", "percent") if differences[name].nunique() > 1]
+    names = []
+    for row in differences.to_dict("records"):
+        about = ", ".join(f"{row[name]} %" if name == "percent" else str(row[name]) for name in several)
+        names.append(f"{row['arm']} − {row['baseline']}" + (f" ({about})" if about else ""))  # noqa: RUF001
+    return names
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from instsynth_dagster.evaluation.tables import BASELINES
+from instsynth_dagster.evaluation.views import signed
 
 REAL, ZOOM_CROP = BASELINES
 COPY_PASTE = "copy_paste"
@@ -45,17 +46,13 @@ def _finding(row: Mapping[Hashable, Any]) -> str:
 
 
 def _clause(row: Mapping[Hashable, Any]) -> str:
-    baseline, span = row["baseline"], f"{_points(row['ap_low'])} to {_points(row['ap_high'])}"
+    baseline, span = row["baseline"], f"{signed(row['ap_low'])} to {signed(row['ap_high'])}"
     if pd.isna(row["ap"]):
         return f"cannot be compared with {baseline} (the val frames hold no instance that counts)"
     if _finding(row) == _OPEN:
-        return f"cannot be told apart from {baseline} ({_points(row['ap'])} AP, 95 % interval {span} includes zero)"
+        return f"cannot be told apart from {baseline} ({signed(row['ap'])} AP, 95 % interval {span} includes zero)"
     verb = "beats" if _finding(row) == _BETTER else "falls behind"
     return f"{verb} {baseline} by {100 * abs(row['ap']):.1f} AP (95 % interval {span})"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _conclusion(arm: str, found: dict[str, str]) -> str:

@@ -175,7 +175,8 @@ def is_number(text: str) -> bool:
 
 def signed(difference: float) -> str:
     """A difference in AP (0..1) as signed points: 0.0312 -> "+3.1"."""
-    return MISSING if np.isnan(difference) else f"{100 * difference:+.1f}".replace("-", MINUS)
+    text = f"{100 * difference:+.1f}"
+    return MISSING if np.isnan(difference) else text.replace("-0.0", "+0.0").replace("-", MINUS)
 
 
 def _text(name: str, value: object) -> str:
