@@ -60,12 +60,14 @@ def coco_average_precision(
     frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str] = CLASSES
 ) -> CocoScores:
     """Score frames of (ids int32 (H, W), predictions with columns class_name, score, mask_counts)."""
-    return _summary(_evaluated(frames, classes)[0], classes)
+    return _summary(evaluate(annotate(frames, classes))[0], classes)
 
 
 def coco_matches(frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str] = CLASSES) -> CocoMatches:
     """Match frames once, for scores of any resampling of them; arguments as for `coco_average_precision`."""
-    ap, evaluation, count = _evaluated(frames, classes)
+    annotations = annotate(frames, classes)
+    ap, evaluation = evaluate(annotations)
+    count = len(annotations.images)
     shape = len(classes), len(AREAS), count
     limits = [tuple(limit) for limit in evaluation.params.areaRng]
     found = {
@@ -143,31 +145,40 @@ def _interpolated(weights: np.ndarray, hit: np.ndarray, false: np.ndarray, total
     return np.where(total > 0, (best * new).sum(axis=1) / len(_RECALLS), np.nan)
 
 
-def _evaluated(
-    frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str]
-) -> tuple[np.ndarray, Any, int]:
-    """AP (10, C, 4), the finished evaluation, and the number of frames; only run-length codes of frames are kept."""
+@dataclass(frozen=True)
+class Annotations:
+    """Frames, truth and detections in COCO's form, masks as run-length codes; pixels of frames are not kept."""
+
+    images: list[dict[str, Any]]
+    truth: list[dict[str, Any]]
+    detections: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+
+
+def annotate(frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str] = CLASSES) -> Annotations:
+    """Read the masks out of id maps; arguments as for `coco_average_precision`."""
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
+    found = Annotations([], [], [], categories)
+    for image_id, (ids, predictions) in enumerate(frames, 1):
+        found.images.append({"id": image_id, "height": ids.shape[0], "width": ids.shape[1]})
+        found.truth.extend(_truth(image_id, ids, classes, len(found.truth) + 1))
+        found.detections.extend(_detections(image_id, ids.shape, predictions, classes, len(found.detections) + 1))
+    return found
+
+
+def evaluate(annotations: Annotations) -> tuple[np.ndarray, Any]:
+    """AP float64 (10 overlaps, C classes, 4 areas), nan without ground truth, and the finished evaluation."""
     from hotcoco import COCO, COCOeval
 
-    images: list[dict[str, Any]] = []
-    truth: list[dict[str, Any]] = []
-    detections: list[dict[str, Any]] = []
-    for image_id, (ids, predictions) in enumerate(frames, 1):
-        images.append({"id": image_id, "height": ids.shape[0], "width": ids.shape[1]})
-        truth += _truth(image_id, ids, classes, len(truth) + 1)
-        detections += _detections(image_id, ids.shape, predictions, classes, len(detections) + 1)
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
+    def index(found: list[dict[str, Any]]) -> Any:
+        return COCO({"images": annotations.images, "categories": annotations.categories, "annotations": found})
 
-    def index(annotations: list[dict[str, Any]]) -> Any:
-        return COCO({"images": images, "categories": categories, "annotations": annotations})
-
-    evaluation = COCOeval(index(truth), index(detections), "segm")
+    evaluation = COCOeval(index(annotations.truth), index(annotations.detections), "segm")
     evaluation.evaluate()
     evaluation.accumulate()
     results: Any = evaluation.eval
     precision = np.asarray(results["precision"])
-    at_100 = np.where(precision < 0, np.nan, precision)[..., -1]
-    return at_100.mean(axis=1), evaluation, len(images)
+    return np.where(precision < 0, np.nan, precision)[..., -1].mean(axis=1), evaluation
 
 
 def _truth(image_id: int, ids: np.ndarray, classes: Sequence[str], first: int) -> list[dict[str, Any]]:
