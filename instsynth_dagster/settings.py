@@ -240,7 +240,7 @@ class FewShotSettings(Section):
 class SegmenterSettings(Section):
     """A segmenter and its training recipe; the same number of optimiser steps for every arm."""
 
-    kind: Literal["detectron2", "eomt", "fastinst", "mask2former", "oneformer", "rf_detr"]
+    kind: Literal["detectron2", "eomt", "fastinst", "generative", "maskdiff", "mask2former", "oneformer", "rf_detr"]
     model: str | None = Field(None, description="pretrained segmenter, folder or hub id; overrides the architecture")
     backbone: str | None = Field(None, description="pretrained backbone, folder or hub id")
     architecture: dict[str, Any] = Field(default_factory=dict, description="configuration values of the model class")

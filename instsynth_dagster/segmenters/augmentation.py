@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.cityscapes import LABEL_BY_NAME, LABELS
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import SegmentationDataset
 from instsynth_dagster.segmenters.sampling import DrawSchedule, repeat_factors
@@ -87,6 +88,19 @@ def instance_targets(ids: Tensor, classes: Sequence[str]) -> tuple[Tensor, Tenso
     masks = ids[None] == torch.tensor(values, dtype=ids.dtype)[:, None, None]
     return masks.float(), torch.tensor([class_of_label[value // 1000] for value in values], dtype=torch.int64)
 
+
+def ignored_objects(ids: Tensor) -> Tensor:
+    """Masks float32 (M, H, W) of what an id map calls a group, connected pieces apart: there are instances there, but
+    nobody says which, so they may be counted neither as instances nor as background."""
+    groups = [value for value in ids.unique().tolist() if value in _GROUP_IDS]
+    masks = [torch.zeros(0, *ids.shape)]
+    for value in groups:
+        count, pieces = cv2.connectedComponents((ids == value).numpy().astype(np.uint8), connectivity=8)
+        masks.append((torch.from_numpy(pieces)[None] == torch.arange(1, count)[:, None, None]).float())
+    return torch.cat(masks)
+
+
+_GROUP_IDS = {label.id for label in LABELS if label.has_instances}
 
 Targets = Callable[[Tensor], dict[str, Any]]
 """Makes of an id map, int32 (H, W), what a segmenter learns from it: at least mask_labels and class_labels. Chance in

@@ -24,6 +24,8 @@ _KINDS = {
     "detectron2": f"{_PACKAGE}.detectron2:Detectron2Segmenter",
     "eomt": f"{_PACKAGE}.eomt:EomtSegmenter",
     "fastinst": f"{_PACKAGE}.fastinst.segmenter:FastInstSegmenter",
+    "generative": f"{_PACKAGE}.generative.segmenter:GenerativeSegmenter",
+    "maskdiff": f"{_PACKAGE}.maskdiff.segmenter:MaskDiffSegmenter",
     "mask2former": f"{_PACKAGE}.mask2former:Mask2FormerSegmenter",
     "oneformer": f"{_PACKAGE}.oneformer.segmenter:OneFormerSegmenter",
     "rf_detr": f"{_PACKAGE}.rf_detr:RfDetrSegmenter",

@@ -42,6 +42,20 @@ class QuerySegmenter(ABC):
     def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
         """A module to train; its forward takes a collated batch and returns a "loss"."""
 
+    def prepare(
+        self,
+        model: Any,
+        dataset: SegmentationDataset,
+        settings: SegmenterSettings,
+        *,
+        classes: Sequence[str],
+        seed: int,
+        scratch: Path,
+        device: str,
+    ) -> None:
+        """What a new model must learn before its training proper; its state goes below `scratch`."""
+        return
+
     @abstractmethod
     def backbone(self, model: Any) -> nn.Module:
         """The part that learns at `backbone_lr_factor` of the rate."""
@@ -94,6 +108,7 @@ class QuerySegmenter(ABC):
         with isolated_random_state(), quiet_transformers():
             torch.manual_seed(content_seed(seed, "initialisation"))
             model = self.build(settings, classes)
+        self.prepare(model, dataset, settings, classes=classes, seed=seed, scratch=scratch, device=device)
         log = train(
             model,
             TrainingDraws(

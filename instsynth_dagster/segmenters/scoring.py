@@ -46,7 +46,7 @@ def score_instances(
     """The best (query, class) pairs of one image as a prediction table.
 
     A pair's mask is {logit > 0} at image size and its score the class probability times the mean mask probability
-    inside the mask. Pairs with an empty mask are left out.
+    inside the mask. Pairs with an empty mask or of probability 0 are left out.
 
     Args:
         probabilities: float (Q, C) of each class.
@@ -60,6 +60,7 @@ def score_instances(
     things = [index for index, name in enumerate(classes) if LABEL_BY_NAME[name].has_instances]
     of_things = probabilities[:, things]
     best, pairs = of_things.flatten().topk(min(max_detections, of_things.numel()))
+    best, pairs = best[best > 0], pairs[best > 0]
     queries, labels = pairs // len(things), pairs % len(things)
     used = queries.unique()
     per_chunk = max(1, CHUNK_PIXELS // max(_area(geometry.image), _area(geometry.padded)))

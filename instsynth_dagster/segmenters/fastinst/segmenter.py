@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.segmenters.backbones import first_line, load_backbone
+from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.model import FastInst
 from instsynth_dagster.segmenters.queries import QuerySegmenter
@@ -20,6 +20,8 @@ from instsynth_dagster.segmenters.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PER_CLASS = ("proposal.head.2.weight", "proposal.head.2.bias", "classes.4.weight", "classes.4.bias")
+"""Ends of the names of parameters with a row for each class, and one for "no object"."""
 
 
 class FastInstSegmenter(QuerySegmenter):
@@ -32,12 +34,9 @@ class FastInstSegmenter(QuerySegmenter):
         backbone = load_backbone(settings.backbone) if settings.backbone else None
         if backbone is not None:
             values["backbone_config"] = _plain(backbone.config)
+        config = architecture(FastInstConfig, values | {"classes": tuple(classes)})
         try:
-            model = FastInst(FastInstConfig(classes=tuple(classes), **values))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(str(part) for part in problem["loc"])
-            raise SettingsError(f"segmenters.architecture.{key}: {problem['msg']}") from None
+            model = FastInst(config)
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
             raise SettingsError(f"segmenters.architecture: {' '.join(str(error).split())}") from None
         if backbone is not None:
@@ -67,11 +66,10 @@ class FastInstSegmenter(QuerySegmenter):
 
 
 def _with_new_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> FastInst:
-    """The weights of a trained model; class layers of another number of classes start anew."""
+    """The weights of a trained model; of the class layers the rows of classes that it knew."""
     config = FastInstConfig.model_validate(trained.sizes.model_dump() | values | {"classes": tuple(classes)})
     model = FastInst(config)
-    own = model.state_dict()
-    model.load_state_dict(own | {k: v for k, v in trained.state_dict().items() if v.shape == own[k].shape})
+    model.load_state_dict(rows_by_name(trained, model, trained.sizes.classes, classes, PER_CLASS))
     return model
 
 

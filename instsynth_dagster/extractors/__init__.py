@@ -1,0 +1,1 @@
+"""Frozen generators as feature extractors, and how to make them smaller."""

@@ -1,0 +1,154 @@
+"""What a diffusion model sees in images: activations of its UNet's up blocks at one noise level.
+
+Taps lie before a block's upsampler (VPD's choice), so a stage keeps the resolution that it computes at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderTiny, AutoModel, DDPMScheduler, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
+from instsynth_dagster.sources import pretrained
+
+_NOISE_SEED = 0
+_NOISE_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Of a Stable Diffusion folder: autoencoder, UNet, noise schedule, and a caption float (1, T, D), encoded."""
+
+    vae: nn.Module
+    unet: UNet2DConditionModel
+    schedule: Any
+    caption: Tensor
+
+
+def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: str = "model") -> Parts:
+    """Load what an extractor needs from a folder or hub id; `tiny_vae` names an `AutoencoderTiny` to read with instead.
+
+    Raises:
+        CheckpointError: one line beginning with `key`.
+    """
+    name, where = pretrained(source)
+    options: dict[str, Any] = {"torch_dtype": torch.float32, "use_safetensors": True}
+    try:
+        if tiny_vae:
+            small, small_where = pretrained(tiny_vae)
+            vae: Any = AutoencoderTiny.from_pretrained(small, **small_where, **options)
+        else:
+            vae = AutoModel.from_pretrained(name, subfolder="vae", **where, **options)
+        unet: Any = UNet2DConditionModel.from_pretrained(name, subfolder="unet", **where, **options)
+        text: Any = CLIPTextModel.from_pretrained(
+            name, subfolder="text_encoder", use_safetensors=True, dtype=torch.float32, **where
+        )
+        tokenizer = CLIPTokenizer.from_pretrained(name, subfolder="tokenizer", **where)
+        schedule = DDPMScheduler.from_pretrained(name, subfolder="scheduler", **where)
+    except UNLOADABLE as error:
+        raise CheckpointError(f"{key}: {name}: {first_line(error)}") from None
+    return Parts(vae, unet, schedule, encoded(text.eval(), tokenizer, caption))
+
+
+@torch.inference_mode()
+def encoded(text: Any, tokenizer: Any, caption: str) -> Tensor:
+    """A caption as the UNet is told it: float (1, T, D)."""
+    tokens = tokenizer(caption, padding="max_length", truncation=True, return_tensors="pt")
+    return text(tokens.input_ids).last_hidden_state.clone()
+
+
+class UNetTaps(nn.Module):
+    """Images are encoded, noised to `timestep` and denoised once; an inpainting UNet is told that nothing is missing.
+
+    The noise is the same for every image: one fixed tile, repeated over the latents.
+
+    Args:
+        stages: up blocks to tap, 0 the coarsest.
+        truncate: drop what comes after the last tap, and the autoencoder's decoder; no tap changes.
+
+    Raises:
+        SettingsError: a stage that the UNet does not have.
+    """
+
+    def __init__(self, parts: Parts, stages: Sequence[int], timestep: int, *, truncate: bool = True) -> None:
+        super().__init__()
+        blocks = len(parts.unet.up_blocks)
+        if any(stage >= blocks for stage in stages):
+            raise SettingsError(f"stages: the UNet has up blocks 0 to {blocks - 1}, not {max(stages)}")
+        self.vae: Any = parts.vae
+        self.unet: Any = parts.unet
+        self.stages, self.timestep = tuple(stages), timestep
+        alpha = parts.schedule.alphas_cumprod[timestep].item()
+        self._signal, self._noise = alpha**0.5, (1 - alpha) ** 0.5
+        tile = torch.randn(
+            1, self._latent_channels, _NOISE_SIDE, _NOISE_SIDE, generator=torch.Generator().manual_seed(_NOISE_SEED)
+        )
+        self.tile: Tensor
+        self.caption: Tensor
+        self.register_buffer("tile", tile)
+        self.register_buffer("caption", parts.caption)
+        self.latent_stride = _latent_stride(parts.vae)
+        self.strides = tuple(self.latent_stride * 2 ** (blocks - 1 - stage) for stage in self.stages)
+        self.channels = tuple(int(self.unet.up_blocks[stage].resnets[-1].out_channels) for stage in self.stages)
+        if truncate:
+            _truncate(self.vae, self.unet, max(stages))
+        self._taken: dict[int, Tensor] = {}
+        for stage in self.stages:
+            _last_layer(self.unet.up_blocks[stage]).register_forward_hook(self._keep(stage))
+
+    @property
+    def _latent_channels(self) -> int:
+        return int(self.unet.config.out_channels)
+
+    @property
+    def coarsest(self) -> int:
+        """Image sides must be multiples of it."""
+        return int(self.latent_stride * 2 ** (len(self.unet.down_blocks) - 1))
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Maps float (B, C_s, H / stride_s, W / stride_s), in the order of `stages`, of (B, 3, H, W) in -1..1."""
+        # the deterministic mean, times the factor that brings latents to unit variance
+        latents = retrieve_latents(self.vae.encode(pixels), sample_mode="argmax") * self.vae.config.scaling_factor
+        height, width = latents.shape[-2:]
+        tiles = (1, 1, -(-height // _NOISE_SIDE), -(-width // _NOISE_SIDE))
+        given = self._signal * latents + self._noise * self.tile.repeat(tiles)[..., :height, :width]
+        if self.unet.config.in_channels == 2 * self._latent_channels + 1:
+            given = torch.cat([given, torch.zeros_like(latents[:, :1]), latents], dim=1)
+        step = torch.full((len(pixels),), self.timestep, device=pixels.device)
+        self.unet(given, step, encoder_hidden_states=self.caption.expand(len(pixels), -1, -1))
+        maps = [self._taken[stage] for stage in self.stages]
+        self._taken.clear()
+        return maps
+
+    def _keep(self, stage: int) -> Any:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            self._taken[stage] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+
+def _last_layer(block: Any) -> nn.Module:
+    attentions = getattr(block, "attentions", None)
+    return attentions[-1] if attentions else block.resnets[-1]
+
+
+def _latent_stride(vae: Any) -> int:
+    """Autoencoders halve the image once between any two of their stages."""
+    stages = getattr(vae.config, "encoder_block_out_channels", None) or vae.config.block_out_channels
+    return int(2 ** (len(stages) - 1))
+
+
+def _truncate(vae: Any, unet: Any, last: int) -> None:
+    """Remove what no tap depends on."""
+    unet.up_blocks = nn.ModuleList(list(unet.up_blocks)[: last + 1])
+    unet.up_blocks[last].upsamplers = None
+    unet.conv_norm_out, unet.conv_out = None, nn.Identity()
+    vae.decoder = None

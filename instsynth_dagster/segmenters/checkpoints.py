@@ -1,0 +1,52 @@
+"""What segmenters of this project share: reading their architecture, and taking over rows of known classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from torch import Tensor, nn
+
+from instsynth_dagster.errors import SettingsError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def architecture(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """`values` as a configuration.
+
+    Raises:
+        SettingsError: a key is unknown or a value impossible.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(("segmenters.architecture", *map(str, problem["loc"])))
+        raise SettingsError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def rows_by_name(
+    trained: nn.Module, model: nn.Module, before: Sequence[str], now: Sequence[str], per_class: Sequence[str]
+) -> dict[str, Tensor]:
+    """A state for `model` from `trained`: what has the same shape, and of class layers the rows of known classes.
+
+    Args:
+        before, now: classes of the two models.
+        per_class: ends of the names of parameters with a row for each class, and any further rows ("no object") last.
+    """
+    state, learnt = model.state_dict(), trained.state_dict()
+    for name, weight in learnt.items():
+        if name not in state:
+            continue
+        if name.endswith(tuple(per_class)):
+            rows = state[name].clone()
+            for index, label in enumerate(now):
+                if label in before:
+                    rows[index] = weight[list(before).index(label)]
+            rows[len(now) :] = weight[len(before) :]
+            state[name] = rows
+        elif weight.shape == state[name].shape:
+            state[name] = weight
+    return state

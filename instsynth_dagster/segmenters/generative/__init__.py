@@ -1,0 +1,1 @@
+"""A frozen generator as feature extractor, and a decoder that denoises boxes (after DiffusionInst)."""

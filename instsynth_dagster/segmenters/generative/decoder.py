@@ -1,0 +1,167 @@
+"""The denoising decoder: stages that turn noisy boxes into better boxes, classes and mask kernels (DiffusionInst)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import MultiScaleRoIAlign
+
+from instsynth_dagster.segmenters.generative.config import GenerativeConfig
+from instsynth_dagster.segmenters.generative.dynamic_masks import kernel_length
+
+POOLED = 7
+DELTA_WEIGHTS = (2.0, 2.0, 1.0, 1.0)
+MAX_GROWTH = math.log(100_000 / 16)
+PRIOR = 0.01
+REGRESSION_LAYERS = 3
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a stage says of each proposal: logits (B, Q, C), boxes xyxy in pixels (B, Q, 4), kernels (B, Q, K)."""
+
+    logits: Tensor
+    boxes: Tensor
+    kernels: Tensor
+
+    def of(self, image: int) -> Prediction:
+        """The same of one image, without the first dimension."""
+        return Prediction(self.logits[image], self.boxes[image], self.kernels[image])
+
+
+class Decoder(nn.Module):
+    """`stages` stages with weights of their own; each starts from the boxes of the one before, detached."""
+
+    def __init__(self, config: GenerativeConfig, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.dim = config.dim
+        self.pool = MultiScaleRoIAlign([str(stride) for stride in strides], POOLED, 2)
+        self.time = nn.Sequential(
+            nn.Linear(config.dim, 4 * config.dim), nn.GELU(), nn.Linear(4 * config.dim, 4 * config.dim)
+        )
+        self.stages = nn.ModuleList(_Stage(config) for _ in range(config.stages))
+
+    def forward(
+        self, pyramid: Sequence[Tensor], boxes: Tensor, timesteps: Tensor, size: tuple[int, int]
+    ) -> list[Prediction]:
+        """A prediction of each stage.
+
+        Args:
+            pyramid: (B, dim, h_i, w_i), finest first.
+            boxes: xyxy (B, Q, 4), pixels.
+            timesteps: int64 (B,).
+            size: of the images, height and width.
+        """
+        levels = dict(zip(self.pool.featmap_names, pyramid, strict=True))
+        time = self.time(_sinusoidal(timesteps, self.dim))
+        features: Tensor | None = None
+        predictions = []
+        for stage in self.stages:
+            regions = (
+                self.pool(levels, list(boxes), [size] * len(boxes)).flatten(2).view(*boxes.shape[:2], self.dim, -1)
+            )
+            prediction, features = stage(regions, boxes, features, time)
+            predictions.append(prediction)
+            boxes = prediction.boxes.detach()
+        return predictions
+
+
+class _Stage(nn.Module):
+    def __init__(self, config: GenerativeConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.attention = nn.MultiheadAttention(dim, config.heads, batch_first=True)
+        self.interaction = _DynamicConv(dim, config.dynamic_dim)
+        self.feedforward = nn.Sequential(
+            nn.Linear(dim, config.feedforward_dim), nn.ReLU(), nn.Linear(config.feedforward_dim, dim)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(4 * dim, 2 * dim))
+        self.class_tower, self.box_tower = _tower(dim, 1), _tower(dim, REGRESSION_LAYERS)
+        classes = len(config.classes)
+        self.class_logits = (
+            CosineClassifier(dim, classes, config.cosine_scale) if config.cosine_scale else nn.Linear(dim, classes)
+        )
+        self.box_deltas = nn.Linear(dim, 4)
+        self.controller = nn.Linear(dim, kernel_length(config.mask_channels, config.rel_coords))
+        # by name and nothing else: with few classes other parameters share the classifier's size
+        nn.init.constant_(self.class_logits.bias, -math.log((1 - PRIOR) / PRIOR))
+
+    def forward(
+        self, regions: Tensor, boxes: Tensor, features: Tensor | None, time: Tensor
+    ) -> tuple[Prediction, Tensor]:
+        """Of regions (B, Q, dim, 49) in boxes (B, Q, 4); `features` (B, Q, dim) are the last stage's."""
+        x = regions.mean(-1) if features is None else features
+        x = self.norms[0](x + self.attention(x, x, x, need_weights=False)[0])
+        x = self.norms[1](x + self.interaction(x, regions))
+        x = self.norms[2](x + self.feedforward(x))
+        scale, shift = self.modulation(time)[:, None].chunk(2, dim=-1)
+        x = x * (1 + scale) + shift
+        regression = self.box_tower(x)
+        prediction = Prediction(
+            self.class_logits(self.class_tower(x)),
+            moved(boxes, self.box_deltas(regression)),
+            self.controller(regression),
+        )
+        return prediction, x
+
+
+class _DynamicConv(nn.Module):
+    """Each proposal brings two 1x1 convolutions for its own region."""
+
+    def __init__(self, dim: int, inner: int) -> None:
+        super().__init__()
+        self.inner = inner
+        self.parameters_of = nn.Linear(dim, 2 * dim * inner)
+        self.norm_inner, self.norm_region, self.norm_out = nn.LayerNorm(inner), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.out = nn.Linear(dim * POOLED**2, dim)
+
+    def forward(self, x: Tensor, regions: Tensor) -> Tensor:
+        """x (B, Q, dim), regions (B, Q, dim, 49) -> (B, Q, dim)."""
+        batch, proposals, dim = x.shape
+        first, second = self.parameters_of(x).flatten(0, 1).chunk(2, dim=-1)
+        hidden = regions.flatten(0, 1).transpose(1, 2) @ first.view(-1, dim, self.inner)
+        hidden = self.norm_inner(hidden).relu() @ second.view(-1, self.inner, dim)
+        hidden = self.norm_region(hidden).relu()
+        return self.norm_out(self.out(hidden.flatten(1))).relu().view(batch, proposals, dim)
+
+
+class CosineClassifier(nn.Module):
+    """logit = scale * cos(x, w) + bias: the length of a feature, which few shots tell nothing about, does not count."""
+
+    def __init__(self, dim: int, classes: int, scale: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, dim) * dim**-0.5)
+        self.bias = nn.Parameter(torch.zeros(classes))
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> (..., classes)."""
+        return self.scale * F.linear(F.normalize(x, dim=-1), F.normalize(self.weight, dim=-1)) + self.bias
+
+
+def moved(boxes: Tensor, deltas: Tensor) -> Tensor:
+    """Boxes xyxy moved by deltas (dx, dy of the size, log dw, dh), of any leading shape."""
+    size = boxes[..., 2:] - boxes[..., :2]
+    deltas = deltas / deltas.new_tensor(DELTA_WEIGHTS)
+    center = (boxes[..., :2] + boxes[..., 2:]) / 2 + deltas[..., :2] * size
+    half = size * deltas[..., 2:].clamp(max=MAX_GROWTH).exp() / 2
+    return torch.cat([center - half, center + half], dim=-1)
+
+
+def _tower(dim: int, layers: int) -> nn.Sequential:
+    parts = [(nn.Linear(dim, dim, bias=False), nn.LayerNorm(dim), nn.ReLU()) for _ in range(layers)]
+    return nn.Sequential(*(module for part in parts for module in part))
+
+
+def _sinusoidal(timesteps: Tensor, dim: int) -> Tensor:
+    """float (B, dim)."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=timesteps.device) / half)
+    angles = timesteps[:, None].float() * frequencies
+    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, dim - 2 * half))

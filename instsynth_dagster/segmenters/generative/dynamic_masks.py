@@ -1,0 +1,55 @@
+"""The dynamic mask head: each instance brings the weights of its own three 1x1 convolutions (CondInst)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RELATIVE_SCALE = 4.0
+"""Relative coordinates are (pixel - centre) / longer image side times this."""
+
+
+def layer_sizes(channels: int, rel_coords: bool) -> list[tuple[int, int]]:
+    """(inputs, outputs) of the three layers."""
+    return [(channels + 2 * rel_coords, channels), (channels, channels), (channels, 1)]
+
+
+def kernel_length(channels: int, rel_coords: bool) -> int:
+    """Parameters of one instance's head: 153 for 8 channels, 169 with relative coordinates."""
+    return sum(inputs * outputs + outputs for inputs, outputs in layer_sizes(channels, rel_coords))
+
+
+def dynamic_masks(features: Tensor, kernels: Tensor, centers: Tensor, stride: int, rel_coords: bool) -> Tensor:
+    """Mask logits (N, h, w) of one image's instances.
+
+    Args:
+        features: (C, h, w) at `stride`.
+        kernels: (N, K): all weights, layer by layer, then all biases.
+        centers: (N, 2) x, y in pixels of the image.
+    """
+    channels, height, width = features.shape
+    sizes = layer_sizes(channels, rel_coords)
+    weights, biases = _split(kernels, sizes)
+    hidden = torch.einsum("noc,chw->nohw", weights[0][..., :channels], features)
+    if rel_coords:
+        place = _relative(centers, height, width, stride)
+        hidden = hidden + torch.einsum("noc,nchw->nohw", weights[0][..., channels:], place)
+    hidden = hidden + biases[0][..., None, None]
+    for weight, bias in zip(weights[1:], biases[1:], strict=True):
+        hidden = torch.einsum("noc,nchw->nohw", weight, hidden.relu()) + bias[..., None, None]
+    return hidden[:, 0]
+
+
+def _split(kernels: Tensor, sizes: list[tuple[int, int]]) -> tuple[list[Tensor], list[Tensor]]:
+    lengths = [inputs * outputs for inputs, outputs in sizes] + [outputs for _, outputs in sizes]
+    parts = kernels.split(lengths, dim=1)
+    weights = [part.view(-1, outputs, inputs) for part, (inputs, outputs) in zip(parts, sizes, strict=False)]
+    return weights, list(parts[len(sizes) :])
+
+
+def _relative(centers: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """(N, 2, h, w) distance of each cell's centre from the instance's, x then y."""
+    ys = (torch.arange(height, device=centers.device) + 0.5) * stride
+    xs = (torch.arange(width, device=centers.device) + 0.5) * stride
+    grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"))
+    return (grid - centers[..., None, None]) * (RELATIVE_SCALE / (stride * max(height, width)))

@@ -1,0 +1,88 @@
+"""Which proposals answer for which instances: SimOTA's dynamic k (section 3.3 of DiffusionDet)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou, generalized_box_iou
+
+from instsynth_dagster.segmenters.generative.config import GenerativeConfig
+
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+CENTER_RADIUS = 2.5
+"""In box sizes: how far from an instance's centre a proposal's centre may lie without a fine."""
+OFF_CENTER, OUTSIDE = 100.0, 10_000.0
+
+
+def class_costs(logits: Tensor, classes: Tensor) -> Tensor:
+    """(Q, G) focal cost of calling a proposal the instance's class."""
+    probability = logits.sigmoid()
+    wanted = FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA * -(probability + 1e-8).log()
+    unwanted = (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * -(1 - probability + 1e-8).log()
+    return (wanted - unwanted)[:, classes]
+
+
+def costs(
+    logits: Tensor, boxes: Tensor, classes: Tensor, truth: Tensor, size: tuple[int, int], config: GenerativeConfig
+) -> Tensor:
+    """(Q, G) cost of each pair.
+
+    Args:
+        logits: (Q, C). boxes: xyxy (Q, 4) pixels. classes: (G,). truth: xyxy (G, 4) pixels. size: height, width.
+    """
+    scale = boxes.new_tensor([size[1], size[0], size[1], size[0]])
+    total = config.l1_weight * torch.cdist(boxes / scale, truth / scale, p=1)
+    total += config.class_weight * class_costs(logits, classes)
+    total -= config.giou_weight * generalized_box_iou(boxes, truth)
+    in_box, in_region = _where_centers_lie(boxes, truth)
+    total += OFF_CENTER * ~(in_box & in_region)
+    return total + OUTSIDE * ~(in_box | in_region).any(dim=1, keepdim=True)
+
+
+def _where_centers_lie(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """(Q, G) bool: in the instance's box, in the region around its centre."""
+    centers = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    in_box = ((centers > truth[None, :, :2]) & (centers < truth[None, :, 2:])).all(-1)
+    middle, reach = (truth[:, :2] + truth[:, 2:]) / 2, CENTER_RADIUS * (truth[:, 2:] - truth[:, :2])
+    return in_box, ((centers - middle).abs() < reach).all(-1)
+
+
+@torch.no_grad()
+def match(cost: Tensor, iou: Tensor, candidates: int) -> tuple[Tensor, Tensor]:
+    """Proposals and the instances they answer for: every instance has at least one, no proposal more than one.
+
+    Instance j gets its k_j cheapest proposals, k_j being the rounded-down sum of its `candidates` best IoUs; a proposal
+    wanted twice goes where it costs least; instances left without then take free ones, cheapest pair first. With more
+    instances than proposals some go without.
+
+    Args:
+        cost: (Q, G). iou: (Q, G).
+
+    Returns:
+        Indices of proposals and of instances, int64, equally long, ordered by proposal.
+    """
+    proposals, instances = cost.shape
+    if not instances:
+        nothing = cost.new_zeros(0, dtype=torch.int64)
+        return nothing, nothing
+    wanted = iou.topk(min(candidates, proposals), dim=0).values.sum(0).int().clamp(min=1)
+    rank = cost.argsort(dim=0, stable=True).argsort(dim=0, stable=True)
+    matched = rank < wanted
+    twice = matched.sum(1) > 1
+    best = cost[twice].argmin(1)
+    matched[twice] = False
+    matched[twice.nonzero()[:, 0], best] = True
+    while True:
+        taken, left = matched.any(1), ~matched.any(0)
+        if taken.all() or not left.any():
+            break
+        open_pairs = cost.masked_fill(taken[:, None] | ~left, torch.inf)
+        query, instance = divmod(int(open_pairs.argmin()), instances)
+        matched[query, instance] = True
+    queries, chosen = matched.nonzero(as_tuple=True)
+    return queries, chosen
+
+
+def ious(boxes: Tensor, truth: Tensor) -> Tensor:
+    """(Q, G) of xyxy boxes; a box turned inside out overlaps nothing."""
+    return box_iou(boxes, truth).nan_to_num(0.0).clamp(0, 1)

@@ -1,0 +1,129 @@
+"""The generative segmenter behind the segmenter interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.extractors.smaller import Distillation
+from instsynth_dagster.segmenters.augmentation import (
+    Targets,
+    TrainingDraws,
+    collate,
+    ignored_objects,
+    instances_only,
+)
+from instsynth_dagster.segmenters.backbones import first_line
+from instsynth_dagster.segmenters.base import SegmentationDataset
+from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
+from instsynth_dagster.segmenters.generative.config import GenerativeConfig
+from instsynth_dagster.segmenters.generative.extractors import as_generator_sees, build_extractor
+from instsynth_dagster.segmenters.generative.model import Generative
+from instsynth_dagster.segmenters.queries import QuerySegmenter
+from instsynth_dagster.segmenters.training import train
+from instsynth_dagster.settings import SegmenterSettings
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PER_CLASS = ("class_logits.weight", "class_logits.bias")
+"""Ends of the names of parameters that have a row for each class."""
+
+
+class GenerativeSegmenter(QuerySegmenter):
+    """`Segmenter` of kind `generative`. `settings.architecture` holds values of `GenerativeConfig`; with
+    `settings.model`, a trained one, they change it (few-shot: other classes, `train_only`)."""
+
+    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+        if settings.model:
+            trained = self.restore(Path(settings.model))[0]
+            return _with_classes(trained, settings.architecture, classes)
+        config = architecture(GenerativeConfig, settings.architecture | {"classes": tuple(classes)})
+        return Generative(config, build_extractor(config.extractor, with_teacher=True))
+
+    def prepare(
+        self,
+        model: Any,
+        dataset: SegmentationDataset,
+        settings: SegmenterSettings,
+        *,
+        classes: Sequence[str],
+        seed: int,
+        scratch: Path,
+        device: str,
+    ) -> None:
+        """A generator with blocks left out first learns to see what the whole one sees."""
+        teacher = getattr(model.extractor, "teacher", None)
+        if teacher is None:
+            return
+        steps = model.sizes.extractor.distill_steps
+        recipe = settings.model_copy(update={"steps": steps, "checkpoint_every": min(steps, settings.checkpoint_every)})
+
+        def batch(items: list[Any]) -> dict[str, Tensor]:
+            return {"pixel_values": as_generator_sees(collate(items)["pixel_values"])}
+
+        train(
+            Distillation(model.extractor.taps, teacher),
+            TrainingDraws(dataset, recipe, instances_only(classes), seed, steps * recipe.batch_size),
+            recipe,
+            collate=batch,
+            seed=seed,
+            scratch=scratch / "distillation",
+            device=device,
+            progress=None,
+        )
+        model.extractor.teacher = None
+
+    def backbone(self, model: Any) -> nn.Module:
+        return model.extractor
+
+    def stride(self, model: Any) -> int:
+        return int(model.extractor.coarsest)
+
+    def targets(self, settings: SegmenterSettings, classes: Sequence[str]) -> Targets:
+        wanted = instances_only(classes)
+
+        def targets(ids: Tensor) -> dict[str, Any]:
+            return {**wanted(ids), "ignored": ignored_objects(ids)}
+
+        return targets
+
+    def batches(
+        self, settings: SegmenterSettings, classes: Sequence[str], model: Any
+    ) -> Callable[[list[Any]], dict[str, Any]]:
+        def batch(items: list[Any]) -> dict[str, Any]:
+            return {**collate(items), "ignored": [item["ignored"] for item in items]}
+
+        return batch
+
+    def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out / WEIGHTS)
+        (out / CONFIG).write_text(model.sizes.model_dump_json(indent=2))
+
+    def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
+        try:
+            config = GenerativeConfig.model_validate_json((folder / CONFIG).read_text())
+            model = Generative(config, build_extractor(config.extractor))
+            model.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+        except (OSError, ValueError, RuntimeError, SafetensorError, SettingsError) as error:
+            raise CheckpointError(
+                f"{folder}: cannot be loaded as a generative segmenter: {first_line(error)}"
+            ) from None
+        return model, config.classes
+
+    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return model.segment(pixels)
+
+
+def _with_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> Generative:
+    """A trained model for other classes: rows of classes that it knew are kept, those of new ones start anew."""
+    changed = trained.sizes.model_dump(exclude_unset=True) | values | {"classes": tuple(classes)}
+    config = architecture(GenerativeConfig, changed)
+    model = Generative(config, trained.extractor)
+    model.load_state_dict(rows_by_name(trained, model, trained.sizes.classes, classes, PER_CLASS))
+    return model

@@ -1,0 +1,160 @@
+"""Training pairs of MaskDiff: a region with its mask, and shots of the same class from other images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from instsynth_dagster.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.masks import mask_box
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from instsynth_dagster.segmenters.base import SegmentationDataset
+from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
+from instsynth_dagster.segmenters.regions import cut_regions, enlarged
+from instsynth_dagster.segmenters.sampling import DrawSchedule
+from instsynth_dagster.settings import SegmenterSettings
+
+_TRIES = 50
+
+
+def normalised(image: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W), ImageNet-normalised, so that 0 is the mean colour."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+    return (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+
+
+def shot_of(image: np.ndarray, mask: np.ndarray, config: MaskDiffConfig) -> Tensor:
+    """An example of a class: (4, R, R), the instance's colours on 0, and its mask in -1..1."""
+    box = enlarged(torch.tensor([mask_box(mask)], dtype=torch.float32), config.pad)
+    inside = torch.from_numpy(mask)[None].float()
+    return torch.cat(
+        [
+            cut_regions(normalised(image) * inside, box, config.region)[0],
+            2 * cut_regions(inside, box, config.region)[0] - 1,
+        ]
+    )
+
+
+class Instances:
+    """The instances of a data set that are large enough to learn from, found image by image."""
+
+    def __init__(self, dataset: SegmentationDataset, classes: Sequence[str], min_side: int) -> None:
+        self.dataset = dataset
+        self._label_ids = [LABEL_BY_NAME[name].id for name in classes]
+        self._min_side = min_side
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, dict[int, list[int]]]:
+        """Image, id map, and ids of the instances by class."""
+        image, ids = self.dataset[index]
+        found: dict[int, list[int]] = {}
+        for value in np.unique(ids[ids >= 1000]).tolist():
+            if value // 1000 in self._label_ids and self._large(ids == value):
+                found.setdefault(self._label_ids.index(value // 1000), []).append(value)
+        return image, ids, found
+
+    def _large(self, mask: np.ndarray) -> bool:
+        x1, y1, x2, y2 = mask_box(mask)
+        return min(x2 - x1, y2 - y1) >= self._min_side
+
+    def others(
+        self, label: int, without: int, rng: np.random.Generator, count: int
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(image, mask) of `count` instances of a class, from as many images as there are but not from sample `without`."""
+        column = np.flatnonzero(self.dataset.classes_in[:, label])
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        for index in rng.permutation(column[column != without]).tolist()[: count + _TRIES]:
+            image, ids, by_class = self.read(index)
+            if by_class.get(label):
+                found.append((image, ids == rng.choice(by_class[label])))
+            if len(found) == count:
+                break
+        return [found[number % len(found)] for number in range(count)] if found else []
+
+
+class RegionDraws(Dataset):
+    """The stream of regions of a training; item i is a pure function of (seed, i).
+
+    An item: masks float32 (1, R, R) in -1..1, regions (3, R, R), shots (K, 4, R, R), class_labels int64 ().
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        settings: SegmenterSettings,
+        config: MaskDiffConfig,
+        seed: int,
+        draws: int,
+    ) -> None:
+        self._instances = Instances(dataset, config.classes, config.min_side)
+        self._schedule = DrawSchedule(dataset.is_synthetic, settings.synthetic_fraction, seed)
+        self._config, self._seed, self._draws = config, seed, draws
+        self._color = v2.RandomApply([v2.ColorJitter(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.1)], p=0.8)
+
+    def __len__(self) -> int:
+        return self._draws
+
+    def __getitem__(self, draw: int) -> dict[str, Tensor]:
+        for attempt in range(_TRIES):
+            # an image without instances gives its turn to one of a later draw
+            item = self._region(
+                draw + attempt * self._draws, np.random.default_rng(content_seed(self._seed, draw, attempt))
+            )
+            if item is not None:
+                return item
+        raise SettingsError(
+            f"segmenters: {_TRIES} images in a row hold no two instances of one class of at least "
+            f"{self._config.min_side} pixels; lower architecture.min_side or add frames"
+        )
+
+    def _region(self, draw: int, rng: np.random.Generator) -> dict[str, Tensor] | None:
+        config, index = self._config, self._schedule[draw]
+        image, ids, by_class = self._instances.read(index)
+        if not by_class:
+            return None
+        label = int(rng.choice(sorted(by_class)))
+        shots = self._instances.others(label, index, rng, config.shots if config.shots_mode == "concat" else 1)
+        if not shots:
+            return None
+        mask = ids == rng.choice(by_class[label])
+        box = enlarged(self._jittered(mask, rng), config.pad)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(content_seed(self._seed, "colour", draw))
+            colored = (
+                self._color(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+            )
+        flips = [[-1], []][int(rng.integers(2))]
+        return {
+            "masks": (2 * cut_regions(torch.from_numpy(mask)[None].float(), box, config.region)[0] - 1).flip(flips),
+            "regions": cut_regions(normalised(colored), box, config.region)[0].flip(flips),
+            "shots": torch.stack([shot_of(*shot, config) for shot in shots]),
+            "class_labels": torch.tensor(label),
+        }
+
+    def _jittered(self, mask: np.ndarray, rng: np.random.Generator) -> Tensor:
+        x1, y1, x2, y2 = mask_box(mask)
+        reach = self._config.box_jitter * np.array([x2 - x1, y2 - y1] * 2)
+        return torch.tensor(np.array([[x1, y1, x2, y2]]) + rng.uniform(-1, 1, 4) * reach, dtype=torch.float32)
+
+
+def draw_shots(dataset: SegmentationDataset, config: MaskDiffConfig, seed: int) -> Tensor:
+    """The K shots of each class that a trained model is shown: float32 (C, K, 4, R, R); a class that the data set lacks
+    has none, all 0."""
+    instances = Instances(dataset, config.classes, config.min_side)
+    shots = torch.zeros(len(config.classes), config.shots, 4, config.region, config.region)
+    for label in range(len(config.classes)):
+        rng = np.random.default_rng(content_seed(seed, "shots", label))
+        for number, shot in enumerate(instances.others(label, -1, rng, config.shots)):
+            shots[label, number] = shot_of(*shot, config)
+    return shots
+
+
+def collate_regions(items: list[dict[str, Tensor]]) -> dict[str, Any]:
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}

@@ -1,0 +1,1 @@
+"""SISeg: from a semantic map to instances, by displacement fields and boundaries."""

@@ -1,0 +1,42 @@
+"""Sizes and losses of SISeg."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from instsynth_dagster.settings import SegmenterSettings
+
+
+class SISegConfig(BaseModel):
+    """Displacement field and boundary, learnt from semantic maps alone, or from instances where they are known.
+
+    Distances are cells of the output grid, one cell being `STRIDE` pixels of the image as the network sees it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classes: tuple[str, ...] = Field(min_length=1)
+    supervision: Literal["semantic", "instance"] = Field("semantic", description="what training may look at")
+    widths: tuple[int, ...] = Field((24, 48, 64, 96, 96), min_length=3, description="channels at stride 1, 2, 4, ...")
+    radius: int = Field(10, ge=1, description="of the pairs that are compared")
+    offsets: int = Field(20, ge=1, description="pair offsets drawn at each step")
+    gauge_weight: float = Field(1.0, ge=0, description="mean displacement of a component is zero; 0: as published")
+    background_weight: float = Field(0.2, ge=0, description="displacement is small where nothing has instances")
+    boundary_weight: float = Field(1.0, ge=0)
+    seed_threshold: float = Field(1.0, gt=0, description="cells; displacement below it marks a centroid")
+    refine_steps: int = Field(100, ge=1, description="of following the displacement")
+    walk_radius: int = Field(5, ge=1)
+    walk_beta: float = Field(10.0, gt=0, description="exponent of the affinity in propagation")
+    walk_steps: int = Field(64, ge=0, description="of propagation; 0: none")
+    min_area: int = Field(20, ge=0, description="pixels; smaller pieces are dropped")
+    semantics: SegmenterSettings | None = Field(None, description="segmenter whose semantic maps are read at inference")
+    trained_semantics: Path | None = Field(None, description="a checkpoint of it to use as it is; else it is trained")
+
+    @model_validator(mode="after")
+    def _source(self) -> Self:
+        if self.trained_semantics and not self.semantics:
+            raise ValueError("trained_semantics needs semantics, which says what kind it is")
+        return self

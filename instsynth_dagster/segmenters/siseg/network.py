@@ -1,0 +1,88 @@
+"""The network of SISeg: image and semantic map in, displacement and boundary out, and its training losses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from instsynth_dagster.segmenters.generative.neck import conv
+from instsynth_dagster.segmenters.siseg.config import SISegConfig
+from instsynth_dagster.segmenters.siseg.pairs import BACKGROUND, IGNORED, gauge_loss, pair_losses, pair_offsets
+
+STRIDE = 4
+
+
+class SISeg(nn.Module):
+    """A convolutional encoder and decoder to stride 4 with two heads; both see the semantic map, as their input."""
+
+    def __init__(self, config: SISegConfig) -> None:
+        super().__init__()
+        self.sizes = config  # not `config`, which transformers' Trainer would write to
+        widths = config.widths
+        inputs = 3 + len(config.classes) + 1
+        self.down = nn.ModuleList(
+            nn.Sequential(conv(before, width, stride=1 if level == 0 else 2), conv(width, width))
+            for level, (before, width) in enumerate(zip((inputs, *widths[:-1]), widths, strict=True))
+        )
+        self.up = nn.ModuleList(
+            conv(coarse + fine, fine) for coarse, fine in zip(widths[:2:-1], widths[-2:1:-1], strict=True)
+        )
+        self.field = nn.Conv2d(widths[2], 2, 1, bias=False)
+        self.boundary = nn.Conv2d(widths[2], 1, 1)
+
+    @property
+    def coarsest(self) -> int:
+        """Image sides are padded to a multiple of it."""
+        return int(2 ** (len(self.sizes.widths) - 1))
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        semantics: Tensor,
+        labels: Tensor,
+        components: Tensor,
+        centroids: Tensor,
+    ) -> dict[str, Tensor]:
+        """The loss on a batch.
+
+        Args:
+            pixel_values: float (B, 3, H, W), normalised.
+            semantics: int64 (B, H, W): 0 background, 1.. classes, 255 unknown.
+            labels: int64 (B, h, w) at the output grid, see `pair_losses`.
+            components: int64 (B, h, w), see `gauge_loss`.
+            centroids: float (B, 2, h, w), true displacements, all nan where instances may not be looked at.
+        """
+        field, boundary = self.fields(pixel_values, semantics)
+        config = self.sizes
+        chosen = pair_offsets(config.radius)
+        drawn = [chosen[index] for index in torch.randperm(len(chosen))[: config.offsets].tolist()]
+        pairs = pair_losses(field, boundary.sigmoid(), labels, drawn)
+        outside = labels == BACKGROUND
+        still = (field.abs().sum(1) * outside).sum() / outside.sum().clamp(min=1)
+        loss = config.boundary_weight * pairs.boundary + config.background_weight * still
+        if config.supervision == "instance":
+            known = ~centroids.isnan().any(1)
+            error = (field - centroids.nan_to_num()).abs().sum(1)
+            loss = loss + (error * known).sum() / known.sum().clamp(min=1)
+        else:
+            loss = loss + pairs.displacement + pairs.background
+            loss = loss + config.gauge_weight * gauge_loss(field, components)
+        return {"loss": loss}
+
+    def fields(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
+        """Displacement (B, 2, h, w), dy and dx in cells, and boundary logits (B, 1, h, w), at stride 4 of the image
+        padded to a multiple of `coarsest`."""
+        classes = len(self.sizes.classes)
+        known = torch.where(semantics == IGNORED, BACKGROUND, semantics)
+        planes = F.one_hot(known, classes + 1).permute(0, 3, 1, 2).to(pixels.dtype)
+        planes = planes * (semantics != IGNORED)[:, None]
+        x = torch.cat([pixels, planes], dim=1)
+        x = F.pad(x, (0, -x.shape[3] % self.coarsest, 0, -x.shape[2] % self.coarsest))
+        levels: list[Tensor] = []
+        for stage in self.down:
+            x = stage(x)
+            levels.append(x)
+        for layer, fine in zip(self.up, levels[-2:1:-1], strict=True):
+            x = layer(torch.cat([F.interpolate(x, fine.shape[-2:], mode="nearest"), fine], dim=1))
+        return self.field(x), self.boundary(x)

@@ -1,0 +1,76 @@
+"""What an id map teaches SISeg: from its classes alone, or from its instances too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from instsynth_dagster.cityscapes import LABEL_BY_NAME, LABELS
+from instsynth_dagster.segmenters.augmentation import Targets
+from instsynth_dagster.segmenters.siseg.config import SISegConfig
+from instsynth_dagster.segmenters.siseg.network import STRIDE
+from instsynth_dagster.segmenters.siseg.pairs import IGNORED
+
+
+def semantic_classes(label_ids: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """uint8 (H, W) of label ids: 0 background, 1.. `classes`, 255 void."""
+    table = np.zeros(256, dtype=np.uint8)
+    table[[label.id for label in LABELS if label.ignore_in_eval]] = IGNORED
+    for number, name in enumerate(classes, 1):
+        table[LABEL_BY_NAME[name].id] = number
+    return table[label_ids]
+
+
+def class_components(semantics: np.ndarray) -> np.ndarray:
+    """int32 (h, w): 4-connected components of equal classes, 0 where there is none."""
+    result = np.zeros(semantics.shape, dtype=np.int32)
+    for number in np.unique(semantics[(semantics > 0) & (semantics != IGNORED)]).tolist():
+        _, pieces = cv2.connectedComponents((semantics == number).astype(np.uint8), connectivity=4)
+        result[pieces > 0] = pieces[pieces > 0] + result.max()
+    return result
+
+
+def displacements(instances: np.ndarray) -> np.ndarray:
+    """float32 (2, h, w): from each cell to the centroid of its instance, dy and dx; nan where it has none (0)."""
+    _, inverse, areas = np.unique(instances, return_inverse=True, return_counts=True)
+    inverse = inverse.reshape(instances.shape)
+    grid = np.stack(np.meshgrid(*map(np.arange, instances.shape), indexing="ij")).astype(np.float64)
+    centers = np.stack([np.bincount(inverse.ravel(), plane.ravel()) / areas for plane in grid])
+    field = centers[:, inverse] - grid
+    field[:, instances == 0] = np.nan
+    return field.astype(np.float32)
+
+
+def siseg_targets(config: SISegConfig) -> Targets:
+    """`Targets` for a training; with semantic supervision instance numbers are forgotten before anything is made."""
+
+    def targets(ids: Tensor) -> dict[str, Any]:
+        numbers = ids.numpy()
+        label_ids = np.where(numbers < 1000, numbers, numbers // 1000).astype(np.uint8)
+        semantics = semantic_classes(label_ids, config.classes)
+        grid = semantics[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+        labels = grid.astype(np.int64)
+        if config.supervision == "instance":
+            instances = np.where(grid > 0, numbers[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE], 0)
+            instances = np.where((instances >= 1000) & (grid != IGNORED), instances, 0)
+            labels = np.where(instances > 0, instances, np.where(grid == 0, 0, IGNORED))
+            field = displacements(instances)
+        else:
+            field = np.full((2, *grid.shape), np.nan, dtype=np.float32)
+        return {
+            "semantics": torch.from_numpy(semantics.astype(np.int64)),
+            "labels": torch.from_numpy(labels.astype(np.int64)),
+            "components": torch.from_numpy(class_components(grid).astype(np.int64)),
+            "centroids": torch.from_numpy(field),
+        }
+
+    return targets
+
+
+def collate_fields(items: list[dict[str, Tensor]]) -> dict[str, Any]:
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
