@@ -44,9 +44,9 @@ def _scores(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
 
         def repainted(frames: Sequence[str], name: str) -> Iterable[tuple[np.ndarray, np.ndarray]]:
             generator = str(chosen.generator)
-            return repainted_shots(
-                frames,
-                selected[name],
+            rows = selected[name]
+            made = repainted_shots(
+                rows[rows["frame_id"].isin(frames)],
                 store.read("prompt_bank", name),
                 lambda frame_id: known.images[frame_id],
                 generators[generator],
@@ -56,6 +56,7 @@ def _scores(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
                 seed=settings.seed,
                 replicas=chosen.replicas,
             )
+            return ((shot.image, shot.mask) for shot in made)
 
         present = [name for name in novel if len(selected[name])]
         rows = fold_rows(

@@ -54,6 +54,22 @@ def predictions_preview(shown: Sequence[tuple[np.ndarray, np.ndarray, pd.DataFra
     return _sheet(tiles, captions, columns=2)
 
 
+def ids_preview(shown: Sequence[tuple[np.ndarray, np.ndarray]]) -> dg.MetadataValue:
+    """Frames with instances drawn in."""
+    return _sheet([overlay_instances(image, ids) for image, ids in shown], [""] * len(shown), columns=2)
+
+
+def grouping_preview(
+    truth: Sequence[tuple[np.ndarray, np.ndarray]], found: Mapping[str, Sequence[np.ndarray]]
+) -> dg.MetadataValue:
+    """For each frame the true instances, and those that each method told apart."""
+    tiles, captions = [], []
+    for number, (image, ids) in enumerate(truth):
+        tiles += [overlay_instances(image, ids), *(overlay_instances(image, own[number]) for own in found.values())]
+        captions += ["ground truth", *found]
+    return _sheet(tiles, captions, columns=1 + len(found))
+
+
 def curve_picture(curve: pd.DataFrame) -> dg.MetadataValue:
     """Loss over steps as a picture."""
     return dg.MetadataValue.md(f"![loss](data:image/svg+xml;base64,{base64.b64encode(curve_svg(curve)).decode()})")

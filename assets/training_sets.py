@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 import pandas as pd
 
 from assets.partitions import Graph
 from assets.stored import Check, Made, stored_asset
-from instsynth_dagster.graph import TrainingSet, labels_asset, windows_asset
+from instsynth_dagster.graph import FROM_SEMANTICS, TrainingSet, labels_asset, windows_asset
 from instsynth_dagster.segmenters.samples import (
+    GROUPED_COLUMNS,
     WINDOW_COLUMNS,
     frame_samples,
     from_labelled,
+    grouped_samples,
     labelled_frames,
     window_samples,
 )
@@ -33,17 +37,10 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         data = TrainingSet.parse(name)
         frames = store.read_many("frames", settings.dataset.train_cities)
         labelled = labelled_frames(frames["frame_id"].tolist(), data.percent)
-        frames = frames[frames["frame_id"].isin(labelled)]
-        instances = store.read_many("instances", settings.dataset.train_cities)
-        tables = [frame_samples(frames, instances, settings.classes)]
-        asset, labels = windows_asset(data.arm), labels_asset(data.arm)
-        for partition in graph[asset].partitions if asset else []:
-            windows = store.read(str(asset), partition, WINDOW_COLUMNS)
-            if labels and len(windows):
-                windows = windows.assign(**store.read(labels, partition, ["ids_sha256", "instance_classes"]))
-            windows = windows[from_labelled(windows, labelled)]
-            if len(windows):
-                tables.append(window_samples(windows, partition, settings.classes))
+        if data.arm == FROM_SEMANTICS:
+            tables = _grouped(settings, store, labelled)
+        else:
+            tables = _with_windows(settings, graph, store, data.arm, labelled)
         samples = pd.concat(tables, ignore_index=True)
         out.add_table(samples)
         counts = samples["source"].value_counts()
@@ -58,10 +55,48 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
     return [training_sets]
 
 
+def _real(settings: Settings, store: Store, cities: Sequence[str], labelled: set[str]) -> pd.DataFrame:
+    frames = store.read_many("frames", cities)
+    return frame_samples(
+        frames[frames["frame_id"].isin(labelled)], store.read_many("instances", cities), settings.classes
+    )
+
+
+def _with_windows(settings: Settings, graph: Graph, store: Store, arm: str, labelled: set[str]) -> list[pd.DataFrame]:
+    """Real frames, and the arm's windows of them."""
+    tables = [_real(settings, store, settings.dataset.train_cities, labelled)]
+    asset, labels = windows_asset(arm), labels_asset(arm)
+    for partition in graph[asset].partitions if asset else []:
+        windows = store.read(str(asset), partition, WINDOW_COLUMNS)
+        if labels and len(windows):
+            windows = windows.assign(**store.read(labels, partition, ["ids_sha256", "instance_classes"]))
+        windows = windows[from_labelled(windows, labelled)]
+        if len(windows):
+            tables.append(window_samples(windows, partition, settings.classes))
+    return tables
+
+
+def _grouped(settings: Settings, store: Store, labelled: set[str]) -> list[pd.DataFrame]:
+    """Frames whose instances SISeg told apart, and the real frames of the other train cities."""
+    assert settings.semantics is not None
+    grouped = settings.semantics.cities
+    rest = [city for city in settings.dataset.train_cities if city not in grouped]
+    tables = [_real(settings, store, rest, labelled)] if rest else []
+    for city in grouped:
+        rows = store.read("instances_from_semantics", city, GROUPED_COLUMNS)
+        if city in settings.dataset.train_cities:
+            rows = rows[rows["frame_id"].isin(labelled)]
+        if len(rows):
+            tables.append(grouped_samples(rows, city, settings.classes))
+    return tables
+
+
 def class_balance(samples: pd.DataFrame) -> Check:
     """Whether the arm's windows add to every class, and whether the rarest class grows at least as much as the most
     common one."""
     counts = samples.groupby("source")[[c for c in samples if c.startswith("instances_")]].sum()
+    if "frame" not in counts.index:
+        return Check("class_balance", True, "no annotated frames to compare with", blocking=False)
     real = counts.loc["frame"].rename(lambda name: name.removeprefix("instances_"))
     real = real[real > 0].sort_values()
     if "window" not in counts.index or real.empty:

@@ -126,6 +126,43 @@ def list_frames(root: Path, city: str) -> list[Frame]:
     return [Frame(frame_id, split, city, images[frame_id], ids[frame_id]) for frame_id in sorted(images)]
 
 
+def list_semantic_frames(root: Path, city: str) -> list[Frame]:
+    """Frames of a city with label maps alone, sorted; `ids` is the *_gtFine_labelIds.png.
+
+    Raises:
+        DatasetError: the city is missing or empty, or an image lacks its label map.
+    """
+    images = sorted(Path(root).glob(f"leftImg8bit/*/{city}/*_leftImg8bit.png"))
+    if not images:
+        raise DatasetError(f"{Path(root) / 'leftImg8bit'}: no split holds frames of {city!r}; check semantics.cities")
+    frames = []
+    for image in images:
+        split, name = image.parts[-3], image.name.removesuffix("_leftImg8bit.png")
+        labels = Path(root) / "gtFine" / split / city / f"{name}_gtFine_labelIds.png"
+        if not labels.is_file():
+            raise DatasetError(f"{image}: no {labels} beside it")
+        frames.append(Frame(name, split, city, image, labels))
+    return frames
+
+
+def read_label_ids(path: Path) -> np.ndarray:
+    """uint8 (H, W) of an 8-bit *_labelIds.png.
+
+    Raises:
+        DatasetError: it cannot be decoded, or names unknown labels.
+    """
+    image = _decode(path)
+    if image.mode not in ("L", "P"):
+        raise DatasetError(f"{path}: a label map must be an 8-bit PNG, this one has mode {image.mode}")
+    labels = np.asarray(image)
+    unknown = np.setdiff1d(np.unique(labels), list(LABEL_BY_ID))
+    if unknown.size:
+        raise DatasetError(
+            f"{path}: {unknown[0]} is no label id of the Cityscapes table; export labelIds, not trainIds"
+        )
+    return labels
+
+
 def read_image(path: Path) -> np.ndarray:
     """uint8 (H, W, 3) RGB. Raises DatasetError when the file cannot be decoded whole."""
     return np.asarray(_decode(path).convert("RGB"))

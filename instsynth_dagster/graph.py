@@ -11,12 +11,16 @@ from typing import Any
 
 from instsynth_dagster.few_shot.folds import FOLDS, cityscapes_fold
 from instsynth_dagster.file_digests import FileDigests
+from instsynth_dagster.graph_few_shot import fsis_assets, semantics_assets
 from instsynth_dagster.listing import city_files
+from instsynth_dagster.partition_refs import SPEED_ONLY, city_classes, each
 from instsynth_dagster.settings import REFINED, Settings
 from instsynth_dagster.staleness import Asset, PartitionRef
 from instsynth_dagster.store import UNPARTITIONED
 
 REAL, ZOOM_CROP, COPY_PASTE = "real", "zoom_crop", "copy_paste"
+FROM_SEMANTICS = "from_semantics"
+"""The arm of real frames whose instances were told apart by SISeg."""
 WITHOUT_GENERATOR = (ZOOM_CROP, COPY_PASTE)
 """Arms whose windows come from real pixels alone."""
 FILE_DIGESTS = ".cache/files.sqlite"
@@ -39,6 +43,8 @@ def build_graph(settings: Settings) -> dict[str, Asset]:
         assets.append(_image_quality(settings))
     if settings.few_shot:
         assets += _few_shot_assets(settings)
+    assets += fsis_assets(settings)
+    assets += semantics_assets(settings)
     assets += _learning_assets(settings)
     return {asset.key: asset for asset in assets}
 
@@ -49,12 +55,14 @@ def window_arms(settings: Settings) -> list[str]:
 
 
 def windows_asset(arm: str) -> str | None:
-    """The asset that holds an arm's synthetic windows; None for `real`."""
-    return None if arm == REAL else f"{arm.removesuffix(REFINED)}/is_cityscapes"
+    """The asset that holds an arm's synthetic windows; None for arms of real frames."""
+    return None if arm in (REAL, FROM_SEMANTICS) else f"{arm.removesuffix(REFINED)}/is_cityscapes"
 
 
 def labels_asset(arm: str) -> str | None:
-    """The asset that holds other id maps for an arm's windows, row by row; None where their own are used."""
+    """The asset that holds other id maps for an arm's samples, row by row; None where their own are used."""
+    if arm == FROM_SEMANTICS:
+        return "instances_from_semantics"
     return f"{arm.removesuffix(REFINED)}/refined_pseudo_labels" if arm.endswith(REFINED) else None
 
 
@@ -110,14 +118,6 @@ def run_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
     return {"run": runs, "segmenter": tuple(settings.segmenters)}
 
 
-def _each(asset: str, partitions: list[str]) -> list[PartitionRef]:
-    return [(asset, partition) for partition in partitions]
-
-
-def _city_classes(settings: Settings) -> list[str]:
-    return [f"{city}|{name}" for city in settings.dataset.train_cities for name in settings.classes]
-
-
 def _data_assets(settings: Settings) -> Iterator[Asset]:
     dataset = settings.dataset
     cities = {"city": (*dataset.train_cities, *dataset.val_cities)}
@@ -148,7 +148,7 @@ def _data_assets(settings: Settings) -> Iterator[Asset]:
         code_version="1",
         dimensions={},
         settings=lambda _: [dataset.train_cities, dataset.val_cities],
-        upstream=lambda _: _each("frames", list(cities["city"])),
+        upstream=lambda _: each("frames", list(cities["city"])),
     )
     yield Asset(
         key="instances",
@@ -200,17 +200,13 @@ def _bank_settings(settings: Settings) -> list[Any]:
     return [bank.model_dump(), settings.seed, encoder.model]
 
 
-_SPEED_ONLY = {"batch_size", "mirrors"}
-"""Generator settings that change how fast or from where, never what comes out."""
-
-
 def _inpainted_crops(settings: Settings, name: str) -> Asset:
     return Asset(
         key=f"{name}/inpainted_crops",
         code_version="1",
         dimensions=city_class_dimensions(settings),
         settings=lambda _: [
-            settings.generators[name].model_dump(exclude=_SPEED_ONLY),
+            settings.generators[name].model_dump(exclude=SPEED_ONLY),
             settings.seed,
             drawn_replicas(settings, name),
         ],
@@ -245,7 +241,7 @@ def _image_quality(settings: Settings) -> Asset:
         dimensions={},
         settings=lambda _: judge.model_dump(),
         upstream=lambda _: [
-            ref for asset in ("selected_instances", *crops) for ref in _each(asset, _city_classes(settings))
+            ref for asset in ("selected_instances", *crops) for ref in each(asset, city_classes(settings))
         ],
     )
 
@@ -285,7 +281,7 @@ def _prototypes(settings: Settings) -> Asset:
             settings.classes,
             str(settings.dataset.root),
         ],
-        upstream=lambda _: [("splits", UNPARTITIONED), *_each("frames", cities)],
+        upstream=lambda _: [("splits", UNPARTITIONED), *each("frames", cities)],
     )
 
 
@@ -307,7 +303,7 @@ def _export(settings: Settings, arm: str) -> Asset:
         code_version="1",
         dimensions={},
         settings=lambda _: str(settings.artifacts.exports),
-        upstream=lambda _: _each(f"{arm}/is_cityscapes", _city_classes(settings)),
+        upstream=lambda _: each(f"{arm}/is_cityscapes", city_classes(settings)),
     )
 
 
@@ -323,7 +319,7 @@ def _few_shot_assets(settings: Settings) -> Iterator[Asset]:
         dimensions={"fold": folds},
         settings=lambda _: [
             few_shot.model_dump(),
-            painter.model_dump(exclude=_SPEED_ONLY) if painter else None,
+            painter.model_dump(exclude=SPEED_ONLY) if painter else None,
             settings.integration.model_dump(include={"feather", "color_match"}),
             settings.seed,
             settings.classes,
@@ -331,9 +327,9 @@ def _few_shot_assets(settings: Settings) -> Iterator[Asset]:
         ],
         upstream=lambda fold: [
             ("splits", UNPARTITIONED),
-            *_each("frames", cities),
-            *_each("selected_instances", _city_classes(settings)),
-            *_each("prompt_bank", list(cityscapes_fold(int(fold), settings.classes))),
+            *each("frames", cities),
+            *each("selected_instances", city_classes(settings)),
+            *each("prompt_bank", list(cityscapes_fold(int(fold), settings.classes))),
         ],
     )
     yield Asset(
@@ -341,7 +337,7 @@ def _few_shot_assets(settings: Settings) -> Iterator[Asset]:
         code_version="1",
         dimensions={},
         settings=lambda _: few_shot.shots,
-        upstream=lambda _: _each("gfss_scores", list(folds)),
+        upstream=lambda _: each("gfss_scores", list(folds)),
     )
 
 
@@ -350,17 +346,26 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
 
     def training_inputs(name: str) -> list[PartitionRef]:
         arm = TrainingSet.parse(name).arm
-        sources = [asset for asset in (windows_asset(arm), labels_asset(arm)) if asset]
-        windows = [ref for asset in sources for ref in _each(asset, _city_classes(settings))]
         cities = list(dataset.train_cities)
-        return [("splits", UNPARTITIONED), *_each("frames", cities), *_each("instances", cities), *windows]
+        if arm == FROM_SEMANTICS and settings.semantics:
+            grouped = list(settings.semantics.cities)
+            rest = [city for city in cities if city not in grouped]
+            return [
+                ("splits", UNPARTITIONED),
+                *each("frames", rest),
+                *each("instances", rest),
+                *each("instances_from_semantics", grouped),
+            ]
+        sources = [asset for asset in (windows_asset(arm), labels_asset(arm)) if asset]
+        windows = [ref for asset in sources for ref in each(asset, city_classes(settings))]
+        return [("splits", UNPARTITIONED), *each("frames", cities), *each("instances", cities), *windows]
 
     def segmenter_settings(key: str) -> Any:
         return [settings.segmenters[key.split("|")[1]].model_dump(), settings.classes]
 
     def validation_inputs() -> list[PartitionRef]:
         cities = list(dataset.val_cities)
-        return [*_each("frames", cities), *_each("instances", cities)]
+        return [*each("frames", cities), *each("instances", cities)]
 
     yield Asset(
         key="training_sets",
@@ -388,8 +393,8 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
     )
     all_runs = [f"{run}|{segmenter}" for run in runs["run"] for segmenter in runs["segmenter"]]
     tables: list[PartitionRef] = [
-        *_each("training_sets", [data.name for data in training_sets(settings)]),
-        *_each("segmentation_scores", all_runs),
+        *each("training_sets", [data.name for data in training_sets(settings)]),
+        *each("segmentation_scores", all_runs),
         *validation_inputs(),
     ]
     yield Asset(
@@ -403,7 +408,7 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
         (f"{name}/{kind}", key)
         for name in settings.generators
         for kind in ("inpainted_crops", "is_cityscapes", *(("crop_quality",) if settings.judge else ()))
-        for key in _city_classes(settings)
+        for key in city_classes(settings)
     ]
     yield Asset(
         key="report",
@@ -412,8 +417,8 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
         settings=lambda _: settings.gates.model_dump(),
         upstream=lambda _: [
             ("evaluation_tables", UNPARTITIONED),
-            *_each("trained_segmenters", all_runs),
-            *_each("segmentation_scores", all_runs),
+            *each("trained_segmenters", all_runs),
+            *each("segmentation_scores", all_runs),
             *([("image_quality", UNPARTITIONED)] if settings.judge and settings.generators else []),
             *examples,
         ],

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 READ_SUFFIXES = ("_leftImg8bit.png", "_gtFine_instanceIds.png")
+SEMANTIC_SUFFIXES = ("_leftImg8bit.png", "_gtFine_labelIds.png")
 """Of the files of a Cityscapes tree that the graph reads; others may change without making anything stale."""
 
 
@@ -25,7 +26,7 @@ def city_directories(root: Path, city: str) -> list[Path]:
     return sorted(path for kind in ("leftImg8bit", "gtFine") for path in root.glob(f"{kind}/*/{city}"))
 
 
-def city_files(root: Path, city: str) -> list[Path]:
-    """The files of a city that the graph reads."""
+def city_files(root: Path, city: str, suffixes: tuple[str, ...] = READ_SUFFIXES) -> list[Path]:
+    """The files of a city that the graph reads, or that semantic maps come from."""
     found = (path for directory in city_directories(root, city) for path in directory.iterdir())
-    return sorted(path for path in found if path.name.endswith(READ_SUFFIXES))
+    return sorted(path for path in found if path.name.endswith(suffixes))

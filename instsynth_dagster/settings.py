@@ -240,7 +240,9 @@ class FewShotSettings(Section):
 class SegmenterSettings(Section):
     """A segmenter and its training recipe; the same number of optimiser steps for every arm."""
 
-    kind: Literal["detectron2", "eomt", "fastinst", "generative", "maskdiff", "mask2former", "oneformer", "rf_detr"]
+    kind: Literal[
+        "detectron2", "eomt", "fastinst", "generative", "maskdiff", "mask2former", "oneformer", "rf_detr", "siseg"
+    ]
     model: str | None = Field(None, description="pretrained segmenter, folder or hub id; overrides the architecture")
     backbone: str | None = Field(None, description="pretrained backbone, folder or hub id")
     architecture: dict[str, Any] = Field(default_factory=dict, description="configuration values of the model class")
@@ -274,6 +276,50 @@ class SegmenterSettings(Section):
     def _batch_splits(self) -> Self:
         if self.batch_size % self.processes:
             raise ValueError(f"batch_size {self.batch_size} cannot be shared equally by {self.processes} processes")
+        return self
+
+
+class FewShotSystem(Section):
+    """A segmenter under the few-shot protocol."""
+
+    base: SegmenterSettings = Field(description="training on all train frames, novel classes unannotated")
+    tune: dict[str, Any] = Field(default_factory=dict, description="what fine-tuning on K shots changes of it")
+    detector: Name | None = Field(None, description="maskdiff: the system whose boxes it takes")
+
+
+class FewShotInstanceSettings(Section):
+    """Few-shot instance segmentation: novel classes from K instances, with and without repaintings of these."""
+
+    novel: tuple[str, ...] = Field(("truck", "bus", "train"), min_length=1)
+    shots: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5, 10), min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    generator: Name | None = Field(None, description="that repaints the shots; none: without synthesis only")
+    replicas: int = Field(4, ge=1, description="repaintings of each shot")
+    systems: dict[Name, FewShotSystem] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _detectors_lend(self) -> Self:
+        for name, system in self.systems.items():
+            lender = self.systems.get(system.detector) if system.detector else None
+            if system.detector and (lender is None or lender.detector):
+                raise ValueError(f"systems.{name}.detector names {system.detector!r}, which finds no boxes of its own")
+        return self
+
+
+class SemanticsSettings(Section):
+    """Instances from semantic maps: SISeg trained on the train cities, then applied to `cities`."""
+
+    segmenter: SegmenterSettings = Field(description="of kind siseg")
+    cities: tuple[Name, ...] = Field(min_length=1, description="whose frames need a *_gtFine_labelIds.png only")
+    source: Literal["labels", "predicted"] = Field("labels", description="predicted: by the segmenter's semantics")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _can_predict(self) -> Self:
+        if self.segmenter.kind != "siseg":
+            raise ValueError(f"segmenter must be of kind siseg, not {self.segmenter.kind}")
+        if self.source == "predicted" and not self.segmenter.architecture.get("semantics"):
+            raise ValueError("source predicted needs segmenter.architecture.semantics")
         return self
 
 
@@ -314,6 +360,8 @@ class Settings(Section):
     integration: IntegrationSettings = IntegrationSettings()
     refinement: RefinementSettings | None = None
     few_shot: FewShotSettings | None = None
+    few_shot_instances: FewShotInstanceSettings | None = None
+    semantics: SemanticsSettings | None = None
     arms: tuple[Name, ...] = ("real", "zoom_crop")
     segmenters: dict[Name, SegmenterSettings] = Field(default_factory=dict)
     training_seeds: tuple[int, ...] = Field((0,), min_length=1)
@@ -340,13 +388,21 @@ class Settings(Section):
             raise ValueError(f"prompts names {unknown[0]!r}, which is not in classes")
         if self.prompt_bank and self.prompt_bank.encoder not in self.generators:
             raise ValueError(f"prompt_bank.encoder names {self.prompt_bank.encoder!r}, which is not in generators")
-        few_shot = self.few_shot.generator if self.few_shot else None
-        if few_shot and few_shot not in self.generators:
-            raise ValueError(f"few_shot.generator names {few_shot!r}, which is not in generators")
+        for key in ("few_shot", "few_shot_instances"):
+            section = getattr(self, key)
+            if section and section.generator and section.generator not in self.generators:
+                raise ValueError(f"{key}.generator names {section.generator!r}, which is not in generators")
+        novel = set(self.few_shot_instances.novel if self.few_shot_instances else ())
+        if not novel <= set(self.classes) or (novel and novel == set(self.classes)):
+            raise ValueError(f"few_shot_instances.novel must be some of the classes, not {', '.join(sorted(novel))}")
+        leaked = sorted(set(self.semantics.cities) & set(self.dataset.val_cities)) if self.semantics else []
+        if leaked:
+            raise ValueError(f"semantics.cities names {leaked[0]}, a val city; what is made of it would train")
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
         refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
-        sources = {"real", "zoom_crop", "copy_paste", *self.generators, *refined}
+        grouped = ["from_semantics"] if self.semantics else []
+        sources = {"real", "zoom_crop", "copy_paste", *self.generators, *refined, *grouped}
         lost = [a for a in self.arms if a not in sources]
         if lost:
             hint = "; refined arms need a section refinement" if lost[0].endswith(REFINED) else ""

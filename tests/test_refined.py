@@ -83,13 +83,12 @@ def test_few_shot_tables_with_and_without_synthesis(tmp_path, monkeypatch) -> No
 
 
 def test_synthesis_reads_the_shots_and_nothing_else(project) -> None:
-    """A frame that is no shot could not leak even if it were broken."""
+    """Only the rows that are given are repainted, and only their frames are opened."""
     settings = settings_for(project.root, **project.raw)
     store = project.store
     selected = store.read("selected_instances", "ashford|car")
     shot = selected["frame_id"].iloc[0]
     frames = selected["frame_id"] == shot
-    poisoned = selected.assign(crop_png=selected["crop_png"].where(frames, b"broken"))
     asked = []
 
     def image_of(frame_id: str) -> np.ndarray:
@@ -98,8 +97,7 @@ def test_synthesis_reads_the_shots_and_nothing_else(project) -> None:
 
     made = list(
         repainted_shots(
-            [shot],
-            poisoned,
+            selected[frames],
             store.read("prompt_bank", "car"),
             image_of,
             Generators(settings, resolve_device("cpu"))["diffinpainting"],
@@ -112,7 +110,8 @@ def test_synthesis_reads_the_shots_and_nothing_else(project) -> None:
     )
     assert set(asked) == {shot}
     assert len(made) == 2 * (selected["frame_id"] == shot).sum()
-    for image, mask in made:
+    assert {shot.instance_id for shot in made} == set(selected["instance_id"][frames])
+    for image, mask in ((shot.image, shot.mask) for shot in made):
         assert image.shape == (64, 128, 3)
         assert mask.any()
         assert not image[~mask].any()  # outside the mask the frame is untouched

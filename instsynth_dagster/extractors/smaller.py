@@ -68,8 +68,8 @@ class Distillation(nn.Module):
     def __init__(self, student: UNetTaps, teacher: UNetTaps) -> None:
         super().__init__()
         self.student, self.teacher = student, teacher
-        for parameter in (*teacher.parameters(), *student.vae.parameters()):
-            parameter.requires_grad_(False)
+        for part, learns in ((teacher, False), (student.vae, False), (student.unet, True)):
+            part.requires_grad_(learns)
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """Loss on images (B, 3, H, W) in -1..1: mean squared error of each tap in units of the teacher's variance."""

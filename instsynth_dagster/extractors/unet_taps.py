@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
 from instsynth_dagster.sources import pretrained
 
@@ -42,27 +43,28 @@ def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: s
     name, where = pretrained(source)
     options: dict[str, Any] = {"torch_dtype": torch.float32, "use_safetensors": True}
     try:
-        if tiny_vae:
-            small, small_where = pretrained(tiny_vae)
-            vae: Any = AutoencoderTiny.from_pretrained(small, **small_where, **options)
-        else:
-            vae = AutoModel.from_pretrained(name, subfolder="vae", **where, **options)
-        unet: Any = UNet2DConditionModel.from_pretrained(name, subfolder="unet", **where, **options)
-        text: Any = CLIPTextModel.from_pretrained(
-            name, subfolder="text_encoder", use_safetensors=True, dtype=torch.float32, **where
-        )
-        tokenizer = CLIPTokenizer.from_pretrained(name, subfolder="tokenizer", **where)
-        schedule = DDPMScheduler.from_pretrained(name, subfolder="scheduler", **where)
+        with quiet_diffusers(), quiet_transformers():
+            if tiny_vae:
+                small, small_where = pretrained(tiny_vae)
+                vae: Any = AutoencoderTiny.from_pretrained(small, **small_where, **options)
+            else:
+                vae = AutoModel.from_pretrained(name, subfolder="vae", **where, **options)
+            unet: Any = UNet2DConditionModel.from_pretrained(name, subfolder="unet", **where, **options)
+            text: Any = CLIPTextModel.from_pretrained(
+                name, subfolder="text_encoder", use_safetensors=True, dtype=torch.float32, **where
+            )
+            tokenizer = CLIPTokenizer.from_pretrained(name, subfolder="tokenizer", **where)
+            schedule = DDPMScheduler.from_pretrained(name, subfolder="scheduler", **where)
     except UNLOADABLE as error:
         raise CheckpointError(f"{key}: {name}: {first_line(error)}") from None
     return Parts(vae, unet, schedule, encoded(text.eval(), tokenizer, caption))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encoded(text: Any, tokenizer: Any, caption: str) -> Tensor:
     """A caption as the UNet is told it: float (1, T, D)."""
     tokens = tokenizer(caption, padding="max_length", truncation=True, return_tensors="pt")
-    return text(tokens.input_ids).last_hidden_state.clone()
+    return text(tokens.input_ids).last_hidden_state
 
 
 class UNetTaps(nn.Module):

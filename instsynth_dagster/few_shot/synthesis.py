@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,17 @@ from instsynth_dagster.synthesis.generators.base import Generator, repaint
 from instsynth_dagster.synthesis.integration import paste
 
 
+@dataclass(frozen=True)
+class Repainted:
+    """A frame in which one instance was repainted: composite uint8 (H, W, 3), and the instance's mask bool (H, W)."""
+
+    instance_id: str
+    image: np.ndarray
+    mask: np.ndarray
+
+
 def repainted_shots(
-    frame_ids: Sequence[str],
-    selected: pd.DataFrame,
+    rows: pd.DataFrame,
     bank: pd.DataFrame,
     image_of: Callable[[str], np.ndarray],
     generator: Generator,
@@ -26,15 +35,13 @@ def repainted_shots(
     *,
     seed: int,
     replicas: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Composites uint8 (H, W, 3) of the shots, and the mask bool (H, W) of the repainted instance.
+) -> Iterator[Repainted]:
+    """Composites of shots, each `replicas` times.
 
     Args:
-        frame_ids: the shots; rows of other frames are not read, so that nothing leaks from them.
-        selected: rows of `selected_instances` of one class.
+        rows: of `selected_instances` of one class, the shots and no others, so that nothing leaks from others.
         bank: the class's prompts.
     """
-    rows = selected[selected["frame_id"].isin(frame_ids)]
     if rows.empty:
         return
     by_instance = rows.set_index("instance_id")
@@ -45,7 +52,7 @@ def repainted_shots(
         mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
         image = image_of(row["frame_id"])
         composite = paste(image, decode_png(crop["image_png"]), mask, (box[0], box[1], box[2], box[3]), integration)
-        yield composite, _in_frame(mask, (box[0], box[1]), image.shape[:2])
+        yield Repainted(crop["instance_id"], composite, _in_frame(mask, (box[0], box[1]), image.shape[:2]))
 
 
 def _in_frame(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, ...]) -> np.ndarray:

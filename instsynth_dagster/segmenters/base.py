@@ -28,6 +28,7 @@ _KINDS = {
     "maskdiff": f"{_PACKAGE}.maskdiff.segmenter:MaskDiffSegmenter",
     "mask2former": f"{_PACKAGE}.mask2former:Mask2FormerSegmenter",
     "oneformer": f"{_PACKAGE}.oneformer.segmenter:OneFormerSegmenter",
+    "siseg": f"{_PACKAGE}.siseg.segmenter:SISegSegmenter",
     "rf_detr": f"{_PACKAGE}.rf_detr:RfDetrSegmenter",
 }
 

@@ -15,7 +15,9 @@ from instsynth_dagster.images import decode_png
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.store import Store
 
-FRAME, WINDOW = "frame", "window"
+FRAME, WINDOW, GROUPED = "frame", "window", "grouped"
+"""A real frame, a synthetic window, a real frame whose id map is in the store."""
+GROUPED_COLUMNS = ("frame_id", "image", "image_sha256", "ids_sha256", "instance_classes")
 WINDOW_COLUMNS = ("frame_id", "instance_id", "source_frame", "image_sha256", "ids_sha256", "instance_classes")
 
 
@@ -43,6 +45,14 @@ def frame_samples(frames: pd.DataFrame, instances: pd.DataFrame, classes: tuple[
     rows = frames[["frame_id", "image", "ids", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
     rows = rows.assign(source=FRAME, partition="", row=-1)
     return _with_counts(rows, counts.reindex(frames["frame_id"]), classes)
+
+
+def grouped_samples(rows: pd.DataFrame, partition: str, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Sample rows of a partition of `instances_from_semantics`; the index of `rows` is their row there."""
+    counts = pd.DataFrame([pd.Series(names).value_counts() for names in rows["instance_classes"]])
+    found = rows[["frame_id", "image", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
+    found = found.assign(ids="", source=GROUPED, partition=partition, row=rows.index)
+    return _with_counts(found, counts, classes)
 
 
 def window_samples(windows: pd.DataFrame, partition: str, classes: tuple[str, ...]) -> pd.DataFrame:
@@ -87,6 +97,9 @@ class ArmDataset:
         row = self._rows[index]
         if row["source"] == FRAME:
             return read_image(self._root / row["image"]), read_ids(self._root / row["ids"])
+        if row["source"] == GROUPED:
+            ids = self._read(str(self._labels), row["partition"], row["row"], "ids_png").astype(np.int32)
+            return read_image(self._root / row["image"]), ids
         image = self._read(str(self._windows), row["partition"], row["row"], "image_png")
         return image, self._read(str(self._labels), row["partition"], row["row"], "ids_png").astype(np.int32)
 

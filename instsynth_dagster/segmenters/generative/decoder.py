@@ -53,18 +53,18 @@ class Decoder(nn.Module):
 
         Args:
             pyramid: (B, dim, h_i, w_i), finest first.
-            boxes: xyxy (B, Q, 4), pixels.
-            timesteps: int64 (B,).
+            boxes: xyxy (B * W, Q, 4), pixels: those of W windows of each image; proposals of a window see each other.
+            timesteps: int64 (B * W,).
             size: of the images, height and width.
         """
         levels = dict(zip(self.pool.featmap_names, pyramid, strict=True))
         time = self.time(_sinusoidal(timesteps, self.dim))
         features: Tensor | None = None
         predictions = []
+        groups, proposals, images = *boxes.shape[:2], len(pyramid[0])
         for stage in self.stages:
-            regions = (
-                self.pool(levels, list(boxes), [size] * len(boxes)).flatten(2).view(*boxes.shape[:2], self.dim, -1)
-            )
+            regions = self.pool(levels, list(boxes.reshape(images, -1, 4)), [size] * images)
+            regions = regions.view(groups, proposals, self.dim, -1)
             prediction, features = stage(regions, boxes, features, time)
             predictions.append(prediction)
             boxes = prediction.boxes.detach()

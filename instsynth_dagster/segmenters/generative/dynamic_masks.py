@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-RELATIVE_SCALE = 4.0
-"""Relative coordinates are (pixel - centre) / longer image side times this."""
+REACH = 2.0
+"""Relative coordinates are in halves of the box and end here."""
 
 
 def layer_sizes(channels: int, rel_coords: bool) -> list[tuple[int, int]]:
@@ -19,20 +19,21 @@ def kernel_length(channels: int, rel_coords: bool) -> int:
     return sum(inputs * outputs + outputs for inputs, outputs in layer_sizes(channels, rel_coords))
 
 
-def dynamic_masks(features: Tensor, kernels: Tensor, centers: Tensor, stride: int, rel_coords: bool) -> Tensor:
+def dynamic_masks(features: Tensor, kernels: Tensor, boxes: Tensor, stride: int, rel_coords: bool) -> Tensor:
     """Mask logits (N, h, w) of one image's instances.
 
     Args:
         features: (C, h, w) at `stride`.
         kernels: (N, K): all weights, layer by layer, then all biases.
-        centers: (N, 2) x, y in pixels of the image.
+        boxes: xyxy (N, 4), pixels; a place is told relative to its box, -1 and 1 being the sides, so that neither the
+            size of the image nor that of the object matters.
     """
     channels, height, width = features.shape
     sizes = layer_sizes(channels, rel_coords)
     weights, biases = _split(kernels, sizes)
     hidden = torch.einsum("noc,chw->nohw", weights[0][..., :channels], features)
     if rel_coords:
-        place = _relative(centers, height, width, stride)
+        place = _relative(boxes, height, width, stride)
         hidden = hidden + torch.einsum("noc,nchw->nohw", weights[0][..., channels:], place)
     hidden = hidden + biases[0][..., None, None]
     for weight, bias in zip(weights[1:], biases[1:], strict=True):
@@ -47,9 +48,10 @@ def _split(kernels: Tensor, sizes: list[tuple[int, int]]) -> tuple[list[Tensor],
     return weights, list(parts[len(sizes) :])
 
 
-def _relative(centers: Tensor, height: int, width: int, stride: int) -> Tensor:
-    """(N, 2, h, w) distance of each cell's centre from the instance's, x then y."""
-    ys = (torch.arange(height, device=centers.device) + 0.5) * stride
-    xs = (torch.arange(width, device=centers.device) + 0.5) * stride
+def _relative(boxes: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """(N, 2, h, w): each cell's centre relative to the boxes, x then y."""
+    ys = (torch.arange(height, device=boxes.device) + 0.5) * stride
+    xs = (torch.arange(width, device=boxes.device) + 0.5) * stride
     grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"))
-    return (grid - centers[..., None, None]) * (RELATIVE_SCALE / (stride * max(height, width)))
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=stride / 2)
+    return ((grid - middle[..., None, None]) / half[..., None, None]).clamp(-REACH, REACH)

@@ -86,8 +86,8 @@ def _stage_loss(
         ours, theirs = one.boxes[queries], truth.boxes[instances]
         box_loss = box_loss + config.l1_weight * F.l1_loss(ours / scale, theirs / scale, reduction="sum")
         box_loss = box_loss + config.giou_weight * generalized_box_iou_loss(ours, theirs, reduction="sum")
-        centers = (ours[:, :2] + ours[:, 2:]).detach() / 2
-        logits = dynamic_masks(mask_features[image], one.kernels[queries], centers, stride, config.rel_coords)
+        kernels = one.kernels[queries]
+        logits = dynamic_masks(mask_features[image], kernels, ours.detach(), stride, config.rel_coords)
         mask_loss = mask_loss + config.dice_weight * _dice(logits.sigmoid(), truth.masks[instances]).sum()
     focal = sigmoid_focal_loss(prediction.logits, wanted, FOCAL_ALPHA, FOCAL_GAMMA)
     positives = masks_per_process(matched, prediction.logits.device)

@@ -72,12 +72,15 @@ def match(cost: Tensor, iou: Tensor, candidates: int) -> tuple[Tensor, Tensor]:
     best = cost[twice].argmin(1)
     matched[twice] = False
     matched[twice.nonzero()[:, 0], best] = True
-    while True:
-        taken, left = matched.any(1), ~matched.any(0)
-        if taken.all() or not left.any():
+    while not matched.any(0).all():
+        free = ~matched.any(1)
+        if not free.any():  # then one from an instance that has several
+            free = (matched & (matched.sum(0) > 1)).any(1)
+        if not free.any():
             break
-        open_pairs = cost.masked_fill(taken[:, None] | ~left, torch.inf)
+        open_pairs = cost.masked_fill(~free[:, None] | matched.any(0), torch.inf)
         query, instance = divmod(int(open_pairs.argmin()), instances)
+        matched[query] = False
         matched[query, instance] = True
     queries, chosen = matched.nonzero(as_tuple=True)
     return queries, chosen

@@ -14,7 +14,7 @@ from instsynth_dagster.segmenters.generative.boxes import noised, to_normalised,
 from instsynth_dagster.segmenters.generative.config import GenerativeConfig, Predictor
 from instsynth_dagster.segmenters.generative.decoder import Decoder, Prediction
 from instsynth_dagster.segmenters.generative.dynamic_masks import dynamic_masks
-from instsynth_dagster.segmenters.generative.inference import denoise, survivors
+from instsynth_dagster.segmenters.generative.inference import denoise, survivors, windows
 from instsynth_dagster.segmenters.generative.losses import total_loss, truth_of
 from instsynth_dagster.segmenters.generative.neck import MaskFeatures, Pyramid
 
@@ -105,14 +105,14 @@ class Generative(nn.Module):
         device = pixels.device
 
         def decode(boxes: Tensor, step: int) -> Prediction:
-            return self.decoder(pyramid, boxes[None], torch.tensor([step], device=device), size)[-1].of(0)
+            return self.decoder(pyramid, boxes, torch.full((len(boxes),), step, device=device), size)[-1]
 
-        candidates = denoise(decode, self.schedule, size, self.sizes, str(device))
+        frames = windows(size, self.sizes.window).to(device)
+        candidates = denoise(decode, self.schedule, frames, self.sizes)
         rows, classes, scores = survivors(candidates, self.sizes)
-        boxes = candidates.boxes[rows]
+        boxes, kernels = candidates.boxes[rows], candidates.kernels[rows]
         stride = size[1] // features.shape[-1]
-        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        masks = dynamic_masks(features[0], candidates.kernels[rows], centers, stride, self.sizes.rel_coords)
+        masks = dynamic_masks(features[0], kernels, boxes, stride, self.sizes.rel_coords)
         masks = masks.masked_fill(~_inside(boxes, (masks.shape[1], masks.shape[2]), stride), OUTSIDE)
         probabilities = torch.zeros(len(rows), len(self.sizes.classes), device=device)
         probabilities[torch.arange(len(rows), device=device), classes] = scores

@@ -19,7 +19,6 @@ from instsynth_dagster.segmenters.augmentation import (
     ignored_objects,
     instances_only,
 )
-from instsynth_dagster.segmenters.backbones import first_line
 from instsynth_dagster.segmenters.base import SegmentationDataset
 from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
 from instsynth_dagster.segmenters.generative.config import GenerativeConfig
@@ -77,6 +76,8 @@ class GenerativeSegmenter(QuerySegmenter):
             progress=None,
         )
         model.extractor.teacher = None
+        if model.frozen:
+            model.extractor.requires_grad_(False)
 
     def backbone(self, model: Any) -> nn.Module:
         return model.extractor
@@ -111,9 +112,7 @@ class GenerativeSegmenter(QuerySegmenter):
             model = Generative(config, build_extractor(config.extractor))
             model.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
         except (OSError, ValueError, RuntimeError, SafetensorError, SettingsError) as error:
-            raise CheckpointError(
-                f"{folder}: cannot be loaded as a generative segmenter: {first_line(error)}"
-            ) from None
+            raise CheckpointError(f"{folder}: cannot be loaded as a generative segmenter: {error}") from None
         return model, config.classes
 
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,9 @@ class MaskDiffConfig(BaseModel):
     attention_levels: int = Field(1, ge=0, description="coarsest levels with attention")
     prediction: Literal["sample", "epsilon"] = "sample"
     timesteps: int = Field(1000, ge=1)
+    noise_bias: float = Field(
+        1.0, ge=1, description="time steps of training are T * u ** (1 / this): 1 uniform (paper), more: noisier"
+    )
     condition_drop: float = Field(0.1, ge=0, lt=1, description="share of training with the class withheld")
     steps: int = Field(5, ge=1, description="of DDIM at inference")
     guidance: float = Field(0.0, ge=0, description="w of classifier-free guidance; 0: none")

@@ -44,7 +44,8 @@ class MaskDenoiser(nn.Module):
     def forward(self, masks: Tensor, regions: Tensor, shots: Tensor, class_labels: Tensor) -> dict[str, Tensor]:
         """The simple loss E|target - prediction|^2 of a batch; class_labels int64 (B,) index `classes`."""
         batch, device = len(masks), masks.device
-        steps = torch.randint(self.sizes.timesteps, (batch,), device=device)
+        share = torch.rand(batch, device=device) ** (1 / self.sizes.noise_bias)
+        steps = (self.sizes.timesteps * share).long().clamp(max=self.sizes.timesteps - 1)
         noise = torch.randn_like(masks)
         withheld = torch.rand(batch, device=device) < self.sizes.condition_drop
         labels = torch.where(withheld, NO_CLASS, class_labels + 1)

@@ -25,22 +25,40 @@ from instsynth_dagster.settings import SegmenterSettings
 _TRIES = 50
 
 
-def normalised(image: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (3, H, W), ImageNet-normalised, so that 0 is the mean colour."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+def as_pixels(image: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W) in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """(3, H, W) in 0..1 -> ImageNet-normalised, so that 0 is the mean colour."""
     return (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+
+
+def shown(normal: Tensor) -> Tensor:
+    """Inverse of `normalised`; what lay outside the image has the mean colour."""
+    return normal * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]
 
 
 def shot_of(image: np.ndarray, mask: np.ndarray, config: MaskDiffConfig) -> Tensor:
     """An example of a class: (4, R, R), the instance's colours on 0, and its mask in -1..1."""
     box = enlarged(torch.tensor([mask_box(mask)], dtype=torch.float32), config.pad)
+    image, mask, box = _near(image, mask, box)
     inside = torch.from_numpy(mask)[None].float()
     return torch.cat(
         [
-            cut_regions(normalised(image) * inside, box, config.region)[0],
+            cut_regions(normalised(as_pixels(image)) * inside, box, config.region)[0],
             2 * cut_regions(inside, box, config.region)[0] - 1,
         ]
     )
+
+
+def _near(image: np.ndarray, mask: np.ndarray, box: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """The parts of image and mask that a box (1, 4) reads, and the box in them: the rest need not be converted."""
+    x1, y1, x2, y2 = box[0].tolist()
+    left, top = max(0, int(x1) - 2), max(0, int(y1) - 2)
+    part = np.s_[top : int(y2) + 3, left : int(x2) + 3]
+    return image[part], mask[part], box - box.new_tensor([left, top, left, top])
 
 
 class Instances:
@@ -51,12 +69,13 @@ class Instances:
         self._label_ids = [LABEL_BY_NAME[name].id for name in classes]
         self._min_side = min_side
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, dict[int, list[int]]]:
-        """Image, id map, and ids of the instances by class."""
+    def read(self, index: int, only: int | None = None) -> tuple[np.ndarray, np.ndarray, dict[int, list[int]]]:
+        """Image, id map, and ids of the instances by class, or of one class."""
         image, ids = self.dataset[index]
+        wanted = self._label_ids if only is None else [self._label_ids[only]]
         found: dict[int, list[int]] = {}
-        for value in np.unique(ids[ids >= 1000]).tolist():
-            if value // 1000 in self._label_ids and self._large(ids == value):
+        for value in np.flatnonzero(np.bincount(ids.ravel())).tolist():
+            if value >= 1000 and value // 1000 in wanted and self._large(ids == value):
                 found.setdefault(self._label_ids.index(value // 1000), []).append(value)
         return image, ids, found
 
@@ -67,11 +86,11 @@ class Instances:
     def others(
         self, label: int, without: int, rng: np.random.Generator, count: int
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(image, mask) of `count` instances of a class, from as many images as there are but not from sample `without`."""
+        """(image, mask) of `count` instances of a class, of as many images as there are, never of sample `without`."""
         column = np.flatnonzero(self.dataset.classes_in[:, label])
         found: list[tuple[np.ndarray, np.ndarray]] = []
         for index in rng.permutation(column[column != without]).tolist()[: count + _TRIES]:
-            image, ids, by_class = self.read(index)
+            image, ids, by_class = self.read(index, label)
             if by_class.get(label):
                 found.append((image, ids == rng.choice(by_class[label])))
             if len(found) == count:
@@ -125,15 +144,15 @@ class RegionDraws(Dataset):
             return None
         mask = ids == rng.choice(by_class[label])
         box = enlarged(self._jittered(mask, rng), config.pad)
+        image, mask, box = _near(image, mask, box)
+        region = shown(cut_regions(normalised(as_pixels(image)), box, config.region)[0])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(content_seed(self._seed, "colour", draw))
-            colored = (
-                self._color(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)).permute(1, 2, 0).numpy()
-            )
+            region = self._color(region)
         flips = [[-1], []][int(rng.integers(2))]
         return {
             "masks": (2 * cut_regions(torch.from_numpy(mask)[None].float(), box, config.region)[0] - 1).flip(flips),
-            "regions": cut_regions(normalised(colored), box, config.region)[0].flip(flips),
+            "regions": normalised(region).flip(flips),
             "shots": torch.stack([shot_of(*shot, config) for shot in shots]),
             "class_labels": torch.tensor(label),
         }

@@ -31,7 +31,7 @@ from instsynth_dagster.segmenters.base import (
 from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import MaskDenoiser
-from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, collate_regions, draw_shots, normalised
+from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, collate_regions, draw_shots, normalised
 from instsynth_dagster.segmenters.regions import cut_regions, enlarged, paste_mask
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
@@ -179,7 +179,7 @@ class MaskDiffPredictor:
     ) -> list[tuple[np.ndarray, float]]:
         """For each box (xyxy, pixels) and class index: the mask bool (H, W), and its mean probability inside it."""
         around = enlarged(torch.tensor(boxes, dtype=torch.float32).view(-1, 4), self.model.sizes.pad)
-        pixels = normalised(image)
+        pixels = normalised(as_pixels(image))
         result: list[tuple[np.ndarray, float]] = []
         for start in range(0, len(boxes), _BATCH):
             part = around[start : start + _BATCH]
@@ -193,18 +193,20 @@ class MaskDiffPredictor:
         return result
 
 
-def given_box_iou(predictor: MaskDiffPredictor, image: np.ndarray, ids: np.ndarray, min_side: int) -> pd.DataFrame:
-    """Mask IoU of every instance of a frame when its true box and class are given: columns class_name, area, iou.
+def given_box_iou(
+    predictor: MaskDiffPredictor, image: np.ndarray, ids: np.ndarray, min_side: int, classes: Sequence[str]
+) -> pd.DataFrame:
+    """Mask IoU of the instances of `classes` in a frame when true box and class are given: class_name, area, side, iou.
 
-    Instances below `min_side` pixels are left out.
+    Instances whose box is narrower than `min_side` pixels are left out; `side` is the narrower side.
     """
     index = instance_index(ids)
-    wide = (index["x2"] - index["x1"] >= min_side) & (index["y2"] - index["y1"] >= min_side)
-    rows = index[~index["is_group"] & index["class_name"].isin(predictor.classes) & wide]
+    index["side"] = np.minimum(index["x2"] - index["x1"], index["y2"] - index["y1"])
+    rows = index[~index["is_group"] & index["class_name"].isin(classes) & (index["side"] >= min_side)]
     boxes = [(int(r.x1), int(r.y1), int(r.x2), int(r.y2)) for r in rows.itertuples()]
     labels = [predictor.classes.index(name) for name in rows["class_name"]]
     ious = []
     for value, (mask, _) in zip(rows["value"], predictor.segment(image, boxes, labels), strict=True):
         truth = ids == value
         ious.append((mask & truth).sum() / (mask | truth).sum())
-    return pd.DataFrame({"class_name": rows["class_name"].to_numpy(), "area": rows["area"].to_numpy(), "iou": ious})
+    return rows[["class_name", "area", "side"]].reset_index(drop=True).assign(iou=np.array(ious, dtype=float))

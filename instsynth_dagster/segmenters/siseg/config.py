@@ -20,13 +20,17 @@ class SISegConfig(BaseModel):
 
     classes: tuple[str, ...] = Field(min_length=1)
     supervision: Literal["semantic", "instance"] = Field("semantic", description="what training may look at")
-    widths: tuple[int, ...] = Field((24, 48, 64, 96, 96), min_length=3, description="channels at stride 1, 2, 4, ...")
+    widths: tuple[int, ...] = Field((32, 64, 96, 128, 128), min_length=2, description="channels at stride 2, 4, 8, ...")
     radius: int = Field(10, ge=1, description="of the pairs that are compared")
     offsets: int = Field(20, ge=1, description="pair offsets drawn at each step")
     gauge_weight: float = Field(1.0, ge=0, description="mean displacement of a component is zero; 0: as published")
     background_weight: float = Field(0.2, ge=0, description="displacement is small where nothing has instances")
+    centroid_weight: float = Field(
+        10.0, ge=0, description="instance supervision: of the error over the root of the area"
+    )
     boundary_weight: float = Field(1.0, ge=0)
     seed_threshold: float = Field(1.0, gt=0, description="cells; displacement below it marks a centroid")
+    seed_share: float = Field(0.1, ge=0, description="or below this share of the square root of its piece's area")
     refine_steps: int = Field(100, ge=1, description="of following the displacement")
     walk_radius: int = Field(5, ge=1)
     walk_beta: float = Field(10.0, gt=0, description="exponent of the affinity in propagation")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from instsynth_dagster.masks import mask_box
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.pairs import IGNORED
 from instsynth_dagster.segmenters.siseg.propagation import propagate, transition
@@ -29,40 +32,34 @@ def destinations(field: Tensor, steps: int) -> Tensor:
 def group(field: Tensor, semantics: np.ndarray, config: SISegConfig) -> np.ndarray:
     """int32 (h, w): instance numbers from 1, 0 where the class has no instances.
 
-    Cells whose displacement is shorter than `seed_threshold` are centroids; connected ones of one class are one. A cell
-    belongs to the centroid where it ends, or to the nearest of its own class within its connected component; a component
-    without a centroid is one instance.
+    Cells whose displacement is shorter than `seed_threshold`, or for large pieces than `seed_share` of the root of the
+    piece's area, are centroids; connected ones are one. A cell
+    belongs to the centroid where it ends, or, ending at none, to the nearest cell that does, within its connected
+    component; a component without a centroid is one instance.
 
     Args:
         field: (2, h, w), dy and dx in cells. semantics: uint8 (h, w), 0 background, 255 unknown.
     """
-    foreground = (semantics > 0) & (semantics != IGNORED)
     ends = destinations(field, config.refine_steps).round().long().numpy()
-    still = (field.norm(dim=0) < config.seed_threshold).numpy() & foreground
+    length = field.norm(dim=0).numpy()
     result = np.zeros(semantics.shape, dtype=np.int32)
     count = 0
-    for number in np.unique(semantics[foreground]).tolist():
-        inside = semantics == number
-        _, seeds = cv2.connectedComponents((still & inside).astype(np.uint8), connectivity=4)
-        pieces_count, pieces = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
-        landed = np.where(inside, seeds[ends[0], ends[1]], 0)
-        # a seed counts for a cell only in the cell's own piece: what an occluder parts stays apart
-        for piece in range(1, pieces_count):
-            own = pieces == piece
-            found = np.unique(seeds[own & (seeds > 0)])
-            if not found.size:
+    for piece in pieces_of(semantics):
+        threshold = max(config.seed_threshold, config.seed_share * piece.sum() ** 0.5)
+        _, seeds = cv2.connectedComponents((piece & (length < threshold)).astype(np.uint8), connectivity=4)
+        landed = np.where(piece, seeds[ends[0], ends[1]], 0)
+        if landed.any():
+            landed = np.where(piece, nearest_number(landed), 0)
+            for seed in np.unique(landed[piece]).tolist():
                 count += 1
-                result[own] = count
-                continue
-            assigned = np.where(own & np.isin(landed, found), landed, 0)
-            assigned = np.where(own, _nearest(assigned), 0)
-            for seed in np.unique(assigned[assigned > 0]).tolist():
-                count += 1
-                result[assigned == seed] = count
+                result[landed == seed] = count
+        else:
+            count += 1
+            result[piece] = count
     return result
 
 
-def _nearest(numbers: np.ndarray) -> np.ndarray:
+def nearest_number(numbers: np.ndarray) -> np.ndarray:
     """Each cell's nearest number that is not 0."""
     if not numbers.any():
         return numbers
@@ -75,38 +72,53 @@ def _nearest(numbers: np.ndarray) -> np.ndarray:
 
 
 def smoothed(instances: np.ndarray, boundary: np.ndarray, semantics: np.ndarray, config: SISegConfig) -> np.ndarray:
-    """The instances after propagation: each cell takes the number whose score arrives strongest, within its class.
+    """The instances after propagation: each cell takes the number whose score arrives strongest.
 
-    Numbers walk over cells of one class only and do not cross boundaries; a boundary cell starts with no score.
+    Numbers walk over one connected piece of a class and do not cross boundaries; a boundary cell starts with no score.
+    Only pieces of more than one instance can change.
     """
-    if not config.walk_steps or not instances.any():
-        return instances
-    numbers = np.arange(1, instances.max() + 1)
-    start = (instances[None] == numbers[:, None, None]) * (1 - boundary)[None]
-    arrived = propagate(start, transition(boundary, semantics, config.walk_radius, config.walk_beta), config.walk_steps)
-    return np.where((instances > 0) & (arrived.max(0) > 0), arrived.argmax(0) + 1, instances).astype(np.int32)
+    result = instances.copy()
+    if not config.walk_steps:
+        return result
+    for piece in pieces_of(semantics):
+        numbers = np.unique(instances[piece])
+        if len(numbers) < 2:
+            continue
+        x1, y1, x2, y2 = mask_box(piece)
+        here, own, edges = (x[y1:y2, x1:x2] for x in (piece, instances, boundary))
+        start = (own[None] == numbers[:, None, None]) * (here * (1.0 - edges))[None]
+        walk = transition(edges, here.astype(np.uint8), config.walk_radius, config.walk_beta)
+        arrived = propagate(start, walk, config.walk_steps)
+        changed = here & (arrived.max(0) > 0)
+        result[y1:y2, x1:x2][changed] = numbers[arrived.argmax(0)][changed]
+    return result
 
 
-def to_pixels(instances: np.ndarray, semantics: np.ndarray, grid: np.ndarray) -> np.ndarray:
+def pieces_of(semantics: np.ndarray) -> Iterator[np.ndarray]:
+    """4-connected components of each class as bool masks, of a map with 0 background and 255 unknown."""
+    for number in np.unique(semantics[(semantics > 0) & (semantics != IGNORED)]).tolist():
+        count, pieces = cv2.connectedComponents((semantics == number).astype(np.uint8), connectivity=4)
+        for piece in range(1, count):
+            yield pieces == piece
+
+
+def to_pixels(instances: np.ndarray, grid: np.ndarray, semantics: np.ndarray) -> np.ndarray:
     """Instance numbers of a grid (h, w) -> pixels (H, W): each pixel of a class takes the nearest number of its class.
 
     Args:
-        semantics: uint8 (H, W). grid: the classes at the grid, uint8 (h, w).
+        grid: classes at the grid, uint8 (h, w). semantics: classes at the pixels, uint8 (H, W).
     """
     height, width = semantics.shape
     result = np.zeros(semantics.shape, dtype=np.int32)
-    next_number = int(instances.max()) + 1
-    for number in np.unique(semantics[(semantics > 0) & (semantics != IGNORED)]).tolist():
-        inside = semantics == number
-        own = np.where(grid == number, instances, 0)
-        spread = cv2.resize(own.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.int32)
-        pieces_count, pieces = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
-        for piece in range(1, pieces_count):
-            here = pieces == piece
-            numbers = np.where(here, spread, 0)
-            if not numbers.any():  # too small for the grid
-                result[here] = next_number
-                next_number += 1
-                continue
-            result[here] = _nearest(numbers)[here]
+    extra = int(instances.max())
+    for piece in pieces_of(semantics):
+        number = semantics[piece][0]
+        own = np.where(grid == number, instances, 0).astype(np.float32)
+        spread = cv2.resize(own, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+        numbers = np.where(piece, spread, 0)
+        if numbers.any():
+            result[piece] = nearest_number(numbers)[piece]
+        else:  # too small for the grid
+            extra += 1
+            result[piece] = extra
     return result

@@ -11,6 +11,8 @@ from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.pairs import BACKGROUND, IGNORED, gauge_loss, pair_losses, pair_offsets
 
 STRIDE = 4
+FIELD_SCALE = 8.0
+"""Cells; what the network gives is in units of it, so that far centroids need no large weights."""
 
 
 class SISeg(nn.Module):
@@ -22,19 +24,19 @@ class SISeg(nn.Module):
         widths = config.widths
         inputs = 3 + len(config.classes) + 1
         self.down = nn.ModuleList(
-            nn.Sequential(conv(before, width, stride=1 if level == 0 else 2), conv(width, width))
-            for level, (before, width) in enumerate(zip((inputs, *widths[:-1]), widths, strict=True))
+            nn.Sequential(conv(before, width, stride=2), conv(width, width))
+            for before, width in zip((inputs, *widths[:-1]), widths, strict=True)
         )
         self.up = nn.ModuleList(
-            conv(coarse + fine, fine) for coarse, fine in zip(widths[:2:-1], widths[-2:1:-1], strict=True)
+            conv(coarse + fine, fine) for coarse, fine in zip(widths[:1:-1], widths[-2:0:-1], strict=True)
         )
-        self.field = nn.Conv2d(widths[2], 2, 1, bias=False)
-        self.boundary = nn.Conv2d(widths[2], 1, 1)
+        self.field = nn.Conv2d(widths[1], 2, 1, bias=False)
+        self.boundary = nn.Conv2d(widths[1], 1, 1)
 
     @property
     def coarsest(self) -> int:
         """Image sides are padded to a multiple of it."""
-        return int(2 ** (len(self.sizes.widths) - 1))
+        return int(2 ** len(self.sizes.widths))
 
     def forward(
         self,
@@ -43,6 +45,7 @@ class SISeg(nn.Module):
         labels: Tensor,
         components: Tensor,
         centroids: Tensor,
+        extents: Tensor,
     ) -> dict[str, Tensor]:
         """The loss on a batch.
 
@@ -52,8 +55,11 @@ class SISeg(nn.Module):
             labels: int64 (B, h, w) at the output grid, see `pair_losses`.
             components: int64 (B, h, w), see `gauge_loss`.
             centroids: float (B, 2, h, w), true displacements, all nan where instances may not be looked at.
+            extents: float (B, h, w), root of the area of each cell's instance, at least 1: small instances need
+                centroids as exact, for their size, as large ones.
         """
-        field, boundary = self.fields(pixel_values, semantics)
+        height, width = labels.shape[-2:]
+        field, boundary = (x[..., :height, :width] for x in self.fields(pixel_values, semantics))
         config = self.sizes
         chosen = pair_offsets(config.radius)
         drawn = [chosen[index] for index in torch.randperm(len(chosen))[: config.offsets].tolist()]
@@ -63,8 +69,8 @@ class SISeg(nn.Module):
         loss = config.boundary_weight * pairs.boundary + config.background_weight * still
         if config.supervision == "instance":
             known = ~centroids.isnan().any(1)
-            error = (field - centroids.nan_to_num()).abs().sum(1)
-            loss = loss + (error * known).sum() / known.sum().clamp(min=1)
+            error = (field - centroids.nan_to_num()).abs().sum(1) / extents
+            loss = loss + config.centroid_weight * (error * known).sum() / known.sum().clamp(min=1)
         else:
             loss = loss + pairs.displacement + pairs.background
             loss = loss + config.gauge_weight * gauge_loss(field, components)
@@ -83,6 +89,6 @@ class SISeg(nn.Module):
         for stage in self.down:
             x = stage(x)
             levels.append(x)
-        for layer, fine in zip(self.up, levels[-2:1:-1], strict=True):
+        for layer, fine in zip(self.up, levels[-2:0:-1], strict=True):
             x = layer(torch.cat([F.interpolate(x, fine.shape[-2:], mode="nearest"), fine], dim=1))
-        return self.field(x), self.boundary(x)
+        return FIELD_SCALE * self.field(x), self.boundary(x)

@@ -59,9 +59,7 @@ def affinity(boundary: Tensor, pairs: Pairs) -> Tensor:
     """1 - the largest boundary on the line between the two cells of each pair: (..., h', w')."""
     top, left = pairs.first[0].start, pairs.first[1].start
     height, width = pairs.first[0].stop - top, pairs.first[1].stop - left
-    crossed = [
-        boundary[..., top + y : top + y + height, left + x : left + x + width] for y, x in line(pairs.offset)
-    ]
+    crossed = [boundary[..., top + y : top + y + height, left + x : left + x + width] for y, x in line(pairs.offset)]
     return 1 - torch.stack(crossed).amax(0)
 
 
@@ -75,9 +73,7 @@ class PairLosses:
     boundary: Tensor
 
 
-def pair_losses(
-    field: Tensor, boundary: Tensor, labels: Tensor, offsets: Sequence[tuple[int, int]]
-) -> PairLosses:
+def pair_losses(field: Tensor, boundary: Tensor, labels: Tensor, offsets: Sequence[tuple[int, int]]) -> PairLosses:
     """L_D and L_B.
 
     Cells of one foreground label must point to the same place: D_a - D_b = x_b - x_a. Cells of different labels must be
@@ -89,7 +85,9 @@ def pair_losses(
         labels: int64 (B, h, w): BACKGROUND, IGNORED, or what tells objects apart: a class for semantic supervision, a
             number of its own for each instance.
     """
-    sums = {name: [field.new_zeros(()), field.new_zeros(())] for name in ("within", "outside", "same", "empty", "apart")}
+    sums = {
+        name: [field.new_zeros(()), field.new_zeros(())] for name in ("within", "outside", "same", "empty", "apart")
+    }
     for offset in offsets:
         pairs = pairs_at(offset, (field.shape[2], field.shape[3]))
         one, other = pairs.ends(labels)

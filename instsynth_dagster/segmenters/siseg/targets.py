@@ -35,6 +35,12 @@ def class_components(semantics: np.ndarray) -> np.ndarray:
     return result
 
 
+def extents(instances: np.ndarray) -> np.ndarray:
+    """float32 (h, w): root of the area of each cell's instance, in cells."""
+    _, inverse, areas = np.unique(instances, return_inverse=True, return_counts=True)
+    return np.sqrt(areas[inverse.reshape(instances.shape)]).astype(np.float32)
+
+
 def displacements(instances: np.ndarray) -> np.ndarray:
     """float32 (2, h, w): from each cell to the centroid of its instance, dy and dx; nan where it has none (0)."""
     _, inverse, areas = np.unique(instances, return_inverse=True, return_counts=True)
@@ -59,14 +65,16 @@ def siseg_targets(config: SISegConfig) -> Targets:
             instances = np.where(grid > 0, numbers[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE], 0)
             instances = np.where((instances >= 1000) & (grid != IGNORED), instances, 0)
             labels = np.where(instances > 0, instances, np.where(grid == 0, 0, IGNORED))
-            field = displacements(instances)
+            field, sizes = displacements(instances), extents(instances)
         else:
             field = np.full((2, *grid.shape), np.nan, dtype=np.float32)
+            sizes = np.ones(grid.shape, dtype=np.float32)
         return {
             "semantics": torch.from_numpy(semantics.astype(np.int64)),
             "labels": torch.from_numpy(labels.astype(np.int64)),
             "components": torch.from_numpy(class_components(grid).astype(np.int64)),
             "centroids": torch.from_numpy(field),
+            "extents": torch.from_numpy(sizes),
         }
 
     return targets

@@ -1,0 +1,174 @@
+"""Instances from semantic maps (SISeg), and how well they are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from assets.partitions import Graph
+from assets.pictures import curve_picture, grouping_preview, ids_preview
+from assets.stored import Made, stored_asset
+from instsynth_dagster.cityscapes import LABEL_BY_ID, label_ids, list_semantic_frames, read_image, read_label_ids
+from instsynth_dagster.evaluation.grouping import grouping_rows, grouping_scores
+from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
+from instsynth_dagster.evaluation.views import to_markdown
+from instsynth_dagster.files import file_sha256
+from instsynth_dagster.images import encode_png
+from instsynth_dagster.segmenters.base import get_segmenter
+from instsynth_dagster.segmenters.samples import ArmDataset, frame_samples
+from instsynth_dagster.segmenters.siseg.segmenter import connected_components, instance_table, numbered
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.store import PartitionWriter, Store
+from resources.dataset import Dataset
+from resources.device import Device
+from resources.progress import progress_bar
+
+SHOWN = 4
+
+
+def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
+    if settings.semantics is None:
+        return []
+    assets = [_siseg(settings, graph), _instances(settings, graph)]
+    return [*assets, _scores(settings, graph)] if "grouping_scores" in graph else assets
+
+
+def _siseg(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
+    chosen, cities = settings.semantics, settings.dataset.train_cities
+    assert chosen is not None
+
+    @stored_asset(graph["siseg"], graph, group="semantics", kinds={"pytorch"})
+    def siseg(out: PartitionWriter, _: str, store: Store, dataset: Dataset, device: Device) -> Made:
+        """Displacement field and boundaries that tell the instances of a semantic map apart, learnt on the train
+        cities: from their classes alone, or from their instances (SISeg; the gauge term is ours)."""
+        frames, instances = store.read_many("frames", cities), store.read_many("instances", cities)
+        data = ArmDataset(frame_samples(frames, instances, settings.classes), dataset.root, store, None)
+        recipe = chosen.segmenter
+        with progress_bar("training siseg", recipe.steps) as progress:
+            result = get_segmenter(recipe.kind).fit(
+                data,
+                recipe,
+                classes=settings.classes,
+                seed=chosen.seed,
+                out=out.folder("checkpoint"),
+                scratch=out.scratch(),
+                device=device.name,
+                progress=progress,
+            )
+        out.add_table(result.curve)
+        out.device_seconds = result.seconds
+        out.summary.update(steps=recipe.steps, final_loss=float(result.curve["loss"].iloc[-1]))
+        return Made({"loss_curve": curve_picture(result.curve)})
+
+    return siseg
+
+
+def _load(settings: Settings, store: Store, device: Device) -> Any:
+    assert settings.semantics is not None
+    recipe = settings.semantics.segmenter
+    return get_segmenter(recipe.kind).load(store.folder("siseg", "all", "checkpoint"), recipe, device=device.name)
+
+
+def _instances(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
+    chosen = settings.semantics
+    assert chosen is not None
+
+    @stored_asset(graph["instances_from_semantics"], graph, group="semantics", kinds={"pytorch"})
+    def instances_from_semantics(
+        out: PartitionWriter, city: str, store: Store, dataset: Dataset, device: Device
+    ) -> Made:
+        """Instance id maps of a city that has semantic maps only (labelIds, or what a segmenter predicts)."""
+        predictor = _load(settings, store, device)
+        frames = list_semantic_frames(dataset.root, city)
+        shown: list[tuple[np.ndarray, np.ndarray]] = []
+        with progress_bar(f"telling instances of {city} apart", len(frames)) as progress:
+            for number, frame in enumerate(frames):
+                if number < out.resumed_rows:
+                    continue
+                image = read_image(frame.image)
+                known = chosen.source == "labels"
+                labels = read_label_ids(frame.ids) if known else predictor.semantic_map(image)
+                ids = predictor.instances(image, labels)
+                out.add(_row(frame, dataset, ids))
+                if len(shown) < SHOWN:
+                    shown.append((image, ids))
+                progress(number + 1, len(frames))
+        out.summary["frames"] = len(frames)
+        return Made({"preview": ids_preview(shown)} if shown else {})
+
+    return instances_from_semantics
+
+
+def _row(frame: Any, dataset: Dataset, ids: np.ndarray) -> dict[str, Any]:
+    encoded = encode_png(ids.astype(np.uint16))
+    values = np.unique(ids[ids >= 1000]).tolist()
+    return {
+        "frame_id": frame.frame_id,
+        "image": frame.image.relative_to(dataset.root).as_posix(),
+        "image_sha256": file_sha256(frame.image),
+        "ids_png": encoded,
+        "ids_sha256": hashlib.sha256(encoded).hexdigest(),
+        "instance_classes": [LABEL_BY_ID[value // 1000].name for value in values],
+    }
+
+
+Told = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, pd.DataFrame]]
+"""Image and label ids -> instance ids and prediction table."""
+
+
+def _scores(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
+    classes = settings.classes
+    assert settings.semantics is not None
+    can_predict = bool(settings.semantics.segmenter.architecture.get("semantics"))
+
+    def components(_: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
+        numbers = connected_components(labels, classes)
+        return numbered(numbers, labels), instance_table(numbers, labels, np.ones(labels.shape))
+
+    @stored_asset(graph["grouping_scores"], graph, group="semantics", kinds={"pytorch", "cityscapes"})
+    def grouping_scores_asset(out: PartitionWriter, _: str, store: Store, dataset: Dataset, device: Device) -> Made:
+        """On the val cities: SISeg against connected components, with true semantic maps and with predicted ones."""
+        predictor = _load(settings, store, device)
+
+        def siseg(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
+            return predictor.instances(image, labels), predictor.table(image, labels)
+
+        frames = list(store.read_many("frames", settings.dataset.val_cities).itertuples())
+        rows, shown = [], []
+        for source in ("true", "predicted") if can_predict else ("true",):
+            given = [
+                (image, ids, label_ids(ids) if source == "true" else predictor.semantic_map(image))
+                for image, ids in (_read(dataset, frame) for frame in frames)
+            ]
+            for method, told in (("connected components", components), ("siseg", siseg)):
+                scored, found = _score(given, told, classes)
+                rows.append({"semantics": source, "method": method, **scored})
+                if source == "true":
+                    shown.append((method, found))
+        table = pd.DataFrame(rows)
+        out.add_table(table)
+        truth = [_read(dataset, frame) for frame in frames[:SHOWN]]
+        preview = grouping_preview(truth, {method: list(found)[:SHOWN] for method, found in shown})
+        return Made({"scores": dg.MetadataValue.md(to_markdown(table)), "preview": preview})
+
+    return grouping_scores_asset
+
+
+def _read(dataset: Dataset, frame: Any) -> tuple[np.ndarray, np.ndarray]:
+    return dataset.image(frame), dataset.ids(frame)
+
+
+def _score(
+    given: list[tuple[np.ndarray, np.ndarray, np.ndarray]], told: Told, classes: tuple[str, ...]
+) -> tuple[dict[str, float], Iterator[np.ndarray]]:
+    found = [told(image, labels) for image, _, labels in given]
+    matches = [match_frame(ids, table) for (_, ids, _), (_, table) in zip(given, found, strict=True)]
+    scores = average_precision(matches, classes)
+    rows = [grouping_rows(ids, own, classes) for (_, ids, _), (own, _) in zip(given, found, strict=True)]
+    grouped = grouping_scores(pd.concat(rows, ignore_index=True))
+    return {"ap": scores.ap, "ap50": scores.ap50, **grouped}, (own for own, _ in found)

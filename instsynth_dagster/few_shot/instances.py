@@ -1,0 +1,191 @@
+"""Few-shot instance segmentation (FSIS): base training without the novel classes, then K instances of every class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.cityscapes import LABEL_BY_NAME, instance_areas
+from instsynth_dagster.errors import DatasetError
+from instsynth_dagster.few_shot.folds import Candidate
+from instsynth_dagster.few_shot.shots import draw_shots
+from instsynth_dagster.few_shot.synthesis import Repainted
+from instsynth_dagster.few_shot.unannotated import without
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.settings import IntegrationSettings
+from instsynth_dagster.synthesis.windows import cut_window, sample_window
+
+FrameOf = Callable[[str], tuple[np.ndarray, np.ndarray]]
+"""Frame id -> image uint8 (H, W, 3), ids int32 (H, W)."""
+
+
+def draw_instances(selected: pd.DataFrame, name: str, count: int, seed: int) -> pd.DataFrame:
+    """K instances of a class, rows of `selected` (column instance_id).
+
+    Instances are drawn, not images, so that crowded frames are not passed over; fewer shots begin the list of more.
+
+    Raises:
+        DatasetError: there are fewer than K.
+    """
+    if len(selected) < count:
+        raise DatasetError(f"{name}: {count} shots wanted, but only {len(selected)} instances are selected")
+    candidates = [Candidate(instance_id, {name: 1}) for instance_id in selected["instance_id"]]
+    chosen = draw_shots(candidates, name, count, seed, min_area=1)
+    return selected.set_index("instance_id", drop=False).loc[chosen].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A training window: image uint8 (h, w, 3), ids int32 (h, w), and the instances that it was made from."""
+
+    image: np.ndarray
+    ids: np.ndarray
+    synthetic: bool
+    sources: tuple[str, ...]
+
+
+class Samples:
+    """`SegmentationDataset` of windows held in memory: K shots of each class are few."""
+
+    def __init__(self, samples: Iterable[Sample], classes: Sequence[str]) -> None:
+        self.samples = list(samples)
+        self.is_synthetic = np.array([sample.synthetic for sample in self.samples])
+        labels = [LABEL_BY_NAME[name].id for name in classes]
+        present = [set(np.unique(sample.ids[sample.ids >= 1000] // 1000).tolist()) for sample in self.samples]
+        self.classes_in = np.array([[label in found for label in labels] for found in present])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.samples[index].image, self.samples[index].ids
+
+
+def shot_samples(
+    shots: Mapping[str, pd.DataFrame],
+    novel: Sequence[str],
+    frame_of: FrameOf,
+    integration: IntegrationSettings,
+    seed: int,
+) -> list[Sample]:
+    """A window around each shot.
+
+    Of novel classes only the shots themselves are annotated; whatever else of them is in a window is erased. Base
+    classes, which are no secret, stay as they are.
+
+    Args:
+        shots: rows of `draw_instances` by class.
+    """
+    shown = {row.instance_id for name in novel if name in shots for row in shots[name].itertuples()}
+    return [
+        _window(row, *frame_of(row.frame_id), novel, shown, integration, seed, synthetic=False)
+        for rows in shots.values()
+        for row in rows.itertuples()
+    ]
+
+
+def synthetic_samples(
+    shots: Mapping[str, pd.DataFrame],
+    novel: Sequence[str],
+    repainted: Callable[[str, pd.DataFrame], Iterable[Repainted]],
+    frame_of: FrameOf,
+    integration: IntegrationSettings,
+    seed: int,
+) -> list[Sample]:
+    """Windows around the repainted shots of novel classes.
+
+    Args:
+        repainted: class and its shots -> composites of them.
+
+    Raises:
+        DatasetError: a composite is of no shot: the generator was shown more than it may see.
+    """
+    samples = []
+    for name in novel:
+        rows = shots[name].set_index("instance_id", drop=False)
+        shown = set(rows.index)
+        for number, made in enumerate(repainted(name, shots[name])):
+            if made.instance_id not in shown:
+                raise DatasetError(
+                    f"{made.instance_id}: synthesised, but it is none of the {len(shown)} shots of {name}"
+                )
+            row = rows.loc[made.instance_id]
+            _, ids = frame_of(row["frame_id"])
+            window_seed = content_seed(seed, number)
+            samples.append(_window(row, made.image, ids, novel, shown, integration, window_seed, synthetic=True))
+    return samples
+
+
+def _window(
+    row: Any,
+    image: np.ndarray,
+    ids: np.ndarray,
+    novel: Sequence[str],
+    shown: set[str],
+    integration: IntegrationSettings,
+    seed: int,
+    *,
+    synthetic: bool,
+) -> Sample:
+    kept = [int(name.rpartition(":")[2]) for name in shown if name.rpartition(":")[0] == row.frame_id]
+    image, ids = without(image, ids, [LABEL_BY_NAME[name].id for name in novel], kept)
+    height, width = ids.shape
+    value = int(row.instance_id.rpartition(":")[2])
+    box = (int(row.x1), int(row.y1), int(row.x2), int(row.y2))
+    window = sample_window(box, width, height, integration, content_seed(row.instance_id, seed))
+    image, ids = cut_window(image, ids, window, integration, instance_areas(ids), value)
+    return Sample(image, ids, synthetic, (row.instance_id,))
+
+
+def split_scores(per_class: pd.DataFrame, novel: Sequence[str]) -> dict[str, float]:
+    """AP and AP50 over base, novel and all classes of `InstanceScores.per_class`; all is their mean by class counts."""
+    is_novel = per_class["class_name"].isin(novel)
+    scores = {}
+    for group, rows in (("base", per_class[~is_novel]), ("novel", per_class[is_novel]), ("all", per_class)):
+        scores[f"{group}_ap"], scores[f"{group}_ap50"] = rows["ap"].mean(), rows["ap50"].mean()
+    return scores
+
+
+METRICS = ("base_ap", "base_ap50", "novel_ap", "novel_ap50", "all_ap", "all_ap50", "novel_mask_iou")
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and deviation over seeds of each system, K and arm, and the mean difference that synthesis makes.
+
+    Args:
+        rows: columns system, shots, seed, with_synthesis and METRICS.
+
+    Returns:
+        Columns system, shots, with_synthesis, seeds, each metric and its _sd, and novel_ap_gain with novel_ap_gain_low
+        and _high: a 95 % interval of the paired difference over seeds (Student's t; nan for one seed).
+    """
+    keys = ["system", "shots", "with_synthesis"]
+    metrics = [name for name in METRICS if name in rows]
+    grouped = rows.groupby(keys)[metrics]
+    table = grouped.mean().join(grouped.std(ddof=1).add_suffix("_sd"))
+    table = table.join(rows.groupby(keys)["seed"].nunique().rename("seeds")).reset_index()
+    return table.merge(_gains(rows), on=keys, how="left")
+
+
+def _gains(rows: pd.DataFrame) -> pd.DataFrame:
+    from scipy.stats import t
+
+    pairs = rows.pivot_table(index=["system", "shots", "seed"], columns="with_synthesis", values="novel_ap")
+    if not {True, False} <= set(pairs.columns):
+        return pd.DataFrame(columns=["system", "shots", "with_synthesis"])
+    found = []
+    for (system, shots), group in (pairs[True] - pairs[False]).groupby(["system", "shots"]):
+        values = group.dropna().to_numpy()
+        reach = np.nan
+        if len(values) > 1:
+            reach = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+        gain = values.mean() if len(values) else np.nan
+        about = {"system": system, "shots": shots, "with_synthesis": True}
+        found.append(
+            about | {"novel_ap_gain": gain, "novel_ap_gain_low": gain - reach, "novel_ap_gain_high": gain + reach}
+        )
+    return pd.DataFrame(found)

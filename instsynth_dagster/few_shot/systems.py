@@ -1,0 +1,97 @@
+"""Segmenters under the FSIS protocol: base training once, then fine-tuning on K shots for each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
+from instsynth_dagster.few_shot.instances import Samples, split_scores
+from instsynth_dagster.segmenters.base import Predictor, get_segmenter
+from instsynth_dagster.segmenters.maskdiff.segmenter import MaskDiffPredictor, given_box_iou
+from instsynth_dagster.settings import FewShotSystem, SegmenterSettings
+
+MIN_SIDE = 8
+"""Pixels: smaller instances do not count in the mask IoU given true boxes."""
+
+Frames = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Images uint8 (H, W, 3) and id maps int32 (H, W)."""
+
+
+def tuning_recipe(
+    system: FewShotSystem, base: Path, shots: int, detector: tuple[SegmenterSettings, Path] | None
+) -> SegmenterSettings:
+    """Settings of fine-tuning from a base checkpoint.
+
+    Args:
+        detector: of MaskDiff, the system whose boxes it takes and its tuned checkpoint.
+    """
+    architecture = dict(system.tune.get("architecture", {}))
+    if system.base.kind == "maskdiff":
+        architecture["shots"] = shots
+        if detector:
+            recipe, folder = detector
+            architecture |= {"detector": recipe.model_dump(exclude_unset=True), "trained_detector": str(folder)}
+    changed = system.base.model_dump(exclude_unset=True) | system.tune
+    try:
+        return SegmenterSettings.model_validate(changed | {"model": str(base), "architecture": architecture})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        raise SettingsError(f"few_shot_instances.systems.tune.{key}: {problem['msg']}") from None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A fine-tuned system, ready to segment."""
+
+    name: str
+    recipe: SegmenterSettings
+    folder: Path
+    predictor: Predictor
+
+
+def tuned_systems(
+    systems: Mapping[str, FewShotSystem],
+    bases: Mapping[str, Path],
+    data: Samples,
+    classes: Sequence[str],
+    *,
+    shots: int,
+    seed: int,
+    scratch: Path,
+    device: str,
+    started: Callable[[str], None] = lambda name: None,
+) -> Iterator[Tuned]:
+    """Fine-tune every system on the same windows, those that lend their boxes before those that borrow them."""
+    done: dict[str, Tuned] = {}
+    for name in sorted(systems, key=lambda name: systems[name].detector is not None):
+        started(name)
+        system = systems[name]
+        lender = done[system.detector] if system.detector else None
+        recipe = tuning_recipe(system, bases[name], shots, (lender.recipe, lender.folder) if lender else None)
+        segmenter = get_segmenter(recipe.kind)
+        out = scratch / name / "checkpoint"
+        segmenter.fit(
+            data, recipe, classes=classes, seed=seed, out=out, scratch=scratch / name / "scratch", device=device
+        )
+        done[name] = Tuned(name, recipe, out, segmenter.load(out, recipe, device=device))
+        yield done[name]
+
+
+def scores(predictor: Predictor, frames: Frames, classes: Sequence[str], novel: Sequence[str]) -> dict[str, Any]:
+    """AP and AP50 of base, novel and all classes over frames; of MaskDiff also `novel_mask_iou`, its mean mask IoU on
+    novel instances when their true boxes and classes are given."""
+    matches = [match_frame(ids, predictor.predict([image])[0]) for image, ids in frames]
+    found: dict[str, Any] = split_scores(average_precision(matches, classes).per_class, novel)
+    if isinstance(predictor, MaskDiffPredictor):
+        given = pd.concat([given_box_iou(predictor, image, ids, MIN_SIDE, novel) for image, ids in frames])
+        found["novel_mask_iou"] = float(given["iou"].mean())
+    return found

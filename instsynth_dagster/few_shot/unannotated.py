@@ -1,0 +1,66 @@
+"""A data set in which some objects are not annotated, as a few-shot protocol demands."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import cv2
+import numpy as np
+
+from instsynth_dagster.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN
+from instsynth_dagster.segmenters.base import SegmentationDataset
+
+RIM = 2
+"""Pixels around an erased object that are erased with it."""
+_MEAN_COLOUR = np.round(255 * np.array(IMAGENET_MEAN)).astype(np.uint8)
+
+
+class Unannotated:
+    """`SegmentationDataset` with the instances of some classes turned into groups, and erased from the images.
+
+    A group is ignored where a segmenter knows how; erased (filled with the mean colour) it is not there to be learnt as
+    background by one that does not. Either way an object that nobody annotated is nobody's negative.
+
+    Args:
+        hidden: names of classes.
+        kept: instances of hidden classes that stay, their ids by sample.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        hidden: Collection[str],
+        kept: Mapping[int, Collection[int]] | None = None,
+    ) -> None:
+        self._dataset = dataset
+        self._labels = [LABEL_BY_NAME[name].id for name in hidden]
+        self._kept = kept or {}
+
+    @property
+    def is_synthetic(self) -> np.ndarray:
+        return np.asarray(self._dataset.is_synthetic)
+
+    @property
+    def classes_in(self) -> np.ndarray:
+        """As the data set says it; a class that is hidden in a sample may be among them."""
+        return self._dataset.classes_in
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, ids = self._dataset[index]
+        return without(image, ids, self._labels, self._kept.get(index, ()))
+
+
+def without(
+    image: np.ndarray, ids: np.ndarray, labels: Collection[int], kept: Collection[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image uint8 (H, W, 3) and ids int32 (H, W) in which instances of `labels` are erased groups, `kept` ids aside."""
+    gone = np.isin(ids // 1000, list(labels)) & ~np.isin(ids, list(kept))
+    if not gone.any():
+        return image, ids
+    rim = cv2.dilate(gone.astype(np.uint8), np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)).astype(bool)
+    rim &= gone | (ids < 1000)  # of its neighbours nothing is erased
+    return np.where(rim[..., None], _MEAN_COLOUR, image), np.where(gone, ids // 1000, ids)

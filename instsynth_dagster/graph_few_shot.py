@@ -1,0 +1,125 @@
+"""The parts of the graph that learn from few labels: FSIS, and instances from semantic maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from instsynth_dagster.file_digests import FileDigests
+from instsynth_dagster.listing import SEMANTIC_SUFFIXES, city_files
+from instsynth_dagster.partition_refs import SPEED_ONLY, city_classes, each
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.staleness import Asset
+from instsynth_dagster.store import UNPARTITIONED
+
+_FILE_DIGESTS = ".cache/semantic_files.sqlite"
+
+
+@dataclass(frozen=True)
+class FewShotTask:
+    """K shots drawn with a seed; `name` is its partition key: "k5-s1"."""
+
+    shots: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"k{self.shots}-s{self.seed}"
+
+    @classmethod
+    def parse(cls, name: str) -> FewShotTask:
+        shots, _, seed = name.removeprefix("k").partition("-s")
+        return cls(int(shots), int(seed))
+
+
+def fsis_assets(settings: Settings) -> Iterator[Asset]:
+    """Base trainings, fine-tuning for each K and seed, and the table."""
+    chosen, dataset = settings.few_shot_instances, settings.dataset
+    if chosen is None:
+        return
+    painter = settings.generators[chosen.generator] if chosen.generator else None
+    tasks = tuple(FewShotTask(shots, seed).name for shots in chosen.shots for seed in chosen.seeds)
+    yield Asset(
+        key="fsis_base",
+        code_version="1",
+        dimensions={"system": tuple(chosen.systems)},
+        settings=lambda name: [
+            chosen.systems[name].base.model_dump(mode="json", exclude_unset=True),
+            chosen.novel,
+            settings.classes,
+            settings.seed,
+            str(dataset.root),
+        ],
+        upstream=lambda _: [
+            ("splits", UNPARTITIONED),
+            *each("frames", dataset.train_cities),
+            *each("instances", dataset.train_cities),
+        ],
+    )
+    yield Asset(
+        key="fsis_scores",
+        code_version="1",
+        dimensions={"task": tasks},
+        settings=lambda _: [
+            chosen.model_dump(mode="json", exclude={"shots", "seeds"}, exclude_unset=True),
+            painter.model_dump(exclude=SPEED_ONLY) if painter else None,
+            settings.integration.model_dump(),
+            settings.seed,
+            settings.classes,
+            str(dataset.root),
+        ],
+        upstream=lambda _: [
+            ("splits", UNPARTITIONED),
+            *each("fsis_base", list(chosen.systems)),
+            *each("frames", [*dataset.train_cities, *dataset.val_cities]),
+            *each("selected_instances", city_classes(settings)),
+            *each("prompt_bank", chosen.novel),
+        ],
+    )
+    yield Asset(
+        key="fsis_table",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: [chosen.shots, chosen.seeds],
+        upstream=lambda _: each("fsis_scores", tasks),
+    )
+
+
+def semantics_assets(settings: Settings) -> Iterator[Asset]:
+    """SISeg, what it makes of semantic maps, and how well."""
+    chosen, dataset = settings.semantics, settings.dataset
+    if chosen is None:
+        return
+    digests = FileDigests(settings.artifacts.root / _FILE_DIGESTS)
+    yield Asset(
+        key="siseg",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: [
+            chosen.segmenter.model_dump(mode="json", exclude_unset=True),
+            chosen.seed,
+            settings.classes,
+            str(dataset.root),
+        ],
+        upstream=lambda _: [
+            ("splits", UNPARTITIONED),
+            *each("frames", dataset.train_cities),
+            *each("instances", dataset.train_cities),
+        ],
+    )
+    yield Asset(
+        key="instances_from_semantics",
+        code_version="1",
+        dimensions={"city": chosen.cities},
+        settings=lambda _: [chosen.source, str(dataset.root)],
+        upstream=lambda _: [("siseg", UNPARTITIONED)],
+        files=lambda city: digests.signature(city_files(dataset.root, city, SEMANTIC_SUFFIXES), dataset.root),
+    )
+    if dataset.val_cities:
+        yield Asset(
+            key="grouping_scores",
+            code_version="1",
+            dimensions={},
+            settings=lambda _: settings.classes,
+            upstream=lambda _: [("siseg", UNPARTITIONED), *each("frames", dataset.val_cities)],
+        )

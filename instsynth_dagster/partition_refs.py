@@ -1,0 +1,21 @@
+"""Lists of partitions that descriptions of the graph share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.staleness import PartitionRef
+
+SPEED_ONLY = {"batch_size", "mirrors"}
+"""Generator settings that change how fast or from where, never what comes out."""
+
+
+def each(asset: str, partitions: Sequence[str]) -> list[PartitionRef]:
+    """The given partitions of an asset."""
+    return [(asset, partition) for partition in partitions]
+
+
+def city_classes(settings: Settings) -> list[str]:
+    """Keys of everything that is made for each train city and class."""
+    return [f"{city}|{name}" for city in settings.dataset.train_cities for name in settings.classes]

@@ -1,0 +1,203 @@
+"""SISeg behind the segmenter interface, and as a function from semantic maps to instances."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from instsynth_dagster.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
+from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.images import resize_image
+from instsynth_dagster.masks import encode_rle
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.segmenters.augmentation import TrainingDraws
+from instsynth_dagster.segmenters.backbones import first_line
+from instsynth_dagster.segmenters.base import (
+    PREDICTION_COLUMNS,
+    FitResult,
+    Maps,
+    Predictor,
+    Progress,
+    SegmentationDataset,
+    get_segmenter,
+)
+from instsynth_dagster.segmenters.checkpoints import architecture
+from instsynth_dagster.segmenters.maskdiff.draws import as_pixels, normalised
+from instsynth_dagster.segmenters.siseg.config import SISegConfig
+from instsynth_dagster.segmenters.siseg.grouping import group, smoothed, to_pixels
+from instsynth_dagster.segmenters.siseg.network import STRIDE, SISeg
+from instsynth_dagster.segmenters.siseg.targets import collate_fields, semantic_classes, siseg_targets
+from instsynth_dagster.segmenters.training import isolated_random_state, train
+from instsynth_dagster.settings import SegmenterSettings
+
+CONFIG, WEIGHTS, SEMANTICS = "config.json", "model.safetensors", "semantics"
+
+
+class SISegSegmenter:
+    """`Segmenter` of kind `siseg`. `settings.architecture` holds values of `SISegConfig`."""
+
+    def fit(
+        self,
+        dataset: SegmentationDataset,
+        settings: SegmenterSettings,
+        *,
+        classes: Sequence[str],
+        seed: int,
+        out: Path,
+        scratch: Path,
+        device: str = "cpu",
+        progress: Progress | None = None,
+    ) -> FitResult:
+        """See `Segmenter.fit`; the steps are those of the fields, the semantic segmenter has its own."""
+        if not len(dataset):
+            raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
+        config = architecture(SISegConfig, settings.architecture | {"classes": tuple(classes)})
+        with isolated_random_state():
+            torch.manual_seed(content_seed(seed, "initialisation"))
+            model = SISeg(config)
+        before = 0.0
+        if config.semantics and not config.trained_semantics:
+            before = (
+                get_segmenter(config.semantics.kind)
+                .fit(
+                    dataset,
+                    config.semantics,
+                    classes=classes,
+                    seed=seed,
+                    out=out / SEMANTICS,
+                    scratch=scratch / SEMANTICS,
+                    device=device,
+                )
+                .seconds
+            )
+        log = train(
+            model,
+            TrainingDraws(dataset, settings, siseg_targets(config), seed, settings.steps * settings.batch_size),
+            settings,
+            collate=collate_fields,
+            seed=seed,
+            scratch=scratch,
+            device=device,
+            progress=progress,
+        )
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first one
+            out.mkdir(parents=True, exist_ok=True)
+            state = model.eval().to("cpu").state_dict()
+            save_file({name: value.contiguous() for name, value in state.items()}, out / WEIGHTS)
+            (out / CONFIG).write_text(json.dumps(config.model_dump(mode="json", exclude_unset=True), indent=2))
+        return FitResult(out, log.curve, log.seconds + before, log.peak_memory)
+
+    def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> SISegPredictor:
+        """See `Segmenter.load`."""
+        try:
+            config = SISegConfig.model_validate_json((folder / CONFIG).read_text())
+            model = SISeg(config)
+            model.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"{folder}: cannot be loaded as SISeg: {first_line(error)}") from None
+        source = None
+        if config.semantics:
+            trained = config.trained_semantics or folder / SEMANTICS
+            source = get_segmenter(config.semantics.kind).load(trained, config.semantics, device=device)
+        return SISegPredictor(model.eval().to(device), settings, source, device)
+
+
+class SISegPredictor:
+    """A trained SISeg. `source` gives semantic maps to `predict`; `instances` takes them as they come."""
+
+    def __init__(self, model: SISeg, settings: SegmenterSettings, source: Predictor | None, device: str) -> None:
+        self.model, self._settings, self._source, self._device = model, settings, source, device
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
+        """See `Predictor.predict`."""
+        return [self.table(image, self.semantic_map(image)) for image in images]
+
+    def semantic_map(self, image: np.ndarray) -> np.ndarray:
+        """uint8 (H, W) label ids by the segmenter named in the settings."""
+        maps = self._source.maps(image) if self._source else None
+        if maps is None:
+            raise SettingsError("segmenters.architecture.semantics: SISeg needs a segmenter that gives semantic maps")
+        return maps.semantic
+
+    def maps(self, image: np.ndarray) -> Maps | None:
+        """See `Predictor.maps`."""
+        if self._source is None:
+            return None
+        semantic = self.semantic_map(image)
+        return Maps(self.instances(image, semantic), semantic)
+
+    def table(self, image: np.ndarray, label_ids: np.ndarray) -> pd.DataFrame:
+        """Prediction table of an image with a semantic map, uint8 (H, W) label ids."""
+        numbers, sure = self._numbers(image, label_ids)
+        return instance_table(numbers, label_ids, 1 - sure)
+
+    def instances(self, image: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
+        """Cityscapes instance ids int32 (H, W): label id * 1000 + n for instances, the label id itself elsewhere."""
+        return numbered(self._numbers(image, label_ids)[0], label_ids)
+
+    @torch.inference_mode()
+    def _numbers(self, image: np.ndarray, label_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Instance numbers int32 (H, W), 0 for none, and the boundary float (H, W) in 0..1."""
+        config = self.model.sizes
+        own = semantic_classes(label_ids, config.classes)
+        height, width = self._settings.test_size or image.shape[:2]
+        resized = image if image.shape[:2] == (height, width) else resize_image(image, (width, height))
+        semantics = cv2.resize(own, (width, height), interpolation=cv2.INTER_NEAREST)
+        pixels = normalised(as_pixels(resized))[None].to(self._device)
+        field, logits = self.model.fields(pixels, torch.from_numpy(semantics.astype(np.int64))[None].to(self._device))
+        grid = semantics[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+        rows, columns = grid.shape
+        boundary = logits[0, 0, :rows, :columns].sigmoid().cpu().numpy()
+        found = group(field[0, :, :rows, :columns].cpu(), grid, config)
+        found = smoothed(found, boundary, grid, config)
+        numbers = _without_crumbs(to_pixels(found, grid, own), config.min_area)
+        return numbers, cv2.resize(boundary, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _without_crumbs(numbers: np.ndarray, min_area: int) -> np.ndarray:
+    areas = np.bincount(numbers.ravel())
+    return np.where(areas[numbers] >= min_area, numbers, 0)
+
+
+def numbered(numbers: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
+    """Cityscapes ids int32 (H, W) of instance numbers (0: none) and label ids; what has a class with instances but no
+    number is unlabeled."""
+    things = np.array([number for number, label in LABEL_BY_ID.items() if label.has_instances])
+    ids = np.where(np.isin(label_ids, things), 0, label_ids).astype(np.int32)
+    counts: dict[int, int] = {}
+    for number in np.unique(numbers[numbers > 0]).tolist():
+        own = numbers == number
+        label = int(label_ids[own][0])
+        ids[own] = label * 1000 + counts.get(label, 0)
+        counts[label] = counts.get(label, 0) + 1
+    return ids
+
+
+def instance_table(numbers: np.ndarray, label_ids: np.ndarray, confidence: np.ndarray) -> pd.DataFrame:
+    """Prediction table of instance numbers; the score is the mean confidence (H, W) in 0..1 inside the instance."""
+    height, width = numbers.shape
+    rows = []
+    for number in np.unique(numbers[numbers > 0]).tolist():
+        own = numbers == number
+        name = LABEL_BY_ID[int(label_ids[own][0])].name
+        rows.append((name, float(confidence[own].mean()), encode_rle(own)["counts"], height, width))
+    table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+
+
+def connected_components(label_ids: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Instance numbers int32 (H, W) of the simplest grouping: every 8-connected component of a class is one."""
+    numbers = np.zeros(label_ids.shape, dtype=np.int32)
+    for name in classes:
+        _, pieces = cv2.connectedComponents((label_ids == LABEL_BY_NAME[name].id).astype(np.uint8), connectivity=8)
+        numbers[pieces > 0] = pieces[pieces > 0] + numbers.max()
+    return numbers
