@@ -16,6 +16,7 @@ from assets import (
     prompt_bank,
     refined_pseudo_labels,
     segmentation_scores,
+    segmenter_costs,
     selected_instances,
     semantics,
     trained_segmenters,
@@ -39,6 +40,7 @@ _ROOMS = (
     training_sets,
     trained_segmenters,
     segmentation_scores,
+    segmenter_costs,
     evaluation_tables,
 )
 

@@ -404,6 +404,17 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
         settings=lambda _: [settings.classes, settings.arms],
         upstream=lambda _: tables,
     )
+    yield Asset(
+        key="segmenter_costs",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: [],
+        upstream=lambda _: [
+            *each("trained_segmenters", [f"{runs['run'][0]}|{name}" for name in runs["segmenter"]]),
+            *each("segmentation_scores", all_runs),
+            *each("frames", dataset.val_cities),
+        ],
+    )
     examples = [
         (f"{name}/{kind}", key)
         for name in settings.generators

@@ -62,10 +62,11 @@ def build_jobs(
         return _single_op_job(name, description, body)
 
     def pretrain(_: dg.OpExecutionContext) -> None:
+        from instsynth_dagster.pretraining.denoiser import pretrain_decoder
         from instsynth_dagster.pretraining.generative import pretrain_generative
         from instsynth_dagster.pretraining.vision import pretrain_vision
 
-        for pretrain_family in (pretrain_generative, pretrain_vision):
+        for pretrain_family in (pretrain_generative, pretrain_vision, pretrain_decoder):
             pretrain_family(Path("build/pretraining"), Path("checkpoints"), progress_bar)
 
     text = "Train the mini checkpoints again from nothing; hours on two cores, resumable."

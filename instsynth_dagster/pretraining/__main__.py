@@ -9,12 +9,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from instsynth_dagster.pretraining.denoiser import pretrain_decoder
 from instsynth_dagster.pretraining.generative import pretrain_generative
 from instsynth_dagster.pretraining.vision import pretrain_vision
 from instsynth_dagster.segmenters.base import Progress
 
-_FAMILIES = {"generative": pretrain_generative, "vision": pretrain_vision}
-"""In this order: mini-oneformer reads with mini-clip's tokenizer."""
+_FAMILIES = {"generative": pretrain_generative, "vision": pretrain_vision, "decoder": pretrain_decoder}
+"""In this order: mini-oneformer reads with mini-clip's tokenizer, mini-generative with mini-sd-inpaint's features."""
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def main() -> None:
     )
     parser.add_argument("--build", type=Path, default=Path("build/pretraining"), help="data and unfinished trainings")
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="where the models go")
-    parser.add_argument("--only", choices=_FAMILIES, help="vision: the three segmenters; generative: the others")
+    parser.add_argument("--only", choices=_FAMILIES, help="vision: the three segmenters; decoder: mini-generative")
     arguments = parser.parse_args()
     for name, pretrain in _FAMILIES.items():
         if arguments.only in (None, name):

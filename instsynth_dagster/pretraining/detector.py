@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def train_detector(
     scenes: SegmentationDataset,
     recipe: SegmenterSettings,
     *,
+    classes: Sequence[str] = CLASSES,
     out: Path,
     scratch: Path,
     seed: int = 0,
@@ -119,7 +121,7 @@ def train_detector(
     """
     full = scratch / "float32"
     result = get_segmenter(recipe.kind).fit(
-        scenes, recipe, classes=CLASSES, seed=seed, out=full, scratch=scratch, device=device, progress=progress
+        scenes, recipe, classes=classes, seed=seed, out=full, scratch=scratch, device=device, progress=progress
     )
     _copy_halved(full, out)
     return FitResult(out, result.curve, result.seconds, result.peak_memory)

@@ -7,8 +7,9 @@ segmenter pretrained here has yet to see one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ from scipy import ndimage
 from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME
 from instsynth_dagster.images import decode_png, encode_png, resize_image
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.base import Progress
+from instsynth_dagster.segmenters.base import Progress, SegmentationDataset, get_segmenter
+from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.store import Store
 
 ASSET = "pretraining_scenes"
 SIZE = (512, 256)
 """Width and height of a scene, pixels."""
 CLASS_WEIGHTS = {"rider": 2.0, "truck": 4.0, "bus": 4.0, "train": 5.0, "motorcycle": 4.0, "bicycle": 2.0}
+SCENES = 2200
 MIN_SIDE = 12
 """Shorter side, in pixels, of the smallest box that becomes a crop."""
 
@@ -130,3 +133,18 @@ def instance_crops(scenes: BoxScenes, side: int, margin: float = 0.2) -> Iterato
                 y = int(np.clip((box["y1"] + box["y2"] - square) // 2, 0, height - square))
                 crop = resize_image(image[y : y + square, x : x + square], (side, side))
                 yield crop, f"{box['color']} {box['class_name']}"
+
+
+def box_ap50(
+    folder: Path, recipe: SegmenterSettings, scenes: SegmentationDataset, classes: Sequence[str] = CLASSES
+) -> float:
+    """AP50 (0..1) of the boxes that a checkpoint predicts, Cityscapes protocol."""
+    from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
+
+    predictor = get_segmenter(recipe.kind).load(folder, recipe)
+    matches = []
+    for index in range(len(scenes)):
+        image, ids = scenes[index]
+        (table,) = predictor.predict([image])
+        matches.append(match_frame(ids, table))
+    return average_precision(matches, classes).ap50

@@ -17,15 +17,15 @@ from instsynth_dagster.pretraining.detector import (
     oneformer_recipe,
     train_detector,
 )
-from instsynth_dagster.pretraining.scenes import BoxScenes, instance_crops, render_scenes
-from instsynth_dagster.segmenters.base import Progress, get_segmenter
+from instsynth_dagster.pretraining.scenes import SCENES, BoxScenes, box_ap50, instance_crops, render_scenes
+from instsynth_dagster.segmenters.base import Progress
 from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.store import Store
 
 Bars = Callable[[str, int], AbstractContextManager[Progress]]
 """Opens a progress bar: bars(title, total)."""
 
-SCENES, HELD_OUT, CROPS = 2200, 100, 12_000
+HELD_OUT, CROPS = 100, 12_000
 CROP_SIDE = 96
 
 
@@ -132,16 +132,3 @@ boxes: an Objects365 in miniature, from which the demo starts. It has never seen
   classes).
 """,
     )
-
-
-def box_ap50(folder: Path, recipe: SegmenterSettings, scenes: BoxScenes) -> float:
-    """AP50 (0..1) of the predicted boxes, Cityscapes protocol."""
-    from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
-
-    predictor = get_segmenter(recipe.kind).load(folder, recipe)
-    matches = []
-    for index in range(len(scenes)):
-        image, ids = scenes[index]
-        (table,) = predictor.predict([image])
-        matches.append(match_frame(ids, table))
-    return average_precision(matches).ap50
