@@ -36,6 +36,13 @@ class Pairs:
         return x[..., *self.first], x[..., *self.second]
 
 
+def all_pairs(offsets: Sequence[tuple[int, int]], size: tuple[int, int]) -> Iterator[Pairs]:
+    """Pairs at each offset that the grid is large enough for."""
+    for offset in offsets:
+        if offset[0] < size[0] and abs(offset[1]) < size[1]:
+            yield pairs_at(offset, size)
+
+
 def pairs_at(offset: tuple[int, int], size: tuple[int, int]) -> Pairs:
     """Pairs on a grid of height and width `size`."""
     (dy, dx), (height, width) = offset, size
@@ -88,15 +95,14 @@ def pair_losses(field: Tensor, boundary: Tensor, labels: Tensor, offsets: Sequen
     sums = {
         name: [field.new_zeros(()), field.new_zeros(())] for name in ("within", "outside", "same", "empty", "apart")
     }
-    for offset in offsets:
-        pairs = pairs_at(offset, (field.shape[2], field.shape[3]))
+    for pairs in all_pairs(offsets, (field.shape[2], field.shape[3])):
         one, other = pairs.ends(labels)
         known = (one != IGNORED) & (other != IGNORED)
         within, outside = known & (one == other) & (one != BACKGROUND), known & (one == BACKGROUND) & (other == one)
         apart = known & (one != other)
         here, there = pairs.ends(field)
         difference = here - there
-        expected = difference.new_tensor(offset)[:, None, None]
+        expected = difference.new_tensor(pairs.offset)[:, None, None]
         near = affinity(boundary, pairs)[:, 0].clamp(_EPS, 1 - _EPS)
         for name, where, values in (
             ("within", within, (difference - expected).abs().sum(1)),

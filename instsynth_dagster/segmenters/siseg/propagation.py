@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from instsynth_dagster.segmenters.siseg.pairs import affinity, pair_offsets, pairs_at
+from instsynth_dagster.segmenters.siseg.pairs import affinity, all_pairs, pair_offsets
 
 
 def transition(boundary: np.ndarray, semantics: np.ndarray, radius: int, beta: float) -> sparse.csr_matrix:
@@ -20,8 +20,7 @@ def transition(boundary: np.ndarray, semantics: np.ndarray, radius: int, beta: f
     cells = np.arange(height * width).reshape(height, width)
     edges = torch.from_numpy(np.ascontiguousarray(boundary))[None]
     rows, columns, values = [cells.ravel()], [cells.ravel()], [np.ones(cells.size)]
-    for offset in pair_offsets(radius):
-        pairs = pairs_at(offset, (height, width))
+    for pairs in all_pairs(pair_offsets(radius), (height, width)):
         near = affinity(edges, pairs)[0].numpy().astype(np.float64) ** beta
         near = near * (semantics[pairs.first] == semantics[pairs.second])
         kept = near > 1e-12
