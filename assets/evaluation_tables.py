@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from assets.partitions import Graph
+from assets.pictures import PICTURES, SHEET
 from assets.stored import Made, stored_asset
 from instsynth_dagster.evaluation.curves import loss_curves
 from instsynth_dagster.evaluation.examples import prediction_frames, synthesis_examples
+from instsynth_dagster.evaluation.few_label_views import stored_views
 from instsynth_dagster.evaluation.gate_gallery import stored_gate_sheet
 from instsynth_dagster.evaluation.report import ReportData, render_report
 from instsynth_dagster.evaluation.side_by_side import SIDE_BY_SIDE
@@ -67,6 +69,9 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
             instances=read["table_1"],
             quality=store.read("image_quality") if "image_quality" in graph else pd.DataFrame(),
             side_by_side=_side_by_side(store) if "image_quality" in graph else None,
+            further=[
+                (title, table, _picture(store, asset)) for asset, title, table in stored_views(store) if asset in graph
+            ],
             gates={
                 name: stored_gate_sheet(store, name, graph["selected_instances"].partitions, settings.gates)
                 for name in settings.generators
@@ -94,6 +99,13 @@ def _report(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
 
 def _side_by_side(store: Store) -> np.ndarray:
     return decode_png((store.folder("image_quality", UNPARTITIONED, "pictures") / SIDE_BY_SIDE).read_bytes())
+
+
+def _picture(store: Store, asset: str) -> np.ndarray | None:
+    """The contact sheet that an asset keeps beside its table, if it does."""
+    if PICTURES not in store.require(asset).folders:
+        return None
+    return decode_png((store.folder(asset, UNPARTITIONED, PICTURES) / SHEET).read_bytes())
 
 
 def _start(segmenter: SegmenterSettings) -> str:

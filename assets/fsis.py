@@ -12,6 +12,7 @@ import pandas as pd
 from assets.partitions import Graph
 from assets.pictures import curve_picture, predictions_preview
 from assets.stored import Check, Made, stored_asset
+from instsynth_dagster.evaluation.few_label_views import fsis_view
 from instsynth_dagster.evaluation.views import to_markdown
 from instsynth_dagster.few_shot.instances import Samples, draw_instances, shot_samples, summary, synthetic_samples
 from instsynth_dagster.few_shot.synthesis import Repainted, repainted_shots
@@ -178,6 +179,6 @@ def _table(graph: Graph) -> dg.AssetsDefinition:
         """Mean and deviation over seeds of each system and K, and what synthesis changes (95 % interval over seeds)."""
         table = summary(pd.concat([store.read("fsis_scores", task) for task in graph["fsis_scores"].partitions]))
         out.add_table(table)
-        return Made({"fsis": dg.MetadataValue.md(to_markdown(table))})
+        return Made({"fsis": dg.MetadataValue.md(to_markdown(fsis_view(table)))})
 
     return fsis_table

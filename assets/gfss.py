@@ -10,6 +10,7 @@ import pandas as pd
 
 from assets.partitions import Graph
 from assets.stored import Made, stored_asset
+from instsynth_dagster.evaluation.few_label_views import gfss_view
 from instsynth_dagster.evaluation.views import to_markdown
 from instsynth_dagster.few_shot.folds import Candidate, cityscapes_fold
 from instsynth_dagster.few_shot.gfss import Known, class_map, fold_rows, summary
@@ -84,7 +85,7 @@ def _table(graph: Graph) -> dg.AssetsDefinition:
         folds = graph["gfss_scores"].partitions
         table = summary(pd.concat([store.read("gfss_scores", fold).assign(fold=fold) for fold in folds]))
         out.add_table(table)
-        return Made({"gfss": dg.MetadataValue.md(to_markdown(table))})
+        return Made({"gfss": dg.MetadataValue.md(to_markdown(gfss_view(table)))})
 
     return gfss_table
 

@@ -59,15 +59,19 @@ def ids_preview(shown: Sequence[tuple[np.ndarray, np.ndarray]]) -> dg.MetadataVa
     return _sheet([overlay_instances(image, ids) for image, ids in shown], [""] * len(shown), columns=2)
 
 
-def grouping_preview(
+PICTURES, SHEET = "pictures", "sheet.png"
+"""Folder and file of the contact sheet that an asset keeps for the report."""
+
+
+def grouping_sheet(
     truth: Sequence[tuple[np.ndarray, np.ndarray]], found: Mapping[str, Sequence[np.ndarray]]
-) -> dg.MetadataValue:
+) -> np.ndarray:
     """For each frame the true instances, and those that each method told apart."""
     tiles, captions = [], []
     for number, (image, ids) in enumerate(truth):
         tiles += [overlay_instances(image, ids), *(overlay_instances(image, own[number]) for own in found.values())]
         captions += ["ground truth", *found]
-    return _sheet(tiles, captions, columns=1 + len(found))
+    return contact_sheet(tiles, captions=captions, columns=1 + len(found))
 
 
 def curve_picture(curve: pd.DataFrame) -> dg.MetadataValue:

@@ -10,6 +10,7 @@ import pandas as pd
 from assets.partitions import Graph
 from assets.stored import Made, stored_asset
 from instsynth_dagster.evaluation.costs import measure
+from instsynth_dagster.evaluation.few_label_views import cost_view
 from instsynth_dagster.evaluation.views import to_markdown
 from instsynth_dagster.graph import run_dimensions
 from instsynth_dagster.segmenters.base import get_segmenter
@@ -42,6 +43,6 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
         # times differ from run to run, and what is stored does not
         out.add_table(table.drop(columns="milliseconds", errors="ignore"))
         out.summary["milliseconds"] = {row["segmenter"]: round(row["milliseconds"], 1) for row in rows}
-        return Made({"costs": dg.MetadataValue.md(to_markdown(table))})
+        return Made({"costs": dg.MetadataValue.md(to_markdown(cost_view(table)))})
 
     return [segmenter_costs]

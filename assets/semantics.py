@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from assets.partitions import Graph
-from assets.pictures import curve_picture, grouping_preview, ids_preview
+from assets.pictures import PICTURES, SHEET, curve_picture, grouping_sheet, ids_preview, sheet_preview
 from assets.stored import Made, stored_asset
 from instsynth_dagster.cityscapes import LABEL_BY_ID, label_ids, list_semantic_frames, read_image, read_label_ids
+from instsynth_dagster.evaluation.few_label_views import grouping_view
 from instsynth_dagster.evaluation.grouping import grouping_rows, grouping_scores
 from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
 from instsynth_dagster.evaluation.views import to_markdown
@@ -153,8 +154,9 @@ def _scores(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         table = pd.DataFrame(rows)
         out.add_table(table)
         truth = [_read(dataset, frame) for frame in frames[:SHOWN]]
-        preview = grouping_preview(truth, {method: list(found)[:SHOWN] for method, found in shown})
-        return Made({"scores": dg.MetadataValue.md(to_markdown(table)), "preview": preview})
+        sheet = grouping_sheet(truth, {method: list(found)[:SHOWN] for method, found in shown})
+        (out.folder(PICTURES) / SHEET).write_bytes(encode_png(sheet))
+        return Made({"scores": dg.MetadataValue.md(to_markdown(grouping_view(table))), "preview": sheet_preview(sheet)})
 
     return grouping_scores_asset
 

@@ -11,6 +11,8 @@ import pandas as pd
 
 from assets.partitions import Graph
 from instsynth_dagster.evaluation.curves import loss_curves
+from instsynth_dagster.evaluation.few_label_views import stored_views
+from instsynth_dagster.evaluation.views import to_markdown
 from instsynth_dagster.files import write_atomically
 from instsynth_dagster.graph import TrainingSet
 from instsynth_dagster.store import UNPARTITIONED, Store
@@ -20,10 +22,12 @@ _SHOWN = ("table_1.md", "average_precision.md", "verdict.md")
 
 
 def write_results(graph: Graph, store: Store, folder: Path) -> None:
-    """Fill `folder` with metrics, loss curves, tables and report under fixed names; nothing without an evaluation."""
+    """Fill `folder` with metrics, loss curves, tables and report under fixed names, as far as the graph has them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for asset, _, table in _views(graph, store):
+        write_atomically(folder / f"{asset}.md", to_markdown(table).encode() + b"\n")
     if "evaluation_tables" not in graph:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
     for path in sorted(tables.glob("*.md")):
         shutil.copyfile(path, folder / path.name)
@@ -36,11 +40,16 @@ def write_results(graph: Graph, store: Store, folder: Path) -> None:
 
 def result_lines(graph: Graph, store: Store) -> list[str]:
     """Tables, verdict and where the report is."""
+    further = [f"{title}\n\n{to_markdown(table)}\n" for _, title, table in _views(graph, store)]
     if "evaluation_tables" not in graph:
-        return []
+        return ["", *further]
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
     report = store.folder("report", UNPARTITIONED, "report") / REPORT
-    return ["", *((tables / name).read_text() for name in _SHOWN), f"report: {report.resolve()}"]
+    return ["", *further, *((tables / name).read_text() for name in _SHOWN), f"report: {report.resolve()}"]
+
+
+def _views(graph: Graph, store: Store) -> list[tuple[str, str, pd.DataFrame]]:
+    return [view for view in stored_views(store) if view[0] in graph]
 
 
 def _metrics(graph: Graph, store: Store, tables: Path) -> dict[str, Any]:

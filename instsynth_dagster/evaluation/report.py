@@ -72,6 +72,7 @@ class ReportData:
     results: title, text table and remark of each segmenter (paper.py).
     quality: `image_quality` of each generator, with a column generator.
     side_by_side: picture of the same instances by every generator.
+    further: title, text table and picture (or None) of protocols beside the arms.
     gates: generator -> its `gate_sheet`.
     curves: columns segmenter, arm, percent, seed, step, loss.
     examples, frames: the galleries.
@@ -86,6 +87,7 @@ class ReportData:
     instances: pd.DataFrame = field(default_factory=pd.DataFrame)
     quality: pd.DataFrame = field(default_factory=pd.DataFrame)
     side_by_side: np.ndarray | None = None
+    further: Sequence[tuple[str, pd.DataFrame, np.ndarray | None]] = ()
     gates: Mapping[str, np.ndarray] = field(default_factory=dict)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     examples: Sequence[Example] = ()
@@ -121,6 +123,10 @@ def render_report(data: ReportData) -> str:
         instances=_table(instance_view(data.instances)) if len(data.instances) else None,
         quality=_table(quality_view(data.quality)) if len(data.quality) else None,
         side_by_side=None if data.side_by_side is None else data_uri(data.side_by_side, quality=90),
+        further=[
+            (title, _table(table), None if picture is None else data_uri(picture, quality=88))
+            for title, table, picture in data.further
+        ],
         gates=[(name, data_uri(sheet, quality=88)) for name, sheet in data.gates.items()],
         protocol=data.ap["protocol"].iloc[0] if len(data.ap) else "",
         charts=_curve_charts(data.curves, colors),

@@ -32,6 +32,17 @@ TINY = {
             "train_num_points": 64,
         }
     },
+    "generative": {
+        "architecture": {
+            "extractor": {"kind": "conv", "widths": [8, 16]},
+            "num_proposals": 8,
+            "dim": 16,
+            "stages": 2,
+            "heads": 2,
+            "feedforward_dim": 16,
+            "dynamic_dim": 4,
+        }
+    },
     "eomt": {
         "crop": (64, 64),
         "architecture": {

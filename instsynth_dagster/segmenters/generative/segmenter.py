@@ -120,9 +120,11 @@ class GenerativeSegmenter(QuerySegmenter):
 
 
 def _with_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> Generative:
-    """A trained model for other classes: rows of classes that it knew are kept, those of new ones start anew."""
+    """A trained model for other classes, or with another extractor: rows of classes that it knew are kept, those of new
+    ones start anew."""
     changed = trained.sizes.model_dump(exclude_unset=True) | values | {"classes": tuple(classes)}
     config = architecture(GenerativeConfig, changed)
-    model = Generative(config, trained.extractor)
+    same = config.extractor == trained.sizes.extractor
+    model = Generative(config, trained.extractor if same else build_extractor(config.extractor, with_teacher=True))
     model.load_state_dict(rows_by_name(trained, model, trained.sizes.classes, classes, PER_CLASS))
     return model

@@ -69,15 +69,17 @@ class Instances:
         self._label_ids = [LABEL_BY_NAME[name].id for name in classes]
         self._min_side = min_side
 
-    def read(self, index: int, only: int | None = None) -> tuple[np.ndarray, np.ndarray, dict[int, list[int]]]:
-        """Image, id map, and ids of the instances by class, or of one class."""
-        image, ids = self.dataset[index]
-        wanted = self._label_ids if only is None else [self._label_ids[only]]
-        found: dict[int, list[int]] = {}
-        for value in np.flatnonzero(np.bincount(ids.ravel())).tolist():
-            if value >= 1000 and value // 1000 in wanted and self._large(ids == value):
-                found.setdefault(self._label_ids.index(value // 1000), []).append(value)
-        return image, ids, found
+    def pick(self, ids: np.ndarray, rng: np.random.Generator, only: int | None = None) -> tuple[int, int] | None:
+        """Class index and id of an instance: a class at random (or the given one), then an instance of it; None where
+        there is none that is large enough."""
+        values = np.flatnonzero(np.bincount(ids.ravel()))
+        labels = [label for label in self._label_ids if (values // 1000 == label).any()]
+        wanted = labels if only is None else [self._label_ids[only]]
+        for label in rng.permutation(wanted).tolist():
+            for value in rng.permutation(values[values // 1000 == label]).tolist():
+                if self._large(ids == value):
+                    return self._label_ids.index(label), value
+        return None
 
     def _large(self, mask: np.ndarray) -> bool:
         x1, y1, x2, y2 = mask_box(mask)
@@ -90,9 +92,10 @@ class Instances:
         column = np.flatnonzero(self.dataset.classes_in[:, label])
         found: list[tuple[np.ndarray, np.ndarray]] = []
         for index in rng.permutation(column[column != without]).tolist()[: count + _TRIES]:
-            image, ids, by_class = self.read(index, label)
-            if by_class.get(label):
-                found.append((image, ids == rng.choice(by_class[label])))
+            image, ids = self.dataset[index]
+            picked = self.pick(ids, rng, label)
+            if picked:
+                found.append((image, ids == picked[1]))
             if len(found) == count:
                 break
         return [found[number % len(found)] for number in range(count)] if found else []
@@ -135,14 +138,15 @@ class RegionDraws(Dataset):
 
     def _region(self, draw: int, rng: np.random.Generator) -> dict[str, Tensor] | None:
         config, index = self._config, self._schedule[draw]
-        image, ids, by_class = self._instances.read(index)
-        if not by_class:
+        image, ids = self._instances.dataset[index]
+        picked = self._instances.pick(ids, rng)
+        if picked is None:
             return None
-        label = int(rng.choice(sorted(by_class)))
+        label, value = picked
         shots = self._instances.others(label, index, rng, config.shots if config.shots_mode == "concat" else 1)
         if not shots:
             return None
-        mask = ids == rng.choice(by_class[label])
+        mask = ids == value
         box = enlarged(self._jittered(mask, rng), config.pad)
         image, mask, box = _near(image, mask, box)
         region = shown(cut_regions(normalised(as_pixels(image)), box, config.region)[0])

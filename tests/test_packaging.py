@@ -1,0 +1,27 @@
+"""What an installed project needs that a checkout hides."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_package_is_installed() -> None:
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("assets", "instsynth_dagster", "jobs", "resources")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert listed == found
+
+
+def test_dagster_understands_selections() -> None:
+    """Its parser and the antlr runtime in the lock must be of one version."""
+    code = "import dagster as dg; print(dg.AssetSelection.from_string('key:frames+ or group:phase_1'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
