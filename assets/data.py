@@ -11,6 +11,7 @@ from assets.partitions import Graph
 from assets.stored import Check, Made, stored_asset
 from instsynth_dagster.data_version import dvc_revision
 from instsynth_dagster.graph import split_of
+from instsynth_dagster.near_duplicates import near_duplicates
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
 from resources.dataset import Dataset
@@ -58,7 +59,10 @@ def _frames(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
 
 
 def _splits(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
-    checks = {"no_frame_in_two_splits": "No val image is (byte for byte) also a train image, whatever it is called."}
+    checks = {
+        "no_frame_in_two_splits": "No val image is also a train image: whatever it is called, re-encoded, resized, "
+        "brightened or mirrored."
+    }
 
     @stored_asset(graph["splits"], graph, group="data", kinds={"python"}, checks=checks)
     def splits(out: PartitionWriter, _: str, store: Store) -> Made:
@@ -69,12 +73,12 @@ def _splits(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         out.add_table(pd.DataFrame({"city": list(roles), "split": list(roles.values())}))
         frames = pd.concat(
             [
-                store.read("frames", city, ["frame_id", "image_sha256"]).assign(split=split)
+                store.read("frames", city, ["frame_id", "image_sha256", *HASHES]).assign(split=split)
                 for city, split in roles.items()
             ]
         )
         leaks = leaked_frames(frames)
-        described = f"{leaks[0]} is also in train; remove one of the two" if leaks else "train and val share no image"
+        described = f"{leaks[0]}; remove one of the two" if leaks else "train and val share no image"
         counts = frames["split"].value_counts()
         out.summary.update(train_cities=len(settings.dataset.train_cities), val_cities=len(settings.dataset.val_cities))
         metadata: dict[str, Any] = {f"{split}_frames": int(count) for split, count in counts.items()}
@@ -84,11 +88,22 @@ def _splits(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
     return splits
 
 
+HASHES = ("perceptual_hash", "mirrored_hash")
+
+
 def leaked_frames(frames: pd.DataFrame) -> list[str]:
-    """Frame ids of val frames whose image is also a train frame's (columns frame_id, image_sha256, split)."""
-    train = set(frames.loc[frames["split"] == "train", "image_sha256"])
-    val = frames[frames["split"] == "val"]
-    return val.loc[val["image_sha256"].isin(train), "frame_id"].tolist()
+    """Val frames that are also in train, byte for byte or as nearly the same picture.
+
+    Args:
+        frames: columns frame_id, image_sha256, split and HASHES.
+    """
+    train, val = (frames[frames["split"] == split].reset_index(drop=True) for split in ("train", "val"))
+    copies = val.merge(train, on="image_sha256", suffixes=("", "_train"))
+    found = dict.fromkeys(zip(copies["frame_id"], copies["frame_id_train"], strict=True), "is")
+    for column, how in (("perceptual_hash", "is nearly"), ("mirrored_hash", "mirrored is nearly")):
+        for row, other in near_duplicates(val[column].tolist(), train["perceptual_hash"].tolist()):
+            found.setdefault((val["frame_id"][row], train["frame_id"][other]), how)
+    return [f"{val_id} (val) {how} {train_id} (train)" for (val_id, train_id), how in found.items()]
 
 
 def _instances(settings: Settings, graph: Graph) -> dg.AssetsDefinition:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 
+from assets.data import leaked_frames
 from assets.partitions import Graph
 from assets.pictures import PICTURES, SHEET, curve_picture, grouping_sheet, ids_preview, sheet_preview
-from assets.stored import Made, stored_asset
-from instsynth_dagster.cityscapes import LABEL_BY_ID, label_ids, list_semantic_frames, read_image, read_label_ids
+from assets.stored import Check, Made, stored_asset
+from instsynth_dagster.cityscapes import LABEL_BY_ID, Frame, label_ids, list_semantic_frames, read_image, read_label_ids
 from instsynth_dagster.evaluation.few_label_views import grouping_view
 from instsynth_dagster.evaluation.grouping import grouping_rows, grouping_scores
 from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
 from instsynth_dagster.evaluation.views import to_markdown
 from instsynth_dagster.files import file_sha256
 from instsynth_dagster.images import encode_png
+from instsynth_dagster.near_duplicates import perceptual_hash
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.samples import ArmDataset, frame_samples
 from instsynth_dagster.segmenters.siseg.segmenter import connected_components, instance_table, numbered
@@ -79,13 +81,18 @@ def _instances(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
     chosen = settings.semantics
     assert chosen is not None
 
-    @stored_asset(graph["instances_from_semantics"], graph, group="semantics", kinds={"pytorch"})
+    checks = {"no_val_frame": "No frame that becomes training data is also a val frame, or nearly so."}
+
+    @stored_asset(graph["instances_from_semantics"], graph, group="semantics", kinds={"pytorch"}, checks=checks)
     def instances_from_semantics(
         out: PartitionWriter, city: str, store: Store, dataset: Dataset, device: Device
     ) -> Made:
         """Instance id maps of a city that has semantic maps only (labelIds, or what a segmenter predicts)."""
-        predictor = _load(settings, store, device)
         frames = list_semantic_frames(dataset.root, city)
+        leaked = _no_val_frame(frames, settings, store)
+        if not leaked.passed:
+            return Made(checks=(leaked,))
+        predictor = _load(settings, store, device)
         shown: list[tuple[np.ndarray, np.ndarray]] = []
         with progress_bar(f"telling instances of {city} apart", len(frames)) as progress:
             for number, frame in enumerate(frames):
@@ -100,9 +107,28 @@ def _instances(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
                     shown.append((image, ids))
                 progress(number + 1, len(frames))
         out.summary["frames"] = len(frames)
-        return Made({"preview": ids_preview(shown)} if shown else {})
+        return Made({"preview": ids_preview(shown)} if shown else {}, (leaked,))
 
     return instances_from_semantics
+
+
+def _no_val_frame(frames: Sequence[Frame], settings: Settings, store: Store) -> Check:
+    """Cities outside `splits` pass no other gate."""
+    hashes = [perceptual_hash(read_image(frame.image)) for frame in frames]
+    known = pd.DataFrame(
+        {
+            "frame_id": [frame.frame_id for frame in frames],
+            "image_sha256": [file_sha256(frame.image) for frame in frames],
+            "perceptual_hash": hashes,
+            "mirrored_hash": hashes,
+            "split": "train",
+        }
+    )
+    val = [store.read("frames", city, list(known)[:-1]).assign(split="val") for city in settings.dataset.val_cities]
+    leaks = leaked_frames(pd.concat([known, *val]))
+    return Check(
+        "no_val_frame", not leaks, f"{leaks[0]}; remove one of the two" if leaks else "no val frame among them"
+    )
 
 
 def _row(frame: Any, dataset: Dataset, ids: np.ndarray) -> dict[str, Any]:

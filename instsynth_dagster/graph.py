@@ -137,7 +137,7 @@ def _data_assets(settings: Settings) -> Iterator[Asset]:
         )
     yield Asset(
         key="frames",
-        code_version="1",
+        code_version="2",
         dimensions=cities,
         settings=lambda city: str(dataset.root),
         upstream=lambda city: [("demo_city", city)] if demo else [],
@@ -145,7 +145,7 @@ def _data_assets(settings: Settings) -> Iterator[Asset]:
     )
     yield Asset(
         key="splits",
-        code_version="1",
+        code_version="2",
         dimensions={},
         settings=lambda _: [dataset.train_cities, dataset.val_cities],
         upstream=lambda _: each("frames", list(cities["city"])),

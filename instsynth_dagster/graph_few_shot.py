@@ -112,7 +112,7 @@ def semantics_assets(settings: Settings) -> Iterator[Asset]:
         code_version="1",
         dimensions={"city": chosen.cities},
         settings=lambda _: [chosen.source, str(dataset.root)],
-        upstream=lambda _: [("siseg", UNPARTITIONED)],
+        upstream=lambda _: [("siseg", UNPARTITIONED), *each("frames", dataset.val_cities)],
         files=lambda city: digests.signature(city_files(dataset.root, city, SEMANTIC_SUFFIXES), dataset.root),
     )
     if dataset.val_cities:

@@ -27,8 +27,8 @@ from instsynth_dagster.errors import ArtifactError
 from instsynth_dagster.files import file_sha256, write_atomically
 from instsynth_dagster.listing import listing_signature
 
-VOLATILE_COLUMNS = frozenset({"device_seconds"})
-"""Columns that tell how a row was made, not what it holds; they do not enter the content digest."""
+VOLATILE_COLUMNS = frozenset({"device_seconds", "perceptual_hash", "mirrored_hash"})
+"""Columns that do not enter the content digest: they tell how a row was made, or follow from a digest in it."""
 
 MANIFEST = "manifest.json"
 UNPARTITIONED = "all"

@@ -11,6 +11,7 @@ import pandas as pd
 from instsynth_dagster.cityscapes import Frame, instance_index, list_frames, read_frame, read_ids, read_image
 from instsynth_dagster.files import file_sha256
 from instsynth_dagster.listing import city_directories
+from instsynth_dagster.near_duplicates import mirrored_hash, perceptual_hash
 
 
 class Dataset:
@@ -23,7 +24,8 @@ class Dataset:
         return city_directories(self.root, city)
 
     def frame_table(self, city: str) -> pd.DataFrame:
-        """One row per frame: frame_id, city, split, width, height, image, ids, image_sha256, ids_sha256."""
+        """One row per frame: frame_id, city, split, width, height, image, ids, image_sha256, ids_sha256, and the
+        perceptual hashes of the image and of its mirror image."""
         return pd.DataFrame([self._frame_row(frame) for frame in list_frames(self.root, city)])
 
     def _frame_row(self, frame: Frame) -> dict[str, Any]:
@@ -38,6 +40,8 @@ class Dataset:
             "ids": frame.ids.relative_to(self.root).as_posix(),
             "image_sha256": file_sha256(frame.image),
             "ids_sha256": file_sha256(frame.ids),
+            "perceptual_hash": perceptual_hash(image),
+            "mirrored_hash": mirrored_hash(image),
         }
 
     def image(self, row: Any) -> np.ndarray:
