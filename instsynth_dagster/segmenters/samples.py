@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -68,11 +69,39 @@ def _with_counts(rows: pd.DataFrame, counts: pd.DataFrame, classes: tuple[str, .
     return pd.concat([rows.reset_index(drop=True), counts.reset_index(drop=True)], axis=1)
 
 
+CACHE_BYTES = 256 << 20
+"""Decoded samples kept by a data set: all of a small one, which is read over and over, next to nothing of a large."""
+
+Sample = tuple[np.ndarray, np.ndarray]
+
+
+class _Recent:
+    """Samples by index, the longest unused given up first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held = limit, 0
+        self._samples: OrderedDict[int, Sample] = OrderedDict()
+
+    def get(self, index: int, read: Callable[[int], Sample]) -> Sample:
+        if index in self._samples:
+            self._samples.move_to_end(index)
+            return self._samples[index]
+        sample = self._samples[index] = read(index)
+        self._held += _bytes(sample)
+        while self._held > self._limit:
+            self._held -= _bytes(self._samples.popitem(last=False)[1])
+        return sample
+
+
+def _bytes(sample: Sample) -> int:
+    return sum(array.nbytes for array in sample)
+
+
 class ArmDataset:
     """Map-style data set of a training set's rows: index -> (image uint8 (H, W, 3), ids int32 (H, W)).
 
-    Windows are read from their Parquet row group, so memory does not grow with the arm. `classes_in` bool (N, C) tells
-    which classes a sample holds.
+    Windows are read from their Parquet row group, and no more than `CACHE_BYTES` are kept, so memory does not grow with
+    the arm. `classes_in` bool (N, C) tells which classes a sample holds. Samples are shared: nobody may write to them.
     """
 
     def __init__(
@@ -87,13 +116,17 @@ class ArmDataset:
         self._rows = rows.to_dict("records")
         self._root, self._store = root, store
         self._windows, self._labels = windows_asset, labels_asset or windows_asset
+        self._recent = _Recent(CACHE_BYTES)
         self.is_synthetic = (rows["source"] == WINDOW).to_numpy()
         self.classes_in = rows.filter(like="instances_").to_numpy() > 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> Sample:
+        return self._recent.get(index, self._decoded)
+
+    def _decoded(self, index: int) -> Sample:
         row = self._rows[index]
         if row["source"] == FRAME:
             return read_image(self._root / row["image"]), read_ids(self._root / row["ids"])

@@ -95,9 +95,9 @@ def smoothed(instances: np.ndarray, boundary: np.ndarray, semantics: np.ndarray,
 
 
 def pieces_of(semantics: np.ndarray) -> Iterator[np.ndarray]:
-    """4-connected components of each class as bool masks, of a map with 0 background and 255 unknown."""
+    """8-connected components of each class as bool masks, of a map with 0 background and 255 unknown."""
     for number in np.unique(semantics[(semantics > 0) & (semantics != IGNORED)]).tolist():
-        count, pieces = cv2.connectedComponents((semantics == number).astype(np.uint8), connectivity=4)
+        count, pieces = cv2.connectedComponents((semantics == number).astype(np.uint8), connectivity=8)
         for piece in range(1, count):
             yield pieces == piece
 

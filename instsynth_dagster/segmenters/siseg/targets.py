@@ -27,10 +27,10 @@ def semantic_classes(label_ids: np.ndarray, classes: Sequence[str]) -> np.ndarra
 
 
 def class_components(semantics: np.ndarray) -> np.ndarray:
-    """int32 (h, w): 4-connected components of equal classes, 0 where there is none."""
+    """int32 (h, w): 8-connected components of equal classes, 0 where there is none."""
     result = np.zeros(semantics.shape, dtype=np.int32)
     for number in np.unique(semantics[(semantics > 0) & (semantics != IGNORED)]).tolist():
-        _, pieces = cv2.connectedComponents((semantics == number).astype(np.uint8), connectivity=4)
+        _, pieces = cv2.connectedComponents((semantics == number).astype(np.uint8), connectivity=8)
         result[pieces > 0] = pieces[pieces > 0] + result.max()
     return result
 
