@@ -57,7 +57,7 @@ def test_a_true_field_groups_what_connected_components_cannot() -> None:
     for seed in range(8):
         numbers = ellipses(seed)
         semantics = (numbers > 0).astype(np.uint8)
-        fields.append(mean_iou(numbers, group(field_of(numbers), semantics, CONFIG)))
+        fields.append(mean_iou(numbers, group(field_of(numbers), class_components(semantics), CONFIG)))
         components.append(mean_iou(numbers, ndimage.label(semantics)[0]))
     assert np.mean(fields) >= 0.95
     assert np.mean(components) < np.mean(fields) - 0.15
@@ -66,7 +66,7 @@ def test_a_true_field_groups_what_connected_components_cannot() -> None:
 def test_two_touching_squares_are_found_exactly() -> None:
     numbers = np.zeros((32, 32), dtype=np.int32)
     numbers[8:20, 4:16], numbers[8:20, 16:28] = 1, 2
-    found = group(field_of(numbers), (numbers > 0).astype(np.uint8), CONFIG)
+    found = group(field_of(numbers), (numbers > 0).astype(np.int32), CONFIG)
     assert mean_iou(numbers, found) == 1.0
     assert (found > 0).sum() == (numbers > 0).sum()
 
@@ -75,7 +75,7 @@ def test_classes_and_pieces_stay_apart() -> None:
     """Two touching classes, and one class in two pieces whose field says that they are one."""
     semantics = np.zeros((24, 40), dtype=np.uint8)
     semantics[4:12, 4:12], semantics[4:12, 12:20], semantics[4:12, 26:34] = 1, 2, 1
-    found = group(torch.zeros(2, 24, 40), semantics, CONFIG)
+    found = group(torch.zeros(2, 24, 40), class_components(semantics), CONFIG)
     assert len(np.unique(found[found > 0])) == 3
 
 
@@ -158,13 +158,13 @@ def test_following_a_field_ends_at_its_centre() -> None:
 
 
 def test_every_pixel_of_a_class_gets_a_number_of_its_own_piece() -> None:
-    semantics = np.zeros((40, 60), dtype=np.uint8)
-    semantics[4:30, 4:40], semantics[35:38, 50:52] = 1, 2  # the second is too small for the grid
-    grid = semantics[2::4, 2::4].copy()
+    pieces = np.zeros((40, 60), dtype=np.int32)
+    pieces[4:30, 4:40], pieces[35:38, 50:52] = 1, 2  # the second is too small for the grid
+    grid = pieces[2::4, 2::4].copy()
     grid[grid == 2] = 0
     instances = np.where(grid == 1, 1 + (np.arange(15) > 4)[None], 0).astype(np.int32)
-    found = to_pixels(instances, grid, semantics)
-    assert ((found > 0) == (semantics > 0)).all()
+    found = to_pixels(instances, grid, pieces)
+    assert ((found > 0) == (pieces > 0)).all()
     assert set(np.unique(found)) == {0, 1, 2, 3}
 
 

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from instsynth_dagster.masks import mask_box
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
-from instsynth_dagster.segmenters.siseg.pairs import IGNORED
 from instsynth_dagster.segmenters.siseg.propagation import propagate, transition
 
 
@@ -29,22 +28,21 @@ def destinations(field: Tensor, steps: int) -> Tensor:
     return place
 
 
-def group(field: Tensor, semantics: np.ndarray, config: SISegConfig) -> np.ndarray:
+def group(field: Tensor, pieces: np.ndarray, config: SISegConfig) -> np.ndarray:
     """int32 (h, w): instance numbers from 1, 0 where the class has no instances.
 
     Cells whose displacement is shorter than `seed_threshold`, or for large pieces than `seed_share` of the root of the
-    piece's area, are centroids; connected ones are one. A cell
-    belongs to the centroid where it ends, or, ending at none, to the nearest cell that does, within its connected
-    component; a component without a centroid is one instance.
+    piece's area, are centroids; connected ones are one. A cell belongs to the centroid where it ends, or, ending at
+    none, to the nearest cell that does, within its piece; a piece without a centroid is one instance.
 
     Args:
-        field: (2, h, w), dy and dx in cells. semantics: uint8 (h, w), 0 background, 255 unknown.
+        field: (2, h, w), dy and dx in cells. pieces: int32 (h, w), numbers of the connected components of the classes.
     """
     ends = destinations(field, config.refine_steps).round().long().numpy()
     length = field.norm(dim=0).numpy()
-    result = np.zeros(semantics.shape, dtype=np.int32)
+    result = np.zeros(pieces.shape, dtype=np.int32)
     count = 0
-    for piece in pieces_of(semantics):
+    for piece in each_piece(pieces):
         threshold = max(config.seed_threshold, config.seed_share * piece.sum() ** 0.5)
         _, seeds = cv2.connectedComponents((piece & (length < threshold)).astype(np.uint8), connectivity=4)
         landed = np.where(piece, seeds[ends[0], ends[1]], 0)
@@ -59,6 +57,12 @@ def group(field: Tensor, semantics: np.ndarray, config: SISegConfig) -> np.ndarr
     return result
 
 
+def each_piece(pieces: np.ndarray) -> Iterator[np.ndarray]:
+    """A bool mask of each number but 0."""
+    for number in np.unique(pieces[pieces > 0]).tolist():
+        yield pieces == number
+
+
 def nearest_number(numbers: np.ndarray) -> np.ndarray:
     """Each cell's nearest number that is not 0."""
     if not numbers.any():
@@ -71,16 +75,16 @@ def nearest_number(numbers: np.ndarray) -> np.ndarray:
     return table[nearest]
 
 
-def smoothed(instances: np.ndarray, boundary: np.ndarray, semantics: np.ndarray, config: SISegConfig) -> np.ndarray:
+def smoothed(instances: np.ndarray, boundary: np.ndarray, pieces: np.ndarray, config: SISegConfig) -> np.ndarray:
     """The instances after propagation: each cell takes the number whose score arrives strongest.
 
-    Numbers walk over one connected piece of a class and do not cross boundaries; a boundary cell starts with no score.
+    Numbers walk over one piece (see `group`) and do not cross boundaries; a boundary cell starts with no score.
     Only pieces of more than one instance can change.
     """
     result = instances.copy()
     if not config.walk_steps:
         return result
-    for piece in pieces_of(semantics):
+    for piece in each_piece(pieces):
         numbers = np.unique(instances[piece])
         if len(numbers) < 2:
             continue
@@ -94,28 +98,21 @@ def smoothed(instances: np.ndarray, boundary: np.ndarray, semantics: np.ndarray,
     return result
 
 
-def pieces_of(semantics: np.ndarray) -> Iterator[np.ndarray]:
-    """8-connected components of each class as bool masks, of a map with 0 background and 255 unknown."""
-    for number in np.unique(semantics[(semantics > 0) & (semantics != IGNORED)]).tolist():
-        count, pieces = cv2.connectedComponents((semantics == number).astype(np.uint8), connectivity=8)
-        for piece in range(1, count):
-            yield pieces == piece
-
-
-def to_pixels(instances: np.ndarray, grid: np.ndarray, semantics: np.ndarray) -> np.ndarray:
-    """Instance numbers of a grid (h, w) -> pixels (H, W): each pixel of a class takes the nearest number of its class.
+def to_pixels(instances: np.ndarray, grid: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """Instance numbers of a grid (h, w) -> pixels (H, W): each pixel takes the nearest number of its own piece.
 
     Args:
-        grid: classes at the grid, uint8 (h, w). semantics: classes at the pixels, uint8 (H, W).
+        grid: pieces at the grid, int32 (h, w). pieces: the same at the pixels, int32 (H, W).
     """
-    height, width = semantics.shape
-    result = np.zeros(semantics.shape, dtype=np.int32)
+    height, width = pieces.shape
+    spread, known = (
+        cv2.resize(x.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+        for x in (instances, grid)
+    )
+    result = np.zeros(pieces.shape, dtype=np.int32)
     extra = int(instances.max())
-    for piece in pieces_of(semantics):
-        number = semantics[piece][0]
-        own = np.where(grid == number, instances, 0).astype(np.float32)
-        spread = cv2.resize(own, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.int32)
-        numbers = np.where(piece, spread, 0)
+    for piece in each_piece(pieces):
+        numbers = np.where(known == pieces[piece][0], spread, 0)
         if numbers.any():
             result[piece] = nearest_number(numbers)[piece]
         else:  # too small for the grid

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from instsynth_dagster.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.images import resize_image
+from instsynth_dagster.images import resize_ids, resize_image
 from instsynth_dagster.masks import encode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.augmentation import TrainingDraws
@@ -35,7 +35,7 @@ from instsynth_dagster.segmenters.maskdiff.draws import as_pixels, normalised
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.grouping import group, smoothed, to_pixels
 from instsynth_dagster.segmenters.siseg.network import STRIDE, SISeg
-from instsynth_dagster.segmenters.siseg.targets import collate_fields, semantic_classes, siseg_targets
+from instsynth_dagster.segmenters.siseg.targets import class_components, collate_fields, semantic_classes, siseg_targets
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -154,12 +154,15 @@ class SISegPredictor:
         semantics = cv2.resize(own, (width, height), interpolation=cv2.INTER_NEAREST)
         pixels = normalised(as_pixels(resized))[None].to(self._device)
         field, logits = self.model.fields(pixels, torch.from_numpy(semantics.astype(np.int64))[None].to(self._device))
-        grid = semantics[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+        # of the pixels, not of the grid, where what hangs together by a thread would fall apart
+        pieces = class_components(own)
+        grid = resize_ids(pieces, (width, height))
+        grid = grid[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
         rows, columns = grid.shape
         boundary = logits[0, 0, :rows, :columns].sigmoid().cpu().numpy()
         found = group(field[0, :, :rows, :columns].cpu(), grid, config)
         found = smoothed(found, boundary, grid, config)
-        numbers = _without_crumbs(to_pixels(found, grid, own), config.min_area)
+        numbers = _without_crumbs(to_pixels(found, grid, pieces), config.min_area)
         return numbers, cv2.resize(boundary, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
