@@ -33,7 +33,7 @@ _JOBS = {
     "train": ("Refresh up to the trained segmenters.", ("trained_segmenters",)),
     "evaluate": (
         "Refresh up to tables and report, and write results/ (tables, metrics.json, loss curves).",
-        ("evaluation_tables", "image_quality", "report"),
+        ("evaluation_tables", "image_quality", "report", "gfss_table", "fsis_table", "grouping_scores"),
     ),
     "demo": ("The main job: refresh, then print the tables and where the report is.", None),
 }

@@ -23,6 +23,7 @@ BELOW_WINDOWS = {
     "training_sets",
     "trained_segmenters",
     "segmentation_scores",
+    "segmenter_costs",
     "evaluation_tables",
     "report",
 }
@@ -95,7 +96,8 @@ def test_edits_make_only_what_reads_them(project):
 
     made = project.edited(segmenters={"tiny": tiny(steps=1, learning_rate=2e-3).model_dump(exclude_unset=True)})
     assert not project.painted
-    assert set(made) == {"trained_segmenters", "segmentation_scores", "evaluation_tables", "report"}
+    changed = {"trained_segmenters", "segmentation_scores", "segmenter_costs", "evaluation_tables", "report"}
+    assert set(made) == changed
     assert made["trained_segmenters"] == {"real-s0|tiny", "diffinpainting-s0|tiny"}
 
     write_city(project.root / "data", "birchley", "train", frames=3)
