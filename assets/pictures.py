@@ -14,6 +14,7 @@ from instsynth_dagster.evaluation.charts import curve_svg
 from instsynth_dagster.evaluation.gallery import (
     contact_sheet,
     overlay_instances,
+    overlay_numbers,
     overlay_predictions,
     thumbnail_markdown,
 )
@@ -64,12 +65,13 @@ PICTURES, SHEET = "pictures", "sheet.png"
 
 
 def grouping_sheet(
-    truth: Sequence[tuple[np.ndarray, np.ndarray]], found: Mapping[str, Sequence[np.ndarray]]
+    truth: Mapping[int, tuple[np.ndarray, np.ndarray]], found: Mapping[str, Sequence[np.ndarray]]
 ) -> np.ndarray:
-    """For each frame the true instances, and those that each method told apart."""
+    """For each frame (by number) the true instances, and those that each method told apart, each in a colour of its
+    own."""
     tiles, captions = [], []
-    for number, (image, ids) in enumerate(truth):
-        tiles += [overlay_instances(image, ids), *(overlay_instances(image, own[number]) for own in found.values())]
+    for number, (image, ids) in truth.items():
+        tiles += [overlay_numbers(image, ids), *(overlay_numbers(image, own[number]) for own in found.values())]
         captions += ["ground truth", *found]
     return contact_sheet(tiles, captions=captions, columns=1 + len(found))
 

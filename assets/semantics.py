@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -166,21 +166,21 @@ def _scores(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
             return predictor.instances(image, labels), predictor.table(image, labels)
 
         frames = list(store.read_many("frames", settings.dataset.val_cities).itertuples())
-        rows, shown = [], []
+        rows: list[dict[str, Any]] = []
+        shown: dict[str, list[np.ndarray]] = {}
         for source in ("true", "predicted") if can_predict else ("true",):
             given = [
                 (image, ids, label_ids(ids) if source == "true" else predictor.semantic_map(image))
                 for image, ids in (_read(dataset, frame) for frame in frames)
             ]
             for method, told in (("connected components", components), ("siseg", siseg)):
-                scored, found = _score(given, told, classes)
-                rows.append({"semantics": source, "method": method, **scored})
+                found = [told(image, labels) for image, _, labels in given]
+                rows.append({"semantics": source, "method": method, **_score(given, found, classes)})
                 if source == "true":
-                    shown.append((method, found))
+                    shown[method] = [own for own, _ in found]
         table = pd.DataFrame(rows)
         out.add_table(table)
-        truth = [_read(dataset, frame) for frame in frames[:SHOWN]]
-        sheet = grouping_sheet(truth, {method: list(found)[:SHOWN] for method, found in shown})
+        sheet = grouping_sheet(_most_touching([_read(dataset, frame) for frame in frames], classes), shown)
         (out.folder(PICTURES) / SHEET).write_bytes(encode_png(sheet))
         return Made({"scores": dg.MetadataValue.md(to_markdown(grouping_view(table))), "preview": sheet_preview(sheet)})
 
@@ -191,12 +191,21 @@ def _read(dataset: Dataset, frame: Any) -> tuple[np.ndarray, np.ndarray]:
     return dataset.image(frame), dataset.ids(frame)
 
 
+def _most_touching(
+    truth: list[tuple[np.ndarray, np.ndarray]], classes: tuple[str, ...]
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """The frames, by number, in which most instances touch another of their class."""
+    touching = [int(grouping_rows(ids, ids, classes)["touching"].sum()) for _, ids in truth]
+    first = np.argsort(touching, kind="stable")[::-1][:SHOWN].tolist()
+    return {number: truth[number] for number in first}
+
+
 def _score(
-    given: list[tuple[np.ndarray, np.ndarray, np.ndarray]], told: Told, classes: tuple[str, ...]
-) -> tuple[dict[str, float], Iterator[np.ndarray]]:
-    found = [told(image, labels) for image, _, labels in given]
+    given: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    found: list[tuple[np.ndarray, pd.DataFrame]],
+    classes: tuple[str, ...],
+) -> dict[str, float]:
     matches = [match_frame(ids, table) for (_, ids, _), (_, table) in zip(given, found, strict=True)]
     scores = average_precision(matches, classes)
     rows = [grouping_rows(ids, own, classes) for (_, ids, _), (own, _) in zip(given, found, strict=True)]
-    grouped = grouping_scores(pd.concat(rows, ignore_index=True))
-    return {"ap": scores.ap, "ap50": scores.ap50, **grouped}, (own for own, _ in found)
+    return {"ap": scores.ap, "ap50": scores.ap50, **grouping_scores(pd.concat(rows, ignore_index=True))}

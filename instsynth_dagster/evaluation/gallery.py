@@ -22,6 +22,8 @@ Color = tuple[int, int, int]
 PAPER, INK = (247, 247, 245), (38, 42, 48)
 MARKDOWN_LIMIT = 56_000
 """Characters of an image in Markdown: more slows the Dagster UI down."""
+_GOLDEN = 0.618034
+"""Steps of the colour wheel that never come close to one another."""
 
 
 def overlay_instances(image: np.ndarray, ids: np.ndarray, named: bool = True) -> np.ndarray:
@@ -44,6 +46,19 @@ def overlay_instances(image: np.ndarray, ids: np.ndarray, named: bool = True) ->
             names.append(name if named else "")
             colors.append(display_color(label.name))
     return overlay_masks(image, masks, names, colors)
+
+
+def overlay_numbers(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Every instance of an id map (H, W) in a colour of its own, whatever its class; the image is made pale."""
+    canvas = (0.45 * image + 0.55 * 255).astype(np.uint8)
+    for number, value in enumerate(np.unique(ids[ids >= 1000]).tolist()):
+        own = ids == value
+        hue = int(180 * (number * _GOLDEN % 1))
+        color = cv2.cvtColor(np.array([[[hue, 190, 215]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
+        canvas[own] = (0.35 * image[own] + 0.65 * color).astype(np.uint8)
+        rim = own & ~cv2.erode(own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        canvas[rim] = (0.6 * color).astype(np.uint8)
+    return canvas
 
 
 def overlay_predictions(image: np.ndarray, predictions: pd.DataFrame, min_score: float = 0.5) -> np.ndarray:
