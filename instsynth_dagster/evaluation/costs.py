@@ -30,10 +30,15 @@ def measure(predictor: Any, image: np.ndarray) -> Cost | None:
     if not isinstance(model, nn.Module):
         return None
     parts = {id(part): part for part in (model, getattr(model, "extractor", model))}
-    parameters = {id(p): p for part in parts.values() for p in part.parameters()}.values()
+    parameters = list({id(p): p for part in parts.values() for p in part.parameters()}.values())
+    learning = [p for p in parameters if p.requires_grad]
     counter = FlopCounterMode(display=False)
+    for parameter in learning:
+        parameter.requires_grad_(False)  # the counter follows gradients that inference has not
     with counter:
         predictor.predict([image])
+    for parameter in learning:
+        parameter.requires_grad_(True)
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
@@ -41,7 +46,7 @@ def measure(predictor: Any, image: np.ndarray) -> Cost | None:
         seconds.append(time.perf_counter() - started)
     return Cost(
         sum(p.numel() for p in parameters) / 1e6,
-        sum(p.numel() for p in parameters if p.requires_grad) / 1e6,
+        sum(p.numel() for p in learning) / 1e6,
         counter.get_total_flops() / 2e9,
         1e3 * float(np.median(seconds)),
     )

@@ -26,13 +26,18 @@ def _with_deviation(table: pd.DataFrame, metric: str) -> list[str]:
     ]
 
 
-def _synthesis(table: pd.DataFrame) -> list[str]:
-    return ["yes" if made else "no" for made in table["with_synthesis"]]
+def _about(table: pd.DataFrame) -> dict[str, list[str]]:
+    return {
+        "shots": [str(count) for count in table["shots"]],
+        "synthesis": ["yes" if made else "no" for made in table["with_synthesis"]],
+    }
 
 
 def fsis_view(table: pd.DataFrame) -> pd.DataFrame:
     """Of `few_shot.instances.summary`."""
-    view = pd.DataFrame({"system": table["system"], "shots": table["shots"], "synthesis": _synthesis(table)})
+    view = pd.DataFrame(
+        {"system": table["system"], "shots": table["shots"].astype(str), "synthesis": _synthesis(table)}
+    )
     headings = {
         "base_ap": "base AP",
         "novel_ap": "novel AP",
@@ -56,7 +61,9 @@ def fsis_view(table: pd.DataFrame) -> pd.DataFrame:
 
 def gfss_view(table: pd.DataFrame) -> pd.DataFrame:
     """Of `few_shot.gfss.summary`."""
-    view = pd.DataFrame({"shots": table["shots"], "synthesis": _synthesis(table), "background": table["background"]})
+    view = pd.DataFrame(
+        {"shots": table["shots"].astype(str), "synthesis": _synthesis(table), "background": table["background"]}
+    )
     for metric in ("base", "novel", "mean", "harmonic"):
         view[f"{metric} mIoU"] = _with_deviation(table, metric)
     return view
@@ -67,7 +74,7 @@ def grouping_view(table: pd.DataFrame) -> pd.DataFrame:
     view = table[["semantics", "method"]].copy()
     for metric, heading in {"ap": "AP", "ap50": "AP50", "iou": "IoU", "iou_touching": "IoU of touching"}.items():
         view[heading] = [f"{100 * value:.1f}" for value in table[metric]]
-    return view.assign(touching=table["touching"])
+    return view.assign(touching=table["touching"].astype(str))
 
 
 def cost_view(table: pd.DataFrame) -> pd.DataFrame:

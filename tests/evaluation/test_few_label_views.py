@@ -44,7 +44,7 @@ def test_other_tables_show_percent() -> None:
     gfss = pd.DataFrame(
         [{"shots": 1, "with_synthesis": True, "background": "excluded", "base": 0.5, "base_sd": 0.01, "novel": 0.1}]
     ).assign(mean=0.3, harmonic=0.1667)
-    assert gfss_view(gfss).iloc[0].tolist() == [1, "yes", "excluded", "50.0 ± 1.0", "10.0", "30.0", "16.7"]
+    assert gfss_view(gfss).iloc[0].tolist() == ["1", "yes", "excluded", "50.0 ± 1.0", "10.0", "30.0", "16.7"]
     grouping = pd.DataFrame(
         [
             {
@@ -58,7 +58,7 @@ def test_other_tables_show_percent() -> None:
             }
         ]
     )
-    assert grouping_view(grouping).iloc[0].tolist() == ["true", "siseg", "50.0", "60.0", "70.0", "40.0", 9]
+    assert grouping_view(grouping).iloc[0].tolist() == ["true", "siseg", "50.0", "60.0", "70.0", "40.0", "9"]
     costs = pd.DataFrame(
         [{"segmenter": "s", "parameters": 1.234, "trained": 1.0, "gmacs": 2.0, "ap": 0.1, "ap50": 0.2}]
     )
