@@ -35,9 +35,7 @@ def _about(table: pd.DataFrame) -> dict[str, list[str]]:
 
 def fsis_view(table: pd.DataFrame) -> pd.DataFrame:
     """Of `few_shot.instances.summary`."""
-    view = pd.DataFrame(
-        {"system": table["system"], "shots": table["shots"].astype(str), "synthesis": _synthesis(table)}
-    )
+    view = pd.DataFrame({"system": table["system"], **_about(table)})
     headings = {
         "base_ap": "base AP",
         "novel_ap": "novel AP",
@@ -61,9 +59,7 @@ def fsis_view(table: pd.DataFrame) -> pd.DataFrame:
 
 def gfss_view(table: pd.DataFrame) -> pd.DataFrame:
     """Of `few_shot.gfss.summary`."""
-    view = pd.DataFrame(
-        {"shots": table["shots"].astype(str), "synthesis": _synthesis(table), "background": table["background"]}
-    )
+    view = pd.DataFrame({**_about(table), "background": table["background"]})
     for metric in ("base", "novel", "mean", "harmonic"):
         view[f"{metric} mIoU"] = _with_deviation(table, metric)
     return view
