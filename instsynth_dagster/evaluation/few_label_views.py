@@ -33,6 +33,13 @@ def _about(table: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
+def _gains(table: pd.DataFrame, gain: str) -> list[str]:
+    return [
+        "" if pd.isna(mean) else signed(mean) + ("" if pd.isna(low) else f" ({signed(low)} to {signed(high)})")
+        for mean, low, high in zip(table[gain], table[f"{gain}_low"], table[f"{gain}_high"], strict=True)
+    ]
+
+
 def fsis_view(table: pd.DataFrame) -> pd.DataFrame:
     """Of `few_shot.instances.summary`."""
     view = pd.DataFrame({"system": table["system"], **_about(table)})
@@ -47,13 +54,9 @@ def fsis_view(table: pd.DataFrame) -> pd.DataFrame:
     for metric, heading in headings.items():
         if metric in table and table[metric].notna().any():
             view[heading] = _with_deviation(table, metric)
-    if "novel_ap_gain" in table:
-        view["novel AP by synthesis (95 % over seeds)"] = [
-            "" if pd.isna(gain) else f"{signed(gain)} ({signed(low)} to {signed(high)})"
-            for gain, low, high in zip(
-                table["novel_ap_gain"], table["novel_ap_gain_low"], table["novel_ap_gain_high"], strict=True
-            )
-        ]
+    for metric, heading in {"novel_ap": "novel AP", "novel_mask_iou": "mask IoU"}.items():
+        if f"{metric}_gain" in table and table[f"{metric}_gain"].notna().any():
+            view[f"{heading} by synthesis (95 % over seeds)"] = _gains(table, f"{metric}_gain")
     return view
 
 

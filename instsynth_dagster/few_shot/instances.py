@@ -153,6 +153,10 @@ def split_scores(per_class: pd.DataFrame, novel: Sequence[str]) -> dict[str, flo
 METRICS = ("base_ap", "base_ap50", "novel_ap", "novel_ap50", "all_ap", "all_ap50", "novel_mask_iou")
 
 
+GAINED = ("novel_ap", "novel_mask_iou")
+"""Metrics whose difference by synthesis is told."""
+
+
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and deviation over seeds of each system, K and arm, and the mean difference that synthesis makes.
 
@@ -160,8 +164,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         rows: columns system, shots, seed, with_synthesis and METRICS.
 
     Returns:
-        Columns system, shots, with_synthesis, seeds, each metric and its _sd, and novel_ap_gain with novel_ap_gain_low
-        and _high: a 95 % interval of the paired difference over seeds (Student's t; nan for one seed).
+        Columns system, shots, with_synthesis, seeds, each metric and its _sd, and for each of GAINED its _gain with
+        _gain_low and _gain_high: a 95 % interval of the paired difference over seeds (Student's t; nan for one seed).
     """
     keys = ["system", "shots", "with_synthesis"]
     metrics = [name for name in METRICS if name in rows]
@@ -174,18 +178,20 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def _gains(rows: pd.DataFrame) -> pd.DataFrame:
     from scipy.stats import t
 
-    pairs = rows.pivot_table(index=["system", "shots", "seed"], columns="with_synthesis", values="novel_ap")
-    if not {True, False} <= set(pairs.columns):
+    gained = [metric for metric in GAINED if metric in rows]
+    pairs = rows.pivot_table(index=["system", "shots", "seed"], columns="with_synthesis", values=gained, dropna=False)
+    if set(rows["with_synthesis"]) != {True, False}:
         return pd.DataFrame(columns=["system", "shots", "with_synthesis"])
     found = []
-    for (system, shots), group in (pairs[True] - pairs[False]).groupby(["system", "shots"]):
-        values = group.dropna().to_numpy()
-        reach = np.nan
-        if len(values) > 1:
-            reach = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-        gain = values.mean() if len(values) else np.nan
-        about = {"system": system, "shots": shots, "with_synthesis": True}
-        found.append(
-            about | {"novel_ap_gain": gain, "novel_ap_gain_low": gain - reach, "novel_ap_gain_high": gain + reach}
-        )
+    for (system, shots), group in pairs.groupby(["system", "shots"]):
+        about: dict[str, Any] = {"system": system, "shots": shots, "with_synthesis": True}
+        for metric in gained:
+            values = (group[(metric, True)] - group[(metric, False)]).dropna().to_numpy()
+            gain = values.mean() if len(values) else np.nan
+            reach = np.nan
+            if len(values) > 1:
+                reach = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+            low, high = gain - reach, gain + reach
+            about |= {f"{metric}_gain": gain, f"{metric}_gain_low": low, f"{metric}_gain_high": high}
+        found.append(about)
     return pd.DataFrame(found)
