@@ -19,7 +19,7 @@ from instsynth_dagster.evaluation.instance_ap import average_precision, match_fr
 from instsynth_dagster.extractors.smaller import Distillation, feature_cosine, smaller_unet
 from instsynth_dagster.extractors.unet_taps import UNetTaps, load_parts
 from instsynth_dagster.segmenters.augmentation import ignored_objects
-from instsynth_dagster.segmenters.base import get_segmenter
+from instsynth_dagster.segmenters.base import Predictor, get_segmenter
 from instsynth_dagster.segmenters.generative.boxes import noised, padded, to_boxes, to_normalised, to_pixels, to_signal
 from instsynth_dagster.segmenters.generative.config import GenerativeConfig
 from instsynth_dagster.segmenters.generative.decoder import PRIOR, Decoder, Prediction
@@ -307,10 +307,15 @@ def test_a_short_training_halves_the_loss_and_finds_the_rectangles(tmp_path) -> 
         checkpoint_every=50,
     )
     assert result.curve["loss"].iloc[-1] < 0.5 * result.curve["loss"].iloc[0]
-    matches = [
-        match_frame(ids, predictor.predict([image])[0]) for image, ids in (ToyDataset(80)[i] for i in range(70, 80))
-    ]
-    assert average_precision(matches, CLASSES).ap50 > 0.3
+
+    def ap50(predictor: Predictor) -> float:
+        unseen = [ToyDataset(80)[index] for index in range(70, 80)]
+        matches = [match_frame(ids, predictor.predict([image])[0]) for image, ids in unseen]
+        return average_precision(matches, CLASSES).ap50
+
+    # .29 to .40, by the number of threads; .001 before training
+    _, untrained = fit(tmp_path / "untrained", CONV | wide, steps=1, learning_rate=1e-6)
+    assert ap50(predictor) > 0.15 > 5 * ap50(untrained)
 
 
 def test_few_shots_move_the_named_predictors_and_nothing_else(tmp_path) -> None:
