@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +29,6 @@ VOLATILE_COLUMNS = frozenset({"device_seconds", "perceptual_hash", "mirrored_has
 
 PIECE = "device_piece_seconds"
 """Entry of the summary: the longest piece of work that the device did at a stretch."""
-_AFTER = b"instsynth.after_parts"
 _RECORDED_PACKAGES = ("instsynth-dagster", "torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
 
 
@@ -121,33 +121,34 @@ class PartitionWriter:
         return self._scratch
 
     def _resume(self) -> None:
-        """Take over the whole parts of an earlier run, up to the first that is missing or damaged."""
+        """Take over what an earlier run left: its parts up to the first that is missing or damaged, and rows after
+        these that fill no part."""
         there = self._storage.entries(self._folder)
-        while (name := self._part_name(len(self._parts))) in there:
-            path = self._storage.copy(f"{self._folder}/{name}")
-            table = _read_whole(path)
-            if table is None:
-                break
+        while part := self._whole(f"{self._prefix}-{len(self._parts):05d}.", there):
+            stored, table = part
             self.device_seconds += _device_seconds(table)
-            self._parts.append((_stored(path, name), len(table), content_digest(table)))
+            self._parts.append((stored, len(table), content_digest(table)))
         left = {name for name in there if name.startswith(f"{self._prefix}-") and name.endswith(".parquet")}
         self._storage.remove(self._folder, left - {part.path for part, _, _ in self._parts})
         self._resumed_parts = len(self._parts)
-        if self._pending_name in there:
-            self._take_pending()
+        if pending := self._whole(f"{self._prefix}.{len(self._parts):05d}.", there):
+            self._carried = pending[1]
+            self.device_seconds += _device_seconds(self._carried)
         self.resumed_rows = self.rows
 
-    def _take_pending(self) -> None:
-        """Rows of an interrupted run that did not fill a part."""
-        table = _read_whole(self._storage.copy(f"{self._folder}/{self._pending_name}"))
-        if table is not None and int(table.schema.metadata[_AFTER]) == len(self._parts):
-            self._carried = table
-            self.device_seconds += _device_seconds(table)
+    def _whole(self, beginning: str, there: set[str]) -> tuple[StoredFile, pa.Table] | None:
+        """A Parquet file of an earlier run, if its content is still what its name says."""
+        for name in there:
+            if name.startswith(beginning) and name.endswith(".parquet"):
+                path = self._storage.copy(f"{self._folder}/{name}")
+                stored = _stored(path, name)
+                if stored.sha256.startswith(name.split(".")[-2]):
+                    return stored, pq.read_table(path)
+        return None
 
     def _keep_pending(self) -> None:
         if (table := self._pending_table()) is not None:
-            table = table.replace_schema_metadata({_AFTER: str(len(self._parts))})
-            self._publish_table(table, self._pending_name, row_group_size=None)
+            self._publish_table(table, f"{self._prefix}.{len(self._parts):05d}", row_group_size=None)
 
     def _pending_table(self) -> pa.Table | None:
         """Rows that fill no part yet; those carried over keep their types, for the digest knows them."""
@@ -164,36 +165,29 @@ class PartitionWriter:
         if seconds > 0:
             self._ledger.note(self._folder, self.fingerprint, seconds, finished)
 
-    @property
-    def _pending_name(self) -> str:
-        return f"{self._prefix}.pending"
-
     def _drop_resumed(self) -> None:
         self._storage.remove(self._folder, [part.path for part, _, _ in self._parts[: self._resumed_parts]])
         del self._parts[: self._resumed_parts]
         self._resumed_parts = self.resumed_rows = 0
         self._carried = None
 
-    def _part_name(self, index: int) -> str:
-        return f"{self._prefix}-{index:05d}.parquet"
-
     def _flush(self) -> None:
         if (table := self._pending_table()) is not None:
             # one row per row group: training reads windows at random
-            self._write_part(table.replace_schema_metadata(None), row_group_size=1)
+            self._write_part(table, row_group_size=1)
             self._pending, self._carried = [], None
 
     def _write_part(self, table: pa.Table, row_group_size: int | None) -> None:
-        stored = self._publish_table(table, self._part_name(len(self._parts)), row_group_size)
+        stored = self._publish_table(table, f"{self._prefix}-{len(self._parts):05d}", row_group_size)
         self._parts.append((stored, len(table), content_digest(table)))
 
     def _publish_table(self, table: pa.Table, name: str, row_group_size: int | None) -> StoredFile:
+        """Put a table into the store under a name that ends with its digest: no manifest vouches for it yet."""
         temporary = self.directory / f"{name}.tmp-{os.getpid()}"
         try:
-            pq.write_table(
-                table, temporary, compression="zstd", row_group_size=row_group_size, write_page_checksum=True
-            )
+            pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
             stored = _stored(temporary, name)
+            stored = replace(stored, path=f"{name}.{stored.sha256[:16]}.parquet")
             self._storage.publish(self._folder, temporary, stored)
         finally:
             temporary.unlink(missing_ok=True)  # a full disk gets its space back
@@ -260,14 +254,6 @@ def content_digest(table: pa.Table) -> str:
             digest.update(len(payload).to_bytes(8, "little"))
             digest.update(payload)
     return digest.hexdigest()
-
-
-def _read_whole(path: Path) -> pa.Table | None:
-    """A Parquet file's table; None where the file is truncated or a page's checksum is wrong."""
-    try:
-        return pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowInvalid, OSError):
-        return None
 
 
 def _device_seconds(table: pa.Table) -> float:

@@ -59,12 +59,14 @@ def refresh(
     started, made = time.monotonic(), dict[PartitionRef, float]()
     with refresh_lock(store.storage, Path.cwd(), say):
         bury_dead_runs(instance, say)
+
+        def run(asset: Asset, first: str, last: str) -> None:
+            _run(asset, first, last, definitions, resources, instance)
+
         while True:
             damaged = len(store.set_aside)
             try:
-                _walk(
-                    graph, store, lambda asset, *ends: _run(asset, *ends, definitions, resources, instance), say, made
-                )
+                _walk(graph, store, run, say, made)
                 break
             except dg.Failure as failure:
                 if len(store.set_aside) == damaged:

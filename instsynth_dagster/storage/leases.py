@@ -32,7 +32,7 @@ class Lease:
     """Context manager that holds a name.
 
     The newest number is the holder's. It is free when its object says so, or has stayed the same for `term` seconds by
-    the clock of the one who waits; then the next number may be made, which only one can. Numbers are never used again,
+    the clock of the one who waits; then the next number may be made, which only one can. The newest is never removed,
     so a holder that slept through its term finds a higher one and knows (`check`).
     """
 
@@ -74,7 +74,11 @@ class Lease:
         self._number = newest + 1
         if not self._objects.create(self._path(self._number), self._content()):
             return f"{self._holder} (another process)"
-        self._objects.remove(self._folder, [_name(number) for number in numbers])
+        now = self._numbers()
+        if max(now) > self._number:  # others came and went since the first look, and cleared numbers away
+            self._objects.remove(self._folder, [_name(self._number)])
+            return f"{self._holder} (another process)"
+        self._objects.remove(self._folder, [_name(number) for number in now if number < self._number])
         return ""
 
     def _free(self, held: bytes) -> bool:
