@@ -68,13 +68,17 @@ class ObjectStorage:
     def names(self, folder: str) -> list[str]:
         """Paths of all objects below a folder, relative to it."""
         base = self._at(folder).rstrip("/") + "/"
-        return [path.removeprefix(base) for path in self._patiently(lambda: self._find(base)) if path != base]
+        return [path.removeprefix(base) for path in self._find(base)]
 
     def _find(self, base: str) -> list[str]:
-        try:
-            return self._fs.find(base)
-        except FileNotFoundError:
-            return []
+        def find() -> list[str]:
+            try:
+                return self._fs.find(base)
+            except FileNotFoundError:
+                return []
+
+        # drivers answer with the folder itself where there is nothing in it
+        return [path for path in self._patiently(find) if path.startswith(base) and path != base]
 
     def holds(self, folder: str, paths: Collection[str]) -> bool:
         return set(paths) <= set(self.names(folder))
@@ -137,7 +141,7 @@ class ObjectStorage:
     def read_all(self, folder: str, ending: str) -> Mapping[str, bytes]:
         """In one listing and one round of concurrent reads."""
         base = self._at(folder).rstrip("/") + "/"
-        paths = [path for path in self._patiently(lambda: self._find(base)) if path.endswith(ending)]
+        paths = [path for path in self._find(base) if path.endswith(ending)]
         contents = self._patiently(lambda: self._fs.cat(paths)) if paths else {}
         return {path.removeprefix(f"{self._root}/"): contents[path] for path in paths}
 
