@@ -205,6 +205,7 @@ class PartitionWriter:
             for file in files:
                 inner = file.path.split("/", 1)[1]
                 digest.update(f"{name}/{inner}\0{file.sha256}\n".encode())
+        self.device_seconds = max(self.device_seconds, self.meter.used)
         if self.meter.longest:
             self.summary[PIECE] = round(self.meter.longest, 3)
         manifest = Manifest(
