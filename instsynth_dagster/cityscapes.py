@@ -230,7 +230,7 @@ def read_frame(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the bound below is ours
 MAX_PIXELS = 1 << 26
-"""Of an image; a header that declares more is a mistake or an attack, and is believed to be one before it is decoded."""
+"""Of an image; a header that declares more is a mistake or an attack, and nothing of it is decoded."""
 
 
 def _decode(path: Path) -> Image.Image:

@@ -136,8 +136,8 @@ class PromptBankSettings(Section):
 
 
 class GeneratorSettings(Section):
-    """A diffusion backend that fills a mask. `model` is a local folder or a hub id, which `@revision` pins; `mirrors`
-    are tried after it."""
+    """A diffusion backend that fills a mask. `model` is a local folder, which `@sha256:<digest>` pins, or a hub id,
+    which `@revision` pins; `mirrors` are tried after it."""
 
     kind: Literal[
         "blendeddiff",

@@ -30,7 +30,8 @@ class Asset:
 
     `dimensions` maps a dimension's name to its keys; partition keys join one key per dimension with `|`, dimensions in
     alphabetical order. `settings(partition)` returns what the asset reads of the params file, as JSON values.
-    `upstream(partition)` lists the partitions it reads. `files(partition)` signs the files outside the store it reads.
+    `upstream(partition)` lists the partitions it reads. `files(partition)` signs the files outside the store it reads:
+    of the data set, of checkpoints.
     """
 
     key: str
@@ -38,7 +39,7 @@ class Asset:
     dimensions: Mapping[str, Sequence[str]]
     settings: Callable[[str], Any]
     upstream: Callable[[str], Iterable[PartitionRef]]
-    files: Callable[[str], str] | None = None
+    files: Callable[[str], str | None] | None = None
 
     @property
     def partitions(self) -> list[str]:
@@ -87,7 +88,7 @@ def expected(asset: Asset, partition: str, manifest_of: ManifestOf) -> Expected 
 _CHANGES = {
     "code_version": "its code",
     "settings": "settings",
-    "files": "files of the data set",
+    "files": "files it reads",
     "upstream": "what it is made from",
 }
 

@@ -179,6 +179,6 @@ def _batches(model: Any, classes: Sequence[str]) -> TaskBatches:
 def _tokenizer(source: str) -> Any:
     name, where = pretrained(source)
     try:
-        return AutoTokenizer.from_pretrained(name, **where)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: has no tokenizer that can be loaded: {first_line(error)}") from None
