@@ -242,6 +242,8 @@ def _decode(path: Path) -> Image.Image:
                 raise DatasetError(
                     f"{path}: declares {image.width}x{image.height} pixels, at most {MAX_PIXELS} are read"
                 )
+            image.verify()  # checksums, which decoding by itself leaves unread
+        with Image.open(path, formats=("PNG",)) as image:
             image.load()
             return image
     except DatasetError:

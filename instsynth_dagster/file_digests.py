@@ -31,15 +31,16 @@ class FileDigests:
         Raises:
             UnreadableError: one of them is not there, is no file, or may not be read.
         """
-        stats = {str(path.absolute()): _look_at(path) for path in files}
+        paths = {_name(path): path for path in files}
+        stats = {name: _look_at(path) for name, path in paths.items()}
         stamps = {name: f"{look.st_size}:{look.st_mtime_ns}" for name, look in stats.items()}
         known = self._known(stamps)
-        new = [(name, stamp, _sha256(Path(name))) for name, stamp in stamps.items() if name not in known]
+        new = [(name, stamp, _sha256(paths[name])) for name, stamp in stamps.items() if name not in known]
         if new:
             self._remember(new)
         known |= {name: digest for name, _, digest in new}
-        lines = [f"{path.relative_to(root).as_posix()}\0{known[str(path.absolute())]}" for path in files]
-        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+        lines = [f"{path.relative_to(root).as_posix()}\0{known[_name(path)]}" for path in files]
+        return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
     def _known(self, stamps: dict[str, str]) -> dict[str, str]:
         if not stamps or not self._path.exists():
@@ -64,6 +65,11 @@ class FileDigests:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, stamp TEXT, digest TEXT)")
                 connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
+
+
+def _name(path: Path) -> str:
+    """Text for SQLite, also where a name is no UTF-8."""
+    return str(path.absolute()).encode(errors="backslashreplace").decode()
 
 
 def _look_at(path: Path) -> os.stat_result:

@@ -20,7 +20,7 @@ def listing_signature(directories: Iterable[Path]) -> str:
         for path in directory.rglob("*"):
             if path.is_file():
                 lines.append(f"{directory.name}/{path.relative_to(directory).as_posix()}\0{path.stat().st_size}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
 
 def city_directories(root: Path, city: str) -> list[Path]:

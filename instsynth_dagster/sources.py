@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from instsynth_dagster.errors import CheckpointError
 
 OWN_LIBRARIES = ("diffusers", "transformers")
 """Whose classes a diffusers folder may ask for."""
+
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def pretrained(source: str | Path) -> tuple[str, dict[str, Any]]:
@@ -28,6 +31,8 @@ def pretrained(source: str | Path) -> tuple[str, dict[str, Any]]:
     if folder is not None:
         return str(folder), {"local_files_only": True, "revision": "main"}
     name, _, revision = str(source).partition("@")
+    if not _HUB_ID.fullmatch(name):
+        raise CheckpointError(f"{name}: no such folder, and no id of a model hub either (owner/name)")
     return name, {"local_files_only": False, "revision": revision or "main"}
 
 

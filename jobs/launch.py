@@ -9,6 +9,7 @@ import dagster as dg
 from assets.partitions import Graph
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import Store
+from jobs.console import console
 from jobs.leftovers import process_tags
 from jobs.refresh import refresh
 from jobs.results import result_lines, write_results
@@ -76,11 +77,11 @@ def build_jobs(
 
 
 def _single_op_job(name: str, description: str, body: Callable[[dg.OpExecutionContext], None]) -> dg.JobDefinition:
-    @dg.op(name=f"run_{name}", out={})
+    @dg.op(name=f"run_{name}", out=dg.Out(dg.Nothing))
     def op(context: dg.OpExecutionContext) -> None:
         body(context)
 
-    @dg.job(name=name, description=description, config=INFO)
+    @dg.job(name=name, description=description, config=INFO, logger_defs={"console": console})
     def single() -> None:
         op()
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderTiny, AutoModel, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, DDPMScheduler, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -44,12 +45,12 @@ def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: s
     small, small_where = pretrained(tiny_vae) if tiny_vae else ("", {})
     options: dict[str, Any] = {"torch_dtype": torch.float32}
     try:
-        pipeline_index(source)
+        index = pipeline_index(source)
         with quiet_diffusers(), quiet_transformers():
             if tiny_vae:
                 vae: Any = whole_model(AutoencoderTiny, small, **small_where, **options)
             else:
-                vae = whole_model(AutoModel, name, subfolder="vae", trust_remote_code=False, **where, **options)
+                vae = whole_model(getattr(diffusers, index["vae"][1]), name, subfolder="vae", **where, **options)
             unet: Any = whole_model(UNet2DConditionModel, name, subfolder="unet", **where, **options)
             text: Any = whole_model(CLIPTextModel, name, subfolder="text_encoder", dtype=torch.float32, **where)
             tokenizer = CLIPTokenizer.from_pretrained(name, subfolder="tokenizer", **where)
