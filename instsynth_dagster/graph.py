@@ -29,7 +29,7 @@ FILE_DIGESTS = ".cache/files.sqlite"
 
 def build_graph(settings: Settings) -> dict[str, Asset]:
     """All assets of a params file by key, in topological order."""
-    contents = CheckpointContents(settings.artifacts.root)
+    contents = CheckpointContents(settings.artifacts.local)
     assets = [*_data_assets(settings), *_phase_one(settings, contents)]
     for name in settings.generators:
         assets.append(_inpainted_crops(settings, name, contents))

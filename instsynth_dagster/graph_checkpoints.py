@@ -22,8 +22,8 @@ class CheckpointContents:
     one. A change during a run is found by the next.
     """
 
-    def __init__(self, artifacts: Path) -> None:
-        digests = FileDigests(artifacts / _DIGESTS)
+    def __init__(self, local: Path) -> None:
+        digests = FileDigests(local / _DIGESTS)
 
         @cache
         def sign(path: Path) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +80,67 @@ def whole_model(kind: Any, name: str, *, may_miss: tuple[str, ...] = (), **optio
         may_miss: beginnings of the names of weights that a checkpoint need not have.
 
     Raises:
-        ValueError: the checkpoint lacks weights; further what the library raises.
+        ValueError: the checkpoint lacks weights or its configuration; further what the library raises.
     """
+    folder = Path(name, options.get("subfolder", ""))
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds no config.json")
     model, report = kind.from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(may_miss or ("\0",)))
     if missing:
         raise ValueError(f"its weights lack {missing[0]!r}")
     return model
+
+
+def whole_tokenizer(kind: Any, name: str, **options: Any) -> Any:
+    """`kind.from_pretrained`; libraries make an empty tokenizer where its files are missing, this does not.
+
+    Raises:
+        ValueError: it knows no words; further what the library raises.
+    """
+    return checked_tokenizer(kind.from_pretrained(name, **options))
+
+
+def checked_tokenizer(tokenizer: Any) -> Any:
+    """The tokenizer, if it knows more than its special tokens; ValueError where it does not."""
+    if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
+        raise ValueError("its tokenizer knows no words")
+    return tokenizer
+
+
+_TELL_OF_RANDOM_WEIGHTS = ("diffusers.models.modeling_utils", "transformers.modeling_utils")
+_WORDS = ("newly initialized", "MISSING")
+
+
+class _Heard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def nothing_made_up() -> Iterator[None]:
+    """Around the loading of a whole pipeline, whose parts do not report what they lack but in their logs.
+
+    Raises:
+        ValueError: weights were filled up with random ones.
+    """
+    heard, loggers = _Heard(), [logging.getLogger(name) for name in _TELL_OF_RANDOM_WEIGHTS]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+        logger.addHandler(heard)
+    try:
+        yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(heard)
+            logger.setLevel(level)
+            logger.propagate = propagate
+    for message in heard.messages:
+        if any(word in message for word in _WORDS):
+            raise ValueError(f"its weights are not complete: {message}")

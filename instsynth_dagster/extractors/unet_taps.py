@@ -19,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
-from instsynth_dagster.sources import pipeline_index, pretrained, whole_model
+from instsynth_dagster.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
 
 _NOISE_SEED = 0
 _NOISE_SIDE = 64
@@ -53,7 +53,7 @@ def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: s
                 vae = whole_model(getattr(diffusers, index["vae"][1]), name, subfolder="vae", **where, **options)
             unet: Any = whole_model(UNet2DConditionModel, name, subfolder="unet", **where, **options)
             text: Any = whole_model(CLIPTextModel, name, subfolder="text_encoder", dtype=torch.float32, **where)
-            tokenizer = CLIPTokenizer.from_pretrained(name, subfolder="tokenizer", **where)
+            tokenizer = whole_tokenizer(CLIPTokenizer, name, subfolder="tokenizer", **where)
             schedule = DDPMScheduler.from_pretrained(name, subfolder="scheduler", **where)
     except CheckpointError:
         raise

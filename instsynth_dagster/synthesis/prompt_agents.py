@@ -9,7 +9,7 @@ import numpy as np
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.sources import pretrained, whole_model
+from instsynth_dagster.sources import pretrained, whole_model, whole_tokenizer
 
 _COLORS = (
     "red",
@@ -122,7 +122,7 @@ class LanguageModelAgent:
 
         name, where = pretrained(model)
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+            self._tokenizer: Any = whole_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
             self._model: Any = whole_model(AutoModelForCausalLM, name, trust_remote_code=False, **where)
         except Exception as error:  # damaged files make the library raise nearly anything
             problem = " ".join(str(error).split())[:200] or type(error).__name__

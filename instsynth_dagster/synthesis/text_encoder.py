@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.sources import pipeline_index, pretrained, whole_model
+from instsynth_dagster.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
 
 _KINDS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
 _BATCH = 64
@@ -63,8 +63,8 @@ def _load(source: str, device: str) -> list[tuple[Any, CLIPTokenizer]]:
             kind = _KINDS.get((index.get(part) or [None, ""])[1])
             if kind:
                 encoder = whole_model(kind, name, subfolder=part, dtype=torch.float32, **where)
-                tokenizer = CLIPTokenizer.from_pretrained(
-                    name, subfolder=part.replace("text_encoder", "tokenizer"), **where
+                tokenizer = whole_tokenizer(
+                    CLIPTokenizer, name, subfolder=part.replace("text_encoder", "tokenizer"), **where
                 )
                 encoders.append((encoder.eval().to(device), tokenizer))
     return encoders

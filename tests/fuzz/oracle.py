@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from instsynth_dagster.errors import UserError
+from instsynth_dagster.storage.local import DAMAGED
 
 T = TypeVar("T")
 
@@ -30,9 +31,10 @@ def outcome(kind: str, call: Callable[[], T], *names: str) -> T | UserError:
     try:
         return call()
     except UserError as error:
-        check_line(str(error), *names)
-        assert type(error) is not UserError
-        return error
+        found = error
+    check_line(str(found), *names)
+    assert type(found) is not UserError
+    return found
 
 
 def check_line(message: str, *names: str) -> None:
@@ -45,7 +47,7 @@ def check_line(message: str, *names: str) -> None:
 
 @contextmanager
 def nothing_stored(*roots: Path) -> Iterator[None]:
-    """No file appears or changes below `roots` but caches, which hold no artifact."""
+    """No file appears or changes below `roots` but caches, which hold no artifact; damaged ones may be set aside."""
     before = [_files(root) for root in roots]
     yield
     assert [_files(root) for root in roots] == before
@@ -57,5 +59,5 @@ def _files(root: Path) -> dict[str, tuple[int, int]]:
         folders[:] = [name for name in folders if name != ".cache"]
         for name in names:
             look = os.lstat(os.path.join(folder, name))
-            found[os.path.join(folder, name)] = (look.st_size, look.st_mtime_ns)
+            found[os.path.join(folder, name.removesuffix(DAMAGED))] = (look.st_size, look.st_mtime_ns)
     return found

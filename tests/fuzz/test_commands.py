@@ -87,12 +87,15 @@ def test_an_hour_that_is_none(project, capsys, monkeypatch):
     definitions_end(project, capsys, monkeypatch, "nightly.cron")
 
 
-def test_a_plan_on_a_damaged_manifest(project):
+def test_a_plan_on_a_damaged_manifest_makes_it_again(project, capsys):
     (project / "params.yaml").write_text(f"{MINIMAL}dataset: {{root: data, train_cities: [aachen]}}\n")
     manifest = project / "artifacts/frames/aachen/manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{")
-    plan_ends(project, "manifest.json")
+    CASES["commands"] += 1
+    with nothing_stored(project):
+        planning.main()
+    assert "frames" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("way", ["link", "folder", "name"])

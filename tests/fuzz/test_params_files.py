@@ -71,6 +71,8 @@ ODD: list[Any] = [
     {"kind": "grabcut"},
     {"kind": "siseg", "architecture": {"semantics": 5}},
 ]
+LAUGHS = b"a: &a [%s]\n" % (b"1," * 200)
+LAUGHS += b"".join(b"%c: &%c [%s]\n" % (letter, letter, b"*%c," % (letter - 1) * 200) for letter in b"bcde")
 TEXTS: list[tuple[bytes, str]] = [
     (b"", "mapping"),
     (b"\xff\xfe\x00", "UTF-8"),
@@ -97,13 +99,7 @@ TEXTS: list[tuple[bytes, str]] = [
     (b"--- 1\n--- 2\n", "YAML"),
     (b"\ta: 1\n", "YAML"),
     (b"seed: " + b"9" * 5000, "YAML"),
-    (
-        b"a: &a ["
-        + b"1," * 200
-        + b"]\n"
-        + b"".join(b"%c: &%c [%s]\n" % (c, c, b"*%c," % (c - 1) * 200) for c in b"bcde"),
-        "values",
-    ),
+    (LAUGHS, "values"),
     (b"#" * (1 << 21), "larger"),
     (b"seed: 1\n" * 3, "stands twice"),
     (b"just text", "mapping"),
@@ -117,9 +113,8 @@ TEXTS: list[tuple[bytes, str]] = [
 def read(path: Path, artifacts: Path) -> Settings:
     """A params file as every command reads it, its graph and what the fingerprints of missing partitions hold."""
     chosen = load_settings(path)
-    graph = build_graph(
-        chosen.model_copy(update={"artifacts": chosen.artifacts.model_copy(update={"root": artifacts})})
-    )
+    elsewhere = chosen.artifacts.model_copy(update={"root": str(artifacts)})
+    graph = build_graph(chosen.model_copy(update={"artifacts": elsewhere}))
     for asset in graph.values():
         for partition in asset.partitions[:2]:
             json.dumps(asset.settings(partition))
@@ -176,11 +171,8 @@ def test_a_damaged_text_is_named(data):
     text = yaml.safe_dump(data.draw(st.sampled_from(SHIPPED))).encode()
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 40)))
-    damaged = (
-        text[:start]
-        + data.draw(st.binary(max_size=6) | st.sampled_from([b"", b"{", b"- ", b": ", b"*x", b"!!"]))
-        + text[end:]
-    )
+    put = data.draw(st.binary(max_size=6) | st.sampled_from([b"", b"{", b"- ", b": ", b"*x", b"!!"]))
+    damaged = text[:start] + put + text[end:]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "params.yaml")
         path.write_bytes(damaged)

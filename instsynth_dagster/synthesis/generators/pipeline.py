@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.sources import pipeline_index, pretrained
+from instsynth_dagster.sources import checked_tokenizer, nothing_made_up, pipeline_index, pretrained
 from instsynth_dagster.synthesis.generators.base import Capabilities
 from instsynth_dagster.weights import weights_digest
 
@@ -213,14 +213,19 @@ def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any]) 
             if "requires_safety_checker" in takes:
                 unused["requires_safety_checker"] = False
             repository, where = pretrained(source)
-            return kind.from_pretrained(
-                repository,
-                variant=settings.variant,
-                dtype=getattr(torch, settings.dtype),
-                use_safetensors=True,
-                **where,
-                **unused,
-            )
+            with nothing_made_up():
+                pipeline = kind.from_pretrained(
+                    repository,
+                    variant=settings.variant,
+                    dtype=getattr(torch, settings.dtype),
+                    use_safetensors=True,
+                    **where,
+                    **unused,
+                )
+            for part in pipeline.components.values():
+                if hasattr(part, "get_vocab"):
+                    checked_tokenizer(part)
+            return pipeline
         except Exception as error:  # damaged files make the library raise nearly anything
             problems.append(f"{source}: {' '.join(str(error).split())[:160] or type(error).__name__}")
     raise CheckpointError(f"generators.{name}.model: nothing could be loaded; tried {'; '.join(problems)}")
