@@ -31,7 +31,7 @@ def read_params(path: Path) -> dict[str, Any]:
     """
     text = _read(path)
     try:
-        raw = yaml.load(text, _Loader)  # a SafeLoader
+        raw = _Loader(text).get_single_data()
     except RecursionError:
         raise SettingsError(f"{path}: nested deeper than {_DEEPEST} levels") from None
     except _UNREADABLE as error:

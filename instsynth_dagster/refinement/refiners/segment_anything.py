@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -38,10 +37,9 @@ class SegmentAnything:
         model: Any = sam_model_registry[architecture]()
         try:
             model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-        except UnpicklingError:
-            raise CheckpointError(f"{checkpoint}: not a {architecture} checkpoint, or more than weights") from None
         except Exception as error:  # a damaged file makes torch raise nearly anything
-            raise CheckpointError(f"{checkpoint}: not a {architecture} checkpoint: {first_line(error)}") from None
+            what = f"not a {architecture} checkpoint, or more than weights"
+            raise CheckpointError(f"{checkpoint}: {what}: {first_line(error)}") from None
         self._predictor: Any = SamPredictor(model.eval().to(device))
         self._points, self._device = settings.points, device
 
