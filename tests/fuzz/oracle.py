@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.storage.local import DAMAGED
 
 T = TypeVar("T")
 
@@ -50,7 +49,9 @@ def nothing_stored(*roots: Path) -> Iterator[None]:
     """No file appears or changes below `roots` but caches, which hold no artifact; damaged ones may be set aside."""
     before = [_files(root) for root in roots]
     yield
-    assert [_files(root) for root in roots] == before
+    for old, new in zip(before, map(_files, roots), strict=True):
+        assert sorted(old.values()) == sorted(new.values())
+        assert all(name.endswith(".damaged") for name in new.keys() - old.keys())
 
 
 def _files(root: Path) -> dict[str, tuple[int, int]]:
@@ -59,5 +60,5 @@ def _files(root: Path) -> dict[str, tuple[int, int]]:
         folders[:] = [name for name in folders if name != ".cache"]
         for name in names:
             look = os.lstat(os.path.join(folder, name))
-            found[os.path.join(folder, name.removesuffix(DAMAGED))] = (look.st_size, look.st_mtime_ns)
+            found[os.path.join(folder, name)] = (look.st_size, look.st_mtime_ns)
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from instsynth_dagster import definitions
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.store import Store
 from jobs import planning
@@ -61,7 +62,7 @@ def definitions_end(project: Path, capsys, monkeypatch, name: str) -> None:
     CASES["commands"] += 1
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     with nothing_stored(project), pytest.raises(UserError) as ended:
-        runpy.run_module("instsynth_dagster.definitions")
+        runpy.run_path(definitions.__file__)
     sys.excepthook(type(ended.value), ended.value, ended.tb)  # as the interpreter does before it ends with status 1
     check_line(told(capsys), name)
 
