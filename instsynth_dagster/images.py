@@ -26,7 +26,10 @@ def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
 
 def decode_png(data: SupportsBytes) -> np.ndarray:
     """Inverse of `encode_png`; bytes, or what gives them (`store.StoredBytes`)."""
-    array = cv2.imdecode(np.frombuffer(bytes(data), np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        array = cv2.imdecode(np.frombuffer(bytes(data), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, TypeError):  # empty, or no bytes at all
+        array = None
     if array is None:
         raise ArtifactError("an image in an artifact cannot be decoded; delete the partition and refresh")
     return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, AutoModelForUniversalSegmentation
 
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pretrained, whole_model
 
-UNLOADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
-"""What transformers raises for a folder or id that it cannot load."""
+UNLOADABLE = (Exception,)
+"""What libraries raise for a folder or id that they cannot load: fed with damaged files, nearly anything."""
+TRAINED_ANEW = ("model.text_mapper.", "text_mapper.")
+"""Beginnings of the names of OneFormer's text branch, which serves training only and is not kept."""
 
 
 def load_backbone(source: str) -> Any:
@@ -26,12 +27,19 @@ def load_backbone(source: str) -> Any:
     """
     name, where = pretrained(source)
     try:
-        config = AutoConfig.from_pretrained(name, **where)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
         if hasattr(config, "backbone_config"):
-            segmenter = AutoModelForUniversalSegmentation.from_pretrained(
-                name, use_safetensors=True, dtype=torch.float32, **where
+            segmenter = whole_model(
+                AutoModelForUniversalSegmentation,
+                name,
+                may_miss=TRAINED_ANEW,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                **where,
             )
             return segmenter.model.pixel_level_module.encoder
+        if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+            raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone")
         # not AutoBackbone.from_pretrained: that asks the hub even for a local folder
         kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
         backbone, report = kind.from_pretrained(
@@ -42,8 +50,8 @@ def load_backbone(source: str) -> Any:
             output_loading_info=True,
             **where,
         )
-    except KeyError:
-        raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone") from None
+    except CheckpointError:
+        raise
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded as a backbone: {first_line(error)}") from None
     if report["missing_keys"]:

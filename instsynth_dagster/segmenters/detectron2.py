@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 from torchvision.ops import masks_to_boxes
@@ -31,7 +30,7 @@ from instsynth_dagster.segmenters.augmentation import (
     instance_targets,
     instances_only,
 )
-from instsynth_dagster.segmenters.backbones import first_line
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
 from instsynth_dagster.segmenters.base import (
     PREDICTION_COLUMNS,
     FitResult,
@@ -41,6 +40,7 @@ from instsynth_dagster.segmenters.base import (
 )
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.sources import trained_folder
 
 MASK_RCNN = Path("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml")
 CONFIG, CLASSES, WEIGHTS = "config.yaml", "config.json", "model.safetensors"
@@ -76,7 +76,7 @@ class Detectron2Segmenter:
             torch.manual_seed(content_seed(seed, "initialisation"))
             model = _build(config)
             if settings.model:
-                _load_weights(model, Path(settings.model))
+                _load_weights(model, trained_folder(settings.model))
         log = train(
             WithLoss(model),
             TrainingDraws(dataset, settings, instances_only(classes), seed, settings.steps * settings.batch_size),
@@ -102,8 +102,8 @@ class Detectron2Segmenter:
         try:
             classes = json.loads((folder / CLASSES).read_text())["classes"]
             config = get_cfg()
-            config.merge_from_file(str(folder / CONFIG))
-        except (OSError, ValueError, KeyError, AssertionError) as error:
+            config.merge_from_file(str(folder / CONFIG), allow_unsafe=False)
+        except UNLOADABLE as error:
             raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {first_line(error)}") from None
         config.MODEL.DEVICE = device
         config.TEST.DETECTIONS_PER_IMAGE = settings.max_detections
@@ -219,9 +219,10 @@ def _config(settings: SegmenterSettings, classes: Sequence[str], device: str) ->
     named = settings.config_file or MASK_RCNN
     config = get_cfg()
     try:
-        config.merge_from_file(str(named) if named.is_file() else model_zoo.get_config_file(str(named)))
+        file = str(named) if named.is_file() else model_zoo.get_config_file(str(named))
+        config.merge_from_file(file, allow_unsafe=False)  # its default builds Python objects from YAML
         config.merge_from_list([part for item in settings.architecture.items() for part in item])
-    except (RuntimeError, OSError, KeyError, ValueError, AssertionError) as error:
+    except Exception as error:
         raise SettingsError(f"segmenters.config_file: {named}: {first_line(error)}") from None
     config.MODEL.WEIGHTS = ""
     config.MODEL.DEVICE = device
@@ -241,7 +242,7 @@ def _build(config: Any) -> Any:
 def _load_weights(model: nn.Module, folder: Path) -> None:
     try:
         load_model(model, folder / WEIGHTS, strict=False)
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except UNLOADABLE as error:
         raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {first_line(error)}") from None
 
 

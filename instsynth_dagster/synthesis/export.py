@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, instance_index, write_frame
+from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, city_of, instance_index, write_frame
 from instsynth_dagster.errors import ArtifactError
 from instsynth_dagster.files import file_sha256
 from instsynth_dagster.images import decode_png
 from instsynth_dagster.masks import encode_rle
 
-_FRAME_ID = re.compile(r"[a-z0-9-]+_\d{6}_\d{6}")
+_FRAME_ID = re.compile(r"[a-z0-9][a-z0-9_-]*_\d{6}_\d{6}")
 COCO_JSON = "annotations/instances_train.json"
 
 
@@ -59,7 +59,7 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
 
 
 def _coco_image(frame_id: str, split: str, shape: tuple[int, ...], image_id: int) -> dict[str, Any]:
-    name = f"leftImg8bit/{split}/{frame_id.split('_')[0]}/{frame_id}_leftImg8bit.png"
+    name = f"leftImg8bit/{split}/{city_of(frame_id)}/{frame_id}_leftImg8bit.png"
     return {"id": image_id, "file_name": name, "width": shape[1], "height": shape[0]}
 
 

@@ -15,7 +15,7 @@ from instsynth_dagster.refinement.boundary import Proposal
 from instsynth_dagster.refinement.refiners.points import interior_points
 from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
 from instsynth_dagster.settings import BoundarySettings
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pretrained, whole_model
 from instsynth_dagster.synthesis.crops import Box
 
 
@@ -26,11 +26,11 @@ class Sam:
         name, where = pretrained(str(settings.model))
         try:
             with quiet_transformers():
-                self._kind = AutoConfig.from_pretrained(name, **where).model_type
-                self._model: Any = AutoModelForMaskGeneration.from_pretrained(
-                    name, use_safetensors=True, dtype=torch.float32, **where
+                self._kind = AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type
+                self._model: Any = whole_model(
+                    AutoModelForMaskGeneration, name, dtype=torch.float32, trust_remote_code=False, **where
                 )
-                self._processor: Any = AutoProcessor.from_pretrained(name, **where)
+                self._processor: Any = AutoProcessor.from_pretrained(name, trust_remote_code=False, **where)
         except UNLOADABLE as error:
             raise CheckpointError(f"refinement.boundary.model: {name}: {first_line(error)}") from None
         self._model.eval().to(device)
