@@ -51,6 +51,20 @@ def load_backbone(source: str) -> Any:
     return backbone
 
 
+def described(backbone: Any) -> dict[str, Any]:
+    """What `backbone_of` builds the like of `backbone` from, without its weights, the names of the classes that it was
+    trained on and where it came from."""
+    names = ("id2label", "label2id", "_name_or_path", "architectures", "dtype", "transformers_version")
+    return {key: value for key, value in backbone.config.to_dict().items() if key not in names}
+
+
+def backbone_of(values: dict[str, Any]) -> Any:
+    """A backbone with new weights from what `described` gave, or from values of any configuration of transformers."""
+    config = AutoConfig.for_model(**values)
+    kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    return kind(config)
+
+
 def first_line(error: Exception) -> str:
     """What an error says first, for a message of one line."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
