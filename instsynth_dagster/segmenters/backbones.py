@@ -11,12 +11,14 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, AutoModelForUni
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.sources import pretrained
 
+NEW_NORMS = "hidden_states_norms."
+"""Swin and ConvNeXt as backbones normalise each stage that they give out; their classifiers do not: new weights."""
 UNLOADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
 """What transformers raises for a folder or id that it cannot load."""
 
 
 def load_backbone(source: str) -> Any:
-    """The four feature stages of a pretrained backbone, every weight accounted for.
+    """The four feature stages of a pretrained backbone, every weight accounted for but those of `NEW_NORMS`.
 
     Args:
         source: folder or hub id of a classifier, or of a segmenter whose backbone is taken out.
@@ -46,8 +48,9 @@ def load_backbone(source: str) -> Any:
         raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone") from None
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded as a backbone: {first_line(error)}") from None
-    if report["missing_keys"]:
-        raise CheckpointError(f"{name}: weights lack {sorted(report['missing_keys'])[0]!r} of the backbone")
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(NEW_NORMS))
+    if missing:
+        raise CheckpointError(f"{name}: weights lack {missing[0]!r} of the backbone")
     return backbone
 
 
