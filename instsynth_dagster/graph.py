@@ -239,7 +239,7 @@ def _image_quality(settings: Settings) -> Asset:
         key="image_quality",
         code_version="2",
         dimensions={},
-        settings=lambda _: judge.model_dump(),
+        settings=lambda _: judge.model_dump(mode="json"),
         upstream=lambda _: [
             ref for asset in ("selected_instances", *crops) for ref in each(asset, city_classes(settings))
         ],
@@ -361,7 +361,7 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
         return [("splits", UNPARTITIONED), *each("frames", cities), *each("instances", cities), *windows]
 
     def segmenter_settings(key: str) -> Any:
-        return [settings.segmenters[key.split("|")[1]].model_dump(), settings.classes]
+        return [settings.segmenters[key.split("|")[1]].model_dump(mode="json"), settings.classes]
 
     def validation_inputs() -> list[PartitionRef]:
         cities = list(dataset.val_cities)

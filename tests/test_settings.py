@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def edited(tmp_path: Path, **changes: object) -> Path:
 
 
 SHIPPED = ["params.yaml", *(f"profiles/{path.name}" for path in sorted((ROOT / "profiles").glob("*.yaml")))]
+
+
+def test_files_named_in_settings_are_part_of_fingerprints(tmp_path):
+    """A path is no JSON of itself."""
+    by_file = {}
+    for file in ("one", "other"):
+        given = {"kind": "detectron2", "config_file": f"{file}.yaml"}
+        judge = {"clip": "checkpoints/mini-clip", "inception_weights": f"{file}.pth"}
+        graph = build_graph(load_settings(edited(tmp_path, segmenters={"mask_rcnn": given}, judge=judge)))
+        assets = [graph[key] for key in ("trained_segmenters", "image_quality")]
+        by_file[file] = [json.dumps(asset.settings(asset.partitions[0])) for asset in assets]
+    assert all(one != other for one, other in zip(*by_file.values(), strict=True))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
