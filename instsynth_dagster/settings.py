@@ -199,7 +199,9 @@ class BoundarySettings(Section):
     model: str | None = Field(None, description="sam: folder or hub id of SAM, SAM 2 or SAM 3 tracker in transformers")
     checkpoint: Path | None = Field(None, description="segment_anything: its weights")
     architecture: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the checkpoint")
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="of the checkpoint, checked before it is read"
+    )
     points: int = Field(1, ge=0, description="interior points given beside the box")
     band: int = Field(4, ge=1, description="pixels on either side of a border that may be rewritten")
     min_iou: float = Field(0.5, ge=0, le=1, description="with the mask so far, or the proposal is of something else")
@@ -209,8 +211,8 @@ class BoundarySettings(Section):
     def _named(self) -> Self:
         if self.kind == "sam" and not self.model:
             raise ValueError("kind sam needs a model")
-        if self.kind == "segment_anything" and not self.checkpoint:
-            raise ValueError("kind segment_anything needs a checkpoint")
+        if self.kind == "segment_anything" and not (self.checkpoint and self.sha256):
+            raise ValueError("kind segment_anything needs a checkpoint and its sha256")
         return self
 
 
