@@ -400,6 +400,8 @@ class Settings(Section):
         leaked = sorted(set(self.semantics.cities) & set(self.dataset.val_cities)) if self.semantics else []
         if leaked:
             raise ValueError(f"semantics.cities names {leaked[0]}, a val city; what is made of it would train")
+        if min(self.label_percents) < 100:
+            self._labels_suffice()
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
         refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
@@ -410,6 +412,14 @@ class Settings(Section):
             hint = "; refined arms need a section refinement" if lost[0].endswith(REFINED) else ""
             raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(sources))}{hint}")
         return self
+
+    def _labels_suffice(self) -> None:
+        """A share of the labels means that nothing in an arm was made with the others."""
+        beyond = [arm for arm in self.arms if arm.endswith(REFINED) or arm == "from_semantics"]
+        if beyond:
+            raise ValueError(f"label_percents below 100: {beyond[0]!r} is made with the labels of all train frames")
+        if self.gates.min_real_similarity is not None:
+            raise ValueError("label_percents below 100: gates.min_real_similarity compares with all labelled instances")
 
 
 def load_settings(path: Path | None = None) -> Settings:

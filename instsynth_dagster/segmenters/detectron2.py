@@ -125,7 +125,7 @@ class Detectron2Predictor:
     def __init__(
         self, model: Any, classes: Sequence[str], channels: str, test_size: tuple[int, int] | None = None
     ) -> None:
-        self._model, self._classes, self._channels, self._size = model, tuple(classes), channels, test_size
+        self.model, self._classes, self._channels, self._size = model, tuple(classes), channels, test_size
 
     @torch.inference_mode()
     def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
@@ -140,7 +140,7 @@ class Detectron2Predictor:
         height, width = image.shape[:2]
         resized = resize_image(image, self._size[::-1]) if self._size else image
         pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1).float()
-        found = self._model([{"image": _channels(pixels, self._channels), "height": height, "width": width}])[0]
+        found = self.model([{"image": _channels(pixels, self._channels), "height": height, "width": width}])[0]
         instances = found["instances"].to("cpu")
         rows = [
             (self._classes[label], score, encode_rle(mask)["counts"], height, width)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.evaluation.costs import measure
 from instsynth_dagster.segmenters import detectron2 as adapter
 from instsynth_dagster.segmenters.backbones import load_backbone
 from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS, get_segmenter
@@ -82,6 +83,9 @@ def test_trains_and_predicts(tmp_path) -> None:
     (table,) = predictor.predict([image])
     assert list(table.columns) == list(PREDICTION_COLUMNS)
     pd.testing.assert_frame_equal(predictor.predict([image])[0], table)
+    cost = measure(predictor, image)
+    assert cost is not None
+    assert cost.gmacs > 0
 
 
 @needs_detectron2
