@@ -275,6 +275,18 @@ class SegmenterSettings(Section):
     config_file: Path | None = Field(None, description="detectron2: a config file of its own, or of its model zoo")
 
     @model_validator(mode="after")
+    def _knobs_fit_the_kind(self) -> Self:
+        for knob, kinds in (
+            ("backbone", ("detectron2", "fastinst", "mask2former", "oneformer")),
+            ("config_file", ("detectron2",)),
+            ("tokenizer", ("oneformer",)),
+            ("text_branch", ("oneformer",)),
+        ):
+            if self.kind not in kinds and getattr(self, knob) != type(self).model_fields[knob].default:
+                raise ValueError(f"{knob} belongs to kind {' or '.join(kinds)}, not to {self.kind}; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _batch_splits(self) -> Self:
         if self.batch_size % self.processes:
             raise ValueError(f"batch_size {self.batch_size} cannot be shared equally by {self.processes} processes")

@@ -102,6 +102,11 @@ def test_shipped_files_are_valid_and_make_a_graph(name):
         ({"integration__window_size": [512, 512]}, ["integration.window_size", "twice"]),
         ({"prompts__car__colors": []}, ["prompts.car", "{color}"]),
         ({"prompts__tram": {"templates": ["a tram"]}}, ["tram"]),
+        (
+            {"segmenters": {"e": {"kind": "eomt", "backbone": "facebook/dinov2-base"}}},
+            ["segmenters.e", "backbone belongs to kind", "not to eomt"],
+        ),
+        ({"segmenters": {"f": {"kind": "fastinst", "text_branch": False}}}, ["text_branch belongs to kind oneformer"]),
         ({"label_percents": [100, 10], "gates__min_real_similarity": 0.5}, ["label_percents", "all labelled"]),
     ],
 )
