@@ -154,6 +154,34 @@ def test_sam_of_transformers(save, points, tmp_path) -> None:
     check(build_refiner(settings, "cpu"))
 
 
+def counted(owner, name: str) -> list[int]:
+    """Counts calls of a method from now on."""
+    calls, original = [], getattr(owner, name)
+
+    def call(*args, **kwargs):
+        calls.append(1)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, call)
+    return calls
+
+
+def test_an_image_is_embedded_once_and_its_boxes_go_together(tmp_path, tiny_vit) -> None:
+    image, _, coarse = street(0)
+    masks = np.array([coarse == 26000, coarse == 24256])
+    library = build_refiner(BoundarySettings(kind="sam", model=str(save_tiny_sam(tmp_path))), "cpu")
+    digest = hashlib.sha256(tiny_vit.read_bytes()).hexdigest()
+    given = BoundarySettings(kind="segment_anything", checkpoint=tiny_vit, sha256=digest)
+    authors = build_refiner(given, "cpu")
+    for refiner, model, embeds, decodes in (
+        (library, library._model, "get_image_embeddings", "forward"),
+        (authors, authors._predictor, "set_image", "predict_torch"),
+    ):
+        embedded, decoded = counted(model, embeds), counted(model, decodes)
+        assert len(refiner.refine(image, BOXES, masks)) == 2
+        assert len(embedded) == len(decoded) == 1
+
+
 def test_a_published_sam_3_is_its_tracker(tmp_path) -> None:
     image, _, coarse = street(0)
     masks = np.array([coarse == 26000, coarse == 24256])
