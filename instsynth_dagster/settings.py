@@ -247,7 +247,9 @@ class BoundarySettings(Section):
     model: str | None = Field(None, description="sam: folder or hub id of SAM, SAM 2 or SAM 3 tracker in transformers")
     checkpoint: Path | None = Field(None, description="segment_anything: its weights")
     architecture: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the checkpoint")
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="of the checkpoint, checked before it is read"
+    )
     points: int = Field(1, ge=0, description="interior points given beside the box")
     band: int = Field(4, ge=1, description="pixels on either side of a border that may be rewritten")
     min_iou: float = Field(0.5, ge=0, le=1, description="with the mask so far, or the proposal is of something else")
@@ -257,8 +259,8 @@ class BoundarySettings(Section):
     def _named(self) -> Self:
         if self.kind == "sam" and not self.model:
             raise ValueError("kind sam needs a model")
-        if self.kind == "segment_anything" and not self.checkpoint:
-            raise ValueError("kind segment_anything needs a checkpoint")
+        if self.kind == "segment_anything" and not (self.checkpoint and self.sha256):
+            raise ValueError("kind segment_anything needs a checkpoint and its sha256")
         return self
 
 
@@ -326,6 +328,18 @@ class SegmenterSettings(Section):
         if not 0 < bounds[0] <= bounds[1]:
             raise ValueError("give a lower bound above 0 and an upper bound that is not below it")
         return bounds
+
+    @model_validator(mode="after")
+    def _knobs_fit_the_kind(self) -> Self:
+        for knob, kinds in (
+            ("backbone", ("detectron2", "fastinst", "mask2former", "oneformer")),
+            ("config_file", ("detectron2",)),
+            ("tokenizer", ("oneformer",)),
+            ("text_branch", ("oneformer",)),
+        ):
+            if self.kind not in kinds and getattr(self, knob) != type(self).model_fields[knob].default:
+                raise ValueError(f"{knob} belongs to kind {' or '.join(kinds)}, not to {self.kind}; remove it")
+        return self
 
     @model_validator(mode="after")
     def _batch_splits(self) -> Self:
@@ -486,6 +500,8 @@ class Settings(Section):
         leaked = sorted(set(self.semantics.cities) & set(self.dataset.val_cities)) if self.semantics else []
         if leaked:
             raise ValueError(f"semantics.cities names {leaked[0]}, a val city; what is made of it would train")
+        if min(self.label_percents) < 100:
+            self._labels_suffice()
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
         refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
@@ -496,6 +512,14 @@ class Settings(Section):
             hint = "; refined arms need a section refinement" if lost[0].endswith(REFINED) else ""
             raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(sources))}{hint}")
         return self
+
+    def _labels_suffice(self) -> None:
+        """A share of the labels means that nothing in an arm was made with the others."""
+        beyond = [arm for arm in self.arms if arm.endswith(REFINED) or arm == "from_semantics"]
+        if beyond:
+            raise ValueError(f"label_percents below 100: {beyond[0]!r} is made with the labels of all train frames")
+        if self.gates.min_real_similarity is not None:
+            raise ValueError("label_percents below 100: gates.min_real_similarity compares with all labelled instances")
 
 
 def load_settings(path: Path | None = None) -> Settings:

@@ -10,6 +10,8 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, AutoModelForUni
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.sources import pretrained, whole_model
 
+NEW_NORMS = "hidden_states_norms."
+"""Swin and ConvNeXt as backbones normalise each stage that they give out; their classifiers do not: new weights."""
 UNLOADABLE = (Exception,)
 """What libraries raise for a folder or id that they cannot load: fed with damaged files, nearly anything."""
 TRAINED_ANEW = ("model.text_mapper.", "text_mapper.")
@@ -17,7 +19,7 @@ TRAINED_ANEW = ("model.text_mapper.", "text_mapper.")
 
 
 def load_backbone(source: str) -> Any:
-    """The four feature stages of a pretrained backbone, every weight accounted for.
+    """The four feature stages of a pretrained backbone, every weight accounted for but those of `NEW_NORMS`.
 
     Args:
         source: folder or hub id of a classifier, or of a segmenter whose backbone is taken out.
@@ -54,9 +56,24 @@ def load_backbone(source: str) -> Any:
         raise
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded as a backbone: {first_line(error)}") from None
-    if report["missing_keys"]:
-        raise CheckpointError(f"{name}: weights lack {sorted(report['missing_keys'])[0]!r} of the backbone")
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(NEW_NORMS))
+    if missing:
+        raise CheckpointError(f"{name}: weights lack {missing[0]!r} of the backbone")
     return backbone
+
+
+def described(backbone: Any) -> dict[str, Any]:
+    """What `backbone_of` builds the like of `backbone` from, without its weights, the names of the classes that it was
+    trained on and where it came from."""
+    names = ("id2label", "label2id", "_name_or_path", "architectures", "dtype", "transformers_version")
+    return {key: value for key, value in backbone.config.to_dict().items() if key not in names}
+
+
+def backbone_of(values: dict[str, Any]) -> Any:
+    """A backbone with new weights from what `described` gave, or from values of any configuration of transformers."""
+    config = AutoConfig.for_model(**values)
+    kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    return kind(config)
 
 
 def first_line(error: Exception) -> str:

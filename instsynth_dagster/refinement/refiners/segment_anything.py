@@ -32,7 +32,7 @@ class SegmentAnything:
         architecture, checkpoint = settings.architecture, verified(str(settings.checkpoint))
         if checkpoint is None or not checkpoint.is_file():
             raise CheckpointError(f"refinement.boundary.checkpoint: {settings.checkpoint} is not a file")
-        if settings.sha256 and file_sha256(checkpoint) != settings.sha256:
+        if file_sha256(checkpoint) != settings.sha256:
             raise CheckpointError(f"{checkpoint}: its sha256 is not refinement.boundary.sha256; get the file again")
         model: Any = sam_model_registry[architecture]()
         try:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, described, first_line, load_backbone
 from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.model import FastInst
@@ -33,7 +33,7 @@ class FastInstSegmenter(QuerySegmenter):
             return _with_new_classes(self.restore(trained_folder(settings.model))[0], values, classes)
         backbone = load_backbone(settings.backbone) if settings.backbone else None
         if backbone is not None:
-            values["backbone_config"] = _plain(backbone.config)
+            values["backbone_config"] = described(backbone)
         config = architecture(FastInstConfig, values | {"classes": tuple(classes)})
         try:
             model = FastInst(config)
@@ -71,9 +71,3 @@ def _with_new_classes(trained: Any, values: dict[str, Any], classes: Sequence[st
     model = FastInst(config)
     model.load_state_dict(rows_by_name(trained, model, trained.sizes.classes, classes, PER_CLASS))
     return model
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    """What describes a backbone, without the names of the classes that it was trained on and where it came from."""
-    names = ("id2label", "label2id", "_name_or_path", "architectures", "dtype", "transformers_version")
-    return {key: value for key, value in config.to_dict().items() if key not in names}
