@@ -1,0 +1,133 @@
+"""The refresh of a cluster: what is stale goes, cut into runs, to the workers of the run queue.
+
+The graph is walked as `jobs.refresh` walks it, each asset planned after everything above it is made; assets that do not
+read one another are made at the same time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from math import ceil
+from pathlib import Path
+from typing import Protocol
+
+import dagster as dg
+
+from instsynth_dagster.locking import refresh_lock
+from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
+from instsynth_dagster.store import Store
+from jobs.refresh import CHANGED, Refreshed
+
+_EVERY = 1.0
+
+
+class Cluster(Protocol):
+    """Where the runs of a distributed refresh are made."""
+
+    runs_per_asset: int
+
+    def submit(self, asset: Asset, first: str, last: str) -> str:
+        """Queue a run of a rectangle of partitions; returns its id."""
+
+    def unfinished(self, asset: Asset) -> list[str]:
+        """Runs of an asset that an earlier refresh has left in the queue or at work."""
+
+    def outcome(self, run: str) -> str | None:
+        """None while a run, or the one that takes its place after a crash, is not over; then why it failed or ""."""
+
+
+def distribute(graph: Mapping[str, Asset], store: Store, cluster: Cluster, say: Callable[[str], None]) -> Refreshed:
+    """Materialise every stale partition of `graph` on the workers of `cluster`.
+
+    Raises:
+        dagster.Failure: naming the runs that failed; what else was at work is waited for, and what was made stays.
+    """
+    started = time.monotonic()
+    with refresh_lock(store.root, Path.cwd(), say):
+        walk = _Walk(graph, store, cluster, say)
+        while walk.step():
+            time.sleep(_EVERY)
+        if walk.made:
+            (store.root / CHANGED).touch()
+    if walk.failures:
+        raise dg.Failure(description="; ".join(walk.failures), allow_retries=False)
+    say("nothing is stale" if not walk.made else f"{walk.made} partitions made")
+    return Refreshed(walk.made, time.monotonic() - started, walk.device_seconds)
+
+
+class _Walk:
+    """Assets that wait for others, and runs at work; `step` moves what can be moved."""
+
+    def __init__(self, graph: Mapping[str, Asset], store: Store, cluster: Cluster, say: Callable[[str], None]) -> None:
+        self._graph, self._store, self._cluster, self._say = graph, store, cluster, say
+        self._above = {key: _upstream_assets(asset) for key, asset in graph.items()}
+        self._waiting = list(graph)
+        self._at_work: dict[str, list[str]] = {}
+        self._stale: dict[str, list[str]] = {}
+        self.made = 0
+        self.device_seconds = 0.0
+        self.failures: list[str] = []
+
+    def step(self) -> bool:
+        """Collect what is over and start what is ready; whether anything is left to do."""
+        for key in list(self._at_work):
+            self._collect(key)
+        if self.failures:
+            self._waiting = []
+        for key in list(self._waiting):
+            if not self._above[key] & {*self._waiting, *self._at_work}:
+                self._start(self._graph[key])
+        return bool(self._waiting or self._at_work)
+
+    def _start(self, asset: Asset) -> None:
+        if left := self._cluster.unfinished(asset):
+            self._say(f"{asset.key}: {len(left)} runs of an earlier refresh are at work")
+            self._at_work[asset.key] = left
+            return
+        self._waiting.remove(asset.key)
+        stale = stale_partitions(asset, cache(self._store.manifest))
+        if not stale:
+            return
+        pieces = list(cut(asset, [item.partition for item in stale], self._cluster.runs_per_asset))
+        self._say(
+            f"{asset.key}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason}), {len(pieces)} runs"
+        )
+        self._stale[asset.key] = [item.partition for item in stale]
+        self._at_work[asset.key] = [self._cluster.submit(asset, *piece) for piece in pieces]
+
+    def _collect(self, key: str) -> None:
+        outcomes = [self._cluster.outcome(run) for run in self._at_work[key]]
+        if None in outcomes:
+            return
+        del self._at_work[key]
+        if key not in self._stale:
+            return  # left by an earlier refresh; the asset still waits to be planned
+        stale = self._stale.pop(key)
+        failed = [reason for reason in outcomes if reason]
+        left = stale_partitions(self._graph[key], cache(self._store.manifest))
+        if left and not failed:
+            failed = [f"{left[0].partition} is still stale ({left[0].reason}): a worker has other settings or code"]
+        self.failures += [f"{key}: {reason}" for reason in failed]
+        done = set(stale) - {item.partition for item in left}
+        self.made += len(done)
+        self.device_seconds += sum(self._store.require(key, partition).device_seconds for partition in done)
+        self._say(f"{key}: {len(done)} of {len(stale)} partitions made")
+
+
+def cut(asset: Asset, partitions: Sequence[str], pieces: int) -> Iterator[tuple[str, str]]:
+    """(first, last) corners of rectangles that cover `partitions` exactly, in about `pieces` equal parts.
+
+    A part of more than one row of a two-dimensional asset has whole rows, so that it stays one rectangle.
+    """
+    size = ceil(len(partitions) / pieces)
+    width = len(asset.dimensions[sorted(asset.dimensions)[-1]]) if len(asset.dimensions) > 1 else 1
+    if size > width:
+        size = ceil(size / width) * width
+    for start in range(0, len(partitions), size):
+        yield from rectangles(asset, partitions[start : start + size])
+
+
+def _upstream_assets(asset: Asset) -> set[str]:
+    return {upstream for partition in asset.partitions for upstream, _ in asset.upstream(partition)}
