@@ -59,7 +59,7 @@ def _base(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
                 out=out.folder("checkpoint"),
                 scratch=out.scratch(),
                 device=device.name,
-                progress=progress,
+                progress=out.meter.over_steps(progress, recipe.checkpoint_every),
             )
         out.add_table(result.curve)
         out.device_seconds = result.seconds

@@ -41,11 +41,13 @@ def _inpainted_crops(name: str, settings: Settings, graph: Graph) -> dg.AssetsDe
                 settings.seed,
                 replicas=drawn_replicas(settings, name),
                 skip=out.resumed_rows,
+                meter=out.meter,
             )
             for row in rows:
                 out.add(row)
                 if len(shown) < PREVIEWED_CROPS:
                     shown.append(row)
+            out.meter.check_refused()
         out.summary["crops"] = out.rows
         metadata: dict[str, Any] = {"seconds_per_crop": round(out.device_seconds / max(out.rows, 1), 3)}
         if shown:

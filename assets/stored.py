@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import time
 import warnings as python_warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,11 @@ from typing import Any
 import dagster as dg
 
 from assets.partitions import Graph, asset_key, dependencies, partitions_definition, partitions_of_run
-from instsynth_dagster.errors import UserError, is_transient
+from instsynth_dagster.errors import ArtifactError, UserError, is_transient, what_happened
+from instsynth_dagster.manifest import Manifest
+from instsynth_dagster.partition_writer import PIECE
 from instsynth_dagster.staleness import Asset, expected, why_stale
-from instsynth_dagster.store import Manifest, Store
+from instsynth_dagster.store import Store
 from resources.progress import progress_bar
 
 RETRIES, RETRY_SECONDS = 3, 10
@@ -108,16 +111,19 @@ def _materialise(
     with progress_bar(asset.key, len(partitions)) as progress:
         for partition in partitions:
             try:
-                manifest, made = _make_partition(store, asset, partition, make, resources, outcomes)
+                manifest, made = _make_partition(store, asset, partition, make, resources, outcomes, context.log.info)
             except (UserError, _Blocked) as error:
                 failure = error
                 break
             except OSError as error:
-                if not is_transient(error):
+                if is_transient(error):
+                    # what is already stored is only reported again by the next try
+                    context.log.warning(f"{asset.key}[{partition}]: {error}; trying again in {RETRY_SECONDS} s")
+                    raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from error
+                if not (told := what_happened(error)):
                     raise
-                # what is already stored is only reported again by the next try
-                context.log.warning(f"{asset.key}[{partition}]: {error}; trying again in {RETRY_SECONDS} s")
-                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from error
+                failure = ArtifactError(f"{asset.key}[{partition}]: {told}")
+                break
             events.append((partition, manifest, made.metadata))
             progress(len(events), len(partitions))
             context.log.info(f"{asset.key}[{partition}]: {manifest.rows} rows, {manifest.wall_seconds:.1f} s")
@@ -142,20 +148,39 @@ def _make_partition(
     make: Callable[..., Made | None],
     resources: Mapping[str, Any],
     outcomes: list[tuple[str, Check]],
+    say: Callable[[str], None],
 ) -> tuple[Manifest, Made]:
+    """Make a partition, unless it is up to date, or is once another run that makes it has let go of it."""
     for upstream, upstream_partition in asset.upstream(partition):
         store.require(upstream, upstream_partition)
     if not why_stale(asset, partition, store.manifest):
         return store.require(asset.key, partition), Made({"up_to_date": True})
-    now = expected(asset, partition, store.manifest)
-    assert now is not None
-    with store.write(asset.key, partition, now.fingerprint, now.components) as out:
-        made = make(out, partition, **resources) or Made()
-        outcomes += [(partition, check) for check in made.checks]
-        failed = [check for check in made.checks if check.blocking and not check.passed]
-        if failed:
-            raise _Blocked(f"{asset.key}[{partition}]: {failed[0].name}: {failed[0].description}")
+    with store.lock(asset.key, partition, say) as lock:
+        if not why_stale(asset, partition, store.manifest):
+            return store.require(asset.key, partition), Made({"up_to_date": True})
+        now = expected(asset, partition, store.manifest)
+        assert now is not None
+        on_device = bool(_ON_DEVICE & set(resources))
+        piece = _piece_seconds(store, asset) if on_device and store.device_hours else 0.0
+        with store.write(asset.key, partition, now.fingerprint, now.components, lock, piece) as out:
+            if on_device:
+                out.meter.check()
+            started = time.monotonic()
+            made = make(out, partition, **resources) or Made()
+            if on_device and not out.device_seconds:
+                out.meter.spend(time.monotonic() - started)
+                out.device_seconds = out.meter.used
+            outcomes += [(partition, check) for check in made.checks]
+            failed = [check for check in made.checks if check.blocking and not check.passed]
+            if failed:
+                raise _Blocked(f"{asset.key}[{partition}]: {failed[0].name}: {failed[0].description}")
     return store.require(asset.key, partition), made
+
+
+def _piece_seconds(store: Store, asset: Asset) -> float:
+    """The longest piece of device work that partitions of an asset have taken so far."""
+    made = [manifest for partition in asset.partitions if (manifest := store.manifest(asset.key, partition))]
+    return max((manifest.summary.get(PIECE, 0.0) for manifest in made), default=0.0)
 
 
 def _check_results(outcomes: list[tuple[str, Check]]) -> Iterator[dg.AssetCheckResult]:

@@ -33,7 +33,7 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
                 out=out.folder("checkpoint"),
                 scratch=out.scratch(),
                 device=device.name,
-                progress=progress,
+                progress=out.meter.over_steps(progress, recipe.checkpoint_every),
             )
         out.add_table(result.curve)
         out.device_seconds = result.seconds

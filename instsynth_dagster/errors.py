@@ -23,11 +23,29 @@ _TRANSIENT = {
 }
 
 
+_REFUSALS = {
+    errno.ENOSPC: "no space left on the disk; free some",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EROFS: "the file system of the artifacts is read-only",
+}
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may well succeed in a while: a network or a disk that did not answer."""
     if isinstance(error, TimeoutError | ConnectionError):
         return True
     return isinstance(error, OSError) and error.errno in _TRANSIENT
+
+
+class LockLost(TimeoutError):
+    """Another process took a partition over while this one did not answer; the next try finds what it made."""
+
+
+def what_happened(error: OSError) -> str:
+    """An operating system's refusal in a line that a user can act on; "" where it is not one of these."""
+    if error.errno not in _REFUSALS:
+        return ""
+    return f"{_REFUSALS[error.errno]}; what was whole stays, and a refresh goes on from there"
 
 
 class DatasetError(UserError):
@@ -40,6 +58,14 @@ class SettingsError(UserError):
 
 class ArtifactError(UserError):
     """An artifact partition that is missing, damaged or not finished."""
+
+
+class DamagedArtifact(ArtifactError):
+    """A file of the store that is not what its manifest says; it is set aside, and a refresh makes it again."""
+
+
+class BudgetReached(UserError):
+    """The budget of device hours does not allow the next piece of work."""
 
 
 class CheckpointError(UserError):

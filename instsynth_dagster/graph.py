@@ -121,7 +121,7 @@ def run_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
 def _data_assets(settings: Settings) -> Iterator[Asset]:
     dataset = settings.dataset
     cities = {"city": (*dataset.train_cities, *dataset.val_cities)}
-    digests = FileDigests(settings.artifacts.root / FILE_DIGESTS)
+    digests = FileDigests(settings.artifacts.local / FILE_DIGESTS)
     demo = dataset.demo_city
     if demo:
         yield Asset(
@@ -163,7 +163,7 @@ def data_signature(settings: Settings) -> str:
     """Of all files of the data set that the graph reads."""
     dataset = settings.dataset
     files = [path for city in (*dataset.train_cities, *dataset.val_cities) for path in city_files(dataset.root, city)]
-    return FileDigests(settings.artifacts.root / FILE_DIGESTS).signature(files, dataset.root)
+    return FileDigests(settings.artifacts.local / FILE_DIGESTS).signature(files, dataset.root)
 
 
 def split_of(settings: Settings, city: str) -> str:

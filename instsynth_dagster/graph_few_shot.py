@@ -90,7 +90,7 @@ def semantics_assets(settings: Settings) -> Iterator[Asset]:
     chosen, dataset = settings.semantics, settings.dataset
     if chosen is None:
         return
-    digests = FileDigests(settings.artifacts.root / _FILE_DIGESTS)
+    digests = FileDigests(settings.artifacts.local / _FILE_DIGESTS)
     yield Asset(
         key="siseg",
         code_version="1",

@@ -324,9 +324,38 @@ class SemanticsSettings(Section):
 
 
 class ArtifactSettings(Section):
-    root: Path = Path("artifacts")
+    """Where artifacts lie: a directory, or the URL of an object store (`s3://bucket/prefix`, `gs://...`)."""
+
+    root: str = "artifacts"
+    cache: Path = Field(Path(".cache/artifacts"), description="local copies of an object store's files; may be deleted")
     exports: Path = Path("exports")
     results: Path = Field(Path("results"), description="tables, metrics and curves with fixed names")
+
+    @field_validator("root")
+    @classmethod
+    def _no_secrets(cls, root: str) -> str:
+        if not root:
+            raise ValueError("must not be empty")
+        if "://" in root and "@" in root.split("://", 1)[1].split("/", 1)[0]:
+            raise ValueError("holds credentials; leave them out, they come from the environment")
+        return root
+
+    @property
+    def local(self) -> Path:
+        """A local directory for caches: below the root itself, or the cache of an object store."""
+        return self.cache if "://" in self.root else Path(self.root)
+
+
+class CostSettings(Section):
+    """What the device costs, and how much of it may be used."""
+
+    price_per_hour: float | None = Field(None, ge=0, description="of the device")
+    currency: str = "EUR"
+    device_hours: float | None = Field(
+        None,
+        gt=0,
+        description="budget of this store, all that was ever made in it included",
+    )
 
 
 class NightlySettings(Section):
@@ -369,6 +398,7 @@ class Settings(Section):
         (100,), min_length=1, description="shares of the train frames that arms are trained on, by fixed nested lists"
     )
     nightly: NightlySettings = NightlySettings()
+    costs: CostSettings = CostSettings()
 
     @field_validator("classes")
     @classmethod

@@ -15,8 +15,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from instsynth_dagster.errors import DamagedArtifact
 from instsynth_dagster.listing import listing_signature
-from instsynth_dagster.store import Manifest
+from instsynth_dagster.manifest import Manifest
 
 PartitionRef = tuple[str, str]
 """(asset, partition)"""
@@ -66,10 +67,10 @@ class Expected:
 
 
 def expected(asset: Asset, partition: str, manifest_of: ManifestOf) -> Expected | None:
-    """What a partition would be made from now, or None while something upstream is missing."""
+    """What a partition would be made from now, or None while something upstream is missing or damaged."""
     digests = []
     for upstream_asset, upstream_partition in asset.upstream(partition):
-        manifest = manifest_of(upstream_asset, upstream_partition)
+        manifest = readable(manifest_of, upstream_asset, upstream_partition)
         if manifest is None:
             return None
         digests.append([upstream_asset, upstream_partition, manifest.digest])
@@ -82,6 +83,14 @@ def expected(asset: Asset, partition: str, manifest_of: ManifestOf) -> Expected 
         "files": asset.files(partition) if asset.files else None,
     }
     return Expected(_sha256(parts), {name: _sha256(parts[name])[:12] for name in _CHANGES})
+
+
+def readable(manifest_of: ManifestOf, asset: str, partition: str) -> Manifest | None:
+    """A manifest, or None where it is missing or damaged."""
+    try:
+        return manifest_of(asset, partition)
+    except DamagedArtifact:
+        return None
 
 
 _CHANGES = {
@@ -134,7 +143,10 @@ def _state(
 
 def why_stale(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | None:
     """Why a partition has to be made, given what is upstream now; None when it is up to date."""
-    manifest = manifest_of(asset.key, partition)
+    try:
+        manifest = manifest_of(asset.key, partition)
+    except DamagedArtifact:
+        return "its manifest is damaged"
     if manifest is None:
         return "missing"
     now = expected(asset, partition, manifest_of)

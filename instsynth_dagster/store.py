@@ -1,21 +1,15 @@
-"""Artifact partitions on disk: atomic, content-addressed, resumable.
+"""Artifact partitions: atomic, content-addressed, resumable, on a local disk or an object store.
 
-A partition is a directory `<root>/<asset>/<partition>/` with Parquet parts, optional folders, and a `manifest.json`
+A partition is a folder `<root>/<asset>/<partition>/` with Parquet parts, optional folders, and a `manifest.json`
 written last. Files carry the first letters of the fingerprint they were made under and the manifest names its files, so
-a re-made partition replaces the old one in a single rename and a killed run is continued after its last whole part.
+a re-made partition replaces the old one in a single step and a killed run is continued after its last whole part.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,83 +17,61 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from instsynth_dagster.errors import ArtifactError
-from instsynth_dagster.files import file_sha256, write_atomically
-from instsynth_dagster.listing import listing_signature
+from instsynth_dagster.costs import HOUR, Ledger, Meter
+from instsynth_dagster.errors import ArtifactError, DamagedArtifact
+from instsynth_dagster.manifest import MANIFEST, Manifest, StoredFile
+from instsynth_dagster.partition_writer import PartitionWriter
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.storage import open_storage
+from instsynth_dagster.storage.base import DamagedFile, Lock
 
-VOLATILE_COLUMNS = frozenset({"device_seconds", "perceptual_hash", "mirrored_hash"})
-"""Columns that do not enter the content digest: they tell how a row was made, or follow from a digest in it."""
-
-MANIFEST = "manifest.json"
 UNPARTITIONED = "all"
-_RECORDED_PACKAGES = ("instsynth-dagster", "torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """One file of a partition; `path` is relative to the partition's directory."""
-
-    path: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a finished partition holds. `digest` names its content, `fingerprint` everything it was made from.
-
-    `outside` maps directories that the partition wrote outside the store to their listing signatures; `components` are
-    digests of the parts of the fingerprint, which tell what changed when it no longer fits.
-    """
-
-    asset: str
-    partition: str
-    fingerprint: str
-    digest: str
-    rows: int
-    parts: tuple[StoredFile, ...]
-    folders: dict[str, tuple[StoredFile, ...]]
-    outside: dict[str, str]
-    summary: dict[str, Any]
-    wall_seconds: float
-    device_seconds: float
-    made_at: str
-    versions: dict[str, str] = field(default_factory=dict)
-    components: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        raw = json.loads(text)
-        raw["parts"] = tuple(StoredFile(**part) for part in raw["parts"])
-        raw["folders"] = {name: tuple(StoredFile(**f) for f in files) for name, files in raw["folders"].items()}
-        return cls(**raw)
+_ROWS_AT_ONCE = 16
 
 
 class Store:
-    """All artifact partitions under one root directory."""
+    """All artifact partitions under one root, a directory or the URL of an object store."""
 
-    def __init__(self, root: Path, rows_per_part: int = 64) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | str, rows_per_part: int = 64, cache: Path = Path(".cache/artifacts")) -> None:
+        """`cache` keeps local copies of an object store's files; a local store has none."""
+        self.storage = open_storage(root, cache)
         self.rows_per_part = rows_per_part
+        self.device_hours: float | None = None
+        """Budget of the device for everything that was ever made in this store."""
+        self.set_aside: list[str] = []
+        """Damaged files that this store has found and put out of the way."""
 
     def directory(self, asset: str, partition: str = UNPARTITIONED) -> Path:
-        """Directory of a partition; `aachen|car` becomes `aachen/car`."""
-        steps = [*asset.split("/"), *partition.split("|")]
-        if any(step in ("", ".", "..") or os.sep in step for step in steps):
-            raise ArtifactError(f"{asset}[{partition}]: not a usable artifact name")
-        return self.root.joinpath(*steps)
+        """The local directory in which a partition is made; on a disk the partition itself."""
+        return self.storage.workplace(partition_folder(asset, partition))
 
     def manifest(self, asset: str, partition: str = UNPARTITIONED) -> Manifest | None:
-        """The manifest, or None when the partition does not exist (yet)."""
-        path = self.directory(asset, partition) / MANIFEST
+        """The manifest, or None when the partition does not exist (yet).
+
+        Raises:
+            DamagedArtifact: the manifest is there and cannot be read.
+        """
+        folder = partition_folder(asset, partition)
         try:
-            manifest = Manifest.from_json(path.read_text())
-        except FileNotFoundError:
+            content = self.storage.read(f"{folder}/{MANIFEST}")
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError, KeyError) as error:
-            raise ArtifactError(f"{path}: damaged manifest ({error}); delete the folder and refresh") from None
-        whole = all((path.parent / file.path).exists() for file in _files_of(manifest))
-        return manifest if whole else None
+        manifest = self._parsed(asset, partition, content)
+        return manifest if self.storage.holds(folder, [file.path for file in manifest.files()]) else None
+
+    def snapshot(self) -> Snapshot:
+        """The manifests as they are now, for looking at many; on an object store they are read all at once."""
+        return Snapshot(self, self.storage.read_all("", MANIFEST) if self.storage.remote else None)
+
+    def _parsed(self, asset: str, partition: str, content: bytes) -> Manifest:
+        try:
+            manifest = Manifest.from_json(content)
+        except ValueError:
+            manifest = None
+        if manifest is None or (manifest.asset, manifest.partition) != (asset, partition):
+            path = f"{self.storage.url}/{partition_folder(asset, partition)}/{MANIFEST}"
+            raise DamagedArtifact(f"{path}: damaged manifest; refresh makes {asset}[{partition}] again")
+        return manifest
 
     def require(self, asset: str, partition: str = UNPARTITIONED) -> Manifest:
         manifest = self.manifest(asset, partition)
@@ -107,15 +79,18 @@ class Store:
             raise ArtifactError(f"{asset}[{partition}] does not exist; materialise it first (job `refresh`)")
         return manifest
 
+    def part_path(self, asset: str, partition: str, index: int) -> Path:
+        """A local file with a part of a finished partition, its digest checked."""
+        manifest = self.require(asset, partition)
+        return self._fetched(manifest, manifest.parts[index : index + 1])[0]
+
     def read(self, asset: str, partition: str = UNPARTITIONED, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """All rows of a partition, in order; every part's digest is checked first."""
         manifest = self.require(asset, partition)
-        tables = []
-        for part in manifest.parts:
-            path = self.directory(asset, partition) / part.path
-            if file_sha256(path) != part.sha256:
-                raise ArtifactError(f"{path}: damaged, its digest differs from the manifest; delete it and refresh")
-            tables.append(pq.read_table(path, columns=list(columns) if columns else None))
+        tables = [
+            pq.read_table(path, columns=list(columns) if columns else None)
+            for path in self._fetched(manifest, manifest.parts)
+        ]
         return (
             pa.concat_tables(tables, promote_options="permissive").to_pandas()
             if tables
@@ -129,194 +104,135 @@ class Store:
         return pd.concat(filled, ignore_index=True) if filled else (tables[0] if tables else pd.DataFrame())
 
     def iterate(self, asset: str, partition: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Rows one by one, holding a single row group in memory."""
-        for part in self.require(asset, partition).parts:
-            file = pq.ParquetFile(self.directory(asset, partition) / part.path)
-            for batch in file.iter_batches(batch_size=16, columns=list(columns) if columns else None):
+        """Rows one by one, holding few in memory."""
+        manifest = self.require(asset, partition)
+        for index in range(len(manifest.parts)):
+            file = pq.ParquetFile(self._fetched(manifest, manifest.parts[index : index + 1])[0])
+            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(columns) if columns else None):
                 yield from batch.to_pylist()
 
     def columns(self, asset: str, partition: str = UNPARTITIONED) -> list[tuple[str, str]]:
         """Names and types of a partition's columns; none where it has no part."""
-        parts = self.require(asset, partition).parts
-        if not parts:
+        manifest = self.require(asset, partition)
+        if not manifest.parts:
             return []
-        schema = pq.read_schema(self.directory(asset, partition) / parts[0].path)
+        schema = pq.read_schema(self._fetched(manifest, manifest.parts[:1])[0])
         return [(field.name, str(field.type)) for field in schema]
 
     def folder(self, asset: str, partition: str, name: str) -> Path:
-        """A folder (a checkpoint, a report) of a finished partition."""
+        """A folder (a checkpoint, a report) of a finished partition, on the local disk, its digests checked."""
         manifest = self.require(asset, partition)
         if name not in manifest.folders:
             raise ArtifactError(f"{asset}[{partition}] holds no folder {name!r}")
-        return self.directory(asset, partition) / f"{manifest.fingerprint[:12]}-{name}"
+        within, files = partition_folder(asset, partition), manifest.folders[name]
+        own = files[0].path.split("/", 1)[0] if files else f"{manifest.fingerprint[:12]}-{name}"
+        with self._naming_damage(manifest):
+            return self.storage.fetch_folder(within, own, files)
+
+    def verify(self, asset: str, partition: str = UNPARTITIONED) -> None:
+        """Check the digest of every file of a partition.
+
+        Raises:
+            DamagedArtifact: naming the first that is not what it was; it is set aside.
+        """
+        manifest = self.require(asset, partition)
+        self._fetched(manifest, manifest.files())
+
+    def lock(self, asset: str, partition: str, say: Callable[[str], None]) -> AbstractContextManager[Lock]:
+        """Hold a partition while it is made; wait while another run makes it."""
+        holder = f"another run that makes {asset}[{partition}]"
+        return self.storage.lock(partition_folder(asset, partition), holder, say)
 
     def write(
-        self, asset: str, partition: str, fingerprint: str, components: Mapping[str, str] | None = None
+        self,
+        asset: str,
+        partition: str,
+        fingerprint: str,
+        components: Mapping[str, str] | None = None,
+        lock: Lock | None = None,
+        expected_seconds: float = 0.0,
     ) -> PartitionWriter:
-        """Open a partition for writing; see `PartitionWriter`."""
-        writer = PartitionWriter(self.directory(asset, partition), asset, partition, fingerprint, self.rows_per_part)
-        writer.components = dict(components or {})
-        return writer
+        """Open a partition for writing; see `PartitionWriter`.
 
-
-class PartitionWriter:
-    """Context manager that makes one partition: leaving it normally commits, an exception leaves what stood before.
-
-    `resumed_rows` rows of an earlier, killed run under the same fingerprint are already there; the caller goes on after
-    them. Folders are handed out as paths to fill and survive a kill as well.
-    """
-
-    def __init__(self, directory: Path, asset: str, partition: str, fingerprint: str, rows_per_part: int) -> None:
-        self.directory, self.asset, self.partition, self.fingerprint = directory, asset, partition, fingerprint
-        self.summary: dict[str, Any] = {}
-        self.components: dict[str, str] = {}
-        self.device_seconds = 0.0
-        self._rows_per_part = rows_per_part
-        self._pending: list[Mapping[str, Any]] = []
-        self._parts: list[tuple[StoredFile, int, str]] = []
-        self._folders: list[str] = []
-        self._outside: list[Path] = []
-        self._resumed_parts = 0
-
-    def __enter__(self) -> PartitionWriter:
-        self._started = time.monotonic()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        while (path := self._part_path(len(self._parts))).exists():
-            table = pq.read_table(path)
-            if "device_seconds" in table.column_names:
-                self.device_seconds += sum(table["device_seconds"].to_pylist())
-            self._parts.append((_stored(path, self.directory), len(table), content_digest(table)))
-        self._resumed_parts = len(self._parts)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._commit()
-
-    @property
-    def resumed_rows(self) -> int:
-        return sum(rows for _, rows, _ in self._parts)
-
-    @property
-    def rows(self) -> int:
-        return self.resumed_rows + len(self._pending)
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row; a full part goes to disk at once."""
-        self._pending.append(row)
-        self.device_seconds += row.get("device_seconds", 0.0)
-        if len(self._pending) >= self._rows_per_part:
-            self._flush()
-
-    def add_table(self, table: pd.DataFrame) -> None:
-        """Append a whole table as one part; what a killed run left is made again."""
-        self._drop_resumed()
-        self._write_part(pa.Table.from_pandas(table, preserve_index=False), row_group_size=None)
-
-    def _drop_resumed(self) -> None:
-        for part, _, _ in self._parts[: self._resumed_parts]:
-            (self.directory / part.path).unlink()
-        del self._parts[: self._resumed_parts]
-        self._resumed_parts = 0
-
-    def folder(self, name: str) -> Path:
-        """A directory that becomes part of the partition."""
-        self._folders.append(name)
-        path = self.directory / f"{self.fingerprint[:12]}-{name}"
-        path.mkdir(exist_ok=True)
-        return path
-
-    def promise(self, directory: Path) -> None:
-        """Declare a directory written outside the store; the partition is stale when its listing changes."""
-        self._outside.append(directory)
-
-    def scratch(self) -> Path:
-        """A directory for state that only a resumed run needs; gone after the commit."""
-        path = self.directory / f"{self.fingerprint[:12]}.scratch"
-        path.mkdir(exist_ok=True)
-        return path
-
-    def _part_path(self, index: int) -> Path:
-        return self.directory / f"{self.fingerprint[:12]}-{index:05d}.parquet"
-
-    def _flush(self) -> None:
-        if self._pending:
-            # one row per row group: training reads windows at random
-            self._write_part(pa.Table.from_pylist([dict(row) for row in self._pending]), row_group_size=1)
-            self._pending = []
-
-    def _write_part(self, table: pa.Table, row_group_size: int | None) -> None:
-        path = self._part_path(len(self._parts))
-        temporary = path.with_suffix(f".tmp-{os.getpid()}")
-        pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
-        os.replace(temporary, path)
-        self._parts.append((_stored(path, self.directory), len(table), content_digest(table)))
-
-    def _commit(self) -> None:
-        self._flush()
-        shutil.rmtree(self.directory / f"{self.fingerprint[:12]}.scratch", ignore_errors=True)
-        folders = {name: _stored_folder(self.folder(name), self.directory) for name in dict.fromkeys(self._folders)}
-        digest = hashlib.sha256()
-        for _, _, part_digest in self._parts:
-            digest.update(bytes.fromhex(part_digest))
-        for name, files in folders.items():
-            for file in files:
-                inner = file.path.split("/", 1)[1]
-                digest.update(f"{name}/{inner}\0{file.sha256}\n".encode())
-        manifest = Manifest(
-            asset=self.asset,
-            partition=self.partition,
-            fingerprint=self.fingerprint,
-            digest=digest.hexdigest(),
-            rows=self.resumed_rows,
-            parts=tuple(part for part, _, _ in self._parts),
-            folders=folders,
-            outside={str(path): listing_signature([path]) for path in self._outside},
-            summary=self.summary,
-            wall_seconds=round(time.monotonic() - self._started, 3),
-            device_seconds=round(self.device_seconds, 3),
-            made_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            versions=_package_versions(),
-            components=self.components,
+        Args:
+            components: of the fingerprint.
+            expected_seconds: of the device, for the first piece of work; a budget that does not hold it refuses it.
+        """
+        ledger = Ledger(self.storage)
+        left = None if self.device_hours is None else self.device_hours * HOUR - ledger.spent()
+        return PartitionWriter(
+            self.storage,
+            partition_folder(asset, partition),
+            asset,
+            partition,
+            fingerprint,
+            rows_per_part=self.rows_per_part,
+            components=components or {},
+            lock=lock,
+            ledger=ledger,
+            meter=Meter(left, expected_seconds),
         )
-        write_atomically(self.directory / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
-        self._sweep(manifest)
 
-    def _sweep(self, manifest: Manifest) -> None:
-        """Remove what earlier fingerprints and killed runs left."""
-        keep = {MANIFEST, *(file.path.split("/", 1)[0] for file in _files_of(manifest))}
-        for path in self.directory.iterdir():
-            if path.name not in keep:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    def _fetched(self, manifest: Manifest, files: Iterable[StoredFile]) -> list[Path]:
+        folder = partition_folder(manifest.asset, manifest.partition)
+        with self._naming_damage(manifest):
+            return [self.storage.fetch(folder, file) for file in files]
 
-
-def content_digest(table: pa.Table) -> str:
-    """sha256 over names, types and values of a table, volatile columns left out; independent of Parquet's encoding."""
-    digest = hashlib.sha256()
-    for name in sorted(set(table.column_names) - VOLATILE_COLUMNS):
-        column = table[name]
-        digest.update(f"{name}\0{column.type}\0{len(column)}\n".encode())
-        for value in column.to_pylist():
-            payload = value if isinstance(value, bytes) else repr(value).encode()
-            digest.update(len(payload).to_bytes(8, "little"))
-            digest.update(payload)
-    return digest.hexdigest()
+    @contextmanager
+    def _naming_damage(self, manifest: Manifest) -> Iterator[None]:
+        """Set a damaged file aside, and name it and what makes it again."""
+        try:
+            yield
+        except DamagedFile as damaged:
+            path = f"{partition_folder(manifest.asset, manifest.partition)}/{damaged}"
+            self.storage.set_aside(path)
+            self.set_aside.append(path)
+            raise DamagedArtifact(
+                f"{self.storage.url}/{path}: damaged, its digest is not the manifest's; it was set aside, and refresh "
+                f"makes {manifest.asset}[{manifest.partition}] again"
+            ) from None
 
 
-def _files_of(manifest: Manifest) -> Iterator[StoredFile]:
-    yield from manifest.parts
-    for files in manifest.folders.values():
-        yield from files
+class Snapshot:
+    """`Store.manifest`, remembered."""
+
+    def __init__(self, store: Store, contents: Mapping[str, bytes] | None) -> None:
+        self._store, self._contents = store, contents
+        self._known: dict[tuple[str, str], Manifest | None] = {}
+        self._fresh: set[str] = set()
+
+    def __call__(self, asset: str, partition: str) -> Manifest | None:
+        if (asset, partition) not in self._known:
+            self._known[asset, partition] = self._look(asset, partition)
+        return self._known[asset, partition]
+
+    def forget(self, asset: str) -> None:
+        """Look at an asset anew: its partitions may have been made since."""
+        self._fresh.add(asset)
+        for key in [key for key in self._known if key[0] == asset]:
+            del self._known[key]
+
+    def _look(self, asset: str, partition: str) -> Manifest | None:
+        if self._contents is None or asset in self._fresh:
+            return self._store.manifest(asset, partition)
+        content = self._contents.get(f"{partition_folder(asset, partition)}/{MANIFEST}")
+        return None if content is None else self._store._parsed(asset, partition, content)
 
 
-def _stored(path: Path, base: Path) -> StoredFile:
-    return StoredFile(path.relative_to(base).as_posix(), path.stat().st_size, file_sha256(path))
+def partition_folder(asset: str, partition: str) -> str:
+    """Where a partition lies, relative to the root: `aachen|car` becomes `aachen/car`."""
+    steps = [*asset.split("/"), *partition.split("|")]
+    if any(step in ("", ".", "..") or os.sep in step or "\\" in step or "\0" in step for step in steps):
+        raise ArtifactError(f"{asset}[{partition}]: not a usable artifact name")
+    return "/".join(steps)
 
 
-def _stored_folder(folder: Path, base: Path) -> tuple[StoredFile, ...]:
-    return tuple(_stored(path, base) for path in sorted(folder.rglob("*")) if path.is_file())
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name, with their budget.
 
-
-@cache
-def _package_versions() -> dict[str, str]:
-    return {name: version(name) for name in _RECORDED_PACKAGES}
+    Raises:
+        SettingsError: the URL's protocol is unknown or its package is not installed.
+    """
+    store = Store(settings.artifacts.root, cache=settings.artifacts.cache)
+    store.device_hours = settings.costs.device_hours
+    return store

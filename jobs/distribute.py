@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +15,7 @@ from typing import Protocol
 import dagster as dg
 
 from instsynth_dagster.locking import refresh_lock
-from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
+from instsynth_dagster.staleness import Asset, PartitionRef, rectangles, stale_partitions
 from instsynth_dagster.store import Store
 from jobs.refresh import CHANGED, Refreshed
 
@@ -41,33 +40,47 @@ class Cluster(Protocol):
 def distribute(graph: Mapping[str, Asset], store: Store, cluster: Cluster, say: Callable[[str], None]) -> Refreshed:
     """Materialise every stale partition of `graph` on the workers of `cluster`.
 
+    A file that a worker finds damaged is made again.
+
     Raises:
         dagster.Failure: naming the runs that failed; what else was at work is waited for, and what was made stays.
     """
-    started = time.monotonic()
-    with refresh_lock(store.root, Path.cwd(), say):
-        walk = _Walk(graph, store, cluster, say)
-        while walk.step():
-            time.sleep(_EVERY)
-        if walk.made:
-            (store.root / CHANGED).touch()
-    if walk.failures:
-        raise dg.Failure(description="; ".join(walk.failures), allow_retries=False)
-    say("nothing is stale" if not walk.made else f"{walk.made} partitions made")
-    return Refreshed(walk.made, time.monotonic() - started, walk.device_seconds)
+    started, made = time.monotonic(), dict[PartitionRef, float]()
+    with refresh_lock(store.storage, Path.cwd(), say):
+        while True:
+            walk = _Walk(graph, store, cluster, say, made)
+            while walk.step():
+                time.sleep(_EVERY)
+            if not (failure := "; ".join(walk.failures)):
+                break
+            if not walk.damage_above():
+                raise dg.Failure(description=failure, allow_retries=False)
+            say(f"{failure}; going on with it")
+        if made:
+            store.storage.write(CHANGED, b"")
+    say("nothing is stale" if not made else f"{len(made)} partitions made")
+    return Refreshed(len(made), time.monotonic() - started, sum(made.values()))
 
 
 class _Walk:
     """Assets that wait for others, and runs at work; `step` moves what can be moved."""
 
-    def __init__(self, graph: Mapping[str, Asset], store: Store, cluster: Cluster, say: Callable[[str], None]) -> None:
-        self._graph, self._store, self._cluster, self._say = graph, store, cluster, say
+    def __init__(
+        self,
+        graph: Mapping[str, Asset],
+        store: Store,
+        cluster: Cluster,
+        say: Callable[[str], None],
+        made: dict[PartitionRef, float],
+    ) -> None:
+        """`made` notes the device seconds of each partition that is made."""
+        self._graph, self._store, self._cluster, self._say, self._made = graph, store, cluster, say, made
         self._above = {key: _upstream_assets(asset) for key, asset in graph.items()}
         self._waiting = list(graph)
         self._at_work: dict[str, list[str]] = {}
         self._stale: dict[str, list[str]] = {}
-        self.made = 0
-        self.device_seconds = 0.0
+        self._manifest_of = store.snapshot()
+        self._failed: set[str] = set()
         self.failures: list[str] = []
 
     def step(self) -> bool:
@@ -81,20 +94,27 @@ class _Walk:
                 self._start(self._graph[key])
         return bool(self._waiting or self._at_work)
 
+    def damage_above(self) -> bool:
+        """Whether something that a failed asset reads, and that was up to date when it started, has become stale."""
+        now = self._store.snapshot()
+        above = {upstream for key in self._failed for upstream in self._above[key]}
+        return any(stale_partitions(self._graph[key], now) for key in above)
+
     def _start(self, asset: Asset) -> None:
         if left := self._cluster.unfinished(asset):
             self._say(f"{asset.key}: {len(left)} runs of an earlier refresh are at work")
             self._at_work[asset.key] = left
             return
         self._waiting.remove(asset.key)
-        stale = stale_partitions(asset, cache(self._store.manifest))
+        stale = stale_partitions(asset, self._manifest_of)
         if not stale:
             return
-        pieces = list(cut(asset, [item.partition for item in stale], self._cluster.runs_per_asset))
+        partitions = [item.partition for item in stale]
+        pieces = list(cut(asset, partitions, self._cluster.runs_per_asset))
         self._say(
             f"{asset.key}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason}), {len(pieces)} runs"
         )
-        self._stale[asset.key] = [item.partition for item in stale]
+        self._stale[asset.key] = partitions
         self._at_work[asset.key] = [self._cluster.submit(asset, *piece) for piece in pieces]
 
     def _collect(self, key: str) -> None:
@@ -102,17 +122,20 @@ class _Walk:
         if None in outcomes:
             return
         del self._at_work[key]
+        self._manifest_of.forget(key)
         if key not in self._stale:
             return  # left by an earlier refresh; the asset still waits to be planned
-        stale = self._stale.pop(key)
         failed = [reason for reason in outcomes if reason]
-        left = stale_partitions(self._graph[key], cache(self._store.manifest))
+        left = stale_partitions(self._graph[key], self._manifest_of)
         if left and not failed:
             failed = [f"{left[0].partition} is still stale ({left[0].reason}): a worker has other settings or code"]
-        self.failures += [f"{key}: {reason}" for reason in failed]
-        done = set(stale) - {item.partition for item in left}
-        self.made += len(done)
-        self.device_seconds += sum(self._store.require(key, partition).device_seconds for partition in done)
+        if failed:
+            self._failed.add(key)
+            self.failures += [f"{key}: {reason}" for reason in dict.fromkeys(failed)]
+        stale = self._stale.pop(key)
+        done = [partition for partition in stale if partition not in {item.partition for item in left}]
+        for partition in done:
+            self._made[key, partition] = self._store.require(key, partition).device_seconds
         self._say(f"{key}: {len(done)} of {len(stale)} partitions made")
 
 

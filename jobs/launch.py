@@ -12,7 +12,7 @@ from instsynth_dagster.store import Store
 from jobs.distribute import distribute
 from jobs.leftovers import process_tags
 from jobs.refresh import refresh
-from jobs.results import result_lines, write_results
+from jobs.results import cost_lines, result_lines, write_results
 from jobs.routing import RoutedRunCoordinator
 from jobs.run_queue import RunQueue
 from resources.progress import progress_bar
@@ -61,9 +61,9 @@ def build_jobs(
                 done = refresh(part, assets, resources, context.instance, context.log.info)
             context.instance.add_run_tags(context.run_id, done.tags())
             if name in ("evaluate", "demo"):
-                write_results(graph, store, settings.artifacts.results)
+                write_results(graph, store, settings.artifacts.results, settings.costs)
             if name == "demo":
-                print("\n".join(result_lines(graph, store)))
+                print("\n".join([*result_lines(graph, store), *cost_lines(graph, store, settings.costs)]))
 
         return _single_op_job(name, description, body)
 

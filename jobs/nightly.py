@@ -10,7 +10,7 @@ from instsynth_dagster.errors import UserError
 from instsynth_dagster.graph import build_graph, data_signature
 from instsynth_dagster.locking import dvc_at_work
 from instsynth_dagster.settings import NightlySettings, Settings
-from instsynth_dagster.store import Store
+from instsynth_dagster.store import open_store
 from jobs.planning import planned_assets
 
 AT_WORK = "is at work"
@@ -82,7 +82,7 @@ def requested(settings: Settings, instance: dg.DagsterInstance) -> dg.RunRequest
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
     if busy := [run for run in runs if run.job_name in _REFRESHING]:
         return dg.SkipReason(f"{busy[0].job_name} {AT_WORK}: run {busy[0].run_id[:8]}")
-    planned = [item for item in planned_assets(graph, Store(settings.artifacts.root)) if item.certain]
+    planned = [item for item in planned_assets(graph, open_store(settings)) if item.certain]
     if not planned:
         partitions = sum(len(asset.partitions) for asset in graph.values())
         return dg.SkipReason(f"nothing is stale: {partitions} partitions of {len(graph)} assets are up to date")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from statistics import mean
 
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import load_settings
-from instsynth_dagster.staleness import Asset, Stale, plan
-from instsynth_dagster.store import Store
+from instsynth_dagster.staleness import Asset, ManifestOf, Stale, plan, readable
+from instsynth_dagster.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,18 @@ class PlannedAsset:
 def planned_assets(graph: Mapping[str, Asset], store: Store) -> list[PlannedAsset]:
     """The plan, asset by asset, upstream first; up-to-date assets are left out."""
     stale: dict[str, list[Stale]] = {}
-    for item in plan(list(graph.values()), cache(store.manifest)):
+    manifest_of = store.snapshot()
+    for item in plan(list(graph.values()), manifest_of):
         stale.setdefault(item.asset, []).append(item)
-    return [_summary(graph[key], items, store) for key, items in stale.items()]
+    return [_summary(graph[key], items, manifest_of) for key, items in stale.items()]
 
 
-def _summary(asset: Asset, stale: Sequence[Stale], store: Store) -> PlannedAsset:
+def _summary(asset: Asset, stale: Sequence[Stale], manifest_of: ManifestOf) -> PlannedAsset:
     certain = [item for item in stale if item.certain]
     reasons: dict[str, int] = {}
     for item in certain:
         reasons[item.reason] = reasons.get(item.reason, 0) + 1
-    made = [manifest for key in asset.partitions if (manifest := store.manifest(asset.key, key))]
+    made = [manifest for key in asset.partitions if (manifest := readable(manifest_of, asset.key, key))]
     return PlannedAsset(
         asset=asset.key,
         partitions=len(asset.partitions),
@@ -92,7 +92,7 @@ def _clock(seconds: float) -> str:
 def main() -> None:
     try:
         settings = load_settings()
-        for line in describe(planned_assets(build_graph(settings), Store(settings.artifacts.root))):
+        for line in describe(planned_assets(build_graph(settings), open_store(settings))):
             print(line)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None

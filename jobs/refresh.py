@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import dagster as dg
 
 from assets.partitions import asset_key, partition_tags
 from instsynth_dagster.locking import refresh_lock
-from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
+from instsynth_dagster.staleness import Asset, PartitionRef, rectangles, stale_partitions
 from instsynth_dagster.store import Store
 from jobs.leftovers import bury_dead_runs, process_tags
 
@@ -50,33 +49,57 @@ def refresh(
     """Materialise every stale partition of `graph`.
 
     Each asset is planned after everything above it is made, so an upstream partition that comes out with equal content
-    stops the wave there. One refresh at a time works on a store; a second one waits.
+    stops the wave there. One refresh at a time works on a store; a second one waits. A file that is found damaged on
+    the way is made again.
 
     Raises:
         dagster.Failure: naming the asset whose run failed; what was made before stays.
     """
     store: Store = resources["store"]
-    made, device_seconds, started = 0, 0.0, time.monotonic()
-    with refresh_lock(store.root, Path.cwd(), say):
+    started, made = time.monotonic(), dict[PartitionRef, float]()
+    with refresh_lock(store.storage, Path.cwd(), say):
         bury_dead_runs(instance, say)
-        manifest_of = cache(store.manifest)
-        for position, asset in enumerate(graph.values(), 1):
-            stale = stale_partitions(asset, manifest_of)
-            if not stale:
-                continue
-            place = f"[{position}/{len(graph)}] {asset.key}"
-            say(f"{place}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason})")
-            begun = time.monotonic()
-            for first, last in rectangles(asset, [item.partition for item in stale]):
-                _run(asset, first, last, definitions, resources, instance)
-            manifest_of = cache(store.manifest)
-            made += len(stale)
-            device_seconds += sum(store.require(asset.key, item.partition).device_seconds for item in stale)
-            say(f"{place}: done in {time.monotonic() - begun:.1f} s")
+
+        def run(asset: Asset, first: str, last: str) -> None:
+            _run(asset, first, last, definitions, resources, instance)
+
+        while True:
+            damaged = len(store.set_aside)
+            try:
+                _walk(graph, store, run, say, made)
+                break
+            except dg.Failure as failure:
+                if len(store.set_aside) == damaged:
+                    raise
+                say(f"{failure.description}; going on with it")
         if made:
-            (store.root / CHANGED).touch()
-    say("nothing is stale" if not made else f"{made} partitions made")
-    return Refreshed(made, time.monotonic() - started, device_seconds)
+            store.storage.write(CHANGED, b"")
+    say("nothing is stale" if not made else f"{len(made)} partitions made")
+    return Refreshed(len(made), time.monotonic() - started, sum(made.values()))
+
+
+def _walk(
+    graph: Mapping[str, Asset],
+    store: Store,
+    run: Callable[[Asset, str, str], None],
+    say: Callable[[str], None],
+    made: dict[PartitionRef, float],
+) -> None:
+    """Run what is stale, upstream first; notes in `made` the device seconds of each partition."""
+    manifest_of = store.snapshot()
+    for position, asset in enumerate(graph.values(), 1):
+        stale = stale_partitions(asset, manifest_of)
+        if not stale:
+            continue
+        place = f"[{position}/{len(graph)}] {asset.key}"
+        say(f"{place}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason})")
+        begun = time.monotonic()
+        for first, last in rectangles(asset, [item.partition for item in stale]):
+            run(asset, first, last)
+        manifest_of.forget(asset.key)
+        for item in stale:
+            made[asset.key, item.partition] = store.require(asset.key, item.partition).device_seconds
+        say(f"{place}: done in {time.monotonic() - begun:.1f} s")
 
 
 def _run(

@@ -10,20 +10,24 @@ from typing import Any
 import pandas as pd
 
 from assets.partitions import Graph
+from instsynth_dagster.cost_tables import crop_costs, table_costs
+from instsynth_dagster.costs import HOUR, Ledger
 from instsynth_dagster.evaluation.curves import loss_curves
 from instsynth_dagster.evaluation.few_label_views import stored_views
 from instsynth_dagster.evaluation.views import to_markdown
 from instsynth_dagster.files import write_atomically
 from instsynth_dagster.graph import TrainingSet
+from instsynth_dagster.settings import CostSettings
 from instsynth_dagster.store import UNPARTITIONED, Store
 
-METRICS, CURVES, REPORT = "metrics.json", "loss.csv", "report.html"
+METRICS, CURVES, REPORT, COSTS = "metrics.json", "loss.csv", "report.html", "costs.md"
 _SHOWN = ("table_1.md", "average_precision.md", "verdict.md")
 
 
-def write_results(graph: Graph, store: Store, folder: Path) -> None:
+def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings) -> None:
     """Fill `folder` with metrics, loss curves, tables and report under fixed names, as far as the graph has them."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / COSTS, ("\n".join(cost_lines(graph, store, costs)) + "\n").encode())
     for asset, _, table in _views(graph, store):
         write_atomically(folder / f"{asset}.md", to_markdown(table).encode() + b"\n")
     if "evaluation_tables" not in graph:
@@ -46,6 +50,16 @@ def result_lines(graph: Graph, store: Store) -> list[str]:
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
     report = store.folder("report", UNPARTITIONED, "report") / REPORT
     return ["", *further, *((tables / name).read_text() for name in _SHOWN), f"report: {report.resolve()}"]
+
+
+def cost_lines(graph: Graph, store: Store, costs: CostSettings) -> list[str]:
+    """What crops and tables have cost, and what the device has been used for in all."""
+    manifest_of = store.snapshot()
+    tables = [make(graph, manifest_of, costs) for make in (crop_costs, table_costs)]
+    spent = Ledger(store.storage).spent()
+    budget = "" if costs.device_hours is None else f" of {costs.device_hours:g} hours"
+    total = f"device: {spent / HOUR:.3f} hours{budget}, unfinished and replaced work included"
+    return [*(to_markdown(table.astype(str)) for table in tables if len(table)), total]
 
 
 def _views(graph: Graph, store: Store) -> list[tuple[str, str, pd.DataFrame]]:

@@ -13,9 +13,11 @@ from typing import Any
 import dagster as dg
 from celery import Celery
 from celery.signals import task_prerun, worker_process_init
+from dagster._serdes import unpack_value
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
+import jobs.launch  # noqa: F401  what every run needs is imported once, before its process is forked
 from jobs.celery_launcher import QueueRunLauncher
 
 WORKER = "instsynth/worker"
@@ -48,9 +50,9 @@ def _die_with_the_worker(**_: Any) -> None:
 
 @task_prerun.connect
 def _name_the_worker(task: Any, kwargs: Any, **_: Any) -> None:
-    run_id = kwargs["execute_job_args_packed"]["run_id"]
+    run = unpack_value(next(iter(kwargs.values())))
     with dg.DagsterInstance.get() as instance:
-        instance.add_run_tags(run_id, {WORKER: task.request.hostname})
+        instance.add_run_tags(run.run_id, {WORKER: task.request.hostname})
 
 
 app = build_app()

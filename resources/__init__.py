@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import Store
+from instsynth_dagster.store import open_store
 from resources.dataset import Dataset
 from resources.device import resolve_device
 from resources.generators import Generators
@@ -18,7 +18,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     """Resources by the name that assets ask for them."""
     device = resolve_device(settings.device)
     return {
-        "store": Store(settings.artifacts.root),
+        "store": open_store(settings),
         "dataset": Dataset(settings.dataset.root),
         "generators": Generators(settings, device),
         "judge": Judge(settings, device),

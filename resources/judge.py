@@ -22,7 +22,7 @@ class Judge:
 
     def __init__(self, settings: Settings, device: Device) -> None:
         self._given, self._device = settings.judge, device
-        self._cache = FeatureCache(settings.artifacts.root / CACHE)
+        self._cache = FeatureCache(settings.artifacts.local / CACHE)
 
     @property
     def _settings(self) -> JudgeSettings:

@@ -36,7 +36,7 @@ def settings_for(root: Path, **changes: Any) -> Settings:
     prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES}
     raw: dict[str, Any] = {
         "device": "cpu",
-        "artifacts": {"root": root / "artifacts", "exports": root / "exports"},
+        "artifacts": {"root": str(root / "artifacts"), "exports": root / "exports"},
         "dataset": {"root": root / "data", "train_cities": ["ashford", "birchley"], "val_cities": ["valdale"]},
         "selection": {"min_area": 50, "k": 3},
         "prompts": prompts,

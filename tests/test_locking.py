@@ -12,6 +12,7 @@ from dvc.fs import localfs
 from dvc.rwlock import rwlock
 
 from instsynth_dagster.locking import dvc_at_work, refresh_lock
+from instsynth_dagster.storage.local import LocalStorage
 
 HOLD = """
 import sys, pathlib
@@ -19,7 +20,8 @@ from dvc.fs import localfs
 from dvc.rwlock import rwlock
 
 from instsynth_dagster.locking import refresh_lock
-with refresh_lock(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[1]), print):
+from instsynth_dagster.storage.local import LocalStorage
+with refresh_lock(LocalStorage(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[1]), print):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -33,7 +35,7 @@ def test_a_second_refresh_waits_for_the_first_and_says_so(tmp_path):
     said, entered = [], threading.Event()
 
     def take():
-        with refresh_lock(tmp_path, tmp_path, said.append):
+        with refresh_lock(LocalStorage(tmp_path), tmp_path, said.append):
             entered.set()
 
     thread = threading.Thread(target=take)
@@ -58,7 +60,7 @@ def test_a_dvc_command_is_seen_while_it_holds_anything(tmp_path, monkeypatch):
         assert dvc_at_work(tmp_path) == ""
     with rwlock(str(folder), localfs, "dvc repro", [], [held], hardlink=False):
         monkeypatch.setenv("DVC_STAGE", "train")
-        with refresh_lock(tmp_path / "store", tmp_path, print):
+        with refresh_lock(LocalStorage(tmp_path / "store"), tmp_path, print):
             pass  # DVC's own stage does not wait for DVC
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from instsynth_dagster.cityscapes import CLASSES
-from instsynth_dagster.store import Manifest
+from instsynth_dagster.manifest import Manifest
 from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
 from tests.segmenters.toy import tiny
 from tests.test_graph import Project, write_city

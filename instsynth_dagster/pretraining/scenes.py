@@ -21,7 +21,7 @@ from instsynth_dagster.images import decode_png, encode_png, resize_image
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import Progress, SegmentationDataset, get_segmenter
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.store import Store
+from instsynth_dagster.store import UNPARTITIONED, Store
 
 ASSET = "pretraining_scenes"
 SIZE = (512, 256)
@@ -95,8 +95,9 @@ class BoxScenes:
         return np.array([[name in names for name in CLASSES] for names in found])
 
     @cached_property
-    def _parts(self) -> list[str]:
-        return [part.path for part in self._store.require(ASSET).parts]
+    def _parts(self) -> list[Path]:
+        count = len(self._store.require(ASSET).parts)
+        return [self._store.part_path(ASSET, UNPARTITIONED, part) for part in range(count)]
 
     def __len__(self) -> int:
         return len(self._range)
@@ -116,7 +117,7 @@ class BoxScenes:
 
     def _row(self, index: int) -> dict[str, Any]:
         part, group = divmod(self._range[index], self._store.rows_per_part)
-        file = pq.ParquetFile(self._store.directory(ASSET) / self._parts[part])
+        file = pq.ParquetFile(self._parts[part])
         return file.read_row_group(group).to_pylist()[0]
 
 

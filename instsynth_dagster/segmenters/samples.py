@@ -138,10 +138,10 @@ class ArmDataset:
 
     def _read(self, asset: str, partition: str, row: int, column: str) -> np.ndarray:
         part, group = divmod(row, self._store.rows_per_part)
-        path = self._store.directory(asset, partition) / _part_names(self._store, asset, partition)[part]
+        path = _part_path(self._store, asset, partition, part)
         return decode_png(pq.ParquetFile(path).read_row_group(group, columns=[column]).to_pylist()[0][column])
 
 
 @lru_cache(maxsize=4096)
-def _part_names(store: Store, asset: str, partition: str) -> list[str]:
-    return [part.path for part in store.require(asset, partition).parts]
+def _part_path(store: Store, asset: str, partition: str, part: int) -> Path:
+    return store.part_path(asset, partition, part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import random
 import resource
@@ -23,12 +24,13 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.errors import BudgetReached, SettingsError
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import Progress
 
 WEIGHTS = "model.safetensors"
+_log = logging.getLogger(__name__)
 
 
 class Recipe(Protocol):
@@ -82,7 +84,8 @@ def train(
     """Train a model in place on draws 0, 1, 2, ... for `recipe.steps` steps: AdamW, poly 0.9, clipped gradients.
 
     Every `recipe.checkpoint_every` steps the state goes to `scratch`; a later call continues after the last whole
-    one. The global random number generators are left as they were found.
+    one. The global random number generators are left as they were found. Where the device's memory does not hold a
+    batch, it is worked through in halves (and halves of these) whose gradients add up to its own.
 
     Args:
         model: its forward takes what `collate` makes of `batch_size` items and returns a "loss".
@@ -90,27 +93,50 @@ def train(
         backbone: the part of `model` that learns at `backbone_lr_factor` of the rate.
 
     Raises:
-        SettingsError: the loss left the finite numbers.
+        SettingsError: the loss left the finite numbers, or the device has no memory for one sample.
+        BudgetReached: `progress` said so; the state of the last checkpoint is in `scratch`.
     """
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    untrained = {name: weight.to("cpu", copy=True) for name, weight in model.state_dict().items()}
+    watch = _Watch(progress)
     with isolated_random_state(), quiet_transformers():
         if recipe.gradient_checkpointing:
             recompute_activations(model)
-        trainer = _SegmenterTrainer(
-            seed=seed,
-            model=model,
-            args=_arguments(recipe, scratch, device),
-            train_dataset=draws,
-            data_collator=collate,
-            callbacks=[_Watch(progress)],
-            optimizers=(_optimizer(model, backbone, recipe), None),
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
+        for pieces in _divisors(recipe.batch_size // recipe.processes):
+            trainer = _SegmenterTrainer(
+                seed=seed,
+                model=model,
+                args=_arguments(recipe, scratch, device, pieces),
+                train_dataset=draws,
+                data_collator=collate,
+                callbacks=[watch],
+                optimizers=(_optimizer(model, backbone, recipe), None),
+            )
+            trainer.remove_callback(PrinterCallback)
+            try:
+                trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
+                break
+            except torch.OutOfMemoryError:
+                _log.warning("out of memory on the device with %s; trying smaller pieces", _samples(recipe, pieces))
+            model.load_state_dict(untrained)
+            torch.cuda.empty_cache()
+        else:
+            raise SettingsError("segmenters: the device has no memory for one sample; lower crop or the architecture")
+    if watch.stopped:
+        raise watch.stopped
     history = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else _process_peak()
     return TrainingLog(history[["step", "loss", "learning_rate"]], float(history["seconds"].iloc[-1]), peak)
+
+
+def _divisors(batch: int) -> list[int]:
+    """Numbers of equal pieces that a batch can be cut into, ascending."""
+    return [pieces for pieces in range(1, batch + 1) if batch % pieces == 0]
+
+
+def _samples(recipe: Recipe, pieces: int) -> str:
+    return f"{recipe.batch_size // recipe.processes // pieces} samples at once"
 
 
 @contextmanager
@@ -148,6 +174,7 @@ class _SegmenterTrainer(Trainer):
 
     def __init__(self, *, seed: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.model_accepts_loss_kwargs = False  # the mean over pieces of a batch is the library's to take
         self._seed = seed
         self._module: nn.Module = kwargs["model"]
 
@@ -184,14 +211,19 @@ class _SegmenterTrainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Reports progress, logs the last step too, and stops a training whose loss is no number."""
+    """Reports progress, logs the last step too, and stops a training whose loss is no number or whose budget is used
+    up; the latter after a checkpoint that is due has been written."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
+        self.stopped: BudgetReached | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._progress:
-            self._progress(state.global_step, state.max_steps)
+            try:
+                self._progress(state.global_step, state.max_steps)
+            except BudgetReached as reached:
+                self.stopped, control.should_training_stop = reached, True
         control.should_log |= state.global_step == state.max_steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -202,11 +234,12 @@ class _Watch(TrainerCallback):
             )
 
 
-def _arguments(recipe: Recipe, scratch: Path, device: str) -> TrainingArguments:
+def _arguments(recipe: Recipe, scratch: Path, device: str, pieces: int) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=recipe.steps,
-        per_device_train_batch_size=recipe.batch_size // recipe.processes,
+        per_device_train_batch_size=recipe.batch_size // recipe.processes // pieces,
+        gradient_accumulation_steps=pieces,
         ddp_find_unused_parameters=True,
         train_sampling_strategy="sequential",
         dataloader_num_workers=recipe.workers,

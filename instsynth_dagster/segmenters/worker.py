@@ -14,7 +14,7 @@ from instsynth_dagster.errors import UserError
 from instsynth_dagster.files import write_atomically
 from instsynth_dagster.segmenters.launch import CURVE, RESULT, SETTINGS, fit_partition
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import Store
+from instsynth_dagster.store import open_store
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         try:
             result = fit_partition(
                 settings,
-                Store(settings.artifacts.root),
+                open_store(settings),
                 arguments.partition,
                 out=arguments.out,
                 scratch=arguments.scratch,

@@ -231,3 +231,26 @@ def test_missing_backbone_is_one_clear_line(tmp_path):
 def test_unknown_kind_is_named():
     with pytest.raises(SettingsError, match="unknown kind 'unet'"):
         get_segmenter("unet")
+
+
+def test_a_batch_that_the_device_cannot_hold_is_worked_through_in_pieces(tmp_path, monkeypatch, caplog):
+    recipe = tiny(batch_size=4, steps=4, checkpoint_every=2)
+    whole = fit(tmp_path / "whole", recipe)
+    original, seen = Mask2FormerForUniversalSegmentation.forward, []
+
+    def cramped(self, pixel_values, **rest):
+        """As on a device whose memory holds two images, and one of them has got company after step 2."""
+        seen.append(len(pixel_values))
+        if len(pixel_values) > (2 if len(seen) < 8 else 1):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, pixel_values, **rest)
+
+    monkeypatch.setattr(Mask2FormerForUniversalSegmentation, "forward", cramped)
+    halved = fit(tmp_path / "halved", recipe)
+    assert seen == [4, 2, 2, 2, 2, 2, 2, 2, *[1] * 8]
+    assert "out of memory on the device with 4 samples at once; trying smaller pieces" in caplog.text
+    assert halved.curve["step"].tolist() == whole.curve["step"].tolist()
+    np.testing.assert_allclose(halved.curve["loss"], whole.curve["loss"], rtol=0.2)
+    monkeypatch.setattr(Mask2FormerForUniversalSegmentation, "forward", lambda *_, **__: cramped(None, [0] * 9))
+    with pytest.raises(SettingsError, match="the device has no memory for one sample; lower crop"):
+        fit(tmp_path / "none", recipe)

@@ -225,3 +225,32 @@ def test_prompts_are_chosen_by_content_and_evenly():
     assert chosen.value_counts().between(150, 250).all()
     assert choose_prompt(BANK, "id7", 0, 0) == chosen[7]
     assert len({choose_prompt(BANK, "id7", replica, 0) for replica in range(9)}) > 1
+
+
+class Cramped:
+    """A generator on a device that holds so many crops at once."""
+
+    def __init__(self, generator, room: int) -> None:
+        self._generator, self._room = generator, room
+        self.tried: list[int] = []
+
+    def __getattr__(self, name):
+        return getattr(self._generator, name)
+
+    def fill(self, images, *rest):
+        self.tried.append(len(images))
+        if len(images) > self._room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self._generator.fill(images, *rest)
+
+
+def test_batches_halve_where_the_device_is_full(generator, recipe, caplog):
+    rows = selected(6)
+    cramped = Cramped(generator, room=1)
+    made = crops(cramped, rows, recipe)
+    assert cramped.tried == [4, 2, *[1] * 6]
+    assert "out of memory on the device, going on with batches of 1" in caplog.text
+    alone = crops(generator, rows, recipe.model_copy(update={"batch_size": 1}))
+    assert {key: row["image_png"] for key, row in made.items()} == {key: row["image_png"] for key, row in alone.items()}
+    with pytest.raises(SettingsError, match=r"generators\.g: the device has no memory for one crop; lower size"):
+        crops(Cramped(generator, room=0), rows, recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from instsynth_dagster.costs import Meter
+from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.images import decode_png, encode_png, png_size, resize_image
 from instsynth_dagster.masks import decode_rle, resize_mask
 from instsynth_dagster.overlap import mapped_ahead
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.prompts import choose_prompt
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,20 @@ def repaint(
     base_seed: int,
     replicas: int = 1,
     skip: int = 0,
+    meter: Meter | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of `inpainted_crops`: every selected instance, `replicas` times, from row `skip` on.
 
     Instances are batched, those of one size together; the last batch of a size is padded by repetition, because the
     same kernels must run whatever shares a batch if a crop is to be the same bit for bit. While a batch is on the
-    device, the next one is decoded and the one before is encoded.
+    device, the next one is decoded and the one before is encoded. A batch that is too large for the device's memory is
+    halved, and so are those after it.
+
+    Args:
+        meter: pays for each batch; rows end before the first that it cannot afford (`Meter.check` tells).
+
+    Raises:
+        SettingsError: the device has no memory for a single crop.
     """
     jobs = [
         _Job(
@@ -108,8 +121,10 @@ def repaint(
         "guidance": settings.guidance,
         "strength": settings.strength,
     }
+    meter = meter or Meter()
+    painter = _Painter(generator, name, settings.batch_size)
     read = mapped_ahead(_read, _batches(jobs, settings.batch_size))
-    filled = (_fill(generator, *batch, settings.batch_size) for batch in read)
+    filled = (painter.fill(*batch, meter) for batch in meter.while_affordable(read))
     for batch, encoded, seconds in mapped_ahead(_encode, filled):
         for job, image in zip(batch, encoded, strict=True):
             yield {
@@ -153,16 +168,47 @@ def _read(jobs: Sequence[_Job]) -> tuple[Sequence[_Job], np.ndarray, np.ndarray]
     return jobs, np.stack(crops), np.stack(masks)
 
 
-def _fill(
-    generator: Generator, jobs: Sequence[_Job], crops: np.ndarray, masks: np.ndarray, size: int
-) -> tuple[Sequence[_Job], np.ndarray, float]:
-    """Fill a batch, padded to `size`; also gives the seconds it took."""
-    padded = [*range(len(jobs)), *[len(jobs) - 1] * (size - len(jobs))]
-    shown = [jobs[index] for index in padded]
-    texts, subjects = [job.prompt for job in shown], [job.row["class_name"] for job in shown]
-    started = time.monotonic()
-    images = generator.fill(crops[padded], masks[padded], texts, subjects, [job.seed for job in shown])
-    return jobs, images[: len(jobs)], time.monotonic() - started
+class _Painter:
+    """Fills batches as large as the device can hold."""
+
+    def __init__(self, generator: Generator, name: str, size: int) -> None:
+        self._generator, self._name, self._size = generator, name, size
+
+    def fill(
+        self, jobs: Sequence[_Job], crops: np.ndarray, masks: np.ndarray, meter: Meter
+    ) -> tuple[Sequence[_Job], np.ndarray, float]:
+        """Fill a batch; also gives the seconds it took."""
+        from torch import OutOfMemoryError
+
+        started, images = time.monotonic(), list[np.ndarray]()
+        while len(images) < len(jobs):
+            try:
+                images += list(self._some(jobs[len(images) :], crops[len(images) :], masks[len(images) :]))
+            except OutOfMemoryError:
+                self._halve()
+        seconds = time.monotonic() - started
+        meter.spend(seconds)
+        return jobs, np.stack(images), seconds
+
+    def _some(self, jobs: Sequence[_Job], crops: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """The first of them, as many as fit, padded to that number."""
+        real = min(len(jobs), self._size)
+        padded = [*range(real), *[real - 1] * (self._size - real)]
+        shown = [jobs[index] for index in padded]
+        texts, subjects = [job.prompt for job in shown], [job.row["class_name"] for job in shown]
+        images = self._generator.fill(crops[padded], masks[padded], texts, subjects, [job.seed for job in shown])
+        return images[:real]
+
+    def _halve(self) -> None:
+        from torch import cuda
+
+        if self._size == 1:
+            raise SettingsError(
+                f"generators.{self._name}: the device has no memory for one crop; lower size, or set dtype to float16"
+            )
+        self._size = (self._size + 1) // 2
+        cuda.empty_cache()
+        _log.warning("generators.%s: out of memory on the device, going on with batches of %d", self._name, self._size)
 
 
 def _encode(filled: tuple[Sequence[_Job], np.ndarray, float]) -> tuple[Sequence[_Job], list[bytes], float]:

@@ -1,0 +1,18 @@
+"""Waiting for others, and saying for whom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_EVERY = 1.0
+
+
+def wait_while(obstacle: Callable[[], str], say: Callable[[str], None], every: float = _EVERY) -> None:
+    """Wait until there is no obstacle any more, looking every so many seconds; each one is said once."""
+    told = ""
+    while found := obstacle():
+        if found != told:
+            say(f"waiting for {found}")
+            told = found
+        time.sleep(every)

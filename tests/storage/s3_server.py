@@ -1,0 +1,40 @@
+"""An S3-compatible server on loopback (moto), and a store in it, for tests."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import fsspec
+from moto.server import ThreadedMotoServer
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+BUCKET = "artifacts"
+
+
+@contextmanager
+def s3_bucket(port: int = 0) -> Iterator[dict[str, str]]:
+    """A running server with an empty bucket; gives the environment in which `s3://artifacts` is that bucket."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = ENVIRONMENT | {"FSSPEC_S3_ENDPOINT_URL": f"http://{host}:{port}"}
+    before = dict(os.environ)
+    os.environ.update(environment)
+    fsspec.config.conf.setdefault("s3", {})["endpoint_url"] = environment["FSSPEC_S3_ENDPOINT_URL"]
+    try:
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir(BUCKET)
+        yield environment
+    finally:
+        fsspec.config.conf.pop("s3", None)
+        os.environ.clear()
+        os.environ.update(before)
+        server.stop()
