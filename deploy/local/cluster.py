@@ -19,6 +19,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Service:
     name: str
     command: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = PROJECT
     user: str | None = None
     ready: Callable[[], bool] = lambda: True
     stop: signal.Signals = signal.SIGTERM
@@ -53,7 +55,7 @@ class Service:
         with log_of(self.name).open("wb") as log:
             process = subprocess.Popen(
                 self.command,
-                cwd=PROJECT,
+                cwd=self.folder,
                 env=environment() | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -74,7 +76,6 @@ class Service:
 def services() -> list[Service]:
     """Everything, in the order of starting."""
     postgres = {} if os.getuid() else {"user": "postgres"}
-    celery = [sys.executable, "-m", "celery", "-A", "jobs.worker", "worker", "--concurrency", "1", "--loglevel", "INFO"]
     return [
         Service(
             "postgres",
@@ -86,18 +87,21 @@ def services() -> list[Service]:
         Service("epmd", [_binary("epmd"), "-address", "127.0.0.1", "-port", str(NAMES)], ready=lambda: _open(NAMES)),
         Service("rabbitmq", [_binary("rabbitmq-server")], _rabbit_environment(), ready=lambda: _open(BROKER)),
         Service("s3", [sys.executable, str(Path(__file__).parent / "s3.py"), str(S3)], ready=lambda: _open(S3)),
-        *(
-            Service(
-                f"worker-{name}", [*celery, "-Q", queues, "-n", f"{name}@%h"], ready=lambda name=name: _consumes(name)
-            )
-            for name, queues in WORKERS.items()
-        ),
+        *(worker(name) for name in WORKERS),
         Service(
             "dagster",
             [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "--host", "127.0.0.1", "--port", str(UI)],
             ready=lambda: _open(UI),
         ),
     ]
+
+
+def worker(name: str) -> Service:
+    """A Celery worker in a folder of its own, as if on its own machine: no cache and no relative path is shared."""
+    folder = STATE / "machines" / name
+    celery = [sys.executable, "-m", "celery", "-A", "jobs.worker", "worker", "--concurrency", "1", "--loglevel", "INFO"]
+    command = [*celery, "-Q", WORKERS[name], "-n", f"{name}@%h"]
+    return Service(f"worker-{name}", command, folder=folder, ready=lambda: _consumes(name))
 
 
 def start() -> None:
@@ -120,6 +124,10 @@ def prepare() -> None:
         _secrets_file().touch(mode=0o600)
         words = {name: secrets.token_urlsafe(18) for name in ("POSTGRES", "RABBITMQ", "S3")}
         _secrets_file().write_text("".join(f"{name}={word}\n" for name, word in words.items()))
+    for name in WORKERS:
+        (STATE / "machines" / name).mkdir(parents=True, exist_ok=True)
+        if not (checkpoints := STATE / "machines" / name / "checkpoints").exists():
+            checkpoints.symlink_to(PROJECT / "checkpoints")
     shutil.copyfile(PROJECT / "deploy/dagster.yaml", STATE / "home/dagster.yaml")
     rabbit = {
         "listeners.tcp.1": f"127.0.0.1:{BROKER}",
@@ -149,10 +157,8 @@ def end(name: str, polite: signal.Signals) -> None:
     deadline = time.monotonic() + 20
     while running(name) and time.monotonic() < deadline:
         time.sleep(0.1)
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     (STATE / "pids" / name).unlink()
 
 
@@ -257,7 +263,18 @@ def _make_database() -> None:
         user = "postgres"
         for path in (data, word):
             shutil.chown(path, user, user)
-    command = [_binary("initdb"), "-D", str(data), "-U", "instsynth", "-A", "scram-sha-256", f"--pwfile={word}", "-E", "UTF8"]
+    command = [
+        _binary("initdb"),
+        "-D",
+        str(data),
+        "-U",
+        "instsynth",
+        "-A",
+        "scram-sha-256",
+        f"--pwfile={word}",
+        "-E",
+        "UTF8",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, user=user, cwd="/", check=False)
     word.unlink()
     if result.returncode:

@@ -29,6 +29,8 @@ def params(side: str) -> Path:
     raw = yaml.safe_load((Path(__file__).parent / "demo.yaml").read_text())
     raw["dataset"]["root"] = str(WORK / "data")
     raw["artifacts"] = {name: str(WORK / side / name) for name in ("root", "exports", "results")}
+    if side == "cluster":
+        raw["artifacts"] |= {"root": f"s3://{cluster.BUCKET}/demo", "cache": ".cache/artifacts"}
     path = WORK / f"{side}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(raw))
@@ -40,7 +42,17 @@ def refresh_in_one_process() -> float:
     home = WORK / "single/home"
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(cluster.PROJECT / "dagster.yaml", home / "dagster.yaml")
-    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "instsynth_dagster.definitions", "-j", "refresh"]
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "job",
+        "execute",
+        "-m",
+        "instsynth_dagster.definitions",
+        "-j",
+        "refresh",
+    ]
     started = time.monotonic()
     _call(command, {"DAGSTER_HOME": str(home), "INSTSYNTH_PARAMS": str(params("single"))}, WORK / "single.log")
     return time.monotonic() - started
@@ -112,10 +124,10 @@ def digests(side: str) -> dict[str, str]:
     """Content digest of every partition of a side."""
     from instsynth_dagster.graph import build_graph
     from instsynth_dagster.settings import load_settings
-    from instsynth_dagster.store import Store
+    from instsynth_dagster.store import open_store
 
     settings = load_settings(params(side))
-    store = Store(settings.artifacts.root)
+    store = open_store(settings)
     return {
         f"{key}[{partition}]": store.require(key, partition).digest
         for key, asset in build_graph(settings).items()
