@@ -82,11 +82,14 @@ class RunQueue:
         return self._cause(run)
 
     def _cause(self, run: str) -> str:
-        for record in self._instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE):
+        for record in self._instance.all_logs(run):
             event = record.dagster_event
-            failure = event.step_failure_data if event else None
+            if event is None:
+                continue
+            failure = event.step_failure_data if event.is_step_failure else None
             if failure and failure.user_failure_data and failure.user_failure_data.description:
                 return failure.user_failure_data.description
-            if failure and failure.error:
-                return failure.error.to_string()
-        return f"run {run[:8]} failed before or outside its step"
+            error = failure.error if failure else event.is_engine_event and event.engine_event_data.error
+            if error:
+                return f"run {run[:8]}: {error.to_string()}"
+        return f"run {run[:8]} failed outside its step"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import signal
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from celery import Celery
 from celery.signals import task_prerun, worker_process_init
+from dagster._grpc.types import ExecuteRunArgs, ResumeRunArgs
 from dagster._serdes import unpack_value
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
@@ -50,7 +51,7 @@ def _die_with_the_worker(**_: Any) -> None:
 
 @task_prerun.connect
 def _name_the_worker(task: Any, kwargs: Any, **_: Any) -> None:
-    run = unpack_value(next(iter(kwargs.values())))
+    run = cast(ExecuteRunArgs | ResumeRunArgs, unpack_value(next(iter(kwargs.values()))))
     with dg.DagsterInstance.get() as instance:
         instance.add_run_tags(run.run_id, {WORKER: task.request.hostname})
 

@@ -1,9 +1,10 @@
 """A whole cluster on this machine, on loopback: PostgreSQL, RabbitMQ, an S3 server, three workers, Dagster.
 
     python deploy/local/cluster.py start | status | stop
+    python deploy/local/cluster.py run dagster job launch -w workspace.yaml -j refresh
 
-`INSTSYNTH_PARAMS` at `start` is what every part of it works on. State, logs and generated passwords are below
-`deploy/local/.state` (`INSTSYNTH_CLUSTER_STATE` names another folder).
+`INSTSYNTH_PARAMS` at `start` is what every part of it works on; `run` gives a command their environment. State, logs
+and generated passwords are below `deploy/local/.state` (`INSTSYNTH_CLUSTER_STATE` names another folder).
 """
 
 from __future__ import annotations
@@ -128,6 +129,7 @@ def prepare() -> None:
         (STATE / "machines" / name).mkdir(parents=True, exist_ok=True)
         if not (checkpoints := STATE / "machines" / name / "checkpoints").exists():
             checkpoints.symlink_to(PROJECT / "checkpoints")
+    (STATE / "params").write_text(str(Path(os.environ.get("INSTSYNTH_PARAMS", PROJECT / "params.yaml")).resolve()))
     shutil.copyfile(PROJECT / "deploy/dagster.yaml", STATE / "home/dagster.yaml")
     rabbit = {
         "listeners.tcp.1": f"127.0.0.1:{BROKER}",
@@ -171,6 +173,14 @@ def status() -> None:
         print(f"{service.name:16} {f'process {process}' if process else 'down':16} {lines[-1][:120] if lines else ''}")
 
 
+def run(command: list[str]) -> None:
+    """Become a Python command (`dagster job launch ...`) in the project's folder and the cluster's environment."""
+    if not running("dagster"):
+        raise ClusterError("the cluster does not run; python deploy/local/cluster.py start")
+    os.chdir(PROJECT)
+    os.execvpe(sys.executable, [sys.executable, "-m", *command], environment())
+
+
 def running(name: str) -> int:
     """The process of a service, or 0."""
     try:
@@ -188,6 +198,7 @@ def environment() -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
         "PYTHONWARNINGS": "ignore",
+        "INSTSYNTH_PARAMS": (STATE / "params").read_text(),
         "DAGSTER_HOME": str(STATE / "home"),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
@@ -319,9 +330,11 @@ def _open(port: int) -> bool:
 
 def main() -> None:
     commands = {"start": start, "status": status, "stop": stop}
-    if len(sys.argv) != 2 or sys.argv[1] not in commands:
+    if sys.argv[1:2] != ["run"] and (len(sys.argv) != 2 or sys.argv[1] not in commands):
         raise SystemExit(__doc__)
     try:
+        if sys.argv[1] == "run":
+            run(sys.argv[2:])
         commands[sys.argv[1]]()
     except ClusterError as error:
         raise SystemExit(f"error: {error}") from None

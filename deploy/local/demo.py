@@ -24,9 +24,10 @@ import cluster
 WORK = cluster.STATE / "demo"
 
 
-def params(side: str) -> Path:
+def params(side: str, steps: int = 20) -> Path:
     """The params file of a side: the same graph on the same data, artifacts and exports of its own."""
     raw = yaml.safe_load((Path(__file__).parent / "demo.yaml").read_text())
+    raw["segmenters"]["mask2former"]["steps"] = steps
     raw["dataset"]["root"] = str(WORK / "data")
     raw["artifacts"] = {name: str(WORK / side / name) for name in ("root", "exports", "results")}
     if side == "cluster":
@@ -37,7 +38,7 @@ def params(side: str) -> Path:
     return path
 
 
-def refresh_in_one_process() -> float:
+def refresh_in_one_process(steps: int = 20) -> float:
     """Job `refresh` in a process of its own, with a Dagster home of its own. Returns seconds."""
     home = WORK / "single/home"
     home.mkdir(parents=True, exist_ok=True)
@@ -54,21 +55,17 @@ def refresh_in_one_process() -> float:
         "refresh",
     ]
     started = time.monotonic()
-    _call(command, {"DAGSTER_HOME": str(home), "INSTSYNTH_PARAMS": str(params("single"))}, WORK / "single.log")
+    _call(command, {"DAGSTER_HOME": str(home), "INSTSYNTH_PARAMS": str(params("single", steps))}, WORK / "single.log")
     return time.monotonic() - started
 
 
-def refresh_on_the_cluster() -> tuple[Any, float]:
-    """Job `refresh` through the queue of the running cluster. Returns the instance and seconds."""
+def instance() -> Any:
+    """The cluster's Dagster instance, in this process."""
     import dagster as dg
 
     os.environ.update(cluster.environment())
     sys.path.insert(0, str(cluster.PROJECT))
-    instance = dg.DagsterInstance.get()
-    started = time.monotonic()
-    run = launch("refresh")
-    wait(instance, run)
-    return instance, time.monotonic() - started
+    return dg.DagsterInstance.get()
 
 
 def launch(job: str) -> str:
@@ -93,7 +90,7 @@ def wait(instance: Any, run: str) -> None:
 
 
 def runs(instance: Any) -> list[dict[str, Any]]:
-    """Runs of assets, oldest first: asset, partitions, route, worker, begin and end in seconds, status."""
+    """Runs of assets, oldest first: asset, partitions, route, worker, begin and end in seconds, status, retry."""
     records = instance.get_run_records(ascending=True)
     return [
         {
@@ -103,6 +100,7 @@ def runs(instance: Any) -> list[dict[str, Any]]:
             "worker": record.dagster_run.tags.get("instsynth/worker", ""),
             "begin": record.start_time or 0.0,
             "end": record.end_time or 0.0,
+            "retry": "dagster/parent_run_id" in record.dagster_run.tags,
             "status": record.dagster_run.status.value,
         }
         for record in records
@@ -120,13 +118,19 @@ def overlaps(made: list[dict[str, Any]]) -> list[tuple[str, str, str, float]]:
     return found
 
 
-def digests(side: str) -> dict[str, str]:
+def compare(steps: int = 20) -> list[str]:
+    """Partitions whose content digest on the cluster is not that of the one process."""
+    single, clustered = digests("single", steps), digests("cluster", steps)
+    return [key for key in single if single[key] != clustered.get(key)]
+
+
+def digests(side: str, steps: int) -> dict[str, str]:
     """Content digest of every partition of a side."""
     from instsynth_dagster.graph import build_graph
     from instsynth_dagster.settings import load_settings
     from instsynth_dagster.store import open_store
 
-    settings = load_settings(params(side))
+    settings = load_settings(params(side, steps))
     store = open_store(settings)
     return {
         f"{key}[{partition}]": store.require(key, partition).digest
@@ -161,9 +165,10 @@ def main() -> None:
     except cluster.ClusterError as error:
         raise SystemExit(f"error: {error}") from None
     print(f"one process: {refresh_in_one_process():.0f} s", flush=True)
-    instance, seconds = refresh_on_the_cluster()
-    print(f"cluster: {seconds:.0f} s")
-    made = runs(instance)
+    storage, started = instance(), time.monotonic()
+    wait(storage, launch("refresh"))
+    print(f"cluster: {time.monotonic() - started:.0f} s")
+    made = runs(storage)
     zero = min(run["begin"] for run in made)
     for run in made:
         span = f"{run['begin'] - zero:6.1f} to {run['end'] - zero:6.1f} s"
@@ -172,9 +177,8 @@ def main() -> None:
     print(f"{len(together)} pairs of runs of one asset at once on two workers, such as")
     for asset, first, second, seconds in sorted(together, key=lambda pair: -pair[3])[:5]:
         print(f"  {asset}: {first} and {second}, {seconds:.1f} s")
-    single, clustered = digests("single"), digests("cluster")
-    different = [key for key in single if single[key] != clustered.get(key)]
-    print(f"{len(single)} partitions, {len(different)} with another digest {different or ''}")
+    different = compare()
+    print(f"{len(digests('single', 20))} partitions, {len(different)} with another digest {different or ''}")
     raise SystemExit(bool(different))
 
 
