@@ -67,7 +67,7 @@ class Service:
                 extra_groups=[] if self.user else None,
             )
         (STATE / "pids" / self.name).write_text(f"{process.pid} {_started(process.pid)}")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not self.ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ClusterError(f"{self.name} did not start; see {log_of(self.name)}")
