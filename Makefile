@@ -8,13 +8,14 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # beta and supersession notices of libraries drown the job's own lines
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup demo paper-demo plan refresh prepare synthesize export train evaluate stock repro test check dev clean
+.PHONY: help setup demo paper-demo plan verify refresh prepare synthesize export train evaluate stock repro test check dev clean
 
 help:
 	@echo "make demo         run the main job on the demo city and print the tables"
 	@echo "make paper-demo   the same with the three generators of the paper"
 	@echo "make test         run all tests"
 	@echo "make plan         what a refresh would make, why, and how long it would take"
+	@echo "make verify       compare every artifact with its digest; a refresh makes again what is damaged"
 	@echo "make refresh      make whatever is stale (INSTSYNTH_PARAMS=profiles/cityscapes.yaml for the paper's setting)"
 	@echo "make repro        the same through DVC: dvc repro, which also takes stock of data and artifacts"
 	@echo "make prepare | synthesize | train | evaluate   up to the end of that phase"
@@ -41,6 +42,9 @@ demo refresh prepare synthesize export train evaluate: setup $(DAGSTER_HOME)/dag
 
 plan: setup
 	@$(BIN)/python -m jobs.planning
+
+verify: setup
+	@$(BIN)/python -m jobs.verify
 
 # tells DVC what the demo made, so that `dvc status` is clean after it
 stock: setup

@@ -249,12 +249,21 @@ def content_digest(table: pa.Table) -> str:
     digest = hashlib.sha256()
     for name in sorted(set(table.column_names) - VOLATILE_COLUMNS):
         column = table[name]
-        digest.update(f"{name}\0{column.type}\0{len(column)}\n".encode())
+        digest.update(f"{name}\0{_type_name(column.type)}\0{len(column)}\n".encode())
         for value in column.to_pylist():
             payload = value if isinstance(value, bytes) else repr(value).encode()
             digest.update(len(payload).to_bytes(8, "little"))
             digest.update(payload)
     return digest.hexdigest()
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """Arrow's name of a type, the same before and after Parquet, which calls the items of a list elements."""
+    if pa.types.is_list(kind):
+        return f"list<item: {_type_name(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {_type_name(field.type)}' for field in kind)}>"
+    return str(kind)
 
 
 def _device_seconds(table: pa.Table) -> float:

@@ -184,8 +184,9 @@ class Store:
         try:
             yield
         except DamagedFile as damaged:
-            path = f"{partition_folder(manifest.asset, manifest.partition)}/{damaged}"
-            self.storage.set_aside(path)
+            folder = partition_folder(manifest.asset, manifest.partition)
+            self.storage.set_aside(folder, str(damaged))
+            path = f"{folder}/{damaged}"
             self.set_aside.append(path)
             raise DamagedArtifact(
                 f"{self.storage.url}/{path}: damaged, its digest is not the manifest's; it was set aside, and refresh "

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from assets.partitions import asset_key, partition_tags
+from instsynth_dagster.errors import UserError
 from instsynth_dagster.locking import refresh_lock
 from instsynth_dagster.staleness import Asset, PartitionRef, rectangles, stale_partitions
 from instsynth_dagster.store import Store
@@ -57,25 +58,39 @@ def refresh(
     """
     store: Store = resources["store"]
     started, made = time.monotonic(), dict[PartitionRef, float]()
-    with refresh_lock(store.storage, Path.cwd(), say):
-        bury_dead_runs(instance, say)
 
-        def run(asset: Asset, first: str, last: str) -> None:
-            _run(asset, first, last, definitions, resources, instance)
+    def run(asset: Asset, first: str, last: str) -> None:
+        _run(asset, first, last, definitions, resources, instance)
 
-        while True:
-            damaged = len(store.set_aside)
-            try:
-                _walk(graph, store, run, say, made)
-                break
-            except dg.Failure as failure:
-                if len(store.set_aside) == damaged:
-                    raise
-                say(f"{failure.description}; going on with it")
-        if made:
-            store.storage.write(CHANGED, b"")
+    try:
+        with refresh_lock(store.storage, Path.cwd(), say):
+            bury_dead_runs(instance, say)
+            _walk_until_whole(graph, store, run, say, made)
+            if made:
+                store.storage.write(CHANGED, b"")
+    except (UserError, ConnectionError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
     say("nothing is stale" if not made else f"{len(made)} partitions made")
     return Refreshed(len(made), time.monotonic() - started, sum(made.values()))
+
+
+def _walk_until_whole(
+    graph: Mapping[str, Asset],
+    store: Store,
+    run: Callable[[Asset, str, str], None],
+    say: Callable[[str], None],
+    made: dict[PartitionRef, float],
+) -> None:
+    """Walk again as often as a run fails because it found a damaged file, which is now stale itself."""
+    while True:
+        damaged = len(store.set_aside)
+        try:
+            _walk(graph, store, run, say, made)
+            return
+        except dg.Failure as failure:
+            if len(store.set_aside) == damaged:
+                raise
+            say(f"{failure.description}; going on with it")
 
 
 def _walk(

@@ -19,6 +19,7 @@ from jobs.leftovers import HOST, PROCESS, bury_dead_runs, process_tags
 from jobs.nightly import build_schedule, build_sensor
 from jobs.planning import describe, planned_assets
 from jobs.refresh import refresh
+from jobs.verify import damaged
 from resources import build_resources
 from resources.dataset import Dataset
 from tests.test_graph import Project, settings_for, write_city
@@ -53,6 +54,21 @@ def test_the_plan_says_what_why_and_how_long(project):
     text = "\n".join(describe(list(made.values())))
     assert "16 because settings changed" in text
     assert "if its inputs come out different" in text
+
+
+def test_verifying_names_what_a_refresh_makes_again(project):
+    project.refresh()
+    store, graph = project.store, build_graph(settings_for(project.root))
+    assert damaged(graph, store) == []
+    part = next(store.directory("selected_instances", "ashford|car").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-1])
+    manifest = store.directory("frames", "ashford") / "manifest.json"
+    manifest.write_text("{")
+    lines = damaged(graph, store)
+    assert [line.split(": damaged")[0] for line in lines] == [str(manifest), str(part)]
+    assert {"frames", "selected_instances"} <= {item.asset for item in planned(project) if item.certain}
+    project.refresh()
+    assert damaged(graph, store) == []
 
 
 def tick(project, instance, **changes):

@@ -13,6 +13,11 @@ LOCKS = ".locks"
 """Folder of the locks, outside the partitions."""
 
 
+def aside(path: str) -> str:
+    """What a damaged file is renamed to: out of its subfolder, which may be filled anew."""
+    return f"{path.replace('/', '_')}.damaged"
+
+
 class DamagedFile(Exception):
     """A file whose size or digest is not what its manifest says."""
 
@@ -54,8 +59,8 @@ class Storage(Protocol):
         """Remove files and folders of a folder, with what is in them."""
         ...
 
-    def set_aside(self, path: str) -> None:
-        """Rename a damaged file, so that its partition is no longer whole."""
+    def set_aside(self, folder: str, path: str) -> None:
+        """Rename a damaged file of a folder, so that its partition is no longer whole."""
         ...
 
     def fetch(self, folder: str, file: StoredFile) -> Path:

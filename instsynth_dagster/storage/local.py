@@ -11,10 +11,8 @@ from pathlib import Path
 
 from instsynth_dagster.files import file_sha256, write_atomically
 from instsynth_dagster.manifest import StoredFile
-from instsynth_dagster.storage.base import LOCKS, DamagedFile
+from instsynth_dagster.storage.base import LOCKS, DamagedFile, aside
 from instsynth_dagster.waiting import wait_while
-
-DAMAGED = ".damaged"
 
 
 class LocalStorage:
@@ -53,9 +51,8 @@ class LocalStorage:
             else:
                 path.unlink(missing_ok=True)
 
-    def set_aside(self, path: str) -> None:
-        target = self.root / path
-        os.replace(target, target.with_name(target.name + DAMAGED))
+    def set_aside(self, folder: str, path: str) -> None:
+        os.replace(self.root / folder / path, self.root / folder / aside(path))
 
     def fetch(self, folder: str, file: StoredFile) -> Path:
         """Every file is hashed once in a process, and again when its size or time has changed."""

@@ -16,9 +16,8 @@ import fsspec
 from instsynth_dagster.errors import ArtifactError, SettingsError
 from instsynth_dagster.files import file_sha256
 from instsynth_dagster.manifest import StoredFile
-from instsynth_dagster.storage.base import LOCKS, DamagedFile
+from instsynth_dagster.storage.base import LOCKS, DamagedFile, aside
 from instsynth_dagster.storage.leases import Lease
-from instsynth_dagster.storage.local import DAMAGED
 from instsynth_dagster.storage.scratch import ScratchMirror
 
 T = TypeVar("T")
@@ -89,9 +88,9 @@ class ObjectStorage:
         if gone:
             self._patiently(lambda: self._fs.rm(gone))
 
-    def set_aside(self, path: str) -> None:
-        source = self._at(path)
-        self._patiently(lambda: self._fs.mv(source, source + DAMAGED))
+    def set_aside(self, folder: str, path: str) -> None:
+        source, target = self._at(f"{folder}/{path}"), self._at(f"{folder}/{aside(path)}")
+        self._patiently(lambda: self._fs.mv(source, target))
 
     def fetch(self, folder: str, file: StoredFile) -> Path:
         kept = self._kept(file)

@@ -33,7 +33,8 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
         (path relative to `out`, sha256) of every file, sorted.
     """
     staged = out.with_name(f"{out.name}.tmp-{os.getpid()}")
-    shutil.rmtree(staged, ignore_errors=True)
+    for left in out.parent.glob(f"{out.name}.tmp-*"):  # by a killed run; a partition has one writer at a time
+        shutil.rmtree(left)
     try:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []

@@ -20,10 +20,10 @@ BUCKET = "artifacts"
 
 
 @contextmanager
-def s3_bucket(port: int = 0) -> Iterator[dict[str, str]]:
-    """A running server with an empty bucket; gives the environment in which `s3://artifacts` is that bucket."""
+def s3_bucket() -> Iterator[ThreadedMotoServer]:
+    """A running server with an empty bucket; the environment says where, so that `s3://artifacts` is that bucket."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     environment = ENVIRONMENT | {"FSSPEC_S3_ENDPOINT_URL": f"http://{host}:{port}"}
@@ -31,8 +31,11 @@ def s3_bucket(port: int = 0) -> Iterator[dict[str, str]]:
     os.environ.update(environment)
     fsspec.config.conf.setdefault("s3", {})["endpoint_url"] = environment["FSSPEC_S3_ENDPOINT_URL"]
     try:
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir(BUCKET)
-        yield environment
+        s3 = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
+        if s3.exists(BUCKET):  # moto keeps its buckets in the process
+            s3.rm(BUCKET, recursive=True)
+        s3.mkdir(BUCKET)
+        yield server
     finally:
         fsspec.config.conf.pop("s3", None)
         os.environ.clear()

@@ -1,0 +1,160 @@
+"""Tens of thousands of crops through the graph: time, peak memory, files, and what a look at the finished store takes.
+
+Tiny images and a tiny pipeline with random weights, but the real path: selection, repainting, judging, windows, export,
+training sets, Table IV. Each size runs in a process of its own; growth is drawn into benchmarks/load.png.
+
+    python benchmarks/load.py --crops 5000 20000 50000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+PICTURE = Path(__file__).with_suffix(".png")
+CITIES = ("ashford", "birchley", "cotham")
+CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+REPLICAS = 10
+
+
+def settings(folder: Path, frames: int) -> dict[str, Any]:
+    from tests.tiny_pipelines import save_tiny_clip, save_tiny_inpainting
+
+    return {
+        "device": "cpu",
+        "artifacts": {"root": str(folder / "artifacts"), "exports": str(folder / "exports")},
+        "dataset": {
+            "root": str(folder / "data"),
+            "train_cities": CITIES,
+            "val_cities": ["dunmere"],
+            "demo_city": {"width": 128, "height": 64, "frames_per_city": frames},
+        },
+        "selection": {"policy": "balanced", "k": 5, "min_area": 12, "quota": 100_000},
+        "prompts": {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES},
+        "generators": {
+            "diffinpainting": {
+                "kind": "diffinpainting",
+                "model": str(save_tiny_inpainting(folder / "tiny")),
+                "size": 16,
+                "steps": 1,
+                "guidance": 1.0,
+                "batch_size": 64,
+                "replicas": REPLICAS,
+            }
+        },
+        "judge": {"clip": str(save_tiny_clip(folder / "clip")), "fid_features": "clip"},
+        "integration": {"window_size": [64, 32]},
+        "arms": ["real", "diffinpainting"],
+    }
+
+
+def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
+    """Refresh a new store twice; everything in this process."""
+    import dagster as dg
+
+    from assets import build_assets
+    from instsynth_dagster.graph import build_graph
+    from instsynth_dagster.settings import Settings
+    from jobs.refresh import refresh
+    from resources import build_resources
+
+    given = Settings.model_validate(settings(folder, frames))
+    graph, resources = build_graph(given), build_resources(given)
+    definitions, store = build_assets(given, graph), resources["store"]
+    timed, memory = {}, {}
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        if ": done in " in line:
+            name, seconds = line.split("] ")[1].removesuffix(" s").split(": done in ")
+            timed[name], memory[name] = float(seconds), _peak()
+
+    before = _peak()
+    with dg.DagsterInstance.local_temp(str(_made(folder / "home"))) as instance:
+        started = time.monotonic()
+        refresh(graph, definitions, resources, instance, say)
+        wall, peak = time.monotonic() - started, _peak()
+        started = time.monotonic()
+        done = refresh(graph, definitions, resources, instance, say)
+        idle = time.monotonic() - started
+    assert done.partitions == 0
+    root = folder / "artifacts"
+    manifests = list(root.rglob("manifest.json"))
+    started = time.monotonic()
+    snapshot = store.snapshot()
+    found = [snapshot(key, part) for key, asset in graph.items() for part in asset.partitions]
+    reading = time.monotonic() - started
+    return {
+        "crops": sum(m.rows for m in found if m and m.asset == "diffinpainting/inpainted_crops"),
+        "asked": crops,
+        "seconds": round(wall, 1),
+        "peak_mb": round(peak / 2**20),
+        "before_mb": round(before / 2**20),
+        "files": sum(path.is_file() for path in root.rglob("*")),
+        "store_mb": round(sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) / 2**20, 1),
+        "manifests": len(manifests),
+        "manifest_seconds": round(reading, 3),
+        "idle_refresh_seconds": round(idle, 2),
+        "seconds_of": timed,
+        "peak_mb_after": {name: round(value / 2**20) for name, value in memory.items()},
+    }
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = {
+        "seconds": "seconds, everything made",
+        "peak_mb": "peak memory, MB",
+        "files": "files in the store",
+        "idle_refresh_seconds": "seconds of a refresh that finds nothing",
+    }
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(13, 2.9), layout="constrained")
+    for axis, (key, title) in zip(axes, panels.items(), strict=True):
+        axis.plot([row["crops"] for row in rows], [row[key] for row in rows], "o-", color="#1f5fa8")
+        axis.set(title=title, xlabel="crops", ylim=(0, 1.25 * max(row[key] for row in rows)))
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.ticklabel_format(axis="x", style="plain")
+    figure.savefig(PICTURE, dpi=110)
+    print(f"picture: {PICTURE}")
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--crops", type=int, nargs="+", default=[5_000, 20_000, 50_000])
+    parser.add_argument("--frames", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.frames:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(run(Path(folder), options.crops[0], options.frames)))
+        return
+    rows = []
+    for crops in options.crops:
+        frames = -(-crops // (REPLICAS * 4 * len(CITIES)))  # about four instances of a frame are large enough
+        command = [sys.executable, __file__, "--crops", str(crops), "--frames", str(frames)]
+        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        print(json.dumps(rows[-1]), flush=True)
+    draw(rows)
+
+
+if __name__ == "__main__":
+    main()

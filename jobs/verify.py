@@ -1,0 +1,39 @@
+"""Reads every artifact and compares it with its digest: `make verify`."""
+
+from __future__ import annotations
+
+from instsynth_dagster.errors import DamagedArtifact, UserError
+from instsynth_dagster.graph import build_graph
+from instsynth_dagster.settings import load_settings
+from instsynth_dagster.staleness import Asset
+from instsynth_dagster.store import Store, open_store
+from resources.progress import progress_bar
+
+
+def damaged(graph: dict[str, Asset], store: Store) -> list[str]:
+    """What is wrong with the files of the graph's partitions, a line each; damaged files are set aside."""
+    refs = [(key, partition) for key, asset in graph.items() for partition in asset.partitions]
+    found = []
+    with progress_bar("verifying", len(refs)) as progress:
+        for number, ref in enumerate(refs, 1):
+            try:
+                if store.manifest(*ref):
+                    store.verify(*ref)
+            except DamagedArtifact as error:
+                found.append(str(error))
+            progress(number, len(refs))
+    return found
+
+
+def main() -> None:
+    try:
+        settings = load_settings()
+        found = damaged(build_graph(settings), open_store(settings))
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+    print("\n".join(found) or "every artifact is what its digest says")
+    raise SystemExit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Runs of the graph in processes of their own, forked from one that has imported everything already.
+
+    python -m tests.faults.nursery kill <settings json> <seed>
+
+refreshes a store, SIGKILLs the process five times in each of four phases at random moments, looks at the store after
+each kill, then lets a last one finish; prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets import build_assets
+from instsynth_dagster.graph import build_graph
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.store import Store, open_store
+from instsynth_dagster.synthesis.export import COCO_JSON
+from jobs.refresh import refresh
+from resources import build_resources
+
+PHASES = {
+    "diffinpainting/inpainted_crops": 0.6,
+    "diffinpainting/is_cityscapes": 0.3,
+    "trained_segmenters": 1.0,
+    "diffinpainting/export": 0.1,
+}
+"""Assets in whose making a kill falls, and the seconds within which it does."""
+KILLS_EACH = 5
+ROWS_PER_PART = 2
+
+
+def refreshed(settings: Settings, say: Callable[[str], None]) -> Store:
+    """Refresh a store, with small parts."""
+    graph, resources = build_graph(settings), build_resources(settings)
+    resources["store"].rows_per_part = ROWS_PER_PART
+    with dg.DagsterInstance.ephemeral() as instance:
+        refresh(graph, build_assets(settings, graph), resources, instance, say)
+    return resources["store"]
+
+
+def forked(work: Callable[[Callable[[str], None]], Any]) -> tuple[int, Any]:
+    """Start `work(say)` in a child; gives its process id and a file that reads what it says, line by line."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return pid, os.fdopen(reading)
+    os.close(reading)
+    code = 1
+    try:
+        with os.fdopen(writing, "w", buffering=1) as lines:
+            work(lambda line: print(line, file=lines))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def kill_while_making(settings: Settings, asset: str, delay: float) -> bool:
+    """SIGKILL a refresh so long after it has begun with an asset; False where it was finished before."""
+    pid, lines = forked(lambda say: refreshed(settings, say))
+    for line in lines:
+        if f" {asset}: " in line and "partitions (" in line:
+            time.sleep(delay)
+            break
+    os.kill(pid, signal.SIGKILL)
+    lines.close()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def make_stale(store: Store, graph: dict[str, Any], asset: str) -> None:
+    """Where an asset is whole, take one of its partitions away, so that there is something to make."""
+    partitions = graph[asset].partitions
+    if all(store.manifest(asset, partition) for partition in partitions):
+        (store.directory(asset, partitions[0]) / "manifest.json").unlink()
+
+
+def whole_or_absent(store: Store, graph: dict[str, Any], exports: Path) -> None:
+    """Whatever has a manifest is what it says; no half export lies where people look."""
+    for key, asset in graph.items():
+        for partition in asset.partitions:
+            if store.manifest(key, partition):
+                store.verify(key, partition)
+    for folder in exports.glob("*"):
+        assert ".tmp-" in folder.name or (folder / COCO_JSON).exists(), folder
+
+
+def main() -> None:
+    _, _, text, seed = sys.argv
+    settings, moments = Settings.model_validate_json(text), random.Random(int(seed))
+    graph, store = build_graph(settings), open_store(settings)
+    killed: dict[str, int] = {}
+    for asset, within in PHASES.items():
+        for _ in range(KILLS_EACH):
+            make_stale(store, graph, asset)
+            killed[asset] = killed.get(asset, 0) + kill_while_making(settings, asset, moments.uniform(0, within))
+            whole_or_absent(store, graph, settings.artifacts.exports)
+    pid, lines = forked(lambda say: refreshed(settings, say))
+    lines.read()
+    print(json.dumps({"killed": killed, "code": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Faults that really happen to real runs: kills, a full disk, damage, a store that refuses, two runs at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from assets import build_assets
+from assets.partitions import asset_key, partition_tags
+from instsynth_dagster.costs import Ledger
+from instsynth_dagster.graph import build_graph
+from instsynth_dagster.settings import Settings
+from instsynth_dagster.store import Store, open_store
+from resources import build_resources
+from tests.faults.nursery import KILLS_EACH, PHASES, refreshed, whole_or_absent
+from tests.segmenters.toy import tiny
+from tests.storage.s3_server import BUCKET, s3_bucket
+from tests.test_end_to_end import CLASSES, CROPS, raw_settings
+from tests.tiny_pipelines import save_tiny_inpainting
+
+WINDOWS = "diffinpainting/is_cityscapes"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return save_tiny_inpainting(tmp_path_factory.mktemp("tiny"))
+
+
+def settings(folder: Path, model: Path, train: bool = False, root: str | None = None, **changes) -> Settings:
+    segmenters = {"m": tiny(steps=8, checkpoint_every=1, crop=(64, 128)).model_dump(mode="json")} if train else {}
+    raw = raw_settings(folder, model, arms=["real", "diffinpainting"], segmenters=segmenters, **changes)
+    artifacts = {"root": root, "cache": str(folder / "cache"), "exports": str(folder / "exports")}
+    return Settings.model_validate(raw | ({"artifacts": artifacts} if root else {}))
+
+
+def digests(store: Store, of: Settings) -> dict[tuple[str, str], str]:
+    """Digests of all partitions but those that say where exports lie."""
+    return {
+        (key, partition): store.require(key, partition).digest
+        for key, asset in build_graph(of).items()
+        for partition in asset.partitions
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, model) -> tuple[dict[tuple[str, str], str], pd.DataFrame]:
+    """Digests and the loss curve of a run to which nothing happens."""
+    whole = settings(tmp_path_factory.mktemp("undisturbed"), model, train=True)
+    store = refreshed(whole, lambda _: None)
+    return digests(store, whole), store.read("trained_segmenters", "diffinpainting-s0|m")
+
+
+def changed(found: dict[tuple[str, str], str], undisturbed) -> list[tuple[str, str]]:
+    """Partitions that came out otherwise than undisturbed."""
+    return [ref for ref, digest in found.items() if undisturbed[0][ref] != digest]
+
+
+def test_twenty_kills_change_nothing(tmp_path, model, undisturbed):
+    killed = settings(tmp_path, model, train=True)
+    command = [sys.executable, "-m", "tests.faults.nursery", "kill", killed.model_dump_json(exclude_unset=True), "7"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    told = json.loads(ran.stdout.splitlines()[-1])
+    assert told == {"killed": dict.fromkeys(PHASES, KILLS_EACH), "code": 0}
+    store = open_store(killed)
+    assert changed(digests(store, killed), undisturbed) == []
+    pd.testing.assert_frame_equal(store.read("trained_segmenters", "diffinpainting-s0|m"), undisturbed[1])
+    left = [path.name for path in tmp_path.rglob("*") if ".tmp-" in path.name or path.name.endswith(".scratch")]
+    assert left == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of its own, too small for the graph."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_and_a_larger_one_goes_on(tmp_path, model, small_disk, undisturbed):
+    given = settings(tmp_path, model, root=str(small_disk / "artifacts"))
+    with pytest.raises(dg.Failure, match=r"no space left on the disk; free some; what was whole stays") as caught:
+        refreshed(given, lambda _: None)
+    assert "\n" not in caught.value.description
+    graph, store = build_graph(given), open_store(given)
+    whole_or_absent(store, graph, given.artifacts.exports)
+    made = [partition for partition in graph[CROPS].partitions if store.manifest(CROPS, partition)]
+    assert not store.manifest(WINDOWS, graph[WINDOWS].partitions[-1])
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    lines: list[str] = []
+    store = refreshed(given, lines.append)
+    assert changed(digests(store, given), undisturbed) == []
+    if made:
+        assert (
+            f"{CROPS}: {len(graph[CROPS].partitions) - len(made)} of" in "\n".join(lines)
+            or made == graph[CROPS].partitions
+        )
+
+
+@pytest.mark.parametrize("victim", ["part", "checkpoint", "manifest"])
+def test_damage_is_named_and_made_again_in_the_same_refresh(tmp_path, model, undisturbed, victim):
+    given = settings(tmp_path, model, train=True)
+    store = refreshed(given, lambda _: None)
+    asset, partition = ("trained_segmenters", "real-s0|m") if victim == "checkpoint" else (CROPS, "oakham|car")
+    folder = store.directory(asset, partition)
+    path = {
+        "part": lambda: next(folder.glob("*.parquet")),
+        "checkpoint": lambda: next(folder.rglob("model.safetensors")),
+        "manifest": lambda: folder / "manifest.json",
+    }[victim]()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if victim != "manifest" else 0] ^= 1
+    path.write_bytes(bytes(content))
+    below = {"checkpoint": ("segmentation_scores", "real-s0|m")}.get(victim, (WINDOWS, "oakham|car"))
+    (store.directory(*below) / "manifest.json").unlink()  # something that reads it has to be made
+    lines: list[str] = []
+    store = refreshed(given, lines.append)
+    told = (
+        "its manifest is damaged" if victim == "manifest" else f"{path.name}: damaged, its digest is not the manifest's"
+    )
+    assert told in "\n".join(lines)
+    assert changed(digests(store, given), undisturbed) == []
+    assert not list(store.directory(asset, partition).rglob("*.damaged"))
+
+
+class Refusing:
+    """A WSGI application that answers so many writes with 503 once it is told to."""
+
+    def __init__(self, application) -> None:
+        self._application, self.refusals, self.refused = application, 0, 0
+
+    def __call__(self, environment, start_response):
+        if self.refusals and environment["REQUEST_METHOD"] in ("PUT", "POST"):
+            self.refusals -= 1
+            self.refused += 1
+            start_response("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
+        return self._application(environment, start_response)
+
+
+def test_a_store_that_refuses_writes_is_waited_for(tmp_path, model, monkeypatch, undisturbed):
+    monkeypatch.setattr("instsynth_dagster.storage.objects._WAITS", (0.1, 0.1, 0.1))
+    monkeypatch.setattr("assets.stored.RETRY_SECONDS", 0)
+    with s3_bucket() as server:
+        refusing = server._server.app = Refusing(server._server.app)
+        given = settings(tmp_path, model, root=f"s3://{BUCKET}/refusing")
+
+        def say(line: str) -> None:
+            if f"{CROPS}: " in line and not refusing.refused:
+                refusing.refusals = 30  # more than the driver asks for by itself
+
+        store = refreshed(given, say)
+        assert refusing.refused == 30
+        assert changed(digests(store, given), undisturbed) == []
+        store.storage.remove(f"{WINDOWS}/oakham/car", ["manifest.json"])
+        refusing.refusals = 10**6
+        with pytest.raises(dg.Failure, match=r"s3://artifacts/refusing does not answer: "):
+            refreshed(given, say)
+        refusing.refusals = 0
+        whole_or_absent(store, build_graph(given), given.artifacts.exports)
+        assert changed(digests(refreshed(given, say), given), undisturbed) == []
+
+
+def make_crops(given: Settings) -> None:
+    """All crops in one run, without the lock of a refresh: as several workers of a cluster are told to."""
+    graph, resources = build_graph(given), build_resources(given)
+    resources["store"].rows_per_part = 2
+    keys = graph[CROPS].partitions
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize(
+            build_assets(given, graph),
+            selection=dg.AssetSelection.assets(asset_key(CROPS)),
+            resources=resources,
+            instance=instance,
+            tags=partition_tags(keys[0], keys[-1]),
+        )
+
+
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_two_runs_of_one_partition_make_it_once(tmp_path, model, undisturbed, where):
+    with s3_bucket():
+        given = settings(tmp_path, model, root=f"s3://{BUCKET}/two" if where == "s3" else None)
+        store = refreshed(given, lambda _: None)
+        for name in CLASSES:
+            for asset in (CROPS, WINDOWS):
+                store.storage.remove(f"{asset}/oakham/{name}", store.storage.entries(f"{asset}/oakham/{name}"))
+        paid = Ledger(store.storage).spent()
+        notes = len(store.storage.read_all(".costs", ".json"))
+        command = (
+            "import sys; from tests.faults.test_faults import make_crops; "
+            "from instsynth_dagster.settings import Settings; make_crops(Settings.model_validate_json(sys.argv[1]))"
+        )
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+        both = [
+            subprocess.Popen(
+                [sys.executable, "-c", command, given.model_dump_json(exclude_unset=True)], env=environment
+            )
+            for _ in range(2)
+        ]
+        assert [process.wait() for process in both] == [0, 0]
+        assert len(store.storage.read_all(".costs", ".json")) == notes + len(CLASSES)  # paid for once
+        assert Ledger(store.storage).spent() > paid
+        made = {(CROPS, f"oakham|{name}"): store.require(CROPS, f"oakham|{name}").digest for name in CLASSES}
+        assert changed(made, undisturbed) == []
