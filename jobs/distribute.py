@@ -14,6 +14,7 @@ from typing import Protocol
 
 import dagster as dg
 
+from instsynth_dagster.errors import UserError
 from instsynth_dagster.locking import refresh_lock
 from instsynth_dagster.staleness import Asset, PartitionRef, rectangles, stale_partitions
 from instsynth_dagster.store import Store
@@ -46,20 +47,34 @@ def distribute(graph: Mapping[str, Asset], store: Store, cluster: Cluster, say: 
         dagster.Failure: naming the runs that failed; what else was at work is waited for, and what was made stays.
     """
     started, made = time.monotonic(), dict[PartitionRef, float]()
-    with refresh_lock(store.storage, Path.cwd(), say):
-        while True:
-            walk = _Walk(graph, store, cluster, say, made)
-            while walk.step():
-                time.sleep(_EVERY)
-            if not (failure := "; ".join(walk.failures)):
-                break
-            if not walk.damage_above():
-                raise dg.Failure(description=failure, allow_retries=False)
-            say(f"{failure}; going on with it")
-        if made:
-            store.storage.write(CHANGED, b"")
+    try:
+        with refresh_lock(store.storage, Path.cwd(), say):
+            _walk_until_whole(graph, store, cluster, say, made)
+            if made:
+                store.storage.write(CHANGED, b"")
+    except (UserError, ConnectionError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
     say("nothing is stale" if not made else f"{len(made)} partitions made")
     return Refreshed(len(made), time.monotonic() - started, sum(made.values()))
+
+
+def _walk_until_whole(
+    graph: Mapping[str, Asset],
+    store: Store,
+    cluster: Cluster,
+    say: Callable[[str], None],
+    made: dict[PartitionRef, float],
+) -> None:
+    """Walk again as often as a run fails because it found a damaged file, which is now stale itself."""
+    while True:
+        walk = _Walk(graph, store, cluster, say, made)
+        while walk.step():
+            time.sleep(_EVERY)
+        if not (failure := "; ".join(walk.failures)):
+            return
+        if not walk.damage_above():
+            raise dg.Failure(description=failure, allow_retries=False)
+        say(f"{failure}; going on with it")
 
 
 class _Walk:

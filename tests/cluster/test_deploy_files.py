@@ -89,7 +89,16 @@ def test_compose_gives_every_variable_that_the_configuration_reads():
 
 def test_a_run_of_a_device_asset_becomes_a_pod_on_the_gpu_pool():
     pytest.importorskip("dagster_k8s", reason="pip install -e .[cluster]")
-    from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job, get_user_defined_k8s_config
+    from dagster_k8s.job import (
+        DagsterK8sJobConfig,
+        UserDefinedDagsterK8sConfig,
+        construct_dagster_k8s_job,
+        get_user_defined_k8s_config,
+    )
+
+    every = read("k8s/values.yaml")["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    snake = {re.sub("([A-Z])", r"_\1", name).lower(): value for name, value in every.items()}
+    assert UserDefinedDagsterK8sConfig.from_dict(snake).to_dict()
 
     def pod(pools: list[str]) -> dict[str, Any]:
         config = get_user_defined_k8s_config(k8s_coordinator().tags(pools))

@@ -160,3 +160,13 @@ def test_pieces_cover_what_is_stale_exactly(data, pieces):
     assert sorted(_covered(asset, found)) == sorted(stale)
     if stale == asset.partitions:
         assert len(found) <= 2 * pieces  # a part smaller than a row may reach into the next one
+
+
+def test_a_file_that_a_run_finds_damaged_is_made_again(project):
+    Here(project).refresh()
+    cluster = Here(project, selection={"min_area": 50, "k": 1})
+    part = next(cluster.store.directory("instances", "ashford").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    cluster.refresh()
+    assert ("instances", "ashford", "ashford") in cluster.submitted
+    assert Here(project, selection={"min_area": 50, "k": 1}).refresh().partitions == 0
