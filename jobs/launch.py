@@ -10,9 +10,12 @@ from assets.partitions import Graph
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import Store
 from jobs.console import console
+from jobs.distribute import distribute
 from jobs.leftovers import process_tags
 from jobs.refresh import refresh
 from jobs.results import cost_lines, result_lines, write_results
+from jobs.routing import RoutedRunCoordinator
+from jobs.run_queue import RunQueue
 from resources.progress import progress_bar
 
 INFO = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
@@ -53,7 +56,10 @@ def build_jobs(
 
         def body(context: dg.OpExecutionContext) -> None:
             context.instance.add_run_tags(context.run_id, process_tags())
-            done = refresh(part, assets, resources, context.instance, context.log.info)
+            if isinstance(context.instance.run_coordinator, RoutedRunCoordinator):
+                done = distribute(part, store, RunQueue(context, assets), context.log.info)
+            else:
+                done = refresh(part, assets, resources, context.instance, context.log.info)
             context.instance.add_run_tags(context.run_id, done.tags())
             if name in ("evaluate", "demo"):
                 write_results(graph, store, settings.artifacts.results, settings.costs)

@@ -1,0 +1,76 @@
+"""Which machine a run goes to: tags that the run coordinator puts on it, by the pool of its assets.
+
+Named in `dagster.yaml` as the run coordinator, it is also what makes a refresh send partitions to workers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, cast
+
+import dagster as dg
+from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
+from dagster._serdes import ConfigurableClassData
+
+ROUTE = "instsynth/route"
+DEVICE, HOST, JOB = "gpu", "cpu", "jobs"
+"""Routes: assets that need the accelerator, assets that do not, and jobs that walk the graph and wait for others."""
+
+
+class RoutedRunCoordinator(QueuedRunCoordinator):
+    """The queued run coordinator of Dagster; every run that passes it gets a route and the tags of that route.
+
+    `routes` maps a route (`gpu`, `cpu`, `jobs`) to run tags, such as the Celery queue or the Kubernetes node pool.
+    `runs_per_asset` is into how many runs a refresh cuts the stale partitions of one asset, at most: about twice the
+    number of workers.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Mapping[str, Any]],
+        runs_per_asset: int,
+        inst_data: ConfigurableClassData | None = None,
+        **queue: Any,
+    ) -> None:
+        super().__init__(inst_data=inst_data, **queue)
+        self.runs_per_asset = runs_per_asset
+        self._routes = {
+            route: {key: _tag(value) for key, value in routes.get(route, {}).items()} for route in (DEVICE, HOST, JOB)
+        }
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        routes = {route: dg.Field(dg.Permissive(), is_required=False) for route in (DEVICE, HOST, JOB)}
+        return {
+            **cast(dict[str, Any], super().config_type()),
+            "routes": dg.Field(dg.Shape(routes)),
+            "runs_per_asset": dg.Field(int, default_value=8),
+        }
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+        return cls(inst_data=inst_data, **config_value)
+
+    def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
+        run = context.dagster_run
+        if ROUTE in run.tags:
+            return super().submit_run(context)
+        graph = context.workspace.asset_graph
+        pools = {pool for key in run.asset_selection or () for pool in graph.get(key).pools or ()}
+        tags = self.tags(pools) if run.asset_selection else self._tags(JOB)
+        self._instance.add_run_tags(run.run_id, tags)
+        tagged = self._instance.get_run_by_id(run.run_id)
+        assert tagged
+        return super().submit_run(context._replace(dagster_run=tagged))
+
+    def tags(self, pools: Iterable[str]) -> dict[str, str]:
+        """Tags of a run of assets that belong to `pools`."""
+        return self._tags(DEVICE if any(pools) else HOST)
+
+    def _tags(self, route: str) -> dict[str, str]:
+        return {ROUTE: route, **self._routes[route]}
+
+
+def _tag(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,59 @@
+"""The Celery app of a worker machine: `celery -A jobs.worker worker -Q gpu --concurrency 1`.
+
+Broker and result backend are those of the run launcher in `$DAGSTER_HOME/dagster.yaml`. A run's message is
+acknowledged when the run is over, so a worker that dies gives it back to the broker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+from typing import Any, cast
+
+import dagster as dg
+from celery import Celery
+from celery.signals import task_prerun, worker_process_init
+from dagster._grpc.types import ExecuteRunArgs, ResumeRunArgs
+from dagster._serdes import unpack_value
+from dagster_celery.make_app import make_app
+from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
+
+import jobs.launch  # noqa: F401  what every run needs is imported once, before its process is forked
+from jobs.celery_launcher import QueueRunLauncher
+
+WORKER = "instsynth/worker"
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+_LATE = {"acks_late": True, "reject_on_worker_lost": True}
+
+
+def build_app() -> Celery:
+    """The launcher's app, with tasks and with what the promises of this project ask of a worker."""
+    with dg.DagsterInstance.get() as instance:
+        launcher = instance.run_launcher
+        assert isinstance(launcher, QueueRunLauncher), "dagster.yaml names no jobs.celery_launcher.QueueRunLauncher"
+        app = make_app(launcher.app_args())
+    app.conf.update(
+        worker_max_tasks_per_child=1,  # a run sees the params file of its day, and the GPU is free after it
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=True,  # the broker gives their messages to others
+        broker_connection_retry_on_startup=True,
+    )
+    create_execute_job_task(app, **_LATE)
+    create_resume_job_task(app, **_LATE)
+    return app
+
+
+@worker_process_init.connect
+def _die_with_the_worker(**_: Any) -> None:
+    """A run whose worker was killed is given to another one: it must not go on here."""
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+@task_prerun.connect
+def _name_the_worker(task: Any, kwargs: Any, **_: Any) -> None:
+    run = cast(ExecuteRunArgs | ResumeRunArgs, unpack_value(next(iter(kwargs.values()))))
+    with dg.DagsterInstance.get() as instance:
+        instance.add_run_tags(run.run_id, {WORKER: task.request.hostname})
+
+
+app = build_app()
