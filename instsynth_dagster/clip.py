@@ -29,8 +29,8 @@ class Clip:
 
     def __init__(self, model: str | Path, device: str = "cpu", cache: FeatureCache | None = None) -> None:
         """`cache` keeps features of images beyond this process."""
-        name, where = pretrained(model)
         try:
+            name, where = pretrained(model)
             with quiet_transformers():
                 self._clip = whole_model(CLIPModel, name, dtype=torch.float32, **where)
                 self._tokenizer = whole_tokenizer(CLIPTokenizer, name, **where)

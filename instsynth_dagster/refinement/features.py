@@ -64,8 +64,9 @@ def _backbone(settings: FeatureSettings, device: str) -> Extractor:
 
 
 def _clip(settings: FeatureSettings, device: str) -> Extractor:
-    name, where = pretrained(settings.model)
+    name = settings.model
     try:
+        name, where = pretrained(name)
         config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
         patch = int(getattr(config, "vision_config", config).patch_size)
         model: Any = whole_model(CLIPVisionModel, name, dtype=torch.float32, **where)

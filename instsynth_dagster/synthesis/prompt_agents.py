@@ -120,8 +120,8 @@ class LanguageModelAgent:
     def __init__(self, model: str, seed: int, device: str = "cpu") -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        name, where = pretrained(model)
         try:
+            name, where = pretrained(model)
             self._tokenizer: Any = whole_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
             self._model: Any = whole_model(AutoModelForCausalLM, name, trust_remote_code=False, **where)
         except Exception as error:  # damaged files make the library raise nearly anything

@@ -26,8 +26,9 @@ class Sam:
     """`Refiner`: prompted with the tight box and points well inside the mask; the image is embedded once."""
 
     def __init__(self, settings: BoundarySettings, device: str) -> None:
-        name, where = pretrained(str(settings.model))
+        name = str(settings.model)
         try:
+            name, where = pretrained(name)
             with quiet_transformers():
                 kind = AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type
                 self._model: Any = whole_model(

@@ -84,8 +84,8 @@ class PipelineGenerator:
         lora = self._settings.lora
         if lora is None:
             return
-        repository, where = pretrained(lora)
         try:
+            repository, where = pretrained(lora)
             self._pipeline.load_lora_weights(repository, use_safetensors=True, **where)
         except Exception as error:
             problem = " ".join(str(error).split())[:160]
