@@ -20,6 +20,7 @@ from instsynth_dagster.checkpoint_digests import PIN, content_digest, write_sums
 from instsynth_dagster.errors import CheckpointError, UserError
 from instsynth_dagster.evaluation.inception import Inception
 from instsynth_dagster.feature_cache import FeatureCache
+from instsynth_dagster.files import file_sha256
 from instsynth_dagster.refinement.refiners.segment_anything import SegmentAnything
 from instsynth_dagster.settings import BoundarySettings
 from tests.fuzz.oracle import outcome
@@ -281,7 +282,8 @@ def test_single_files(tmp_path, content):
     elif content != "missing":
         path.write_bytes(b"" if content == "empty" else b"\x80\x02garbage")
     cache = FeatureCache(tmp_path / "f.sqlite")
-    boundary = BoundarySettings(kind="segment_anything", checkpoint=path)
+    digest = file_sha256(path) if path.is_file() else "0" * 64
+    boundary = BoundarySettings(kind="segment_anything", checkpoint=path, sha256=digest)
     for call in (lambda: Inception(path, cache), lambda: SegmentAnything(boundary, "cpu")):
         assert isinstance(outcome("checkpoints", call, str(path)), CheckpointError)
     assert not mark.exists()
