@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic_core import from_json
 
 MANIFEST = "manifest.json"
+_SEAL = "seal"
 
 
 def _below(path: str) -> str:
@@ -57,11 +61,20 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Raises ValueError where the text is not a manifest."""
-        return _MANIFEST.validate_json(text)
+        """Raises ValueError where the text is not a manifest, or its seal is not that of what it says."""
+        raw = from_json(text)
+        seal = raw.pop(_SEAL, None) if isinstance(raw, dict) else None
+        manifest = _MANIFEST.validate_python(raw)
+        if seal is not None and seal != manifest._seal():
+            raise ValueError("the seal is broken")
+        return manifest
 
     def to_json(self) -> bytes:
-        return _MANIFEST.dump_json(self, indent=1)
+        return json.dumps({**_MANIFEST.dump_python(self, mode="json"), _SEAL: self._seal()}, indent=1).encode()
+
+    def _seal(self) -> str:
+        """sha256 over everything that the manifest says."""
+        return hashlib.sha256(_MANIFEST.dump_json(self)).hexdigest()
 
     def files(self) -> Iterator[StoredFile]:
         """Parts, then the files of the folders."""

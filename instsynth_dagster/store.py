@@ -28,6 +28,8 @@ from instsynth_dagster.storage.base import DamagedFile, Lock
 
 UNPARTITIONED = "all"
 _ROWS_AT_ONCE = 16
+_LONGEST_NAME = 200
+"""Bytes; what file systems allow, with room for endings."""
 
 
 class Store:
@@ -57,6 +59,8 @@ class Store:
             content = self.storage.read(f"{folder}/{MANIFEST}")
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except IsADirectoryError:
+            content = b""
         manifest = self._parsed(asset, partition, content)
         return manifest if self.storage.holds(folder, [file.path for file in manifest.files()]) else None
 
@@ -281,9 +285,13 @@ class Snapshot:
 def partition_folder(asset: str, partition: str) -> str:
     """Where a partition lies, relative to the root: `aachen|car` becomes `aachen/car`."""
     steps = [*asset.split("/"), *partition.split("|")]
-    if any(step in ("", ".", "..") or os.sep in step or "\\" in step or "\0" in step for step in steps):
+    if not all(map(_is_name, steps)):
         raise ArtifactError(f"{asset}[{partition}]: not a usable artifact name")
     return "/".join(steps)
+
+
+def _is_name(step: str) -> bool:
+    return step not in ("", ".", "..") and not set(step) & {os.sep, "\\", "\0"} and len(step.encode()) < _LONGEST_NAME
 
 
 def open_store(settings: Settings) -> Store:

@@ -20,7 +20,7 @@ from jobs.leftovers import bury_dead_runs, process_tags
 CHANGED = ".changed"
 """Touched below the store by every refresh that made something."""
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)

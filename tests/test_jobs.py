@@ -67,7 +67,9 @@ def test_verifying_names_what_a_refresh_makes_again(project):
     lines = damaged(graph, store)
     assert [line.split(": damaged")[0] for line in lines] == [str(manifest), str(part)]
     assert {"frames", "selected_instances"} <= {item.asset for item in planned(project) if item.certain}
-    project.refresh()
+    settings = settings_for(project.root)
+    with dg.DagsterInstance.ephemeral() as instance:
+        refresh(graph, build_assets(settings, graph), build_resources(settings), instance, lambda _: None)
     assert damaged(graph, store) == []
 
 

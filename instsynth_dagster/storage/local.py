@@ -32,6 +32,8 @@ class LocalStorage:
     def write(self, path: str, content: bytes) -> None:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
         write_atomically(target, content)
 
     def entries(self, folder: str) -> set[str]:

@@ -165,14 +165,8 @@ KINDS = (
     part_of_another,
     folder_for_a_part,
     damaged_folder,
-    pytest.param(
-        folder_for_the_manifest,
-        marks=pytest.mark.xfail(reason="Store.manifest lets IsADirectoryError through", strict=False),
-    ),
-    pytest.param(
-        fewer_parts,
-        marks=pytest.mark.xfail(reason="a manifest that lost parts is believed", strict=False),
-    ),
+    folder_for_the_manifest,
+    fewer_parts,
 )
 
 
@@ -212,7 +206,6 @@ def test_a_name_is_never_a_path(whole, name):
             outcome("stores", lambda a=asset, p=partition: store.require(a, p), "artifact", "exist", "crops")
 
 
-@pytest.mark.xfail(reason="Store.manifest lets the system's 'File name too long' through", strict=False)
 def test_a_name_may_be_too_long(whole):
     outcome("stores", lambda: Store(whole / "artifacts").require(ASSET, "x" * 300), "crops")
 
