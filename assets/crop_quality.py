@@ -31,8 +31,8 @@ def _crop_quality(name: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         change inside the mask, seam. Verdicts follow from thresholds in `is_cityscapes`, so an edited threshold
         repaints nothing.
         """
-        selected = store.read("selected_instances", partition)
-        crops = store.read(f"{name}/inpainted_crops", partition)
+        selected = store.read_lightly("selected_instances", partition)
+        crops = store.read_lightly(f"{name}/inpainted_crops", partition)
         scores = gate_scores(selected, crops, judge.clip, judged.cut_out)
         if scores.empty:
             return Made(checks=(Check("half_accepted", True, "no crops", blocking=False),))

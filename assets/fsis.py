@@ -129,7 +129,9 @@ class _Shots:
         self._frames = store.read_many("frames", cities).set_index("frame_id", drop=False)
         self.drawn = {
             name: draw_instances(
-                pd.concat([store.read("selected_instances", f"{city}|{name}") for city in cities], ignore_index=True),
+                pd.concat(
+                    [store.read_lightly("selected_instances", f"{city}|{name}") for city in cities], ignore_index=True
+                ),
                 name,
                 task.shots,
                 task.seed,

@@ -38,7 +38,9 @@ def _scores(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         novel rows are imprinted from K shots, and from K shots with images repainted from these shots alone."""
         novel = cityscapes_fold(int(fold), settings.classes)
         selected = {
-            name: pd.concat([store.read("selected_instances", f"{city}|{name}") for city in cities], ignore_index=True)
+            name: pd.concat(
+                [store.read_lightly("selected_instances", f"{city}|{name}") for city in cities], ignore_index=True
+            )
             for name in novel
         }
         known = _read(store, dataset, settings, few_shot)

@@ -28,7 +28,7 @@ def _inpainted_crops(name: str, settings: Settings, graph: Graph) -> dg.AssetsDe
         Seeds come from content (instance, prompt, generator, replica, base seed), so a killed run goes on with the
         next crop and ends with the same digest. Rows carry full provenance.
         """
-        selected = store.read("selected_instances", partition)
+        selected = store.read_lightly("selected_instances", partition)
         bank = store.read("prompt_bank", partition.split("|")[1])
         shown: list[dict[str, Any]] = []
         if len(selected):

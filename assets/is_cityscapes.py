@@ -42,7 +42,7 @@ def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefin
         """
         city, _ = partition.split("|")
         frames = store.read("frames", city).set_index("frame_id", drop=False)
-        selected = store.read("selected_instances", partition)
+        selected = store.read_lightly("selected_instances", partition)
         crops = None if arm in WITHOUT_GENERATOR else _chosen_crops(arm, settings, store, partition)
         rows = list(repainted_instances(selected, crops, window_replicas(settings)))
         place = _copy_pasted if arm == COPY_PASTE else _in_place
@@ -94,7 +94,7 @@ def _copy_pasted(
 
 
 def _chosen_crops(arm: str, settings: Settings, store: Store, partition: str) -> list[dict[str, Any]]:
-    crops = store.read(f"{arm}/inpainted_crops", partition)
+    crops = store.read_lightly(f"{arm}/inpainted_crops", partition)
     if not settings.judge or crops.empty:
         return [crop | {"slot": crop["replica"], "rejection": ""} for crop in crops.to_dict("records")]
     quality = store.read(f"{arm}/crop_quality", partition)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import dagster as dg
 import pandas as pd
 
 from assets.partitions import Graph
 from assets.stored import Made, stored_asset
-from instsynth_dagster.evaluation.costs import measure
+from instsynth_dagster.evaluation.costs import Cost, measure
 from instsynth_dagster.evaluation.few_label_views import cost_view
 from instsynth_dagster.evaluation.views import to_markdown
 from instsynth_dagster.graph import run_dimensions
@@ -39,7 +39,7 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
             means = pd.DataFrame(scored)[["ap", "ap50"]].mean()
             if cost:
                 rows.append({"segmenter": name, **asdict(cost), **means})
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(rows, columns=["segmenter", *(field.name for field in fields(Cost)), "ap", "ap50"])
         # times differ from run to run, and what is stored does not
         out.add_table(table.drop(columns="milliseconds", errors="ignore"))
         out.summary["milliseconds"] = {row["segmenter"]: round(row["milliseconds"], 1) for row in rows}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from instsynth_dagster.errors import DatasetError
+from instsynth_dagster.errors import DatasetError, is_transient
 from instsynth_dagster.files import write_atomically
 from instsynth_dagster.images import encode_png
 
@@ -104,8 +106,10 @@ def list_frames(root: Path, city: str) -> list[Frame]:
     """Frames of a city, sorted; its split is whichever holds it below leftImg8bit/.
 
     Raises:
-        DatasetError: the city is missing, empty, stands in two splits, or an image or id map lacks its partner.
+        DatasetError: the city is missing, empty, stands in two splits, an image or id map lacks its partner, or a
+            name is not `<city>_<a>_<b>`.
     """
+    _check_city(city)
     folders = sorted(path for path in Path(root).glob(f"leftImg8bit/*/{city}") if path.is_dir())
     if not folders:
         raise DatasetError(
@@ -123,6 +127,8 @@ def list_frames(root: Path, city: str) -> list[Frame]:
         if frame_id in images:
             raise DatasetError(f"{images[frame_id]}: no {labels / (frame_id + '_gtFine_instanceIds.png')} beside it")
         raise DatasetError(f"{ids[frame_id]}: no {folder / (frame_id + '_leftImg8bit.png')} beside it")
+    for frame_id in sorted(images):
+        _check_frame_id(images[frame_id], frame_id, city)
     return [Frame(frame_id, split, city, images[frame_id], ids[frame_id]) for frame_id in sorted(images)]
 
 
@@ -130,19 +136,40 @@ def list_semantic_frames(root: Path, city: str) -> list[Frame]:
     """Frames of a city with label maps alone, sorted; `ids` is the *_gtFine_labelIds.png.
 
     Raises:
-        DatasetError: the city is missing or empty, or an image lacks its label map.
+        DatasetError: the city is missing or empty, an image lacks its label map, or a name is not `<city>_<a>_<b>`.
     """
+    _check_city(city)
     images = sorted(Path(root).glob(f"leftImg8bit/*/{city}/*_leftImg8bit.png"))
     if not images:
         raise DatasetError(f"{Path(root) / 'leftImg8bit'}: no split holds frames of {city!r}; check semantics.cities")
     frames = []
     for image in images:
         split, name = image.parts[-3], image.name.removesuffix("_leftImg8bit.png")
+        _check_frame_id(image, name, city)
         labels = Path(root) / "gtFine" / split / city / f"{name}_gtFine_labelIds.png"
         if not labels.is_file():
             raise DatasetError(f"{image}: no {labels} beside it")
         frames.append(Frame(name, split, city, image, labels))
     return frames
+
+
+def city_of(frame_id: str) -> str:
+    """`my_town` of `my_town_000000_000019`."""
+    return frame_id.rsplit("_", 2)[0]
+
+
+_CITY = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def _check_city(city: str) -> None:
+    if not _CITY.fullmatch(city):
+        raise DatasetError(f"{city!r}: not a usable city name; use a-z, 0-9, - and _")
+
+
+def _check_frame_id(path: Path, frame_id: str, city: str) -> None:
+    """Names become ids, keys of tables and file names of exports."""
+    if not re.fullmatch(rf"{city}_[A-Za-z0-9-]+_[A-Za-z0-9-]+", frame_id):
+        raise DatasetError(f"{path}: a frame of this folder must be called {city}_<a>_<b>, of letters, digits and -")
 
 
 def read_label_ids(path: Path) -> np.ndarray:
@@ -164,8 +191,11 @@ def read_label_ids(path: Path) -> np.ndarray:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3) RGB. Raises DatasetError when the file cannot be decoded whole."""
-    return np.asarray(_decode(path).convert("RGB"))
+    """uint8 (H, W, 3) RGB. Raises DatasetError when the file cannot be decoded whole or has more than 8 bits."""
+    image = _decode(path)
+    if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "1"):
+        raise DatasetError(f"{path}: an image must have 8 bits a channel, this one has mode {image.mode}")
+    return np.asarray(image.convert("RGB"))
 
 
 def read_ids(path: Path) -> np.ndarray:
@@ -198,15 +228,37 @@ def read_frame(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     return image, ids
 
 
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the bound below is ours
+MAX_PIXELS = 1 << 26
+"""Of an image; a header that declares more is a mistake or an attack, and nothing of it is decoded."""
+
+
 def _decode(path: Path) -> Image.Image:
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path}: not a file")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DatasetError(
+                    f"{path}: declares {image.width}x{image.height} pixels, at most {MAX_PIXELS} are read"
+                )
+            image.verify()  # checksums, which decoding by itself leaves unread
+        with Image.open(path, formats=("PNG",)) as image:
             image.load()
             return image
+    except DatasetError:
+        raise
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DatasetError(f"{path}: not a whole PNG ({error}); fetch the file again") from None
+    except Image.DecompressionBombError:
+        raise DatasetError(f"{path}: declares more than the {MAX_PIXELS} pixels that are read") from None
+    except Exception as error:  # a decoder fed with garbage raises nearly anything
+        if is_transient(error):
+            raise
+        problem = getattr(error, "strerror", None)
+        if problem:
+            raise DatasetError(f"{path}: cannot be read ({problem})") from None
+        raise DatasetError(f"{path}: not a whole PNG ({error or type(error).__name__}); fetch the file again") from None
 
 
 def label_ids(ids: np.ndarray) -> np.ndarray:
@@ -275,7 +327,7 @@ def write_frame(root: Path, split: str, frame_id: str, image: np.ndarray, ids: n
         image: uint8 (H, W, 3) RGB.
         ids: integer (H, W), values below 65536.
     """
-    city = frame_id.split("_")[0]
+    city = city_of(frame_id)
     images, labels = Path(root) / "leftImg8bit" / split / city, Path(root) / "gtFine" / split / city
     for folder in (images, labels):
         folder.mkdir(parents=True, exist_ok=True)

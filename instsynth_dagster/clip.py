@@ -14,7 +14,7 @@ from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.feature_cache import FeatureCache
 from instsynth_dagster.quiet import quiet_transformers
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pretrained, whole_model, whole_tokenizer
 from instsynth_dagster.weights import weights_digest
 
 _BATCH = 64
@@ -29,14 +29,14 @@ class Clip:
 
     def __init__(self, model: str | Path, device: str = "cpu", cache: FeatureCache | None = None) -> None:
         """`cache` keeps features of images beyond this process."""
-        name, where = pretrained(model)
         try:
+            name, where = pretrained(model)
             with quiet_transformers():
-                self._clip = CLIPModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **where)
-                self._tokenizer = CLIPTokenizer.from_pretrained(name, **where)
+                self._clip = whole_model(CLIPModel, name, dtype=torch.float32, **where)
+                self._tokenizer = whole_tokenizer(CLIPTokenizer, name, **where)
                 self._processor = CLIPImageProcessor.from_pretrained(name, **where)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"judge.clip: {model} cannot be loaded: {' '.join(str(error).split())}") from None
+        except Exception as error:  # damaged files make the library raise nearly anything
+            raise CheckpointError(f"judge.clip: {model} cannot be loaded: {error or type(error).__name__}") from None
         self._clip.eval().to(device)
         self._device, self._cache = device, cache
         self._digest = weights_digest({"clip": self._clip}) if cache else ""

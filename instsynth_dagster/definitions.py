@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import TracebackType
 
 import dagster as dg
 
 from assets import build_assets
+from instsynth_dagster.errors import UserError
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings, load_settings
 from jobs.launch import build_jobs
@@ -29,4 +32,16 @@ def build_definitions(settings: Settings, read: Callable[[], Settings]) -> dg.De
     )
 
 
-defs = build_definitions(load_settings(), load_settings)
+def _tell_users(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """A command that ends with a user's mistake says so in one line."""
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+try:
+    defs = build_definitions(load_settings(), load_settings)
+except UserError:
+    sys.excepthook = _tell_users  # of `dagster job execute`; the UI shows the error itself
+    raise

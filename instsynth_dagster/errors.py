@@ -1,10 +1,24 @@
 """The few errors a user can cause; each message names the file or key and the fix."""
 
 import errno
+import re
+
+_LONGEST = 1000
+_BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+
+
+def one_line(text: str) -> str:
+    """Text that a terminal or a log shows on one line, whatever names and libraries put into it."""
+    joined = _BREAK.sub(" ", text.strip())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
 
 
 class UserError(Exception):
-    """Base of everything the user can mend; entry points print it as one line."""
+    """Base of everything the user can mend; its message is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 _TRANSIENT = {
@@ -54,6 +68,10 @@ class DatasetError(UserError):
 
 class SettingsError(UserError):
     """A params file with a wrong, missing or unknown key."""
+
+
+class UnreadableError(UserError):
+    """A file outside the store that is not there or may not be read."""
 
 
 class ArtifactError(UserError):

@@ -46,7 +46,14 @@ class FeatureCache:
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self._path, timeout=_WAIT)
-        connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:  # damaged: what it held is computed again
+            connection.close()
+            self._path.unlink()
+            return self._connect()
         connection.execute("CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
         return connection
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from instsynth_dagster.few_shot.folds import FOLDS, cityscapes_fold
 from instsynth_dagster.file_digests import FileDigests
+from instsynth_dagster.graph_checkpoints import CheckpointContents
 from instsynth_dagster.graph_few_shot import fsis_assets, semantics_assets
 from instsynth_dagster.listing import city_files
 from instsynth_dagster.partition_refs import SPEED_ONLY, city_classes, each
-from instsynth_dagster.settings import REFINED, Settings
+from instsynth_dagster.settings import REFINED, JudgeSettings, Settings
 from instsynth_dagster.staleness import Asset, PartitionRef
 from instsynth_dagster.store import UNPARTITIONED
 
@@ -28,24 +29,25 @@ FILE_DIGESTS = ".cache/files.sqlite"
 
 def build_graph(settings: Settings) -> dict[str, Asset]:
     """All assets of a params file by key, in topological order."""
-    assets = [*_data_assets(settings), *_phase_one(settings)]
+    contents = CheckpointContents(settings.artifacts.local)
+    assets = [*_data_assets(settings), *_phase_one(settings, contents)]
     for name in settings.generators:
-        assets.append(_inpainted_crops(settings, name))
+        assets.append(_inpainted_crops(settings, name, contents))
         if settings.judge:
-            assets.append(_crop_quality(settings, name))
+            assets.append(_crop_quality(settings, name, contents))
     if settings.refinement:
-        assets.append(_prototypes(settings))
+        assets.append(_prototypes(settings, contents))
     for arm in window_arms(settings):
         assets += [_is_cityscapes(settings, arm), _export(settings, arm)]
     if settings.refinement:
-        assets += [_refined(settings, name) for name in settings.generators]
+        assets += [_refined(settings, name, contents) for name in settings.generators]
     if settings.judge and settings.generators:
-        assets.append(_image_quality(settings))
+        assets.append(_image_quality(settings, contents))
     if settings.few_shot:
-        assets += _few_shot_assets(settings)
-    assets += fsis_assets(settings)
-    assets += semantics_assets(settings)
-    assets += _learning_assets(settings)
+        assets += _few_shot_assets(settings, contents)
+    assets += fsis_assets(settings, contents)
+    assets += semantics_assets(settings, contents)
+    assets += _learning_assets(settings, contents)
     return {asset.key: asset for asset in assets}
 
 
@@ -170,7 +172,8 @@ def split_of(settings: Settings, city: str) -> str:
     return "train" if city in settings.dataset.train_cities else "val"
 
 
-def _phase_one(settings: Settings) -> Iterator[Asset]:
+def _phase_one(settings: Settings, contents: CheckpointContents) -> Iterator[Asset]:
+    bank = settings.prompt_bank
     yield Asset(
         key="selected_instances",
         code_version="1",
@@ -188,6 +191,7 @@ def _phase_one(settings: Settings) -> Iterator[Asset]:
         dimensions={"class": settings.classes},
         settings=lambda name: [settings.prompts[name].model_dump(), *_bank_settings(settings)],
         upstream=lambda name: [],
+        files=contents.signed(bank, settings.generators[bank.encoder]) if bank else None,
     )
 
 
@@ -200,7 +204,7 @@ def _bank_settings(settings: Settings) -> list[Any]:
     return [bank.model_dump(), settings.seed, encoder.model]
 
 
-def _inpainted_crops(settings: Settings, name: str) -> Asset:
+def _inpainted_crops(settings: Settings, name: str, contents: CheckpointContents) -> Asset:
     return Asset(
         key=f"{name}/inpainted_crops",
         code_version="1",
@@ -211,6 +215,7 @@ def _inpainted_crops(settings: Settings, name: str) -> Asset:
             drawn_replicas(settings, name),
         ],
         upstream=lambda key: [("selected_instances", key), ("prompt_bank", key.split("|")[1])],
+        files=contents.signed(settings.generators[name]),
     )
 
 
@@ -219,7 +224,7 @@ def drawn_replicas(settings: Settings, name: str) -> int:
     return settings.generators[name].replicas + settings.gates.spares
 
 
-def _crop_quality(settings: Settings, name: str) -> Asset:
+def _crop_quality(settings: Settings, name: str, contents: CheckpointContents) -> Asset:
     judge = settings.judge
     assert judge is not None
     return Asset(
@@ -228,10 +233,11 @@ def _crop_quality(settings: Settings, name: str) -> Asset:
         dimensions=city_class_dimensions(settings),
         settings=lambda _: judge.model_dump(include={"clip", "cut_out"}),
         upstream=lambda key: [("selected_instances", key), (f"{name}/inpainted_crops", key)],
+        files=contents.signed(JudgeSettings(clip=judge.clip)),
     )
 
 
-def _image_quality(settings: Settings) -> Asset:
+def _image_quality(settings: Settings, contents: CheckpointContents) -> Asset:
     judge = settings.judge
     assert judge is not None
     crops = [f"{name}/inpainted_crops" for name in settings.generators]
@@ -239,7 +245,8 @@ def _image_quality(settings: Settings) -> Asset:
         key="image_quality",
         code_version="2",
         dimensions={},
-        settings=lambda _: judge.model_dump(),
+        settings=lambda _: judge.model_dump(mode="json"),
+        files=contents.signed(judge),
         upstream=lambda _: [
             ref for asset in ("selected_instances", *crops) for ref in each(asset, city_classes(settings))
         ],
@@ -268,7 +275,7 @@ def _is_cityscapes(settings: Settings, arm: str) -> Asset:
     )
 
 
-def _prototypes(settings: Settings) -> Asset:
+def _prototypes(settings: Settings, contents: CheckpointContents) -> Asset:
     refinement = settings.refinement
     assert refinement is not None
     cities = list(settings.dataset.train_cities)
@@ -282,10 +289,11 @@ def _prototypes(settings: Settings) -> Asset:
             str(settings.dataset.root),
         ],
         upstream=lambda _: [("splits", UNPARTITIONED), *each("frames", cities)],
+        files=contents.signed(refinement.features),
     )
 
 
-def _refined(settings: Settings, name: str) -> Asset:
+def _refined(settings: Settings, name: str, contents: CheckpointContents) -> Asset:
     refinement = settings.refinement
     assert refinement is not None
     return Asset(
@@ -294,6 +302,7 @@ def _refined(settings: Settings, name: str) -> Asset:
         dimensions=city_class_dimensions(settings),
         settings=lambda _: refinement.model_dump(mode="json", exclude={"support_frames"}),
         upstream=lambda key: [(f"{name}/is_cityscapes", key), ("prototypes", UNPARTITIONED)],
+        files=contents.signed(refinement),
     )
 
 
@@ -307,7 +316,7 @@ def _export(settings: Settings, arm: str) -> Asset:
     )
 
 
-def _few_shot_assets(settings: Settings) -> Iterator[Asset]:
+def _few_shot_assets(settings: Settings, contents: CheckpointContents) -> Iterator[Asset]:
     few_shot, dataset = settings.few_shot, settings.dataset
     assert few_shot is not None
     cities = [*dataset.train_cities, *dataset.val_cities]
@@ -317,6 +326,7 @@ def _few_shot_assets(settings: Settings) -> Iterator[Asset]:
         key="gfss_scores",
         code_version="1",
         dimensions={"fold": folds},
+        files=contents.signed(few_shot, painter),
         settings=lambda _: [
             few_shot.model_dump(),
             painter.model_dump(exclude=SPEED_ONLY) if painter else None,
@@ -341,7 +351,7 @@ def _few_shot_assets(settings: Settings) -> Iterator[Asset]:
     )
 
 
-def _learning_assets(settings: Settings) -> Iterator[Asset]:
+def _learning_assets(settings: Settings, contents: CheckpointContents) -> Iterator[Asset]:
     dataset = settings.dataset
 
     def training_inputs(name: str) -> list[PartitionRef]:
@@ -361,7 +371,7 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
         return [("splits", UNPARTITIONED), *each("frames", cities), *each("instances", cities), *windows]
 
     def segmenter_settings(key: str) -> Any:
-        return [settings.segmenters[key.split("|")[1]].model_dump(), settings.classes]
+        return [settings.segmenters[key.split("|")[1]].model_dump(mode="json"), settings.classes]
 
     def validation_inputs() -> list[PartitionRef]:
         cities = list(dataset.val_cities)
@@ -382,6 +392,7 @@ def _learning_assets(settings: Settings) -> Iterator[Asset]:
         code_version="1",
         dimensions=runs,
         settings=segmenter_settings,
+        files=lambda key: contents.of(settings.segmenters[key.split("|")[1]]),
         upstream=lambda key: [("training_sets", TrainingRun.parse(key.split("|")[0]).data.name)],
     )
     yield Asset(

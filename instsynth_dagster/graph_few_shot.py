@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from instsynth_dagster.file_digests import FileDigests
+from instsynth_dagster.graph_checkpoints import CheckpointContents
 from instsynth_dagster.listing import SEMANTIC_SUFFIXES, city_files
 from instsynth_dagster.partition_refs import SPEED_ONLY, city_classes, each
 from instsynth_dagster.settings import Settings
@@ -32,7 +33,7 @@ class FewShotTask:
         return cls(int(shots), int(seed))
 
 
-def fsis_assets(settings: Settings) -> Iterator[Asset]:
+def fsis_assets(settings: Settings, contents: CheckpointContents) -> Iterator[Asset]:
     """Base trainings, fine-tuning for each K and seed, and the table."""
     chosen, dataset = settings.few_shot_instances, settings.dataset
     if chosen is None:
@@ -43,6 +44,7 @@ def fsis_assets(settings: Settings) -> Iterator[Asset]:
         key="fsis_base",
         code_version="1",
         dimensions={"system": tuple(chosen.systems)},
+        files=lambda name: contents.of(chosen.systems[name].base),
         settings=lambda name: [
             chosen.systems[name].base.model_dump(mode="json", exclude_unset=True),
             chosen.novel,
@@ -60,6 +62,7 @@ def fsis_assets(settings: Settings) -> Iterator[Asset]:
         key="fsis_scores",
         code_version="1",
         dimensions={"task": tasks},
+        files=contents.signed(chosen, painter),
         settings=lambda _: [
             chosen.model_dump(mode="json", exclude={"shots", "seeds"}, exclude_unset=True),
             painter.model_dump(exclude=SPEED_ONLY) if painter else None,
@@ -85,7 +88,7 @@ def fsis_assets(settings: Settings) -> Iterator[Asset]:
     )
 
 
-def semantics_assets(settings: Settings) -> Iterator[Asset]:
+def semantics_assets(settings: Settings, contents: CheckpointContents) -> Iterator[Asset]:
     """SISeg, what it makes of semantic maps, and how well."""
     chosen, dataset = settings.semantics, settings.dataset
     if chosen is None:
@@ -95,6 +98,7 @@ def semantics_assets(settings: Settings) -> Iterator[Asset]:
         key="siseg",
         code_version="1",
         dimensions={},
+        files=contents.signed(chosen.segmenter),
         settings=lambda _: [
             chosen.segmenter.model_dump(mode="json", exclude_unset=True),
             chosen.seed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import SupportsBytes
+
 import cv2
 import numpy as np
 
@@ -22,16 +24,20 @@ def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
     ].tobytes()
 
 
-def decode_png(data: bytes) -> np.ndarray:
-    """Inverse of `encode_png`."""
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+def decode_png(data: SupportsBytes) -> np.ndarray:
+    """Inverse of `encode_png`; bytes, or what gives them (`store.StoredBytes`)."""
+    try:
+        array = cv2.imdecode(np.frombuffer(bytes(data), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, TypeError):  # empty, or no bytes at all
+        array = None
     if array is None:
         raise ArtifactError("an image in an artifact cannot be decoded; delete the partition and refresh")
     return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)
 
 
-def png_size(data: bytes) -> tuple[int, int]:
+def png_size(data: SupportsBytes) -> tuple[int, int]:
     """(width, height) from the header of PNG bytes."""
+    data = bytes(data)
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from instsynth_dagster.errors import UnreadableError, is_transient
+
 READ_SUFFIXES = ("_leftImg8bit.png", "_gtFine_instanceIds.png")
 SEMANTIC_SUFFIXES = ("_leftImg8bit.png", "_gtFine_labelIds.png")
 """Of the files of a Cityscapes tree that the graph reads; others may change without making anything stale."""
@@ -18,7 +20,7 @@ def listing_signature(directories: Iterable[Path]) -> str:
         for path in directory.rglob("*"):
             if path.is_file():
                 lines.append(f"{directory.name}/{path.relative_to(directory).as_posix()}\0{path.stat().st_size}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
 
 def city_directories(root: Path, city: str) -> list[Path]:
@@ -27,6 +29,16 @@ def city_directories(root: Path, city: str) -> list[Path]:
 
 
 def city_files(root: Path, city: str, suffixes: tuple[str, ...] = READ_SUFFIXES) -> list[Path]:
-    """The files of a city that the graph reads, or that semantic maps come from."""
-    found = (path for directory in city_directories(root, city) for path in directory.iterdir())
+    """The files of a city that the graph reads, or that semantic maps come from.
+
+    Raises:
+        UnreadableError: a folder may not be listed.
+    """
+    folders = [path for path in city_directories(root, city) if path.is_dir()]
+    try:
+        found = [path for folder in folders for path in folder.iterdir()]
+    except OSError as error:
+        if is_transient(error):
+            raise
+        raise UnreadableError(f"{error.filename}: cannot be read ({error.strerror})") from None
     return sorted(path for path in found if path.name.endswith(suffixes))

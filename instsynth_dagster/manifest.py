@@ -42,7 +42,7 @@ class Manifest:
 
     asset: str
     partition: str
-    fingerprint: Sha256
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
     digest: Sha256
     rows: Annotated[int, Field(ge=0)]
     parts: tuple[StoredFile, ...]

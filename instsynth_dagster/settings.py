@@ -7,24 +7,36 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from string import Formatter
+from typing import Annotated, Any, Literal, Self, TypeVar
 from zoneinfo import available_timezones
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.params_file import PARAMS_ENV, read_params
 
 REFINED = "_refined"
 """Ending of the arm that trains on a generator's refined pseudo-labels."""
-PARAMS_ENV = "INSTSYNTH_PARAMS"
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+_NOT_GENERATORS = ("real", "zoom_crop", "copy_paste", "from_semantics")
+T = TypeVar("T")
+
+
+def _each_once(values: tuple[T, ...]) -> tuple[T, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value!r} stands twice")
+    return values
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
+Distinct = Annotated[tuple[T, ...], AfterValidator(_each_once)]
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DemoCitySettings(Section):
@@ -40,8 +52,8 @@ class DatasetSettings(Section):
     """A data set in Cityscapes layout. Relative paths are taken from the params file's project root."""
 
     root: Path
-    train_cities: tuple[Name, ...] = Field(min_length=1)
-    val_cities: tuple[Name, ...] = ()
+    train_cities: Distinct[Name] = Field(min_length=1)
+    val_cities: Distinct[Name] = ()
     demo_city: DemoCitySettings | None = None
 
     @model_validator(mode="after")
@@ -69,12 +81,48 @@ class PromptSettings(Section):
     templates: tuple[str, ...] = Field(min_length=1)
     colors: tuple[str, ...] = ()
 
+    @field_validator("templates", "colors")
+    @classmethod
+    def _words(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            if not text.strip() or not text.isprintable():
+                raise ValueError(f"{text!r} is empty or more than one line of text")
+        return texts
+
+    @field_validator("templates")
+    @classmethod
+    def _only_colors_are_filled_in(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            if odd := _odd_placeholder(template):
+                raise ValueError(f"{template!r} holds {odd}; {{color}} is the only placeholder")
+        return templates
+
+    @field_validator("colors")
+    @classmethod
+    def _plain_colors(cls, colors: tuple[str, ...]) -> tuple[str, ...]:
+        for color in colors:
+            if "{" in color or "}" in color:
+                raise ValueError(f"{color!r} holds a brace")
+        return colors
+
     @model_validator(mode="after")
     def _colors_used(self) -> Self:
         wants = any("{color}" in t for t in self.templates)
         if wants != bool(self.colors):
             raise ValueError("templates use {color} exactly when colors are given")
         return self
+
+
+def _odd_placeholder(template: str) -> str | None:
+    """What a template holds in braces beside {color}."""
+    try:
+        fields = [(field, spec, conversion) for _, field, spec, conversion in Formatter().parse(template)]
+    except ValueError:
+        return "an unmatched brace"
+    for field, spec, conversion in fields:
+        if field is not None and (field, spec, conversion) != ("color", "", None):
+            return f"the placeholder {field!r}"
+    return "a brace" if set(template.replace("{color}", "")) & set("{}") else None
 
 
 class PromptBankSettings(Section):
@@ -88,8 +136,8 @@ class PromptBankSettings(Section):
 
 
 class GeneratorSettings(Section):
-    """A diffusion backend that fills a mask. `model` is a local folder or a hub id, which `@revision` pins; `mirrors`
-    are tried after it."""
+    """A diffusion backend that fills a mask. `model` is a local folder, which `@sha256:<digest>` pins, or a hub id,
+    which `@revision` pins; `mirrors` are tried after it."""
 
     kind: Literal[
         "blendeddiff",
@@ -199,7 +247,9 @@ class BoundarySettings(Section):
     model: str | None = Field(None, description="sam: folder or hub id of SAM, SAM 2 or SAM 3 tracker in transformers")
     checkpoint: Path | None = Field(None, description="segment_anything: its weights")
     architecture: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the checkpoint")
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="of the checkpoint, checked before it is read"
+    )
     points: int = Field(1, ge=0, description="interior points given beside the box")
     band: int = Field(4, ge=1, description="pixels on either side of a border that may be rewritten")
     min_iou: float = Field(0.5, ge=0, le=1, description="with the mask so far, or the proposal is of something else")
@@ -209,8 +259,8 @@ class BoundarySettings(Section):
     def _named(self) -> Self:
         if self.kind == "sam" and not self.model:
             raise ValueError("kind sam needs a model")
-        if self.kind == "segment_anything" and not self.checkpoint:
-            raise ValueError("kind segment_anything needs a checkpoint")
+        if self.kind == "segment_anything" and not (self.checkpoint and self.sha256):
+            raise ValueError("kind segment_anything needs a checkpoint and its sha256")
         return self
 
 
@@ -232,8 +282,8 @@ class FewShotSettings(Section):
 
     features: FeatureSettings
     generator: Name | None = Field(None, description="that repaints the shots; none: without synthesis only")
-    shots: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5), min_length=1)
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    shots: Distinct[Annotated[int, Field(ge=1)]] = Field((1, 5), min_length=1)
+    seeds: Distinct[int] = Field((0, 1, 2), min_length=1)
     replicas: int = Field(4, ge=1, description="repaintings of each shot")
 
 
@@ -272,6 +322,25 @@ class SegmenterSettings(Section):
     text_branch: bool = Field(True, description="oneformer: contrast queries with texts (w/o CLIP: false)")
     config_file: Path | None = Field(None, description="detectron2: a config file of its own, or of its model zoo")
 
+    @field_validator("scale_range")
+    @classmethod
+    def _ascending(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < bounds[0] <= bounds[1]:
+            raise ValueError("give a lower bound above 0 and an upper bound that is not below it")
+        return bounds
+
+    @model_validator(mode="after")
+    def _knobs_fit_the_kind(self) -> Self:
+        for knob, kinds in (
+            ("backbone", ("detectron2", "fastinst", "mask2former", "oneformer")),
+            ("config_file", ("detectron2",)),
+            ("tokenizer", ("oneformer",)),
+            ("text_branch", ("oneformer",)),
+        ):
+            if self.kind not in kinds and getattr(self, knob) != type(self).model_fields[knob].default:
+                raise ValueError(f"{knob} belongs to kind {' or '.join(kinds)}, not to {self.kind}; remove it")
+        return self
+
     @model_validator(mode="after")
     def _batch_splits(self) -> Self:
         if self.batch_size % self.processes:
@@ -290,9 +359,9 @@ class FewShotSystem(Section):
 class FewShotInstanceSettings(Section):
     """Few-shot instance segmentation: novel classes from K instances, with and without repaintings of these."""
 
-    novel: tuple[str, ...] = Field(("truck", "bus", "train"), min_length=1)
-    shots: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5, 10), min_length=1)
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    novel: Distinct[str] = Field(("truck", "bus", "train"), min_length=1)
+    shots: Distinct[Annotated[int, Field(ge=1)]] = Field((1, 5, 10), min_length=1)
+    seeds: Distinct[int] = Field((0, 1, 2), min_length=1)
     generator: Name | None = Field(None, description="that repaints the shots; none: without synthesis only")
     replicas: int = Field(4, ge=1, description="repaintings of each shot")
     systems: dict[Name, FewShotSystem] = Field(min_length=1)
@@ -310,7 +379,7 @@ class SemanticsSettings(Section):
     """Instances from semantic maps: SISeg trained on the train cities, then applied to `cities`."""
 
     segmenter: SegmenterSettings = Field(description="of kind siseg")
-    cities: tuple[Name, ...] = Field(min_length=1, description="whose frames need a *_gtFine_labelIds.png only")
+    cities: Distinct[Name] = Field(min_length=1, description="whose frames need a *_gtFine_labelIds.png only")
     source: Literal["labels", "predicted"] = Field("labels", description="predicted: by the segmenter's semantics")
     seed: int = 0
 
@@ -379,7 +448,7 @@ class Settings(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     artifacts: ArtifactSettings = ArtifactSettings()
     dataset: DatasetSettings
-    classes: tuple[str, ...] = CLASSES
+    classes: Distinct[str] = Field(CLASSES, min_length=1)
     selection: SelectionSettings = SelectionSettings()
     prompts: dict[str, PromptSettings]
     prompt_bank: PromptBankSettings | None = None
@@ -391,10 +460,10 @@ class Settings(Section):
     few_shot: FewShotSettings | None = None
     few_shot_instances: FewShotInstanceSettings | None = None
     semantics: SemanticsSettings | None = None
-    arms: tuple[Name, ...] = ("real", "zoom_crop")
+    arms: Distinct[Name] = Field(("real", "zoom_crop"), min_length=1)
     segmenters: dict[Name, SegmenterSettings] = Field(default_factory=dict)
-    training_seeds: tuple[int, ...] = Field((0,), min_length=1)
-    label_percents: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
+    training_seeds: Distinct[int] = Field((0,), min_length=1)
+    label_percents: Distinct[Annotated[int, Field(ge=1, le=100)]] = Field(
         (100,), min_length=1, description="shares of the train frames that arms are trained on, by fixed nested lists"
     )
     nightly: NightlySettings = NightlySettings()
@@ -410,6 +479,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _names_meet(self) -> Self:
+        taken = [name for name in self.generators if name in _NOT_GENERATORS or name.endswith(REFINED)]
+        if taken:
+            raise ValueError(f"generators names {taken[0]!r}, which is the name of another arm; choose another")
         missing = [c for c in self.classes if c not in self.prompts]
         if missing:
             raise ValueError(f"prompts has no entry for class {missing[0]!r}")
@@ -428,16 +500,26 @@ class Settings(Section):
         leaked = sorted(set(self.semantics.cities) & set(self.dataset.val_cities)) if self.semantics else []
         if leaked:
             raise ValueError(f"semantics.cities names {leaked[0]}, a val city; what is made of it would train")
+        if min(self.label_percents) < 100:
+            self._labels_suffice()
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
         refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
         grouped = ["from_semantics"] if self.semantics else []
-        sources = {"real", "zoom_crop", "copy_paste", *self.generators, *refined, *grouped}
+        sources = {*_NOT_GENERATORS[:3], *self.generators, *refined, *grouped}
         lost = [a for a in self.arms if a not in sources]
         if lost:
             hint = "; refined arms need a section refinement" if lost[0].endswith(REFINED) else ""
             raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(sources))}{hint}")
         return self
+
+    def _labels_suffice(self) -> None:
+        """A share of the labels means that nothing in an arm was made with the others."""
+        beyond = [arm for arm in self.arms if arm.endswith(REFINED) or arm == "from_semantics"]
+        if beyond:
+            raise ValueError(f"label_percents below 100: {beyond[0]!r} is made with the labels of all train frames")
+        if self.gates.min_real_similarity is not None:
+            raise ValueError("label_percents below 100: gates.min_real_similarity compares with all labelled instances")
 
 
 def load_settings(path: Path | None = None) -> Settings:
@@ -450,15 +532,7 @@ def load_settings(path: Path | None = None) -> Settings:
     """
     path = path or Path(os.environ.get(PARAMS_ENV) or "params.yaml")
     try:
-        raw = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise SettingsError(f"{path}: no such params file; set {PARAMS_ENV} or run in the project root") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise SettingsError(f"{path}: expected a mapping of sections at the top level")
-    try:
-        return Settings.model_validate(raw)
+        return Settings.model_validate(read_params(path))
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
 

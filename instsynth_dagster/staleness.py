@@ -31,7 +31,8 @@ class Asset:
 
     `dimensions` maps a dimension's name to its keys; partition keys join one key per dimension with `|`, dimensions in
     alphabetical order. `settings(partition)` returns what the asset reads of the params file, as JSON values.
-    `upstream(partition)` lists the partitions it reads. `files(partition)` signs the files outside the store it reads.
+    `upstream(partition)` lists the partitions it reads. `files(partition)` signs the files outside the store it reads:
+    of the data set, of checkpoints.
     """
 
     key: str
@@ -39,7 +40,7 @@ class Asset:
     dimensions: Mapping[str, Sequence[str]]
     settings: Callable[[str], Any]
     upstream: Callable[[str], Iterable[PartitionRef]]
-    files: Callable[[str], str] | None = None
+    files: Callable[[str], str | None] | None = None
 
     @property
     def partitions(self) -> list[str]:
@@ -96,7 +97,7 @@ def readable(manifest_of: ManifestOf, asset: str, partition: str) -> Manifest | 
 _CHANGES = {
     "code_version": "its code",
     "settings": "settings",
-    "files": "files of the data set",
+    "files": "files it reads",
     "upstream": "what it is made from",
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,6 @@ class Store:
             raise ArtifactError(f"{asset}[{partition}] does not exist; materialise it first (job `refresh`)")
         return manifest
 
-    def part_path(self, asset: str, partition: str, index: int) -> Path:
-        """A local file with a part of a finished partition, its digest checked."""
-        manifest = self.require(asset, partition)
-        return self._fetched(manifest, manifest.parts[index : index + 1])[0]
-
     def read(self, asset: str, partition: str = UNPARTITIONED, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """All rows of a partition, in order; every part's digest is checked first."""
         manifest = self.require(asset, partition)
@@ -97,9 +93,33 @@ class Store:
             else pd.DataFrame(columns=list(columns or []))
         )
 
-    def read_many(self, asset: str, partitions: Iterable[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Rows of several partitions after one another; empty partitions add nothing."""
-        tables = [self.read(asset, partition, columns) for partition in partitions]
+    def read_lightly(self, asset: str, partition: str) -> pd.DataFrame:
+        """All rows of a partition, with a `StoredBytes` in place of every encoded image: they are read when they are
+        needed, so that memory does not grow with the partition."""
+        manifest = self.require(asset, partition)
+        tables = []
+        for path in self._fetched(manifest, manifest.parts):
+            file = pq.ParquetFile(path)
+            heavy = [field.name for field in file.schema_arrow if pa.types.is_binary(field.type)]
+            table = file.read([name for name in file.schema_arrow.names if name not in heavy]).to_pandas()
+            for name in heavy:
+                table[name] = pd.Series([StoredBytes(path, row, name) for row in range(len(table))], dtype=object)
+            tables.append(table[file.schema_arrow.names])
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    def parts(self, asset: str, partition: str = UNPARTITIONED) -> Parts:
+        """The parts of a partition as they are now, for reading single rows."""
+        manifest = self.require(asset, partition)
+        return Parts(self._fetched(manifest, manifest.parts))
+
+    def read_many(
+        self, asset: str, partitions: Iterable[str], columns: Sequence[str] | None = None, lightly: bool = False
+    ) -> pd.DataFrame:
+        """Rows of several partitions after one another (`read`, or `read_lightly`); empty partitions add nothing."""
+        tables = [
+            self.read_lightly(asset, partition) if lightly else self.read(asset, partition, columns)
+            for partition in partitions
+        ]
         filled = [table for table in tables if len(table)]
         return pd.concat(filled, ignore_index=True) if filled else (tables[0] if tables else pd.DataFrame())
 
@@ -192,6 +212,44 @@ class Store:
                 f"{self.storage.url}/{path}: damaged, its digest is not the manifest's; it was set aside, and refresh "
                 f"makes {manifest.asset}[{manifest.partition}] again"
             ) from None
+
+
+class StoredBytes:
+    """An encoded image that stays in its file until `bytes()` asks for it."""
+
+    __slots__ = ("_column", "_path", "_row")
+
+    def __init__(self, path: Path, row: int, column: str) -> None:
+        self._path, self._row, self._column = path, row, column
+
+    def __bytes__(self) -> bytes:
+        file = opened(self._path)
+        group, within = (self._row, 0) if file.num_row_groups > 1 else (0, self._row)
+        return file.read_row_group(group, columns=[self._column])[self._column][within].as_py()
+
+
+class Parts:
+    """Rows of a partition by number; they were added one by one, so all parts but the last are of one length."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def stored_bytes(self, row: int, column: str) -> StoredBytes:
+        part, within = self._located(row)
+        return StoredBytes(self._paths[part], within, column)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        part, within = self._located(row)
+        return opened(self._paths[part]).read_row_group(within).to_pylist()[0]
+
+    def _located(self, row: int) -> tuple[int, int]:
+        return divmod(row, opened(self._paths[0]).metadata.num_rows)
+
+
+@lru_cache(maxsize=64)
+def opened(path: Path) -> pq.ParquetFile:
+    """A Parquet file whose footer has been read; files of the store are never changed in place."""
+    return pq.ParquetFile(path)
 
 
 class Snapshot:

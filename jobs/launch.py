@@ -9,6 +9,7 @@ import dagster as dg
 from assets.partitions import Graph
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import Store
+from jobs.console import console
 from jobs.distribute import distribute
 from jobs.leftovers import process_tags
 from jobs.refresh import refresh
@@ -68,23 +69,25 @@ def build_jobs(
         return _single_op_job(name, description, body)
 
     def pretrain(_: dg.OpExecutionContext) -> None:
+        from instsynth_dagster.pretraining.cards import listed_anew
         from instsynth_dagster.pretraining.denoiser import pretrain_decoder
         from instsynth_dagster.pretraining.generative import pretrain_generative
         from instsynth_dagster.pretraining.vision import pretrain_vision
 
-        for pretrain_family in (pretrain_generative, pretrain_vision, pretrain_decoder):
-            pretrain_family(Path("build/pretraining"), Path("checkpoints"), progress_bar)
+        with listed_anew(Path("checkpoints")):
+            for pretrain_family in (pretrain_generative, pretrain_vision, pretrain_decoder):
+                pretrain_family(Path("build/pretraining"), Path("checkpoints"), progress_bar)
 
     text = "Train the mini checkpoints again from nothing; hours on two cores, resumable."
     return [*map(job, _JOBS), _single_op_job("pretrain_demo_models", text, pretrain)]
 
 
 def _single_op_job(name: str, description: str, body: Callable[[dg.OpExecutionContext], None]) -> dg.JobDefinition:
-    @dg.op(name=f"run_{name}")
+    @dg.op(name=f"run_{name}", out=dg.Out(dg.Nothing))
     def op(context: dg.OpExecutionContext) -> None:
         body(context)
 
-    @dg.job(name=name, description=description, config=INFO)
+    @dg.job(name=name, description=description, config=INFO, logger_defs={"console": console})
     def single() -> None:
         op()
 

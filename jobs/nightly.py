@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from instsynth_dagster.data_version import dvc_revision
-from instsynth_dagster.errors import UserError
+from instsynth_dagster.errors import SettingsError, UserError
 from instsynth_dagster.graph import build_graph, data_signature
 from instsynth_dagster.locking import dvc_at_work
 from instsynth_dagster.settings import NightlySettings, Settings
@@ -29,22 +29,27 @@ def build_schedule(nightly: NightlySettings, read: Callable[[], Settings]) -> dg
 
     `read` gives the settings anew at every tick: a process that has run for weeks must see an edited params file, as
     the process of the run will.
+
+    Raises:
+        SettingsError: the hour is not understood.
     """
 
-    @dg.schedule(
-        name="nightly",
-        job_name="refresh",
-        cron_schedule=nightly.cron,
-        execution_timezone=nightly.time_zone,
-        description="Every night the stale parts, and nothing where nothing is stale.",
-    )
     def nightly_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
             return requested(read(), context.instance)
         except UserError as error:
             return dg.SkipReason(str(error))
 
-    return nightly_refresh
+    try:
+        return dg.schedule(
+            name="nightly",
+            job_name="refresh",
+            cron_schedule=nightly.cron,
+            execution_timezone=nightly.time_zone,
+            description="Every night the stale parts, and nothing where nothing is stale.",
+        )(nightly_refresh)
+    except dg.DagsterInvalidDefinitionError:
+        raise SettingsError(f"nightly.cron: {nightly.cron!r} is not understood; write e.g. '0 2 * * *'") from None
 
 
 def build_sensor(read: Callable[[], Settings]) -> dg.SensorDefinition:

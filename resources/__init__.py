@@ -10,6 +10,7 @@ from resources.dataset import Dataset
 from resources.device import resolve_device
 from resources.generators import Generators
 from resources.judge import Judge
+from resources.no_pickles import NoPickles
 from resources.prompting import Prompting
 from resources.refining import FewShot, Refining
 
@@ -26,4 +27,5 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "few_shot": FewShot(settings, device),
         "prompting": Prompting(settings, device),
         "device": device,
+        "io_manager": NoPickles(),
     }

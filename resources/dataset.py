@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.cityscapes import Frame, instance_index, list_frames, read_frame, read_ids, read_image
+from instsynth_dagster.cityscapes import (
+    Frame,
+    city_of,
+    instance_index,
+    list_frames,
+    read_frame,
+    read_ids,
+    read_image,
+)
 from instsynth_dagster.files import file_sha256
 from instsynth_dagster.listing import city_directories
 from instsynth_dagster.near_duplicates import mirrored_hash, perceptual_hash
@@ -61,7 +69,7 @@ class Dataset:
         return read_frame(self._frame(frame_id))
 
     def _frame(self, frame_id: str) -> Frame:
-        frames = list_frames(self.root, frame_id.split("_")[0])
+        frames = list_frames(self.root, city_of(frame_id))
         return next(frame for frame in frames if frame.frame_id == frame_id)
 
     def instance_table(self, frames: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal
 
+from instsynth_dagster.errors import UnreadableError
+
 Wanted = Literal["auto", "cpu", "cuda"]
 
 
@@ -44,6 +46,8 @@ class Device:
 
     def _lease(self, gpus: list[str]) -> str:
         self.leases.mkdir(mode=0o700, exist_ok=True)
+        if self.leases.is_symlink() or self.leases.stat().st_uid != os.getuid():
+            raise UnreadableError(f"{self.leases}: belongs to somebody else; remove it")
         for gpu in gpus:
             file = (self.leases / f"{gpu}.lock").open("a")
             try:

@@ -71,7 +71,7 @@ def test_one_city_changed_makes_only_that_city(tmp_path):
     chain.refresh()
     chain.content["frames", "ulm"] = "ulm with another frame"
     planned = plan(chain.assets, chain.store.manifest)
-    assert [item.reason for item in planned if item.certain] == ["files of the data set changed"]
+    assert [item.reason for item in planned if item.certain] == ["files it reads changed"]
     assert chain.refresh() == [("frames", "ulm"), ("crops", "ulm|bus"), ("crops", "ulm|car"), ("table", "all")]
 
 

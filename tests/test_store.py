@@ -145,3 +145,19 @@ def test_an_empty_partition_reads_as_no_rows(tmp_path: Path):
     fill(store, [])
     assert store.read("crops", "aachen|car", ["name"]).empty
     pd.testing.assert_frame_equal(store.read_many("crops", ["aachen|car"], ["name"]), pd.DataFrame(columns=["name"]))
+
+
+def test_light_rows_give_the_same_bytes_when_asked(tmp_path: Path):
+    store = Store(tmp_path, rows_per_part=3)
+    rows = [{"name": str(index), "png": bytes([index] * 5), "box": {"x1": index}} for index in range(7)]
+    fill(store, rows)
+    light = store.read_lightly("crops", "aachen|car")
+    assert list(light.columns) == ["name", "png", "box"]
+    assert light["name"].tolist() == [row["name"] for row in rows]
+    assert [bytes(value) for value in light["png"]] == [row["png"] for row in rows]
+    parts = store.parts("crops", "aachen|car")
+    assert [parts[index] for index in range(7)] == rows
+    assert bytes(parts.stored_bytes(4, "png")) == rows[4]["png"]
+    with store.write("table", "all", FINGERPRINT) as out:
+        out.add_table(pd.DataFrame(rows))
+    assert [bytes(value) for value in store.read_lightly("table", "all")["png"]] == [row["png"] for row in rows]

@@ -13,7 +13,7 @@ from instsynth_dagster.evaluation.gallery import contact_sheet
 from instsynth_dagster.images import resize_image
 from instsynth_dagster.settings import GateSettings
 from instsynth_dagster.store import Store
-from instsynth_dagster.synthesis.gates import pasted_crops, rejection, sources
+from instsynth_dagster.synthesis.gates import Sources, pasted_crops, rejection
 
 _TILE = 112
 _PASSED, _REJECTED = (46, 148, 84), (206, 60, 48)
@@ -34,7 +34,7 @@ def gate_sheet(
     shown = crops.merge(_pick(scores, gates, most, most), on=["instance_id", "replica"], validate="one_to_one")
     shown = shown.sort_values("reason", key=lambda reason: reason == "", kind="stable")
     tiles, captions = [], []
-    for row, (image, _, source) in zip(shown.to_dict("records"), pasted_crops(shown, sources(selected)), strict=True):
+    for row, (image, _, source) in zip(shown.to_dict("records"), pasted_crops(shown, Sources(selected)), strict=True):
         tiles.append(_pair(source, image, _REJECTED if row["reason"] else _PASSED))
         captions.append(f"rejected: {row['reason']}" if row["reason"] else f"passed: {_scores(row)}")
     return contact_sheet(tiles, columns=4, captions=captions)

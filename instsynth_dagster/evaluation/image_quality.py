@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from scipy.spatial.distance import pdist
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from instsynth_dagster.clip import Clip
@@ -162,5 +161,12 @@ def diversity(features: np.ndarray, class_names: Sequence[str]) -> float:
     """Mean cosine distance of two images of a class, each class counting once; NaN where no class has two."""
     names = np.asarray(class_names)
     groups = [features[names == name] for name in np.unique(names)]
-    means = [pdist(group, "cosine").mean() for group in groups if len(group) > 1]
+    means = [_mean_cosine_distance(group.astype(np.float64)) for group in groups if len(group) > 1]
     return float(np.mean(means)) if means else float("nan")
+
+
+def _mean_cosine_distance(features: np.ndarray) -> float:
+    """Over all pairs, without making them: the pairs' cosines add up to (|sum of unit vectors|^2 - N) / 2."""
+    count = len(features)
+    total = (features / np.linalg.norm(features, axis=1, keepdims=True)).sum(axis=0)
+    return 1 - (total @ total - count) / (count * (count - 1))

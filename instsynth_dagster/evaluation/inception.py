@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+from instsynth_dagster.checkpoint_digests import PIN, verified
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.feature_cache import FeatureCache
 from instsynth_dagster.images import resize_image
@@ -17,6 +18,8 @@ from instsynth_dagster.weights import weights_digest
 
 _LAYER = "2048"
 _SIDE = 299
+_PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""sha256 of torch-fidelity's weights-inception-2015-12-05-6726825d.pth."""
 
 
 class Inception:
@@ -27,11 +30,11 @@ class Inception:
     """
 
     def __init__(self, weights: Path | None, cache: FeatureCache, device: str = "cpu") -> None:
-        """`weights`: the published .pth on disk; None downloads it once."""
+        """`weights`: the published .pth on disk, or `<path>@sha256:<digest>`; None downloads it once."""
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        path = None if weights is None else str(weights)
         try:
+            path = str(_published() if weights is None else verified(weights) or weights)
             # torch-fidelity asks torch.load to unpickle anything; this overrules it
             with mock.patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):
                 self._network = FeatureExtractorInceptionV3("inception", [_LAYER], path, verbose=False)
@@ -54,3 +57,15 @@ class Inception:
         pixels = np.stack([resize_image(image, (_SIDE, _SIDE)) for image in images])
         features = self._network(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device))
         return features[0].float().cpu().numpy()
+
+
+def _published() -> Path:
+    """The published weights in torch's cache, downloaded where they are not there; never other ones."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=_PUBLISHED, progress=False)
+    verified(f"{path}{PIN}{_PUBLISHED}")
+    return path

@@ -18,7 +18,7 @@ TRAIN_CITIES = frozenset(
     }
 )
 VAL_CITIES = frozenset({"frankfurt", "lindau", "munster"})
-CROP, STEPS, BATCH = (360, 720), 90_000, 4
+CROP, STEPS, BATCH, LEARNING_RATE = (360, 720), 90_000, 4, 1e-4
 
 TABLE_1 = {
     "person": (17_919, 69_932),
@@ -79,6 +79,12 @@ def recipe_differences(recipe: SegmenterSettings) -> list[str]:
         found.append(f"{recipe.steps:,} steps (paper: {STEPS:,})")
     if recipe.batch_size != BATCH:
         found.append(f"batches of {recipe.batch_size} (paper: {BATCH})")
+    if recipe.learning_rate != LEARNING_RATE:
+        found.append(f"the learning rate, {recipe.learning_rate:g} (paper: {LEARNING_RATE:g})")
+    if recipe.kind == "fastinst" and (recipe.model or recipe.architecture or "resnet-50" not in str(recipe.backbone)):
+        found.append("the network (paper: FastInst-D3 on a ResNet-50)")
+    if recipe.kind == "oneformer" and "convnext" in _told(recipe) and "mapillary" not in _told(recipe):
+        found.append("the start (paper: a OneFormer trained on Mapillary)")
     return found
 
 
@@ -87,9 +93,13 @@ def published(recipe: SegmenterSettings) -> Published:
     if recipe.kind == "fastinst":
         return TABLE_2
     if recipe.kind == "oneformer":
-        told = f"{recipe.model} {recipe.backbone} {recipe.architecture}".lower()
-        return next((rows for backbone, rows in TABLE_3.items() if backbone in told), {})
+        return next((rows for backbone, rows in TABLE_3.items() if backbone in _told(recipe)), {})
     return {}
+
+
+def _told(recipe: SegmenterSettings) -> str:
+    """What a recipe names as its network."""
+    return f"{recipe.model} {recipe.backbone} {recipe.architecture}".lower()
 
 
 def instance_statement(settings: Settings) -> str:
@@ -129,7 +139,10 @@ def result_table(
     if differs:
         return table, f"The paper's figures do not belong beside these: this run differs in {_and(differs)}."
     for metric in metrics:
-        values = [theirs.get(arm, {}).get(metric, np.nan) / 100 for arm in rows["arm"]]
+        values = [
+            theirs.get(arm, {}).get(metric, np.nan) / 100 if percent == 100 else np.nan
+            for arm, percent in zip(rows["arm"], rows["percent"], strict=True)
+        ]
         table[f"paper {metric.upper()}"] = readable(pd.DataFrame({metric: values})).iloc[:, 0].tolist()
     return table, "The paper's figures are of one training each, without a control."
 

@@ -11,7 +11,7 @@ import pandas as pd
 from instsynth_dagster.evaluation.gallery import contact_sheet
 from instsynth_dagster.images import resize_image
 from instsynth_dagster.store import Store
-from instsynth_dagster.synthesis.gates import pasted_crops, sources
+from instsynth_dagster.synthesis.gates import Sources, pasted_crops
 
 SIDE_BY_SIDE = "side_by_side.png"
 _TILE = 160
@@ -27,19 +27,19 @@ def side_by_side(store: Store, generators: Sequence[str], partitions: Sequence[s
     Returns:
         uint8 (H, W, 3).
     """
-    filled = ((key, table) for key in partitions if len(table := store.read("selected_instances", key)))
+    filled = ((key, table) for key in partitions if len(table := store.read_lightly("selected_instances", key)))
     columns = [(key, _largest(table)) for key, table in islice(filled, _COLUMNS)]
     if not columns:
         return contact_sheet([], 1)
     tiles, captions = [], []
     for key, row in columns:
-        tiles.append(next(iter(sources(row).values()))[0])
+        tiles.append(next(iter(Sources(row).values()))[0])
         captions.append(f"source, {key.split('|')[1]}")
     for name in generators:
         for key, row in columns:
-            crops = store.read(f"{name}/inpainted_crops", key)
+            crops = store.read_lightly(f"{name}/inpainted_crops", key)
             crop = crops[crops["instance_id"] == row["instance_id"].iloc[0]][:1]
-            tiles.append(next(pasted_crops(crop, sources(row)))[0])
+            tiles.append(next(pasted_crops(crop, Sources(row)))[0])
             captions.append(f"{name}: {crop['prompt'].iloc[0]}")
     return contact_sheet([resize_image(tile, (_TILE, _TILE)) for tile in tiles], len(columns), captions)
 

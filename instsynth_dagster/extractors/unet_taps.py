@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderTiny, AutoModel, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, DDPMScheduler, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -18,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
 
 _NOISE_SEED = 0
 _NOISE_SIDE = 64
@@ -41,20 +42,21 @@ def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: s
         CheckpointError: one line beginning with `key`.
     """
     name, where = pretrained(source)
-    options: dict[str, Any] = {"torch_dtype": torch.float32, "use_safetensors": True}
+    small, small_where = pretrained(tiny_vae) if tiny_vae else ("", {})
+    options: dict[str, Any] = {"torch_dtype": torch.float32}
     try:
+        index = pipeline_index(source)
         with quiet_diffusers(), quiet_transformers():
             if tiny_vae:
-                small, small_where = pretrained(tiny_vae)
-                vae: Any = AutoencoderTiny.from_pretrained(small, **small_where, **options)
+                vae: Any = whole_model(AutoencoderTiny, small, **small_where, **options)
             else:
-                vae = AutoModel.from_pretrained(name, subfolder="vae", **where, **options)
-            unet: Any = UNet2DConditionModel.from_pretrained(name, subfolder="unet", **where, **options)
-            text: Any = CLIPTextModel.from_pretrained(
-                name, subfolder="text_encoder", use_safetensors=True, dtype=torch.float32, **where
-            )
-            tokenizer = CLIPTokenizer.from_pretrained(name, subfolder="tokenizer", **where)
+                vae = whole_model(getattr(diffusers, index["vae"][1]), name, subfolder="vae", **where, **options)
+            unet: Any = whole_model(UNet2DConditionModel, name, subfolder="unet", **where, **options)
+            text: Any = whole_model(CLIPTextModel, name, subfolder="text_encoder", dtype=torch.float32, **where)
+            tokenizer = whole_tokenizer(CLIPTokenizer, name, subfolder="tokenizer", **where)
             schedule = DDPMScheduler.from_pretrained(name, subfolder="scheduler", **where)
+    except CheckpointError:
+        raise
     except UNLOADABLE as error:
         raise CheckpointError(f"{key}: {name}: {first_line(error)}") from None
     return Parts(vae, unet, schedule, encoded(text.eval(), tokenizer, caption))

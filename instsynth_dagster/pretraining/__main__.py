@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from instsynth_dagster.pretraining.cards import listed_anew
 from instsynth_dagster.pretraining.denoiser import pretrain_decoder
 from instsynth_dagster.pretraining.generative import pretrain_generative
 from instsynth_dagster.pretraining.vision import pretrain_vision
@@ -37,9 +38,10 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="where the models go")
     parser.add_argument("--only", choices=_FAMILIES, help="vision: the three segmenters; decoder: mini-generative")
     arguments = parser.parse_args()
-    for name, pretrain in _FAMILIES.items():
-        if arguments.only in (None, name):
-            pretrain(arguments.build, arguments.checkpoints, _bar)
+    with listed_anew(arguments.checkpoints):
+        for name, pretrain in _FAMILIES.items():
+            if arguments.only in (None, name):
+                pretrain(arguments.build, arguments.checkpoints, _bar)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from instsynth_dagster.checkpoint_digests import SUMS, write_sums
+from instsynth_dagster.files import write_atomically
 from instsynth_dagster.segmenters.base import FitResult
 
 CARD = "README.md"
@@ -29,6 +33,18 @@ def write_card(folder: Path, result: FitResult, text: str) -> None:
     limits = "\n- **Limits**: knows nothing but the drawn streets of this project.\n- **Licence**: Apache-2.0."
     command = "\n\nMade by `python -m instsynth_dagster.pretraining`.\n\n![loss](loss.png)\n"
     (folder / CARD).write_text(text.rstrip() + limits + command)
+
+
+@contextmanager
+def listed_anew(checkpoints: Path) -> Iterator[None]:
+    """Around trainings: SHA256SUMS forgets the checkpoints that are not there yet and lists all of them at the end."""
+    sums = checkpoints / SUMS
+    if sums.exists():
+        lines = sums.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if is_complete(checkpoints / line[66:].split("/")[0])]
+        write_atomically(sums, "".join(kept).encode())
+    yield
+    write_sums(checkpoints)
 
 
 def link_equal(folder: Path, original: Path) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from scipy import ndimage
 
 from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME
@@ -21,7 +20,7 @@ from instsynth_dagster.images import decode_png, encode_png, resize_image
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import Progress, SegmentationDataset, get_segmenter
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.store import UNPARTITIONED, Store
+from instsynth_dagster.store import Store
 
 ASSET = "pretraining_scenes"
 SIZE = (512, 256)
@@ -81,8 +80,8 @@ class BoxScenes:
     the boxes the ids of the stuff."""
 
     def __init__(self, store: Store, start: int = 0, stop: int | None = None) -> None:
-        self._store = store
         self._range = range(store.require(ASSET).rows)[start:stop]
+        self._parts = store.parts(ASSET)
 
     @cached_property
     def is_synthetic(self) -> np.ndarray:
@@ -93,11 +92,6 @@ class BoxScenes:
         """bool (N, 8), from the boxes."""
         found = [{box["class_name"] for box in self._row(index)["boxes"]} for index in range(len(self))]
         return np.array([[name in names for name in CLASSES] for names in found])
-
-    @cached_property
-    def _parts(self) -> list[Path]:
-        count = len(self._store.require(ASSET).parts)
-        return [self._store.part_path(ASSET, UNPARTITIONED, part) for part in range(count)]
 
     def __len__(self) -> int:
         return len(self._range)
@@ -116,9 +110,7 @@ class BoxScenes:
         return decode_png(row["image_png"]), row["boxes"]
 
     def _row(self, index: int) -> dict[str, Any]:
-        part, group = divmod(self._range[index], self._store.rows_per_part)
-        file = pq.ParquetFile(self._parts[part])
-        return file.read_row_group(group).to_pylist()[0]
+        return self._parts[self._range[index]]
 
 
 def instance_crops(scenes: BoxScenes, side: int, margin: float = 0.2) -> Iterator[tuple[np.ndarray, str]]:

@@ -19,7 +19,7 @@ from instsynth_dagster.segmenters.library import load_pretrained
 from instsynth_dagster.segmenters.queries import STRIDE
 from instsynth_dagster.segmenters.scoring import class_probabilities
 from instsynth_dagster.settings import FeatureSettings
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pretrained, whole_model
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -64,14 +64,15 @@ def _backbone(settings: FeatureSettings, device: str) -> Extractor:
 
 
 def _clip(settings: FeatureSettings, device: str) -> Extractor:
-    name, where = pretrained(settings.model)
+    name = settings.model
     try:
-        config: Any = AutoConfig.from_pretrained(name, **where)
-        model: Any = CLIPVisionModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **where)
+        name, where = pretrained(name)
+        config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+        patch = int(getattr(config, "vision_config", config).patch_size)
+        model: Any = whole_model(CLIPVisionModel, name, dtype=torch.float32, **where)
     except UNLOADABLE as error:
         raise CheckpointError(f"refinement.features.model: {name}: {first_line(error)}") from None
     model.eval().to(device)
-    patch = int(getattr(config, "vision_config", config).patch_size)
 
     @torch.inference_mode()
     def extract(image: np.ndarray) -> np.ndarray:

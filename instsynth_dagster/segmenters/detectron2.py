@@ -1,27 +1,28 @@
 """Models of detectron2 behind the segmenter interface: Mask R-CNN R50-FPN, or any of its config files.
 
-detectron2 is not a dependency and is imported only here. Models and losses are its own; draws, augmentation, optimiser
-and evaluation are those of every other segmenter, so that arms compare. An arm is also registered in its catalogue, for
-detectron2's own tools.
+detectron2 is not a dependency and is imported only when chosen. Models and losses are its own; draws, augmentation,
+optimiser and evaluation are those of every other segmenter, so that arms compare. An arm is also registered in its
+catalogue, for detectron2's own tools.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 from torchvision.ops import masks_to_boxes
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.images import resize_image
 from instsynth_dagster.masks import encode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.augmentation import (
@@ -31,7 +32,7 @@ from instsynth_dagster.segmenters.augmentation import (
     instance_targets,
     instances_only,
 )
-from instsynth_dagster.segmenters.backbones import first_line
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, described, first_line, load_backbone
 from instsynth_dagster.segmenters.base import (
     PREDICTION_COLUMNS,
     FitResult,
@@ -41,18 +42,25 @@ from instsynth_dagster.segmenters.base import (
 )
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.sources import trained_folder
 
-MASK_RCNN = Path("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml")
-CONFIG, CLASSES, WEIGHTS = "config.yaml", "config.json", "model.safetensors"
-INSTALL = "pip install 'setuptools<81' wheel && pip install --no-build-isolation <a checkout of detectron2>"
+ARM = "instsynth_train"
+"""Under which detectron2's catalogue knows the arm that was trained on last."""
+CONFIG, DESCRIPTION, WEIGHTS = "config.yaml", "config.json", "model.safetensors"
+INSTALL = (
+    "pip install 'setuptools<81' wheel 'omegaconf>=2.4' 'fvcore<0.1.6' 'iopath<0.1.10' cloudpickle && "
+    "pip install --no-build-isolation --no-deps <a checkout of detectron2>"
+)
+"""Not its own dependencies: they would put back an antlr4 that Dagster's selections cannot be read with."""
 
 
 class Detectron2Segmenter:
     """`Segmenter` of kind `detectron2`.
 
-    `settings.config_file` is a file, or a name in detectron2's model zoo (default Mask R-CNN R50-FPN);
-    `settings.architecture` holds changes to it, e.g. {"MODEL.FPN.OUT_CHANNELS": 64}; `settings.model` is a folder
-    that `fit` has filled. The zoo's weights are pickles and are not loaded.
+    `settings.config_file` is a YAML file, or a name in detectron2's model zoo (default Mask R-CNN R50-FPN);
+    `settings.architecture` holds changes to it, e.g. {"MODEL.FPN.OUT_CHANNELS": 64}. `settings.backbone` is one of
+    transformers and takes the place of the configuration's own; `settings.model` is a folder that `fit` has filled. The
+    zoo's weights are pickles and are not loaded.
     """
 
     def fit(
@@ -70,13 +78,18 @@ class Detectron2Segmenter:
         """See `Segmenter.fit`."""
         if not len(dataset):
             raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
-        config = _config(settings, classes, device)
+        models = _models()
+        config = models.read_config(settings, classes, device)
         config.DATASETS.TRAIN = (register_arm(dataset, classes),)
         with isolated_random_state():
             torch.manual_seed(content_seed(seed, "initialisation"))
-            model = _build(config)
+            pretrained = load_backbone(settings.backbone) if settings.backbone else None
+            description = described(pretrained) if pretrained else _description(settings.model).get("backbone_config")
+            model = models.build(config, description)
+            if pretrained:
+                model.backbone.bottom_up.stages.load_state_dict(pretrained.state_dict())
             if settings.model:
-                _load_weights(model, Path(settings.model))
+                _load_weights(model, trained_folder(settings.model))
         log = train(
             WithLoss(model),
             TrainingDraws(dataset, settings, instances_only(classes), seed, settings.steps * settings.batch_size),
@@ -88,35 +101,31 @@ class Detectron2Segmenter:
             device=device,
             progress=progress,
         )
-        out.mkdir(parents=True, exist_ok=True)
-        save_model(model.eval().to("cpu"), str(out / WEIGHTS))
-        (out / CONFIG).write_text(config.dump())
-        (out / CLASSES).write_text(json.dumps({"model_type": "detectron2", "classes": list(classes)}))
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first one
+            out.mkdir(parents=True, exist_ok=True)
+            save_model(model.eval().to("cpu"), str(out / WEIGHTS))
+            (out / CONFIG).write_text(config.dump())
+            told = {"model_type": "detectron2", "classes": list(classes), "backbone_config": description}
+            (out / DESCRIPTION).write_text(json.dumps(told))
         return FitResult(out, log.curve, log.seconds, log.peak_memory)
 
     def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> Detectron2Predictor:
         """See `Segmenter.load`."""
-        _require()
-        from detectron2.config import get_cfg
-
-        try:
-            classes = json.loads((folder / CLASSES).read_text())["classes"]
-            config = get_cfg()
-            config.merge_from_file(str(folder / CONFIG))
-        except (OSError, ValueError, KeyError, AssertionError) as error:
-            raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {first_line(error)}") from None
-        config.MODEL.DEVICE = device
-        config.TEST.DETECTIONS_PER_IMAGE = settings.max_detections
-        model = _build(config).eval()
+        models = _models()
+        told = _description(folder)
+        config = models.saved_config(folder / CONFIG, settings, device)
+        model = models.build(config, told["backbone_config"]).eval()
         _load_weights(model, folder)
-        return Detectron2Predictor(model.to(device), classes, config.INPUT.FORMAT)
+        return Detectron2Predictor(model.to(device), told["classes"], config.INPUT.FORMAT, settings.test_size)
 
 
 class Detectron2Predictor:
-    """A trained model of detectron2; images go through one by one at their own size."""
+    """A trained model of detectron2; images go through one by one, at `test_size` or their own."""
 
-    def __init__(self, model: Any, classes: Sequence[str], channels: str) -> None:
-        self._model, self._classes, self._channels = model, tuple(classes), channels
+    def __init__(
+        self, model: Any, classes: Sequence[str], channels: str, test_size: tuple[int, int] | None = None
+    ) -> None:
+        self.model, self._classes, self._channels, self._size = model, tuple(classes), channels, test_size
 
     @torch.inference_mode()
     def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
@@ -129,8 +138,9 @@ class Detectron2Predictor:
 
     def _predict_one(self, image: np.ndarray) -> pd.DataFrame:
         height, width = image.shape[:2]
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
-        found = self._model([{"image": _channels(pixels, self._channels), "height": height, "width": width}])[0]
+        resized = resize_image(image, self._size[::-1]) if self._size else image
+        pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1).float()
+        found = self.model([{"image": _channels(pixels, self._channels), "height": height, "width": width}])[0]
         instances = found["instances"].to("cpu")
         rows = [
             (self._classes[label], score, encode_rle(mask)["counts"], height, width)
@@ -176,20 +186,19 @@ def detectron2_batches(channels: str) -> Callable[[list[dict[str, Any]]], dict[s
 
 
 def register_arm(dataset: SegmentationDataset, classes: Sequence[str]) -> str:
-    """Register a data set in detectron2's catalogue, its annotations read when they are asked for; returns its name."""
+    """Register a data set as `ARM`, which is returned, in detectron2's catalogue, annotations read when asked for."""
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
-    name = f"instsynth_{id(dataset):x}"
-    if name in DatasetCatalog:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    if ARM in DatasetCatalog:
+        DatasetCatalog.remove(ARM)
+        MetadataCatalog.remove(ARM)
 
     def records() -> list[dict[str, Any]]:
         return [_record(index, *dataset[index], classes) for index in range(len(dataset))]
 
-    DatasetCatalog.register(name, records)
-    MetadataCatalog.get(name).set(thing_classes=list(classes))
-    return name
+    DatasetCatalog.register(ARM, records)
+    MetadataCatalog.get(ARM).set(thing_classes=list(classes))
+    return ARM
 
 
 def _record(index: int, image: np.ndarray, ids: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
@@ -211,44 +220,45 @@ def _record(index: int, image: np.ndarray, ids: np.ndarray, classes: Sequence[st
     return {"image_id": index, "height": height, "width": width, "annotations": annotations}
 
 
-def _config(settings: SegmenterSettings, classes: Sequence[str], device: str) -> Any:
-    _require()
-    from detectron2 import model_zoo
-    from detectron2.config import get_cfg
+def _models() -> Any:
+    """The module that imports detectron2.
 
-    named = settings.config_file or MASK_RCNN
-    config = get_cfg()
+    Raises:
+        SettingsError: it cannot be imported; how to install it.
+    """
     try:
-        config.merge_from_file(str(named) if named.is_file() else model_zoo.get_config_file(str(named)))
-        config.merge_from_list([part for item in settings.architecture.items() for part in item])
-    except (RuntimeError, OSError, KeyError, ValueError, AssertionError) as error:
-        raise SettingsError(f"segmenters.config_file: {named}: {first_line(error)}") from None
-    config.MODEL.WEIGHTS = ""
-    config.MODEL.DEVICE = device
-    config.MODEL.MASK_ON = True
-    config.MODEL.ROI_HEADS.NUM_CLASSES = config.MODEL.RETINANET.NUM_CLASSES = len(classes)
-    config.INPUT.MASK_FORMAT = "bitmask"
-    config.TEST.DETECTIONS_PER_IMAGE = settings.max_detections
-    return config
+        return import_module("instsynth_dagster.segmenters.detectron2_models")
+    except ModuleNotFoundError as error:
+        if error.name != "detectron2":
+            raise _missing(f"lacks {error.name}, which is not installed") from None
+        raise _missing("is not installed") from None
+    except Exception as error:  # what it depends on fails in ways of its own
+        raise _missing(f"cannot be imported ({first_line(error)})") from None
 
 
-def _build(config: Any) -> Any:
-    from detectron2.modeling import build_model
+def _missing(what: str) -> SettingsError:
+    return SettingsError(f"segmenters: kind detectron2 needs detectron2, which {what}: {INSTALL}")
 
-    return build_model(config)
+
+def _description(folder: Path | str | None) -> dict[str, Any]:
+    """What `fit` wrote about a model beside its weights; empty without a folder."""
+    if not folder:
+        return {}
+    try:
+        told = json.loads((Path(folder) / DESCRIPTION).read_text())
+        return {"classes": told["classes"], "backbone_config": told.get("backbone_config")}
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {first_line(error)}") from None
 
 
 def _load_weights(model: nn.Module, folder: Path) -> None:
     try:
-        load_model(model, folder / WEIGHTS, strict=False)
-    except (OSError, RuntimeError, SafetensorError) as error:
+        missing, _ = load_model(model, folder / WEIGHTS, strict=False)
+    except UNLOADABLE as error:
         raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {first_line(error)}") from None
+    if missing:
+        raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {WEIGHTS} lacks {min(missing)!r}")
 
 
 def _channels(pixels: torch.Tensor, order: str) -> torch.Tensor:
     return pixels.flip(0) if order == "BGR" else pixels
-
-
-def _require() -> None:
-    if find_spec("detectron2") is None:
-        raise SettingsError(f"segmenters: kind detectron2 needs detectron2, which is not installed: {INSTALL}")

@@ -11,10 +11,10 @@ import torch
 from transformers import AutoConfig
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.backbones import TRAINED_ANEW, UNLOADABLE, first_line, load_backbone
 from instsynth_dagster.segmenters.normaliser import masks_per_process
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pretrained, whole_model
 
 
 def class_labels(classes: Sequence[str]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def model_type(source: str) -> str:
     """
     name, where = pretrained(source)
     try:
-        return str(AutoConfig.from_pretrained(name, **where).model_type)
+        return str(AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type)
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded: {first_line(error)}") from None
 
@@ -55,7 +55,7 @@ def load_pretrained(model_class: Any, source: str, **options: Any) -> Any:
     if found != expected:
         raise CheckpointError(f"{name}: is a {found} model, expected {expected}")
     try:
-        model = model_class.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **where, **options)
+        model = whole_model(model_class, name, may_miss=TRAINED_ANEW, dtype=torch.float32, **where, **options)
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded as {model_class.__name__}: {first_line(error)}") from None
     return _counting_masks(model)

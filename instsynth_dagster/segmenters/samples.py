@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from instsynth_dagster.cityscapes import read_ids, read_image
 from instsynth_dagster.images import decode_png
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.store import Store
+from instsynth_dagster.store import Parts, Store
 
 FRAME, WINDOW, GROUPED = "frame", "window", "grouped"
 """A real frame, a synthetic window, a real frame whose id map is in the store."""
@@ -117,6 +115,7 @@ class ArmDataset:
         self._root, self._store = root, store
         self._windows, self._labels = windows_asset, labels_asset or windows_asset
         self._recent = _Recent(CACHE_BYTES)
+        self._parts: dict[tuple[str, str], Parts] = {}
         self.is_synthetic = (rows["source"] == WINDOW).to_numpy()
         self.classes_in = rows.filter(like="instances_").to_numpy() > 0
 
@@ -137,11 +136,6 @@ class ArmDataset:
         return image, self._read(str(self._labels), row["partition"], row["row"], "ids_png").astype(np.int32)
 
     def _read(self, asset: str, partition: str, row: int, column: str) -> np.ndarray:
-        part, group = divmod(row, self._store.rows_per_part)
-        path = _part_path(self._store, asset, partition, part)
-        return decode_png(pq.ParquetFile(path).read_row_group(group, columns=[column]).to_pylist()[0][column])
-
-
-@lru_cache(maxsize=4096)
-def _part_path(store: Store, asset: str, partition: str, part: int) -> Path:
-    return store.part_path(asset, partition, part)
+        if (asset, partition) not in self._parts:
+            self._parts[asset, partition] = self._store.parts(asset, partition)
+        return decode_png(self._parts[asset, partition].stored_bytes(row, column))

@@ -7,18 +7,20 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
-from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, instance_index, write_frame
+from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, city_of, instance_index, write_frame
 from instsynth_dagster.errors import ArtifactError
 from instsynth_dagster.files import file_sha256
 from instsynth_dagster.images import decode_png
 from instsynth_dagster.masks import encode_rle
 
-_FRAME_ID = re.compile(r"[a-z0-9-]+_\d{6}_\d{6}")
+_FRAME_ID = re.compile(r"[a-z0-9][a-z0-9_-]*_\d{6}_\d{6}")
 COCO_JSON = "annotations/instances_train.json"
 
 
@@ -36,19 +38,13 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
     for left in out.parent.glob(f"{out.name}.tmp-*"):  # by a killed run; a partition has one writer at a time
         shutil.rmtree(left)
     try:
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for row in rows:
-            if not _FRAME_ID.fullmatch(row["frame_id"]):
-                raise ArtifactError(f"{row['frame_id']!r} is no Cityscapes frame id; nothing was exported")
-            image, ids = decode_png(row["image_png"]), decode_png(row["ids_png"]).astype(np.int32)
-            write_frame(staged, split, row["frame_id"], image, ids)
-            images.append(_coco_image(row["frame_id"], split, ids.shape, len(images) + 1))
-            annotations += _coco_annotations(ids, images[-1]["id"], len(annotations) + 1)
-        path = staged / COCO_JSON
-        path.parent.mkdir(parents=True)
-        categories = [{"id": LABEL_BY_NAME[name].id, "name": name} for name in CLASSES]
-        path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+        with _CocoFile(staged / COCO_JSON) as coco:
+            for row in rows:
+                if not _FRAME_ID.fullmatch(row["frame_id"]):
+                    raise ArtifactError(f"{row['frame_id']!r} is no Cityscapes frame id; nothing was exported")
+                image, ids = decode_png(row["image_png"]), decode_png(row["ids_png"]).astype(np.int32)
+                write_frame(staged, split, row["frame_id"], image, ids)
+                coco.add(row["frame_id"], split, ids)
         files = sorted(file for file in staged.rglob("*") if file.is_file())
         listed = [(file.relative_to(staged).as_posix(), file_sha256(file)) for file in files]
         shutil.rmtree(out, ignore_errors=True)
@@ -58,8 +54,40 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
     return listed
 
 
+class _CocoFile:
+    """A COCO JSON that is written while frames come in, so that memory does not grow with their number."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True)
+        self._path, self._images, self._instances = path, 0, 0
+
+    def __enter__(self) -> _CocoFile:
+        self._open = ExitStack()
+        self._file = self._open.enter_context(self._path.open("w"))
+        self._annotations = self._open.enter_context(TemporaryFile("w+"))
+        self._file.write('{"images": [')
+        return self
+
+    def add(self, frame_id: str, split: str, ids: np.ndarray) -> None:
+        image = _coco_image(frame_id, split, ids.shape, self._images + 1)
+        self._file.write(", " * bool(self._images) + json.dumps(image))
+        self._images += 1
+        for annotation in _coco_annotations(ids, self._images, self._instances + 1):
+            self._annotations.write(", " * bool(self._instances) + json.dumps(annotation))
+            self._instances += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._open:
+            if kind is None:
+                self._file.write('], "annotations": [')
+                self._annotations.seek(0)
+                shutil.copyfileobj(self._annotations, self._file)
+                categories = [{"id": LABEL_BY_NAME[name].id, "name": name} for name in CLASSES]
+                self._file.write(f'], "categories": {json.dumps(categories)}}}')
+
+
 def _coco_image(frame_id: str, split: str, shape: tuple[int, ...], image_id: int) -> dict[str, Any]:
-    name = f"leftImg8bit/{split}/{frame_id.split('_')[0]}/{frame_id}_leftImg8bit.png"
+    name = f"leftImg8bit/{split}/{city_of(frame_id)}/{frame_id}_leftImg8bit.png"
     return {"id": image_id, "file_name": name, "width": shape[1], "height": shape[0]}
 
 

@@ -5,7 +5,8 @@ Scores are stored without verdicts, so that another threshold calls no generator
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -21,6 +22,7 @@ from instsynth_dagster.synthesis.crops import focus
 if TYPE_CHECKING:
     from instsynth_dagster.clip import Clip
 
+_BATCH = 64
 SCORES = ("class_margin", "real_similarity", "source_similarity", "change", "seam")
 
 
@@ -41,20 +43,25 @@ def gate_scores(selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_ou
     """
     if crops.empty:
         return pd.DataFrame(columns=["instance_id", "replica", *SCORES])
-    own = sources(selected)
-    real = dict(zip(own, judge.images([focus(*pair, cut_out=cut_out) for pair in own.values()]), strict=True))
+    own = Sources(selected)
+    real = dict(zip(own, _features(judge, (focus(*own[name], cut_out=cut_out) for name in own)), strict=True))
     rows = []
     for crop, (image, mask, source) in zip(crops.to_dict("records"), pasted_crops(crops, own), strict=True):
         row = {"instance_id": crop["instance_id"], "replica": crop["replica"]}
         row["change"] = float(np.abs(image.astype(np.int16) - source)[mask].mean() / 255) if mask.any() else 0.0
         row["seam"] = contour_gradient(image, mask) - contour_gradient(source, mask)
         rows.append(row)
-    features = judge.images([focus(image, mask, cut_out=cut_out) for image, mask, _ in pasted_crops(crops, own)])
+    features = _features(judge, (focus(image, mask, cut_out=cut_out) for image, mask, _ in pasted_crops(crops, own)))
     table = pd.DataFrame(rows)
     table["class_margin"] = class_margin(judge, features, crops["class_name"].tolist())
     table["source_similarity"] = (features * np.stack([real[i] for i in crops["instance_id"]])).sum(1).astype(float)
     table["real_similarity"] = _other_similarity(features, crops["instance_id"].tolist(), real)
     return table[["instance_id", "replica", *SCORES]]
+
+
+def _features(judge: Clip, images: Iterator[np.ndarray]) -> np.ndarray:
+    """float32 (N, D), holding few images at once."""
+    return np.concatenate([judge.images(batch) for batch in iter(lambda: list(islice(images, _BATCH)), [])])
 
 
 def class_margin(judge: Clip, features: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
@@ -116,17 +123,30 @@ def choose_crops(
     return chosen
 
 
-def sources(selected: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Crop uint8 (S, S, 3) and mask bool (S, S) of each selected instance."""
-    pairs = {}
-    for row in selected.to_dict("records"):
-        crop = decode_png(row["crop_png"])
-        pairs[row["instance_id"]] = crop, decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
-    return pairs
+class Sources(Mapping[str, tuple[np.ndarray, np.ndarray]]):
+    """Crop uint8 (S, S, 3) and mask bool (S, S) of each selected instance by its id, decoded when it is asked for."""
+
+    def __init__(self, selected: pd.DataFrame) -> None:
+        self._rows = {row["instance_id"]: row for row in selected.to_dict("records")}
+        self._last: tuple[str, tuple[np.ndarray, np.ndarray]] | None = None
+
+    def __getitem__(self, instance: str) -> tuple[np.ndarray, np.ndarray]:
+        if self._last is None or self._last[0] != instance:  # replicas of an instance follow one another
+            row = self._rows[instance]
+            crop = decode_png(row["crop_png"])
+            mask = decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
+            self._last = instance, (crop, mask)
+        return self._last[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def pasted_crops(
-    crops: pd.DataFrame, sources: dict[str, tuple[np.ndarray, np.ndarray]]
+    crops: pd.DataFrame, sources: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Crop with the repainting inside the mask, mask, and source, at the source's size, in the order of `crops`."""
     for instance, data in zip(crops["instance_id"], crops["image_png"], strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.sources import pretrained, whole_model, whole_tokenizer
 
 _COLORS = (
     "red",
@@ -120,10 +121,13 @@ class LanguageModelAgent:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
-            self._model: Any = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True).eval().to(device)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"prompt_bank.agent: {model}: {' '.join(str(error).split())[:200]}") from None
+            name, where = pretrained(model)
+            self._tokenizer: Any = whole_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
+            self._model: Any = whole_model(AutoModelForCausalLM, name, trust_remote_code=False, **where)
+        except Exception as error:  # damaged files make the library raise nearly anything
+            problem = " ".join(str(error).split())[:200] or type(error).__name__
+            raise CheckpointError(f"prompt_bank.agent: {model}: {problem}") from None
+        self._model.eval().to(device)
         self._seed = seed
 
     def propose(self, class_name: str, attempt: int, accepted: Sequence[str]) -> str:

@@ -35,9 +35,7 @@ def prompt_bank(class_name: str, settings: PromptSettings) -> pd.DataFrame:
             words = " or ".join(_CLASS_WORDS.get(class_name, (class_name,)))
             raise SettingsError(f"prompts.{class_name}.templates: {template!r} names no {words}; add the word")
     prompts = [
-        template.format(color=color) if "{color}" in template else template
-        for template in settings.templates
-        for color in settings.colors or ("",)
+        template.replace("{color}", color) for template in settings.templates for color in settings.colors or ("",)
     ]
     return pd.DataFrame({"class_name": class_name, "prompt": list(dict.fromkeys(prompts))})
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
 
 _KINDS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
 _BATCH = 64
@@ -34,8 +33,8 @@ class TextEncoder:
             try:
                 self._encoders = _load(source, device)
                 break
-            except (OSError, ValueError) as error:
-                problems.append(f"{source}: {' '.join(str(error).split())[:160]}")
+            except Exception as error:  # damaged files make the library raise nearly anything
+                problems.append(f"{source}: {' '.join(str(error).split())[:160] or type(error).__name__}")
         if not self._encoders:
             tried = "; ".join(problems) or f"{settings.model} has none"
             raise CheckpointError(f"prompt_bank.encoder: no CLIP text encoder in generators.{name}.model: {tried}")
@@ -57,15 +56,15 @@ class TextEncoder:
 
 def _load(source: str, device: str) -> list[tuple[Any, CLIPTokenizer]]:
     name, where = pretrained(source)
-    index = DiffusionPipeline.load_config(name, **where)
+    index = pipeline_index(source)
     encoders = []
     with quiet_transformers():
         for part in ("text_encoder", "text_encoder_2"):
             kind = _KINDS.get((index.get(part) or [None, ""])[1])
             if kind:
-                encoder = kind.from_pretrained(name, subfolder=part, use_safetensors=True, dtype=torch.float32, **where)
-                tokenizer = CLIPTokenizer.from_pretrained(
-                    name, subfolder=part.replace("text_encoder", "tokenizer"), **where
+                encoder = whole_model(kind, name, subfolder=part, dtype=torch.float32, **where)
+                tokenizer = whole_tokenizer(
+                    CLIPTokenizer, name, subfolder=part.replace("text_encoder", "tokenizer"), **where
                 )
                 encoders.append((encoder.eval().to(device), tokenizer))
     return encoders

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
 import torch
 from transformers import (
+    CLIPTokenizer,
     Sam2Config,
     Sam2ImageProcessor,
     Sam2Model,
     Sam2Processor,
+    Sam2VideoVideoProcessor,
+    Sam3ImageProcessor,
+    Sam3TrackerConfig,
+    Sam3TrackerModel,
+    Sam3TrackerProcessor,
+    Sam3VideoProcessor,
     SamConfig,
     SamImageProcessor,
     SamModel,
@@ -81,6 +89,51 @@ def save_tiny_sam2(folder):
     return folder
 
 
+def save_tiny_sam3(folder):
+    torch.manual_seed(0)
+    backbone = {
+        "model_type": "sam3_vit_model",
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 112,
+        "pretrain_image_size": 112,
+        "patch_size": 14,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+    }
+    vision = {
+        "model_type": "sam3_vision_model",
+        "backbone_config": backbone,
+        "fpn_hidden_size": 32,
+        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+    }
+    prompt = {"hidden_size": 32, "image_size": 112, "patch_size": 14}
+    decoder = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "mlp_dim": 32}
+    decoder |= {"iou_head_hidden_dim": 16}
+    config = Sam3TrackerConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    Sam3TrackerModel(config).save_pretrained(folder)
+    Sam3TrackerProcessor(sam3_images(), target_size=112).save_pretrained(folder)
+    return folder
+
+
+def sam3_images() -> Sam3ImageProcessor:
+    return Sam3ImageProcessor(size={"height": 112, "width": 112}, mask_size={"height": 32, "width": 32})
+
+
+def save_tiny_sam3_as_published(folder):
+    """The tracker inside a video model, beside a detector that is not read, as on the hub."""
+    save_tiny_sam3(folder)
+    tracker = json.loads((folder / "config.json").read_text())
+    tracker |= {"model_type": "sam3_tracker_video", "image_size": 112}
+    config = {"model_type": "sam3_video", "tracker_config": tracker, "detector_config": {"model_type": "sam3"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer = CLIPTokenizer.from_pretrained("checkpoints/mini-clip")
+    Sam3VideoProcessor(sam3_images(), Sam2VideoVideoProcessor(), tokenizer, target_size=112).save_pretrained(folder)
+    return folder
+
+
 def check(refiner) -> None:
     """Every box gets a mask of the image's size, and none depends on its neighbours."""
     image, _, coarse = street(0)
@@ -94,11 +147,52 @@ def check(refiner) -> None:
     assert refiner.refine(image, [], masks[:0]) == []
 
 
-@pytest.mark.parametrize("save", [save_tiny_sam, save_tiny_sam2])
+@pytest.mark.parametrize("save", [save_tiny_sam, save_tiny_sam2, save_tiny_sam3, save_tiny_sam3_as_published])
 @pytest.mark.parametrize("points", [0, 2])
 def test_sam_of_transformers(save, points, tmp_path) -> None:
     settings = BoundarySettings(kind="sam", model=str(save(tmp_path)), points=points)
     check(build_refiner(settings, "cpu"))
+
+
+def counted(owner, name: str) -> list[int]:
+    """Counts calls of a method from now on."""
+    calls, original = [], getattr(owner, name)
+
+    def call(*args, **kwargs):
+        calls.append(1)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, call)
+    return calls
+
+
+def test_an_image_is_embedded_once_and_its_boxes_go_together(tmp_path, tiny_vit) -> None:
+    image, _, coarse = street(0)
+    masks = np.array([coarse == 26000, coarse == 24256])
+    library = build_refiner(BoundarySettings(kind="sam", model=str(save_tiny_sam(tmp_path))), "cpu")
+    digest = hashlib.sha256(tiny_vit.read_bytes()).hexdigest()
+    given = BoundarySettings(kind="segment_anything", checkpoint=tiny_vit, sha256=digest)
+    authors = build_refiner(given, "cpu")
+    for refiner, model, embeds, decodes in (
+        (library, library._model, "get_image_embeddings", "forward"),
+        (authors, authors._predictor, "set_image", "predict_torch"),
+    ):
+        embedded, decoded = counted(model, embeds), counted(model, decodes)
+        assert len(refiner.refine(image, BOXES, masks)) == 2
+        assert len(embedded) == len(decoded) == 1
+
+
+def test_a_published_sam_3_is_its_tracker(tmp_path) -> None:
+    image, _, coarse = street(0)
+    masks = np.array([coarse == 26000, coarse == 24256])
+    answers = []
+    for name, save in (("tracker", save_tiny_sam3), ("video", save_tiny_sam3_as_published)):
+        (tmp_path / name).mkdir()
+        refiner = build_refiner(BoundarySettings(kind="sam", model=str(save(tmp_path / name))), "cpu")
+        answers.append(refiner.refine(image, BOXES, masks))
+    for ours, theirs in zip(*answers, strict=True):
+        assert np.array_equal(ours.mask, theirs.mask)
+        assert ours.score == theirs.score
 
 
 def test_a_missing_sam_is_one_clear_line(tmp_path) -> None:
@@ -136,11 +230,17 @@ def test_a_checkpoint_with_another_digest_is_never_read(tiny_vit) -> None:
 
 
 def test_what_is_missing_is_named(tiny_vit, tmp_path, monkeypatch) -> None:
+    def settings(checkpoint) -> BoundarySettings:
+        digest = hashlib.sha256(b"nothing").hexdigest()
+        return BoundarySettings(kind="segment_anything", checkpoint=checkpoint, sha256=digest)
+
     with pytest.raises(CheckpointError, match=r"none\.pth is not a file"):
-        build_refiner(BoundarySettings(kind="segment_anything", checkpoint=tmp_path / "none.pth"), "cpu")
+        build_refiner(settings(tmp_path / "none.pth"), "cpu")
     tiny_vit.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="not a vit_b checkpoint"):
-        build_refiner(BoundarySettings(kind="segment_anything", checkpoint=tiny_vit), "cpu")
+        build_refiner(settings(tiny_vit), "cpu")
     monkeypatch.setattr(segment_anything, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match="pip install segment-anything"):
-        build_refiner(BoundarySettings(kind="segment_anything", checkpoint=tiny_vit), "cpu")
+        build_refiner(settings(tiny_vit), "cpu")
+    with pytest.raises(ValueError, match="needs a checkpoint and its sha256"):
+        BoundarySettings(kind="segment_anything", checkpoint=tiny_vit)

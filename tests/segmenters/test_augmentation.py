@@ -95,6 +95,28 @@ def test_a_draw_is_a_pure_function_of_seed_and_number():
     torch.set_rng_state(state)
 
 
+def test_samples_with_rare_classes_are_drawn_oftener_where_asked():
+    class Counted(ToyDataset):
+        def __init__(self):
+            super().__init__(20)
+            self.classes_in[1:, 1] = False  # cars on the first sample only
+            self.asked = []
+
+        def __getitem__(self, index):
+            self.asked.append(index)
+            return super().__getitem__(index)
+
+    shown = {}
+    for threshold in (None, 0.2):
+        dataset = Counted()
+        draws = TrainingDraws(dataset, tiny(repeat_threshold=threshold), instances_only(CLASSES), seed=5, draws=105)
+        for number in range(105):
+            _ = draws[number]
+        shown[threshold] = dataset.asked.count(0)
+    assert shown[None] in (5, 6)
+    assert shown[0.2] in (10, 11)  # sqrt(0.2 / 0.05) = 2 times in an epoch of 21
+
+
 def test_draws_leave_the_global_generator_alone():
     draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=5, draws=8)
     before = torch.get_rng_state()

@@ -98,6 +98,19 @@ def test_training_lowers_the_loss(tmp_path):
     assert curve["loss"].iloc[-1] < 0.8 * curve["loss"].iloc[0]
 
 
+def test_clipping_is_a_switch(tmp_path):
+    """Gradients far below AdamW's epsilon move nothing; 0 clips nothing."""
+    name, moved = "class_predictor.weight", {}
+    start = fit(tmp_path / "start", tiny(steps=1, learning_rate=1e-12, weight_decay=0.0)).folder
+    for clip in (1e-14, 0.0, 1e9):
+        settings = tiny(steps=1, grad_clip=clip, weight_decay=0.0)
+        trained = load_file(fit(tmp_path / str(clip), settings).folder / "model.safetensors")[name]
+        moved[clip] = trained - load_file(start / "model.safetensors")[name]
+    assert moved[1e-14].abs().max() < 1e-6
+    assert moved[0.0].abs().max() > 1e-4
+    assert torch.equal(moved[0.0], moved[1e9])
+
+
 def test_training_leaves_global_generators_alone(tmp_path):
     torch.manual_seed(7)
     np.random.seed(7)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForMaskGeneration, AutoProcessor
+from transformers import AutoConfig, AutoModelForMaskGeneration, AutoProcessor, Sam3TrackerProcessor
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.quiet import quiet_transformers
@@ -15,22 +15,27 @@ from instsynth_dagster.refinement.boundary import Proposal
 from instsynth_dagster.refinement.refiners.points import interior_points
 from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
 from instsynth_dagster.settings import BoundarySettings
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pretrained, whole_model
 from instsynth_dagster.synthesis.crops import Box
+
+_VIDEO_3 = "sam3_video"
+"""What the published SAM 3 calls itself; the processor that goes with that name takes no boxes."""
 
 
 class Sam:
     """`Refiner`: prompted with the tight box and points well inside the mask; the image is embedded once."""
 
     def __init__(self, settings: BoundarySettings, device: str) -> None:
-        name, where = pretrained(str(settings.model))
+        name = str(settings.model)
         try:
+            name, where = pretrained(name)
             with quiet_transformers():
-                self._kind = AutoConfig.from_pretrained(name, **where).model_type
-                self._model: Any = AutoModelForMaskGeneration.from_pretrained(
-                    name, use_safetensors=True, dtype=torch.float32, **where
+                kind = AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type
+                self._model: Any = whole_model(
+                    AutoModelForMaskGeneration, name, dtype=torch.float32, trust_remote_code=False, **where
                 )
-                self._processor: Any = AutoProcessor.from_pretrained(name, **where)
+                processor = Sam3TrackerProcessor if kind == _VIDEO_3 else AutoProcessor
+                self._processor: Any = processor.from_pretrained(name, trust_remote_code=False, **where)
         except UNLOADABLE as error:
             raise CheckpointError(f"refinement.boundary.model: {name}: {first_line(error)}") from None
         self._model.eval().to(device)

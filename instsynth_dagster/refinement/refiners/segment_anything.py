@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 
+from instsynth_dagster.checkpoint_digests import verified
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.files import file_sha256
 from instsynth_dagster.refinement.boundary import Proposal
@@ -29,18 +29,17 @@ class SegmentAnything:
             )
         from segment_anything import SamPredictor, sam_model_registry
 
-        checkpoint, architecture = settings.checkpoint, settings.architecture
+        architecture, checkpoint = settings.architecture, verified(str(settings.checkpoint))
         if checkpoint is None or not checkpoint.is_file():
-            raise CheckpointError(f"refinement.boundary.checkpoint: {checkpoint} is not a file")
-        if settings.sha256 and file_sha256(checkpoint) != settings.sha256:
+            raise CheckpointError(f"refinement.boundary.checkpoint: {settings.checkpoint} is not a file")
+        if file_sha256(checkpoint) != settings.sha256:
             raise CheckpointError(f"{checkpoint}: its sha256 is not refinement.boundary.sha256; get the file again")
         model: Any = sam_model_registry[architecture]()
         try:
             model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-        except UnpicklingError:
-            raise CheckpointError(f"{checkpoint}: not a {architecture} checkpoint, or more than weights") from None
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
-            raise CheckpointError(f"{checkpoint}: not a {architecture} checkpoint: {first_line(error)}") from None
+        except Exception as error:  # a damaged file makes torch raise nearly anything
+            what = f"not a {architecture} checkpoint, or more than weights"
+            raise CheckpointError(f"{checkpoint}: {what}: {first_line(error)}") from None
         self._predictor: Any = SamPredictor(model.eval().to(device))
         self._points, self._device = settings.points, device
 

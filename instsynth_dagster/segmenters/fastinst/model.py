@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig
 
+from instsynth_dagster.segmenters.backbones import backbone_of
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.decoder import DualPathLayer, PredictionHead, State, where_allowed
 from instsynth_dagster.segmenters.fastinst.losses import Criterion, Match, Targets
@@ -27,7 +27,7 @@ class FastInst(nn.Module):
         super().__init__()
         self.sizes = config  # not `config`, which transformers' Trainer would write to
         width, classes = config.hidden_dim, len(config.classes)
-        self.backbone = _backbone(config.backbone_config)
+        self.backbone = backbone_of(config.backbone_config)
         self.pixel_decoder = PixelDecoder(self.backbone.channels[-3:], width, config.pyramid_dim)
         self.positions = nn.Parameter(torch.randn(1, width, config.position_grid, config.position_grid) * _STD)
         self.proposal = QueryProposal(width, classes, config.num_queries)
@@ -130,9 +130,3 @@ def _padded(x: Tensor) -> Tensor:
     """Zeros to the right and below, to a multiple of the coarsest stride."""
     height, width = x.shape[-2:]
     return F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE))
-
-
-def _backbone(values: dict[str, Any]) -> Any:
-    config = AutoConfig.for_model(**values)
-    kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
-    return kind(config)

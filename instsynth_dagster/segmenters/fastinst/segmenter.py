@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.segmenters.backbones import first_line, load_backbone
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, described, first_line, load_backbone
 from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.model import FastInst
 from instsynth_dagster.segmenters.queries import QuerySegmenter
 from instsynth_dagster.segmenters.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.sources import trained_folder
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PER_CLASS = ("proposal.head.2.weight", "proposal.head.2.bias", "classes.4.weight", "classes.4.bias")
@@ -30,10 +30,10 @@ class FastInstSegmenter(QuerySegmenter):
     def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
         values = dict(settings.architecture)
         if settings.model:
-            return _with_new_classes(self.restore(Path(settings.model))[0], values, classes)
+            return _with_new_classes(self.restore(trained_folder(settings.model))[0], values, classes)
         backbone = load_backbone(settings.backbone) if settings.backbone else None
         if backbone is not None:
-            values["backbone_config"] = _plain(backbone.config)
+            values["backbone_config"] = described(backbone)
         config = architecture(FastInstConfig, values | {"classes": tuple(classes)})
         try:
             model = FastInst(config)
@@ -56,7 +56,7 @@ class FastInstSegmenter(QuerySegmenter):
             config = FastInstConfig.model_validate_json((folder / CONFIG).read_text())
             model = FastInst(config)
             model.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except UNLOADABLE as error:
             raise CheckpointError(f"{folder}: cannot be loaded as FastInst: {first_line(error)}") from None
         return model, config.classes
 
@@ -71,9 +71,3 @@ def _with_new_classes(trained: Any, values: dict[str, Any], classes: Sequence[st
     model = FastInst(config)
     model.load_state_dict(rows_by_name(trained, model, trained.sizes.classes, classes, PER_CLASS))
     return model
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    """What describes a backbone, without the names of the classes that it was trained on and where it came from."""
-    names = ("id2label", "label2id", "_name_or_path", "architectures", "dtype", "transformers_version")
-    return {key: value for key, value in config.to_dict().items() if key not in names}

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.extractors.smaller import Distillation
 from instsynth_dagster.segmenters.augmentation import (
     Targets,
@@ -19,6 +18,7 @@ from instsynth_dagster.segmenters.augmentation import (
     ignored_objects,
     instances_only,
 )
+from instsynth_dagster.segmenters.backbones import UNLOADABLE
 from instsynth_dagster.segmenters.base import SegmentationDataset
 from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
 from instsynth_dagster.segmenters.generative.config import GenerativeConfig
@@ -27,6 +27,7 @@ from instsynth_dagster.segmenters.generative.model import Generative
 from instsynth_dagster.segmenters.queries import QuerySegmenter
 from instsynth_dagster.segmenters.training import train
 from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.sources import trained_folder
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PER_CLASS = ("class_logits.weight", "class_logits.bias")
@@ -39,7 +40,7 @@ class GenerativeSegmenter(QuerySegmenter):
 
     def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
         if settings.model:
-            trained = self.restore(Path(settings.model))[0]
+            trained = self.restore(trained_folder(settings.model))[0]
             return _with_classes(trained, settings.architecture, classes)
         config = architecture(GenerativeConfig, settings.architecture | {"classes": tuple(classes)})
         return Generative(config, build_extractor(config.extractor, with_teacher=True))
@@ -111,7 +112,9 @@ class GenerativeSegmenter(QuerySegmenter):
             config = GenerativeConfig.model_validate_json((folder / CONFIG).read_text())
             model = Generative(config, build_extractor(config.extractor))
             model.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
-        except (OSError, ValueError, RuntimeError, SafetensorError, SettingsError) as error:
+        except CheckpointError:
+            raise
+        except UNLOADABLE as error:
             raise CheckpointError(f"{folder}: cannot be loaded as a generative segmenter: {error}") from None
         return model, config.classes
 

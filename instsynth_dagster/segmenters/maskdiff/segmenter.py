@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from instsynth_dagster.cityscapes import instance_index
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.masks import decode_rle, encode_rle, mask_box
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.backbones import first_line
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
 from instsynth_dagster.segmenters.base import (
     PREDICTION_COLUMNS,
     FitResult,
@@ -35,6 +34,7 @@ from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, 
 from instsynth_dagster.segmenters.regions import cut_regions, enlarged, paste_mask
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.sources import trained_folder
 
 CONFIG, WEIGHTS, SHOTS, DETECTOR = "config.json", "model.safetensors", "shots.safetensors", "detector"
 _BATCH = 32
@@ -103,7 +103,7 @@ class MaskDiffSegmenter:
         config, detector = model.sizes, None
         if config.detector:
             detector = get_segmenter(config.detector.kind).load(
-                config.trained_detector or folder / DETECTOR, config.detector, device=device
+                trained_folder(config.trained_detector or folder / DETECTOR), config.detector, device=device
             )
         return MaskDiffPredictor(model.eval().to(device), shots.to(device), detector, device)
 
@@ -119,7 +119,7 @@ def restore(folder: Path) -> tuple[MaskDenoiser, Tensor]:
         model = MaskDenoiser(config)
         model.load_state_dict(load_file(folder / WEIGHTS))
         return model, load_file(folder / SHOTS)["shots"]
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except UNLOADABLE as error:
         raise CheckpointError(f"{folder}: cannot be loaded as MaskDiff: {first_line(error)}") from None
 
 
@@ -127,7 +127,7 @@ def _new_model(settings: SegmenterSettings, classes: Sequence[str]) -> MaskDenoi
     values = settings.architecture | {"classes": tuple(classes)}
     if not settings.model:
         return MaskDenoiser(architecture(MaskDiffConfig, values))
-    trained = restore(Path(settings.model))[0]
+    trained = restore(trained_folder(settings.model))[0]
     before = trained.sizes
     changed = before.model_dump(mode="json", exclude_unset=True) | values
     model = MaskDenoiser(architecture(MaskDiffConfig, changed))

@@ -30,7 +30,7 @@ from instsynth_dagster.segmenters.oneformer.tasks import (
 from instsynth_dagster.segmenters.queries import QueryPredictor, QuerySegmenter, prepare
 from instsynth_dagster.segmenters.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pretrained, whole_tokenizer
 
 
 class OneFormerSegmenter(QuerySegmenter):
@@ -179,6 +179,6 @@ def _batches(model: Any, classes: Sequence[str]) -> TaskBatches:
 def _tokenizer(source: str) -> Any:
     name, where = pretrained(source)
     try:
-        return AutoTokenizer.from_pretrained(name, **where)
+        return whole_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: has no tokenizer that can be loaded: {first_line(error)}") from None

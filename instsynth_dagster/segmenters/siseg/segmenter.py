@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from instsynth_dagster.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
@@ -20,7 +19,7 @@ from instsynth_dagster.images import resize_ids, resize_image
 from instsynth_dagster.masks import encode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.augmentation import TrainingDraws
-from instsynth_dagster.segmenters.backbones import first_line
+from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
 from instsynth_dagster.segmenters.base import (
     PREDICTION_COLUMNS,
     FitResult,
@@ -38,6 +37,7 @@ from instsynth_dagster.segmenters.siseg.network import STRIDE, SISeg
 from instsynth_dagster.segmenters.siseg.targets import class_components, collate_fields, semantic_classes, siseg_targets
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.sources import trained_folder
 
 CONFIG, WEIGHTS, SEMANTICS = "config.json", "model.safetensors", "semantics"
 
@@ -102,11 +102,11 @@ class SISegSegmenter:
             config = SISegConfig.model_validate_json((folder / CONFIG).read_text())
             model = SISeg(config)
             model.load_state_dict(load_file(folder / WEIGHTS))
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except UNLOADABLE as error:
             raise CheckpointError(f"{folder}: cannot be loaded as SISeg: {first_line(error)}") from None
         source = None
         if config.semantics:
-            trained = config.trained_semantics or folder / SEMANTICS
+            trained = trained_folder(config.trained_semantics or folder / SEMANTICS)
             source = get_segmenter(config.semantics.kind).load(trained, config.semantics, device=device)
         return SISegPredictor(model.eval().to(device), settings, source, device)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import checked_tokenizer, nothing_made_up, pipeline_index, pretrained
 from instsynth_dagster.synthesis.generators.base import Capabilities
 from instsynth_dagster.weights import weights_digest
 
@@ -84,12 +84,12 @@ class PipelineGenerator:
         lora = self._settings.lora
         if lora is None:
             return
-        repository, where = pretrained(lora)
         try:
+            repository, where = pretrained(lora)
             self._pipeline.load_lora_weights(repository, use_safetensors=True, **where)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:
             problem = " ".join(str(error).split())[:160]
-            raise CheckpointError(f"generators.{name}.lora: {lora} cannot be loaded: {problem}") from error
+            raise CheckpointError(f"generators.{name}.lora: {lora} cannot be loaded: {problem}") from None
         self._pipeline.fuse_lora()
         self._pipeline.unload_lora_weights()
 
@@ -206,20 +206,26 @@ def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any]) 
     problems = []
     for source in (settings.model, *settings.mirrors):
         try:
+            pipeline_index(source)
             kind = choose(source)
             takes = inspect.signature(kind.__init__).parameters
             unused: dict[str, Any] = {part: None for part in _UNUSED_PARTS if part in takes}
             if "requires_safety_checker" in takes:
                 unused["requires_safety_checker"] = False
             repository, where = pretrained(source)
-            return kind.from_pretrained(
-                repository,
-                variant=settings.variant,
-                dtype=getattr(torch, settings.dtype),
-                use_safetensors=True,
-                **where,
-                **unused,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            problems.append(f"{source}: {' '.join(str(error).split())[:160]}")
+            with nothing_made_up():
+                pipeline = kind.from_pretrained(
+                    repository,
+                    variant=settings.variant,
+                    dtype=getattr(torch, settings.dtype),
+                    use_safetensors=True,
+                    **where,
+                    **unused,
+                )
+            for part in pipeline.components.values():
+                if hasattr(part, "get_vocab"):
+                    checked_tokenizer(part)
+            return pipeline
+        except Exception as error:  # damaged files make the library raise nearly anything
+            problems.append(f"{source}: {' '.join(str(error).split())[:160] or type(error).__name__}")
     raise CheckpointError(f"generators.{name}.model: nothing could be loaded; tried {'; '.join(problems)}")

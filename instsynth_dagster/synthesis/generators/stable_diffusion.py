@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
+from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
 from torch import Tensor
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.quiet import quiet_diffusers
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.sources import pretrained
+from instsynth_dagster.sources import pipeline_index
 from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
 
 
@@ -67,6 +67,5 @@ class StableDiffusionGenerator(PipelineGenerator):
 
 def inpainting_pipeline(source: str) -> Any:
     """diffusers' inpainting pipeline for a checkpoint of Stable Diffusion 1, 2 or XL."""
-    name, where = pretrained(source)
-    kind = DiffusionPipeline.load_config(name, **where)["_class_name"]
+    kind = pipeline_index(source)["_class_name"]
     return StableDiffusionXLInpaintPipeline if "XL" in kind else StableDiffusionInpaintPipeline

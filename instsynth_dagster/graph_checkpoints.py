@@ -1,0 +1,46 @@
+"""Checkpoints on disk as part of the graph: a folder that is overwritten makes stale what was made with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from instsynth_dagster.checkpoint_digests import checkpoint_files, named_checkpoints
+from instsynth_dagster.file_digests import FileDigests
+
+_DIGESTS = ".cache/checkpoints.sqlite"
+
+
+class CheckpointContents:
+    """Signs the content of the checkpoints that settings name.
+
+    Each is looked at once in the life of a graph, and files are read again only when their size or time is another
+    one. A change during a run is found by the next.
+    """
+
+    def __init__(self, local: Path) -> None:
+        digests = FileDigests(local / _DIGESTS)
+
+        @cache
+        def sign(path: Path) -> str:
+            files, root = ([path], path.parent) if path.is_file() else (checkpoint_files(path), path)
+            return digests.signature(files, root)
+
+        self._sign = sign
+
+    def of(self, *sections: BaseModel | None) -> str | None:
+        """Signature of all checkpoints on disk named in `sections`; None where all come from a hub, which pins them by
+        revision, or from nowhere."""
+        dumped = [section.model_dump() for section in sections if section]
+        paths = sorted(set(named_checkpoints(dumped)))
+        if not paths:
+            return None
+        return hashlib.sha256("\n".join(self._sign(path) for path in paths).encode()).hexdigest()
+
+    def signed(self, *sections: BaseModel | None) -> Callable[[str], str | None]:
+        """The `files` of an asset whose partitions all read these sections."""
+        return lambda _: self.of(*sections)

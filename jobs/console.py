@@ -1,0 +1,35 @@
+"""The console of a job: a failure that was foreseen is told without the stack of what found it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import dagster as dg
+
+_FAILURE = "dagster._core.definitions.events.Failure: "
+_STACK = "\n\nStack Trace:"
+
+
+class _Short(logging.Formatter):
+    """Wraps a formatter; what is stored of an event keeps its stack, and so does every other error."""
+
+    def __init__(self, full: logging.Formatter | None) -> None:
+        super().__init__()
+        self._full = full or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        before, failed, after = record.getMessage().partition(_FAILURE)
+        if failed:
+            record = copy.copy(record)
+            record.msg, record.args = f"{before.rstrip()} {after.split(_STACK)[0]}", ()
+        return self._full.format(record)
+
+
+@dg.logger(dg.colored_console_logger.config_schema, description="Foreseen failures in one line.")
+def console(init_context: dg.InitLoggerContext) -> logging.Logger:
+    """Dagster's colored console logger, but for stacks of foreseen failures."""
+    logger: logging.Logger = dg.colored_console_logger.logger_fn(init_context)
+    for handler in logger.handlers:
+        handler.setFormatter(_Short(handler.formatter))
+    return logger
