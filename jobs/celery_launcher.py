@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
+_PATIENCE = {"max_retries": 150, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}
+"""About five minutes: a run that cannot be handed to the broker counts as failed."""
+
 
 class QueueRunLauncher(CeleryRunLauncher):
-    """dagster-celery's run launcher; a terminated run is reported as canceled, which its killed process cannot do."""
+    """dagster-celery's run launcher, which waits for a broker that is being restarted, and reports a terminated run as
+    canceled, which its killed process cannot do."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.celery.conf.task_publish_retry_policy = _PATIENCE
 
     def terminate(self, run_id: str) -> bool:
         run = self._instance.get_run_by_id(run_id)

@@ -105,7 +105,7 @@ class _Walk:
         if self.failures:
             self._waiting = []
         for key in list(self._waiting):
-            if not self._above[key] & {*self._waiting, *self._at_work}:
+            if key not in self._at_work and not self._above[key] & {*self._waiting, *self._at_work}:
                 self._start(self._graph[key])
         return bool(self._waiting or self._at_work)
 

@@ -145,11 +145,10 @@ def prepare() -> None:
 
 def stop() -> None:
     """End everything that `start` started, last first."""
-    for name in reversed([service.name for service in services()]):
-        if process := running(name):
-            polite = signal.SIGINT if name == "postgres" else signal.SIGTERM
-            end(name, polite)
-            print(f"{name:16} process {process} ended")
+    for service in reversed(services()):
+        if process := running(service.name):
+            end(service.name, service.stop)
+            print(f"{service.name:16} process {process} ended")
 
 
 def end(name: str, polite: signal.Signals) -> None:

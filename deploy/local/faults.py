@@ -2,9 +2,9 @@
 
     python deploy/local/faults.py            # after demo.py, whose partitions it starts from
 
-First the worker of the `gpu` queue is killed (SIGKILL) while it trains, then PostgreSQL is restarted while others
-train. Both times the graph must end with the digests of an undisturbed process and one new materialization for each
-partition.
+The worker of the `gpu` queue is killed (SIGKILL) while it trains, then PostgreSQL, then RabbitMQ is restarted while
+others train. Each time the graph must end with the digests of an undisturbed process and at most one new
+materialization of a partition.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ def kill_worker() -> None:
     cluster.worker("gpu-1").start()
 
 
-def restart_database() -> None:
-    """PostgreSQL is stopped while runs write to it, and started again."""
-    print(f"  stopping postgres (process {cluster.running('postgres')})", flush=True)
-    cluster.end("postgres", signal.SIGINT)
+def restart(name: str) -> None:
+    """A service is stopped while runs need it, and started again."""
+    service = next(service for service in cluster.services() if service.name == name)
+    print(f"  stopping {name} (process {cluster.running(name)})", flush=True)
+    cluster.end(name, service.stop)
     time.sleep(DOWN)
-    cluster.services()[0].start()
+    service.start()
 
 
 def disturbed(steps: int, fault: Callable[[], None]) -> bool:
@@ -94,7 +95,11 @@ def made_twice(instance: Any, before: int) -> list[str]:
 def main() -> None:
     if not cluster.running("dagster"):
         raise SystemExit("error: the cluster does not run; python deploy/local/demo.py starts it")
-    faults = {"a worker is killed": (60, kill_worker), "PostgreSQL is restarted": (80, restart_database)}
+    faults: dict[str, tuple[int, Callable[[], None]]] = {
+        "a worker is killed": (60, kill_worker),
+        "PostgreSQL is restarted": (80, lambda: restart("postgres")),
+        "RabbitMQ is restarted": (100, lambda: restart("rabbitmq")),
+    }
     good = True
     for text, (steps, fault) in faults.items():
         print(text, flush=True)
