@@ -19,8 +19,10 @@ class MaskDiffConfig(BaseModel):
     detector: SegmenterSettings | None = Field(None, description="stage one: any segmenter, for its boxes")
     trained_detector: Path | None = Field(None, description="a checkpoint of it to use as it is; else it is trained")
     region: int = Field(128, ge=8, description="side of a region, cells")
+    patch: int = Field(1, ge=1, description="cells a side that the UNet reads as one; 1: the paper's")
     pad: float = Field(0.15, ge=0, description="by which a box is enlarged")
     box_jitter: float = Field(0.1, ge=0, le=0.5, description="of training boxes, in their sides")
+    color_jitter: float = Field(1.0, ge=0, le=1, description="of training regions, as a share of Mask2Former's")
     blocks: tuple[int, ...] = Field((128, 256, 384), min_length=2, description="channels, finest first")
     layers: int = Field(2, ge=1, description="residual blocks of a level on the way down; one more on the way up")
     attention_levels: int = Field(1, ge=0, description="coarsest levels with attention")
@@ -40,6 +42,8 @@ class MaskDiffConfig(BaseModel):
 
     @model_validator(mode="after")
     def _halves(self) -> Self:
-        if self.region % 2 ** (len(self.blocks) - 1):
-            raise ValueError(f"region {self.region} cannot be halved {len(self.blocks) - 1} times")
+        if self.region % (self.patch * 2 ** (len(self.blocks) - 1)):
+            raise ValueError(
+                f"region {self.region} in patches of {self.patch} cannot be halved {len(self.blocks) - 1} times"
+            )
         return self
