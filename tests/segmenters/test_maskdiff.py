@@ -18,7 +18,6 @@ from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS, get_segmenter
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import NO_CLASS, MaskDenoiser
 from instsynth_dagster.segmenters.maskdiff.draws import Instances, RegionDraws, draw_shots, shot_of
-from instsynth_dagster.segmenters.maskdiff.pasting import pasted
 from instsynth_dagster.segmenters.maskdiff.segmenter import given_box_iou
 from instsynth_dagster.segmenters.regions import cut_regions, enlarged, paste_mask
 from tests.segmenters.test_contract import TINY
@@ -175,34 +174,6 @@ def test_drawing_leaves_torchs_generator_alone() -> None:
     one, two = (RegionDraws(ToyDataset(), recipe(), config(), seed, 20)[5] for seed in (7, 8))
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.equal(one["regions"], two["regions"])
-
-
-@settings(max_examples=60)
-@given(st.integers(0, 10_000))
-def test_a_pasted_instance_hides_what_is_under_it(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    (image, ids), (other, other_ids) = ToyDataset()[1], ToyDataset()[4]
-    mask, front = ids == 26001, other_ids == 32000
-    mixed, behind, placed = pasted((image, mask), (other, front), rng)
-    assert not (behind & placed).any()
-    assert (behind == (mask & ~placed)).all()
-    assert (mixed[~placed] == image[~placed]).all()
-    assert (mixed[placed] == np.array([40, 40, 220])).all()  # no colour of what lay around it
-    assert placed.any()
-    assert (image == ToyDataset()[1][0]).all()
-
-
-def test_pasting_teaches_occlusions_of_either_side() -> None:
-    never, always = (RegionDraws(ToyDataset(), recipe(), config(paste=share), 7, 40) for share in (0.0, 1.0))
-    pairs = [(never[draw], always[draw]) for draw in range(40)]
-    classes = {(int(a["class_labels"]), int(b["class_labels"])) for a, b in pairs}
-    assert any(before != after for before, after in classes)  # the pasted one is asked for
-    hidden = [
-        float((b["masks"] > 0).float().mean())
-        for a, b in pairs
-        if a["class_labels"] == b["class_labels"] and not torch.equal(a["masks"], b["masks"])
-    ]
-    assert min(hidden) < 0.5  # or what it leaves of the other: a whole rectangle fills 3/4 of its region
 
 
 def test_a_shot_shows_the_instance_and_nothing_else() -> None:

@@ -22,7 +22,6 @@ class MaskDiffConfig(BaseModel):
     patch: int = Field(1, ge=1, description="cells a side that the UNet reads as one; 1: the paper's")
     pad: float = Field(0.15, ge=0, description="by which a box is enlarged")
     box_jitter: float = Field(0.1, ge=0, le=0.5, description="of training boxes, in their sides")
-    paste: float = Field(0.0, ge=0, le=1, description="share of training regions with an instance pasted over another")
     blocks: tuple[int, ...] = Field((128, 256, 384), min_length=2, description="channels, finest first")
     layers: int = Field(2, ge=1, description="residual blocks of a level on the way down; one more on the way up")
     attention_levels: int = Field(1, ge=0, description="coarsest levels with attention")

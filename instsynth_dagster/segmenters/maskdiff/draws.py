@@ -20,7 +20,6 @@ from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.base import SegmentationDataset
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
-from instsynth_dagster.segmenters.maskdiff.pasting import pasted
 from instsynth_dagster.segmenters.regions import cut_regions, enlarged
 from instsynth_dagster.segmenters.sampling import DrawSchedule
 from instsynth_dagster.settings import SegmenterSettings
@@ -108,13 +107,12 @@ class Instances:
         for label, label_id in enumerate(self._label_ids):
             of_class = values[values // 1000 == label_id].tolist()
             if of_class:
-                found[label] = {value: self.is_large(ids == value) for value in of_class}
+                found[label] = {value: self._is_large(ids == value) for value in of_class}
         return found
 
-    def is_large(self, mask: np.ndarray) -> bool:
-        """Whether the box of a mask bool (H, W), is wide and high enough."""
+    def _is_large(self, mask: np.ndarray) -> bool:
         x1, y1, x2, y2 = mask_box(mask)
-        return bool(mask.any()) and min(x2 - x1, y2 - y1) >= self._min_side
+        return min(x2 - x1, y2 - y1) >= self._min_side
 
     def others(self, label: int, without: int, rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
         """(sample, id) of `count` instances of a class, of as many samples as there are, never of sample `without`."""
@@ -179,13 +177,11 @@ class RegionDraws(Dataset):
         if picked is None:
             return None
         label, value = picked
-        image, ids = self._instances.dataset[index]
-        mask = ids == value
-        if config.paste and rng.random() < config.paste:
-            index, label, image, mask = self._overlapping(index, label, image, mask, rng)
         shots = self._instances.others(label, index, rng, config.shots if config.shots_mode == "concat" else 1)
         if not shots:
             return None
+        image, ids = self._instances.dataset[index]
+        mask = ids == value
         box = enlarged(self._jittered(mask, rng), config.pad)
         image, mask, box = _near(image, mask, box)
         region, mask_there = _cut(image, mask, box, config.region)
@@ -198,25 +194,6 @@ class RegionDraws(Dataset):
             "shots": torch.stack([self._shot(*shot) for shot in shots]),
             "class_labels": torch.tensor(label),
         }
-
-    def _overlapping(
-        self, index: int, label: int, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
-    ) -> tuple[int, int, np.ndarray, np.ndarray]:
-        """Sample, class, image and mask once another instance is pasted over this one: of either, at random; all as it
-        was where too little is left."""
-        other = int(rng.integers(len(self._instances.dataset)))
-        picked = self._instances.pick(other, rng)
-        if picked is None:
-            return index, label, image, mask
-        source, ids = self._instances.dataset[other]
-        mixed, behind, front = pasted((image, mask), (source, ids == picked[1]), rng)
-        if rng.random() < 0.5:
-            origin, target, before = (other, picked[0]), front, front
-        else:
-            origin, target, before = (index, label), behind, mask
-        if not self._instances.is_large(target) or 4 * target.sum() < before.sum():
-            return index, label, image, mask
-        return *origin, mixed, target
 
     def _jittered(self, mask: np.ndarray, rng: np.random.Generator) -> Tensor:
         x1, y1, x2, y2 = mask_box(mask)
