@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +94,23 @@ def test_the_order_of_shots_means_nothing_to_their_mean() -> None:
 
 
 @torch.inference_mode()
+@torch.inference_mode()
+def test_patches_cover_their_own_cells() -> None:
+    """A patch in, the same patch out: a UNet that returns its first channels returns the noisy mask."""
+
+    class Echo(torch.nn.Module):
+        def forward(self, planes, steps, labels):
+            return SimpleNamespace(sample=planes[:, :4])
+
+    model = MaskDenoiser(config(patch=2)).eval()
+    state, regions, shots, labels, step = guided_inputs()
+    assert model.predict(state, regions, shots, labels, step.expand(2)).shape == state.shape
+    assert model.unet.config.sample_size == 8
+    model.unet = Echo()
+    torch.testing.assert_close(model.predict(state, regions, shots, labels, step.expand(2)), state)
+
+
+@torch.inference_mode()
 def test_a_mask_does_not_depend_on_its_batch() -> None:
     model = MaskDenoiser(config()).eval()
     regions, shots, labels = torch.randn(3, 3, 16, 16), torch.randn(3, 2, 4, 16, 16), torch.tensor([0, 1, 2])
@@ -107,7 +126,6 @@ def test_the_papers_unet_has_the_papers_blocks() -> None:
 
 
 def test_shots_come_from_other_images() -> None:
-    dataset = ToyDataset()
     read = []
 
     class Watched(ToyDataset):
@@ -116,10 +134,29 @@ def test_shots_come_from_other_images() -> None:
             return super().__getitem__(index)
 
     found = Instances(Watched(), CLASSES, 4).others(1, 2, np.random.default_rng(0), 3)
-    assert len(found) == 3
+    assert len({index for index, _ in found}) == 3
     assert 2 not in read
-    for image, mask in found:
-        assert any((mask == (dataset[i][1] == 26001)).all() and (image == dataset[i][0]).all() for i in range(6))
+    assert {value for _, value in found} == {26001}
+
+
+def test_a_shot_is_of_the_instance_that_was_picked() -> None:
+    instances = Instances(ToyDataset(), CLASSES, 4)
+    image, ids = ToyDataset()[3]
+    assert torch.equal(instances.shot(3, 24000, config()), shot_of(image, ids == 24000, config()))
+
+
+def test_small_instances_are_never_picked() -> None:
+    class Cut(ToyDataset):
+        def __getitem__(self, index):
+            image, ids = super().__getitem__(index)
+            top = np.flatnonzero((ids == 24000).any(axis=1))[0]
+            ids[top + 3 :][ids[top + 3 :] == 24000] = 7
+            return image, ids
+
+    instances, rng = Instances(Cut(), CLASSES, 4), np.random.default_rng(0)
+    picked = [instances.pick(index, rng) for index in range(6) for _ in range(10)]
+    assert {pick[1] for pick in picked if pick} == {26001, 32000}
+    assert instances.pick(0, rng, 0) is None
 
 
 def test_draws_are_a_function_of_their_number() -> None:
@@ -130,6 +167,13 @@ def test_draws_are_a_function_of_their_number() -> None:
     assert (item["masks"].shape, item["shots"].shape) == ((1, 16, 16), (1, 4, 16, 16))
     assert item["masks"].min() >= -1
     assert item["masks"].max() > 0.5  # the object is in the middle of its region
+
+
+def test_drawing_leaves_torchs_generator_alone() -> None:
+    before = torch.get_rng_state()
+    one, two = (RegionDraws(ToyDataset(), recipe(), config(), seed, 20)[5] for seed in (7, 8))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(one["regions"], two["regions"])
 
 
 def test_a_shot_shows_the_instance_and_nothing_else() -> None:

@@ -19,6 +19,7 @@ class MaskDiffConfig(BaseModel):
     detector: SegmenterSettings | None = Field(None, description="stage one: any segmenter, for its boxes")
     trained_detector: Path | None = Field(None, description="a checkpoint of it to use as it is; else it is trained")
     region: int = Field(128, ge=8, description="side of a region, cells")
+    patch: int = Field(1, ge=1, description="cells a side that the UNet reads as one; 1: the paper's")
     pad: float = Field(0.15, ge=0, description="by which a box is enlarged")
     box_jitter: float = Field(0.1, ge=0, le=0.5, description="of training boxes, in their sides")
     blocks: tuple[int, ...] = Field((128, 256, 384), min_length=2, description="channels, finest first")
@@ -40,6 +41,8 @@ class MaskDiffConfig(BaseModel):
 
     @model_validator(mode="after")
     def _halves(self) -> Self:
-        if self.region % 2 ** (len(self.blocks) - 1):
-            raise ValueError(f"region {self.region} cannot be halved {len(self.blocks) - 1} times")
+        if self.region % (self.patch * 2 ** (len(self.blocks) - 1)):
+            raise ValueError(
+                f"region {self.region} in patches of {self.patch} cannot be halved {len(self.blocks) - 1} times"
+            )
         return self

@@ -29,9 +29,9 @@ class MaskDenoiser(nn.Module):
         plain, attending = len(config.blocks) - config.attention_levels, config.attention_levels
         groups = next(number for number in (32, 16, 8, 4, 2, 1) if all(c % number == 0 for c in config.blocks))
         self.unet: Any = UNet2DModel(
-            sample_size=config.region,
-            in_channels=1 + 3 + SHOT_CHANNELS * shots,
-            out_channels=1,
+            sample_size=config.region // config.patch,
+            in_channels=(1 + 3 + SHOT_CHANNELS * shots) * config.patch**2,
+            out_channels=config.patch**2,
             layers_per_block=config.layers,
             block_out_channels=config.blocks,
             down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attending,
@@ -60,15 +60,20 @@ class MaskDenoiser(nn.Module):
             labels: int64 (B,), rows of the class embedding. steps: int64 (B,).
         """
         if self.sizes.shots_mode == "concat":
-            return self.unet(torch.cat([noisy, regions, shots.flatten(1, 2)], 1), steps, labels).sample
+            return self._answer(torch.cat([noisy, regions, shots.flatten(1, 2)], 1), steps, labels)
         count = shots.shape[1]
         given = torch.cat([noisy, regions], 1).repeat_interleave(count, 0)
-        each = self.unet(
+        each = self._answer(
             torch.cat([given, shots.flatten(0, 1)], 1),
             steps.repeat_interleave(count),
             labels.repeat_interleave(count),
-        ).sample
+        )
         return each.unflatten(0, (-1, count)).mean(1)
+
+    def _answer(self, planes: Tensor, steps: Tensor, labels: Tensor) -> Tensor:
+        """The UNet on patches: `patch` x `patch` cells of a plane become as many channels of one, and back."""
+        patch = self.sizes.patch
+        return F.pixel_shuffle(self.unet(F.pixel_unshuffle(planes, patch), steps, labels).sample, patch)
 
     @torch.inference_mode()
     def sample(self, regions: Tensor, shots: Tensor, class_labels: Tensor) -> Tensor:

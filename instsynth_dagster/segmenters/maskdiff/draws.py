@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from instsynth_dagster.segmenters.sampling import DrawSchedule
 from instsynth_dagster.settings import SegmenterSettings
 
 _TRIES = 50
+_SHOT_BYTES = 64 << 20
+"""Of shots that a stream of draws keeps."""
 
 
 def as_pixels(image: np.ndarray) -> Tensor:
@@ -44,13 +48,28 @@ def shot_of(image: np.ndarray, mask: np.ndarray, config: MaskDiffConfig) -> Tens
     """An example of a class: (4, R, R), the instance's colours on 0, and its mask in -1..1."""
     box = enlarged(torch.tensor([mask_box(mask)], dtype=torch.float32), config.pad)
     image, mask, box = _near(image, mask, box)
+    colours, mask_there = _cut(image, mask, box, config.region, blank=True)
+    return torch.cat([colours, mask_there])
+
+
+def _cut(image: np.ndarray, mask: np.ndarray, box: Tensor, side: int, *, blank: bool = False) -> tuple[Tensor, Tensor]:
+    """Normalised colours (3, R, R), with `blank` 0 outside the mask, and mask (1, R, R) in -1..1 of a box (1, 4)."""
     inside = torch.from_numpy(mask)[None].float()
-    return torch.cat(
-        [
-            cut_regions(normalised(as_pixels(image)) * inside, box, config.region)[0],
-            2 * cut_regions(inside, box, config.region)[0] - 1,
-        ]
-    )
+    pixels = normalised(as_pixels(image))
+    planes = cut_regions(torch.cat([pixels * inside if blank else pixels, inside]), box, side)[0]
+    return planes[:3], 2 * planes[3:] - 1
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch's own generator at a seed, put back on leaving; `fork_rng` and `manual_seed` ask for GPUs every time, which
+    costs as much as cutting the region."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
 
 
 def _near(image: np.ndarray, mask: np.ndarray, box: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
@@ -62,43 +81,55 @@ def _near(image: np.ndarray, mask: np.ndarray, box: Tensor) -> tuple[np.ndarray,
 
 
 class Instances:
-    """The instances of a data set that are large enough to learn from, found image by image."""
+    """The instances of a data set that are large enough to learn from, found sample by sample and remembered."""
 
     def __init__(self, dataset: SegmentationDataset, classes: Sequence[str], min_side: int) -> None:
         self.dataset = dataset
         self._label_ids = [LABEL_BY_NAME[name].id for name in classes]
         self._min_side = min_side
+        self._large: dict[int, dict[int, dict[int, bool]]] = {}
 
-    def pick(self, ids: np.ndarray, rng: np.random.Generator, only: int | None = None) -> tuple[int, int] | None:
-        """Class index and id of an instance: a class at random (or the given one), then an instance of it; None where
-        there is none that is large enough."""
-        values = np.flatnonzero(np.bincount(ids.ravel()))
-        labels = [label for label in self._label_ids if (values // 1000 == label).any()]
-        wanted = labels if only is None else [self._label_ids[only]]
-        for label in rng.permutation(wanted).tolist():
-            for value in rng.permutation(values[values // 1000 == label]).tolist():
-                if self._large(ids == value):
-                    return self._label_ids.index(label), value
+    def pick(self, index: int, rng: np.random.Generator, only: int | None = None) -> tuple[int, int] | None:
+        """Class index and id of an instance of a sample: a class at random (or the given one), then an instance of it;
+        None where there is none that is large enough."""
+        if index not in self._large:
+            self._large[index] = self._search(self.dataset[index][1])
+        large = self._large[index]
+        for label in rng.permutation(list(large) if only is None else [only]).tolist():
+            for value in rng.permutation(list(large.get(label, []))).tolist():
+                if large[label][value]:
+                    return label, value
         return None
 
-    def _large(self, mask: np.ndarray) -> bool:
+    def _search(self, ids: np.ndarray) -> dict[int, dict[int, bool]]:
+        """By class index and id: whether the instance is large enough."""
+        values, found = np.flatnonzero(np.bincount(ids.ravel())), {}
+        for label, label_id in enumerate(self._label_ids):
+            of_class = values[values // 1000 == label_id].tolist()
+            if of_class:
+                found[label] = {value: self._is_large(ids == value) for value in of_class}
+        return found
+
+    def _is_large(self, mask: np.ndarray) -> bool:
         x1, y1, x2, y2 = mask_box(mask)
         return min(x2 - x1, y2 - y1) >= self._min_side
 
-    def others(
-        self, label: int, without: int, rng: np.random.Generator, count: int
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(image, mask) of `count` instances of a class, of as many images as there are, never of sample `without`."""
+    def others(self, label: int, without: int, rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
+        """(sample, id) of `count` instances of a class, of as many samples as there are, never of sample `without`."""
         column = np.flatnonzero(self.dataset.classes_in[:, label])
-        found: list[tuple[np.ndarray, np.ndarray]] = []
+        found: list[tuple[int, int]] = []
         for index in rng.permutation(column[column != without]).tolist()[: count + _TRIES]:
-            image, ids = self.dataset[index]
-            picked = self.pick(ids, rng, label)
+            picked = self.pick(index, rng, label)
             if picked:
-                found.append((image, ids == picked[1]))
+                found.append((index, picked[1]))
             if len(found) == count:
                 break
         return [found[number % len(found)] for number in range(count)] if found else []
+
+    def shot(self, index: int, value: int, config: MaskDiffConfig) -> Tensor:
+        """See `shot_of`."""
+        image, ids = self.dataset[index]
+        return shot_of(image, ids == value, config)
 
 
 class RegionDraws(Dataset):
@@ -117,6 +148,10 @@ class RegionDraws(Dataset):
     ) -> None:
         self._instances = Instances(dataset, config.classes, config.min_side)
         self._schedule = DrawSchedule(dataset.is_synthetic, settings.synthetic_fraction, seed)
+        # a shot is cut the same way every time; 16: four float32 planes
+        self._shot = lru_cache(maxsize=_SHOT_BYTES // (16 * config.region**2))(
+            partial(self._instances.shot, config=config)
+        )
         self._config, self._seed, self._draws = config, seed, draws
         self._color = v2.RandomApply([v2.ColorJitter(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.1)], p=0.8)
 
@@ -138,26 +173,25 @@ class RegionDraws(Dataset):
 
     def _region(self, draw: int, rng: np.random.Generator) -> dict[str, Tensor] | None:
         config, index = self._config, self._schedule[draw]
-        image, ids = self._instances.dataset[index]
-        picked = self._instances.pick(ids, rng)
+        picked = self._instances.pick(index, rng)
         if picked is None:
             return None
         label, value = picked
         shots = self._instances.others(label, index, rng, config.shots if config.shots_mode == "concat" else 1)
         if not shots:
             return None
+        image, ids = self._instances.dataset[index]
         mask = ids == value
         box = enlarged(self._jittered(mask, rng), config.pad)
         image, mask, box = _near(image, mask, box)
-        region = shown(cut_regions(normalised(as_pixels(image)), box, config.region)[0])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(content_seed(self._seed, "colour", draw))
-            region = self._color(region)
+        region, mask_there = _cut(image, mask, box, config.region)
+        with _seeded(content_seed(self._seed, "colour", draw)):
+            coloured = normalised(self._color(shown(region)))
         flips = [[-1], []][int(rng.integers(2))]
         return {
-            "masks": (2 * cut_regions(torch.from_numpy(mask)[None].float(), box, config.region)[0] - 1).flip(flips),
-            "regions": normalised(region).flip(flips),
-            "shots": torch.stack([shot_of(*shot, config) for shot in shots]),
+            "masks": mask_there.flip(flips),
+            "regions": coloured.flip(flips),
+            "shots": torch.stack([self._shot(*shot) for shot in shots]),
             "class_labels": torch.tensor(label),
         }
 
@@ -175,7 +209,7 @@ def draw_shots(dataset: SegmentationDataset, config: MaskDiffConfig, seed: int) 
     for label in range(len(config.classes)):
         rng = np.random.default_rng(content_seed(seed, "shots", label))
         for number, shot in enumerate(instances.others(label, -1, rng, config.shots)):
-            shots[label, number] = shot_of(*shot, config)
+            shots[label, number] = instances.shot(*shot, config)
     return shots
 
 
