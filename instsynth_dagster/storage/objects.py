@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -54,8 +55,18 @@ class ObjectStorage:
 
     def create(self, path: str, content: bytes) -> bool:
         """Write an object that does not exist yet; False where it does. Of several writers at once one succeeds."""
+
+        def write() -> None:
+            try:
+                self._fs.pipe_file(self._at(path), content, mode="create")
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # what s3fs makes of the refusal of a server that does not name the condition in it
+                raise FileExistsError(path) from error
+
         try:
-            self._patiently(lambda: self._fs.pipe_file(self._at(path), content, mode="create"))
+            self._patiently(write)
         except FileExistsError:
             # an answer that got lost makes the driver ask again, and find its own object
             return self.read(path) == content

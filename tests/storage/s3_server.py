@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import fsspec
 from moto.server import ThreadedMotoServer
 
+from deploy.local.s3 import OneWinner
+
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -25,6 +27,7 @@ def s3_bucket() -> Iterator[ThreadedMotoServer]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    server._server.app = OneWinner(server._server.app)
     host, port = server.get_host_and_port()
     environment = ENVIRONMENT | {"FSSPEC_S3_ENDPOINT_URL": f"http://{host}:{port}"}
     before = dict(os.environ)
