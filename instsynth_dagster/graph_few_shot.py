@@ -42,7 +42,7 @@ def fsis_assets(settings: Settings, contents: CheckpointContents) -> Iterator[As
     tasks = tuple(FewShotTask(shots, seed).name for shots in chosen.shots for seed in chosen.seeds)
     yield Asset(
         key="fsis_base",
-        code_version="1",
+        code_version="2",
         dimensions={"system": tuple(chosen.systems)},
         files=lambda name: contents.of(chosen.systems[name].base),
         settings=lambda name: [
@@ -60,7 +60,7 @@ def fsis_assets(settings: Settings, contents: CheckpointContents) -> Iterator[As
     )
     yield Asset(
         key="fsis_scores",
-        code_version="1",
+        code_version="2",
         dimensions={"task": tasks},
         files=contents.signed(chosen, painter),
         settings=lambda _: [
