@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
+import torch
 
 from assets import build_assets
 from assets.partitions import asset_key, partition_tags
@@ -26,6 +27,15 @@ from tests.test_end_to_end import CLASSES, CROPS, raw_settings
 from tests.tiny_pipelines import save_tiny_inpainting
 
 WINDOWS = "diffinpainting/is_cityscapes"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the processes that are started here: a training's last bits depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
