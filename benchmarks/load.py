@@ -50,7 +50,7 @@ def settings(folder: Path, frames: int) -> dict[str, Any]:
             }
         },
         "judge": {"clip": str(save_tiny_clip(folder / "clip")), "fid_features": "clip"},
-        "integration": {"window_size": [64, 32]},
+        "integration": {"window_size": [128, 64]},
         "arms": ["real", "diffinpainting"],
     }
 
