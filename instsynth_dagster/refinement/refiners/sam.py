@@ -34,8 +34,11 @@ class Sam:
                 self._model: Any = whole_model(
                     AutoModelForMaskGeneration, name, dtype=torch.float32, trust_remote_code=False, **where
                 )
-                processor = Sam3TrackerProcessor if kind == _VIDEO_3 else AutoProcessor
-                self._processor: Any = processor.from_pretrained(name, trust_remote_code=False, **where)
+                self._processor: Any = (
+                    Sam3TrackerProcessor.from_pretrained(name, trust_remote_code=False, **where)
+                    if kind == _VIDEO_3
+                    else AutoProcessor.from_pretrained(name, trust_remote_code=False, **where)
+                )
         except UNLOADABLE as error:
             raise CheckpointError(f"refinement.boundary.model: {name}: {first_line(error)}") from None
         self._model.eval().to(device)
