@@ -24,7 +24,7 @@ from resources.dataset import Dataset
 
 CHECKS = {
     "outside_mask_identity": "Outside the repainted mask every pixel equals the source frame.",
-    "masks_conserved": "Windows hold only ids of their source frame, and the target mask kept its size.",
+    "masks_conserved": "Windows hold only ids of their source frame, and the target mask lies where it lay.",
 }
 
 

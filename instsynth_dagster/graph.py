@@ -263,7 +263,7 @@ def _is_cityscapes(settings: Settings, arm: str) -> Asset:
     gates = settings.gates.model_dump(exclude={"spares"})
     return Asset(
         key=f"{arm}/is_cityscapes",
-        code_version="1",
+        code_version="2",
         dimensions=city_class_dimensions(settings),
         settings=lambda _: [
             settings.integration.model_dump(),

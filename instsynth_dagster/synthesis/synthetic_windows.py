@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -80,8 +81,7 @@ def synthetic_window(
     window_image, window_ids = cut_window(composite, ids, window, settings, areas, value)
     window_areas = instance_areas(window_ids)
     target = ids == value
-    native = int(target[window.y1 : window.y2, window.x1 : window.x2].sum())
-    zoom = settings.window_size[1] / (window.y2 - window.y1)
+    native = target[window.y1 : window.y2, window.x1 : window.x2]
     image_png, ids_png = encode_png(window_image), encode_png(window_ids.astype(np.uint16))
     return {
         "frame_id": synthetic_frame_id(city, row["class_name"], index),
@@ -100,7 +100,7 @@ def synthetic_window(
         "scale": window.scale,
         "contains_box": window.contains_box,
         "target_pixels": window_areas.get(value, 0),
-        "expected_pixels": native * zoom * zoom,
+        "misplaced_pixels": misplaced_pixels(native, window_ids == value),
         "foreign_ids": sum(shown >= 1000 and shown not in areas for shown in window_areas),
         "instance_classes": [LABEL_BY_ID[shown // 1000].name for shown in window_areas if shown >= 1000],
         "outside_difference": outside_difference(image if untouched is None else untouched, composite, target),
@@ -115,10 +115,28 @@ def _box(row: Mapping[str, Any], prefix: str = "") -> Box:
     return int(row[f"{prefix}x1"]), int(row[f"{prefix}y1"]), int(row[f"{prefix}x2"]), int(row[f"{prefix}y2"])
 
 
-def masks_conserved(window: Mapping[str, Any]) -> bool:
-    """Whether a window's id map is its source's: no id that the source lacks, and the target's area scaled with it.
+def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:
+    """Pixels of a resized mask that a nearest resizing cannot have put there, or has left out.
 
-    Nearest resizing may gain or lose a seam along the contour; 10 % plus 16 pixels cover it.
+    Nearest resizing may move the contour by a pixel of the source, whatever the mask's size and the scale: what is
+    deeper inside must be there, and what is further outside must not. Of an enlarged mask no pixel may be lost.
+
+    Args:
+        native, resized: bool (H, W) and (h, w); the same mask before and after.
     """
-    drift = abs(window["target_pixels"] - window["expected_pixels"])
-    return window["foreign_ids"] == 0 and drift <= 0.1 * window["expected_pixels"] + 16
+    rows, columns = (
+        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
+        for new, old in zip(resized.shape, native.shape, strict=True)
+    )
+    around = np.ones((3, 3), np.uint8)
+    at_most, at_least = (
+        change(native.astype(np.uint8), around)[np.ix_(rows, columns)] > 0 for change in (cv2.dilate, cv2.erode)
+    )
+    wrong = int((resized & ~at_most).sum() + (at_least & ~resized).sum())
+    enlarged = resized.shape[0] >= native.shape[0] and resized.shape[1] >= native.shape[1]
+    return wrong + (max(0, int(native.sum()) - int(resized.sum())) if enlarged else 0)
+
+
+def masks_conserved(window: Mapping[str, Any]) -> bool:
+    """Whether a window's id map is its source's: no id that the source lacks, and the target where it was."""
+    return window["foreign_ids"] == 0 and window["misplaced_pixels"] == 0

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
+from instsynth_dagster.images import resize_ids
 from instsynth_dagster.settings import IntegrationSettings
+from instsynth_dagster.synthesis.synthetic_windows import misplaced_pixels
 from instsynth_dagster.synthesis.windows import Window, cut_window, sample_window, synthetic_frame_id
 
 SETTINGS = IntegrationSettings(window_size=(64, 32))
@@ -54,6 +56,36 @@ def test_truncated_neighbours_become_groups_and_the_target_stays():
     assert set(np.unique(cut)) == {0, 26, 26000}
     _, cut = cut_window(image, ids, Window(0, 20, 100, 70, 3.0, True), SETTINGS, areas, target=26001)
     assert 26001 in cut
+
+
+@st.composite
+def resized_masks(draw):
+    """A mask of a few specks, bars and boxes, and the size it is resized to."""
+    height, width = draw(st.integers(4, 80)), draw(st.integers(4, 80))
+    mask = np.zeros((height, width), bool)
+    for _ in range(draw(st.integers(1, 4))):
+        y, x = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+        mask[y : y + draw(st.integers(1, 30)), x : x + draw(st.integers(1, 30))] = True
+    return mask, (draw(st.integers(4, 300)), draw(st.integers(4, 300)))
+
+
+@given(resized_masks())
+def test_no_resizing_misplaces_a_mask(case):
+    mask, size = case
+    assert misplaced_pixels(mask, resize_ids(mask.astype(np.int32), size) > 0) == 0
+
+
+@given(st.integers(3, 20), st.integers(3, 20), st.floats(1, 6), st.integers(0, 20), st.integers(0, 20))
+def test_a_mask_that_is_lost_shifted_or_cut_is_seen(high, wide, scale, y, x):
+    mask = np.zeros((50, 50), bool)
+    mask[5 + y : 5 + y + high, 5 + x : 5 + x + wide] = True
+    size = (round(50 * scale), round(50 * scale))
+    resized = resize_ids(mask.astype(np.int32), size) > 0
+    step = int(np.ceil(2.5 * scale))
+    half = resized.copy()
+    half[:, : int((5 + x + wide / 2) * scale)] = False
+    for wrong in (np.zeros_like(resized), np.roll(resized, step, 0), np.roll(resized, -step, 1), half, ~resized):
+        assert misplaced_pixels(mask, wrong) > 0
 
 
 def test_names_are_parsable():
