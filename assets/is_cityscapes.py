@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import dagster as dg
@@ -17,7 +17,7 @@ from instsynth_dagster.graph import COPY_PASTE, WITHOUT_GENERATOR, window_arms, 
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
 from instsynth_dagster.synthesis.copy_paste import copy_paste, target_frame
-from instsynth_dagster.synthesis.export import write_export
+from instsynth_dagster.synthesis.export import exported_files, write_export
 from instsynth_dagster.synthesis.gates import choose_crops
 from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, repainted_instances, synthetic_window
 from resources.dataset import Dataset
@@ -26,6 +26,9 @@ CHECKS = {
     "outside_mask_identity": "Outside the repainted mask every pixel equals the source frame.",
     "masks_conserved": "Windows hold only ids of their source frame, and the target mask lies where it lay.",
 }
+
+FILES_PER_PART = 10_000
+"""Of an export's list, which is not held as a whole."""
 
 
 def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
@@ -127,7 +130,10 @@ def _export(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         partitions = graph[asset].partitions
         columns = ["frame_id", "image_png", "ids_png"]
         rows = (row for partition in partitions for row in store.iterate(asset, partition, columns))
-        out.add_table(pd.DataFrame(write_export(rows, target), columns=["file", "sha256"]))
+        write_export(rows, target)
+        files = exported_files(target)
+        while part := list(islice(files, FILES_PER_PART)):
+            out.add_table(pd.DataFrame(part, columns=["file", "sha256"]))
         out.promise(target)
         return Made({"folder": dg.MetadataValue.path(str(target.resolve()))})
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from instsynth_dagster.errors import UnreadableError, is_transient
@@ -13,14 +14,21 @@ SEMANTIC_SUFFIXES = ("_leftImg8bit.png", "_gtFine_labelIds.png")
 """Of the files of a Cityscapes tree that the graph reads; others may change without making anything stale."""
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, folder by folder in order of their names; a folder's names are all it holds at once."""
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names))
+
+
 def listing_signature(directories: Iterable[Path]) -> str:
-    """sha256 over the sorted (path, size) of all files below; a missing directory counts as empty."""
-    lines = []
+    """sha256 over (path, size) of all files below; a missing directory counts as empty."""
+    digest = hashlib.sha256()
     for directory in directories:
-        for path in directory.rglob("*"):
-            if path.is_file():
-                lines.append(f"{directory.name}/{path.relative_to(directory).as_posix()}\0{path.stat().st_size}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
+        for path in files_below(directory):
+            line = f"{directory.name}/{path.relative_to(directory).as_posix()}\0{path.stat().st_size}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def city_directories(root: Path, city: str) -> list[Path]:

@@ -14,25 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, city_of, instance_index, write_frame
+from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_ID, LABEL_BY_NAME, city_of, write_frame
 from instsynth_dagster.errors import ArtifactError
 from instsynth_dagster.files import file_sha256
 from instsynth_dagster.images import decode_png
-from instsynth_dagster.masks import encode_rle
+from instsynth_dagster.listing import files_below
+from instsynth_dagster.masks import encode_rle, mask_box
 
 _FRAME_ID = re.compile(r"[a-z0-9][a-z0-9_-]*_\d{6}_\d{6}")
 COCO_JSON = "annotations/instances_train.json"
 
 
-def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "train") -> list[tuple[str, str]]:
+def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "train") -> None:
     """Write synthetic frames as a Cityscapes tree with a COCO JSON; an older export is replaced when all is written.
 
     Args:
         rows: frame_id, image_png (RGB), ids_png (16-bit).
         out: the export's folder.
-
-    Returns:
-        (path relative to `out`, sha256) of every file, sorted.
     """
     staged = out.with_name(f"{out.name}.tmp-{os.getpid()}")
     for left in out.parent.glob(f"{out.name}.tmp-*"):  # by a killed run; a partition has one writer at a time
@@ -45,13 +43,16 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
                 image, ids = decode_png(row["image_png"]), decode_png(row["ids_png"]).astype(np.int32)
                 write_frame(staged, split, row["frame_id"], image, ids)
                 coco.add(row["frame_id"], split, ids)
-        files = sorted(file for file in staged.rglob("*") if file.is_file())
-        listed = [(file.relative_to(staged).as_posix(), file_sha256(file)) for file in files]
         shutil.rmtree(out, ignore_errors=True)
         os.replace(staged, out)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    return listed
+
+
+def exported_files(out: Path) -> Iterator[tuple[str, str]]:
+    """(path relative to `out`, sha256) of every file of an export."""
+    for path in files_below(out):
+        yield path.relative_to(out).as_posix(), file_sha256(path)
 
 
 class _CocoFile:
@@ -92,14 +93,20 @@ def _coco_image(frame_id: str, split: str, shape: tuple[int, ...], image_id: int
 
 
 def _coco_annotations(ids: np.ndarray, image_id: int, first: int) -> Iterator[dict[str, Any]]:
-    index = instance_index(ids)
-    for number, row in enumerate(index[index["class_name"].isin(CLASSES)].itertuples(), first):
+    number = first
+    for value in np.unique(ids).tolist():
+        label = LABEL_BY_ID[value if value < 1000 else value // 1000]
+        if label.name not in CLASSES:
+            continue
+        mask = ids == value
+        x1, y1, x2, y2 = mask_box(mask)
         yield {
             "id": number,
             "image_id": image_id,
-            "category_id": int(row.label_id),
-            "segmentation": encode_rle(ids == row.value),
-            "area": int(row.area),
-            "bbox": [int(row.x1), int(row.y1), int(row.x2 - row.x1), int(row.y2 - row.y1)],
-            "iscrowd": int(row.is_group),
+            "category_id": label.id,
+            "segmentation": encode_rle(mask),
+            "area": int(mask.sum()),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "iscrowd": int(value < 1000),
         }
+        number += 1

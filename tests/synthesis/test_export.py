@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pycocotools.coco import COCO
 from instsynth_dagster.cityscapes import list_frames, read_frame
 from instsynth_dagster.errors import ArtifactError
 from instsynth_dagster.images import encode_png
-from instsynth_dagster.synthesis.export import COCO_JSON, write_export
+from instsynth_dagster.synthesis.export import COCO_JSON, exported_files, write_export
 
 
 def row(frame_id: str = "ulmsyn_000026_000000") -> dict:
@@ -25,15 +26,24 @@ def row(frame_id: str = "ulmsyn_000026_000000") -> dict:
 
 
 def test_the_cityscapes_tree_reads_back(tmp_path: Path):
-    files = write_export([row()], tmp_path / "out")
+    write_export([row()], tmp_path / "out")
     frame = list_frames(tmp_path / "out", "ulmsyn")[0]
     _, ids = read_frame(frame)
     assert set(np.unique(ids)) == {7, 24, 26001, 32000}
     info = getCsFileInfo(str(frame.image))
     assert (info.city, info.sequenceNb, info.frameNb) == ("ulmsyn", "000026", "000000")
-    assert [name for name, _ in files] == sorted(
-        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()
-    )
+
+
+def test_every_exported_file_is_listed_with_its_digest(tmp_path: Path):
+    write_export([row(), row("ulmsyn_000026_000001"), row("bernsyn_000026_000000")], tmp_path / "out")
+    digests = {
+        path.relative_to(tmp_path / "out").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    }
+    listed = list(exported_files(tmp_path / "out"))
+    assert dict(listed) == digests
+    assert len(listed) == len(digests) == 3 * 4 + 1
 
 
 def test_coco_masks_and_crowds(tmp_path: Path):
@@ -50,8 +60,9 @@ def test_coco_masks_and_crowds(tmp_path: Path):
 
 
 def test_an_export_is_replaced_only_when_the_new_one_is_whole(tmp_path: Path):
-    before = write_export([row()], tmp_path / "out")
+    write_export([row()], tmp_path / "out")
+    before = list(exported_files(tmp_path / "out"))
     with pytest.raises(ArtifactError, match="nothing was exported"):
         write_export([row(), row("../../evil")], tmp_path / "out")
-    assert all((tmp_path / "out" / name).exists() for name, _ in before)
+    assert list(exported_files(tmp_path / "out")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
