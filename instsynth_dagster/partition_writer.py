@@ -185,7 +185,15 @@ class PartitionWriter:
         """Put a table into the store under a name that ends with its digest: no manifest vouches for it yet."""
         temporary = self.directory / f"{name}.tmp-{os.getpid()}"
         try:
-            pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
+            # in groups of one row, statistics and dictionaries would repeat the row
+            pq.write_table(
+                table,
+                temporary,
+                compression="zstd",
+                row_group_size=row_group_size,
+                write_statistics=False,
+                use_dictionary=row_group_size is None,
+            )
             stored = _stored(temporary, name)
             stored = replace(stored, path=f"{name}.{stored.sha256[:16]}.parquet")
             self._storage.publish(self._folder, temporary, stored)
