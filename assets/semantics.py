@@ -24,7 +24,7 @@ from instsynth_dagster.images import encode_png
 from instsynth_dagster.near_duplicates import perceptual_hash
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.samples import ArmDataset, frame_samples
-from instsynth_dagster.segmenters.siseg.segmenter import connected_components, instance_table, numbered
+from instsynth_dagster.segmenters.siseg.instances import connected_components, instance_table, numbered
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
 from resources.dataset import Dataset
