@@ -20,7 +20,7 @@ from instsynth_dagster.few_shot.instances import Samples, draw_instances, shot_s
 from instsynth_dagster.few_shot.synthesis import Repainted, repainted_shots
 from instsynth_dagster.few_shot.systems import scores, tuned_systems
 from instsynth_dagster.few_shot.unannotated import Unannotated
-from instsynth_dagster.graph_few_shot import FewShotTask
+from instsynth_dagster.graph import FewShotTask
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.samples import ArmDataset, frame_samples
 from instsynth_dagster.settings import Settings
