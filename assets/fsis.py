@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -12,13 +13,14 @@ import pandas as pd
 from assets.partitions import Graph
 from assets.pictures import curve_picture, predictions_preview
 from assets.stored import Check, Made, stored_asset
+from assets.training import train_into
 from instsynth_dagster.evaluation.few_label_views import fsis_view
 from instsynth_dagster.evaluation.views import to_markdown
 from instsynth_dagster.few_shot.instances import Samples, draw_instances, shot_samples, summary, synthetic_samples
 from instsynth_dagster.few_shot.synthesis import Repainted, repainted_shots
 from instsynth_dagster.few_shot.systems import scores, tuned_systems
 from instsynth_dagster.few_shot.unannotated import Unannotated
-from instsynth_dagster.graph_few_shot import FewShotTask
+from instsynth_dagster.graph import FewShotTask
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.samples import ArmDataset, frame_samples
 from instsynth_dagster.settings import Settings
@@ -50,20 +52,9 @@ def _base(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         frames, instances = store.read_many("frames", cities), store.read_many("instances", cities)
         real = ArmDataset(frame_samples(frames, instances, known), dataset.root, store, None)
         recipe = chosen.systems[name].base
-        with progress_bar(f"base training of {name}", recipe.steps) as progress:
-            result = get_segmenter(recipe.kind).fit(
-                Unannotated(real, chosen.novel),
-                recipe,
-                classes=known,
-                seed=settings.seed,
-                out=out.folder("checkpoint"),
-                scratch=out.scratch(),
-                device=device.name,
-                progress=out.meter.over_steps(progress, recipe.checkpoint_every),
-            )
-        out.add_table(result.curve)
-        out.device_seconds = result.seconds
-        out.summary.update(steps=recipe.steps, final_loss=float(result.curve["loss"].iloc[-1]))
+        fit = get_segmenter(recipe.kind).fit
+        training = partial(fit, Unannotated(real, chosen.novel), recipe, classes=known, seed=settings.seed)
+        result = train_into(out, f"base training of {name}", recipe, device, training)
         return Made({"loss_curve": curve_picture(result.curve)})
 
     return fsis_base

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ from assets.data import leaked_frames
 from assets.partitions import Graph
 from assets.pictures import PICTURES, SHEET, curve_picture, grouping_sheet, ids_preview, sheet_preview
 from assets.stored import Check, Made, stored_asset
+from assets.training import train_into
 from instsynth_dagster.cityscapes import LABEL_BY_ID, Frame, label_ids, list_semantic_frames, read_image, read_label_ids
 from instsynth_dagster.evaluation.few_label_views import grouping_view
 from instsynth_dagster.evaluation.grouping import grouping_rows, grouping_scores
@@ -24,7 +26,7 @@ from instsynth_dagster.images import encode_png
 from instsynth_dagster.near_duplicates import perceptual_hash
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.samples import ArmDataset, frame_samples
-from instsynth_dagster.segmenters.siseg.segmenter import connected_components, instance_table, numbered
+from instsynth_dagster.segmenters.siseg.instances import connected_components, instance_table, numbered
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import PartitionWriter, Store
 from resources.dataset import Dataset
@@ -52,20 +54,9 @@ def _siseg(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
         frames, instances = store.read_many("frames", cities), store.read_many("instances", cities)
         data = ArmDataset(frame_samples(frames, instances, settings.classes), dataset.root, store, None)
         recipe = chosen.segmenter
-        with progress_bar("training siseg", recipe.steps) as progress:
-            result = get_segmenter(recipe.kind).fit(
-                data,
-                recipe,
-                classes=settings.classes,
-                seed=chosen.seed,
-                out=out.folder("checkpoint"),
-                scratch=out.scratch(),
-                device=device.name,
-                progress=out.meter.over_steps(progress, recipe.checkpoint_every),
-            )
-        out.add_table(result.curve)
-        out.device_seconds = result.seconds
-        out.summary.update(steps=recipe.steps, final_loss=float(result.curve["loss"].iloc[-1]))
+        fit = get_segmenter(recipe.kind).fit
+        training = partial(fit, data, recipe, classes=settings.classes, seed=chosen.seed)
+        result = train_into(out, "training siseg", recipe, device, training)
         return Made({"loss_curve": curve_picture(result.curve)})
 
     return siseg

@@ -167,7 +167,7 @@ def _make_partition(
                 out.meter.check()
             started = time.monotonic()
             made = make(out, partition, **resources) or Made()
-            if on_device and not out.device_seconds:
+            if on_device and out.rows and not out.device_seconds:  # without a row there was no work for the device
                 out.meter.spend(time.monotonic() - started)
                 out.device_seconds = out.meter.used
             outcomes += [(partition, check) for check in made.checks]

@@ -9,16 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
-from pathlib import Path
 from typing import Protocol
 
 import dagster as dg
 
-from instsynth_dagster.errors import UserError
-from instsynth_dagster.locking import refresh_lock
-from instsynth_dagster.staleness import Asset, PartitionRef, rectangles, stale_partitions
+from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
 from instsynth_dagster.store import Store
-from jobs.refresh import CHANGED, Refreshed
+from jobs.walking import Made, Refreshed, walk_until_whole
 
 _EVERY = 1.0
 
@@ -46,35 +43,17 @@ def distribute(graph: Mapping[str, Asset], store: Store, cluster: Cluster, say: 
     Raises:
         dagster.Failure: naming the runs that failed; what else was at work is waited for, and what was made stays.
     """
-    started, made = time.monotonic(), dict[PartitionRef, float]()
-    try:
-        with refresh_lock(store.storage, Path.cwd(), say):
-            _walk_until_whole(graph, store, cluster, say, made)
-            if made:
-                store.storage.write(CHANGED, b"")
-    except (UserError, ConnectionError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
-    say("nothing is stale" if not made else f"{len(made)} partitions made")
-    return Refreshed(len(made), time.monotonic() - started, sum(made.values()))
 
-
-def _walk_until_whole(
-    graph: Mapping[str, Asset],
-    store: Store,
-    cluster: Cluster,
-    say: Callable[[str], None],
-    made: dict[PartitionRef, float],
-) -> None:
-    """Walk again as often as a run fails because it found a damaged file, which is now stale itself."""
-    while True:
-        walk = _Walk(graph, store, cluster, say, made)
-        while walk.step():
+    def walk(made: Made) -> str:
+        walked = _Walk(graph, store, cluster, say, made)
+        while walked.step():
             time.sleep(_EVERY)
-        if not (failure := "; ".join(walk.failures)):
-            return
-        if not walk.damage_above():
+        failure = "; ".join(walked.failures)
+        if failure and not walked.damage_above():
             raise dg.Failure(description=failure, allow_retries=False)
-        say(f"{failure}; going on with it")
+        return failure
+
+    return walk_until_whole(store, walk, say)
 
 
 class _Walk:
@@ -86,7 +65,7 @@ class _Walk:
         store: Store,
         cluster: Cluster,
         say: Callable[[str], None],
-        made: dict[PartitionRef, float],
+        made: Made,
     ) -> None:
         """`made` notes the device seconds of each partition that is made."""
         self._graph, self._store, self._cluster, self._say, self._made = graph, store, cluster, say, made

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from assets.partitions import asset_key, partition_tags
-from instsynth_dagster.errors import UserError
-from instsynth_dagster.locking import refresh_lock
-from instsynth_dagster.staleness import Asset, PartitionRef, rectangles, stale_partitions
+from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
 from instsynth_dagster.store import Store
 from jobs.leftovers import bury_dead_runs, process_tags
-
-CHANGED = ".changed"
-"""Touched below the store by every refresh that made something."""
+from jobs.walking import Made, Refreshed, walk_until_whole
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-@dataclass(frozen=True)
-class Refreshed:
-    """What a refresh made and what it cost: partitions, seconds of the wall and of the device."""
-
-    partitions: int
-    wall_seconds: float
-    device_seconds: float
-
-    def tags(self) -> dict[str, str]:
-        """The cost, as tags of the run."""
-        return {
-            "instsynth/partitions": str(self.partitions),
-            "instsynth/wall_seconds": f"{self.wall_seconds:.1f}",
-            "instsynth/device_seconds": f"{self.device_seconds:.1f}",
-        }
 
 
 def refresh(
@@ -50,47 +27,28 @@ def refresh(
     """Materialise every stale partition of `graph`.
 
     Each asset is planned after everything above it is made, so an upstream partition that comes out with equal content
-    stops the wave there. One refresh at a time works on a store; a second one waits. A file that is found damaged on
-    the way is made again.
+    stops the wave there. A file that is found damaged on the way is made again.
 
     Raises:
         dagster.Failure: naming the asset whose run failed; what was made before stays.
     """
     store: Store = resources["store"]
-    started, made = time.monotonic(), dict[PartitionRef, float]()
 
     def run(asset: Asset, first: str, last: str) -> None:
         _run(asset, first, last, definitions, resources, instance)
 
-    try:
-        with refresh_lock(store.storage, Path.cwd(), say):
-            bury_dead_runs(instance, say)
-            _walk_until_whole(graph, store, run, say, made)
-            if made:
-                store.storage.write(CHANGED, b"")
-    except (UserError, ConnectionError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
-    say("nothing is stale" if not made else f"{len(made)} partitions made")
-    return Refreshed(len(made), time.monotonic() - started, sum(made.values()))
-
-
-def _walk_until_whole(
-    graph: Mapping[str, Asset],
-    store: Store,
-    run: Callable[[Asset, str, str], None],
-    say: Callable[[str], None],
-    made: dict[PartitionRef, float],
-) -> None:
-    """Walk again as often as a run fails because it found a damaged file, which is now stale itself."""
-    while True:
+    def walk(made: Made) -> str:
+        bury_dead_runs(instance, say)
         damaged = len(store.set_aside)
         try:
             _walk(graph, store, run, say, made)
-            return
         except dg.Failure as failure:
             if len(store.set_aside) == damaged:
                 raise
-            say(f"{failure.description}; going on with it")
+            return str(failure.description)
+        return ""
+
+    return walk_until_whole(store, walk, say)
 
 
 def _walk(
@@ -98,7 +56,7 @@ def _walk(
     store: Store,
     run: Callable[[Asset, str, str], None],
     say: Callable[[str], None],
-    made: dict[PartitionRef, float],
+    made: Made,
 ) -> None:
     """Run what is stale, upstream first; notes in `made` the device seconds of each partition."""
     manifest_of = store.snapshot()

@@ -18,7 +18,10 @@ from dagster._serdes import unpack_value
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
-import jobs.launch  # noqa: F401  what every run needs is imported once, before its process is forked
+# what runs need is imported once, before their processes are forked; assets load network libraries late
+import instsynth_dagster.refinement.features
+import instsynth_dagster.synthesis.generators.pipeline  # noqa: F401  diffusers
+import jobs.launch  # noqa: F401
 from jobs.celery_launcher import QueueRunLauncher
 
 WORKER = "instsynth/worker"

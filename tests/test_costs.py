@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 
+from assets import prompt_bank
 from instsynth_dagster.cost_tables import crop_costs, table_costs
-from instsynth_dagster.costs import HOUR, Ledger, Meter
+from instsynth_dagster.costs import HOUR, LEDGER, Ledger, Meter
 from instsynth_dagster.errors import BudgetReached
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import CostSettings, Settings
@@ -107,14 +109,37 @@ def test_a_budget_stops_the_graph_and_a_larger_one_goes_on(tmp_path, model, monk
     with pytest.raises(dg.Failure, match=r"costs\.device_hours: the next piece of work would exceed the budget"):
         run(raw | {"costs": {"device_hours": (batches - 1.5) / HOUR}})
     spent = Ledger(LocalStorage(tmp_path / "poor/artifacts")).spent()
-    assert spent == pytest.approx(batches - 2, abs=0.5)
+    assert spent == batches - 2
     with pytest.raises(dg.Failure, match="would exceed"):  # nothing is done with what is left
         run(raw | {"costs": {"device_hours": (batches - 1.5) / HOUR}})
     assert Ledger(LocalStorage(tmp_path / "poor/artifacts")).spent() == spent
     rich = run(raw | {"costs": {"device_hours": (batches + 1.0) / HOUR}})
-    assert Ledger(rich.storage).spent() == pytest.approx(batches, abs=0.5)
+    assert Ledger(rich.storage).spent() == batches
     for name in CLASSES:
         assert rich.require(CROPS, f"oakham|{name}").digest == whole.require(CROPS, f"oakham|{name}").digest
+
+
+def test_who_uses_no_device_pays_for_none(tmp_path, model):
+    """Templates need no encoder, and a class without an instance no generator."""
+    absent = "bus"
+    raw = raw_settings(tmp_path, model, arms=["real"])
+    raw["prompts"][absent] = {"templates": ["a photo of a bus"]}
+    raw["classes"] = [*CLASSES, absent]
+    store = run(raw)
+    crops = {name: store.require(CROPS, f"oakham|{name}") for name in raw["classes"]}
+    assert crops[absent].rows == crops[absent].device_seconds == 0
+    assert crops["car"].device_seconds > 0
+    assert all(store.require("prompt_bank", name).device_seconds == 0 for name in raw["classes"])
+    ledger = tmp_path / "artifacts" / LEDGER
+    folders = {path.parent.relative_to(ledger) for path in ledger.rglob("*.json")}
+    assert folders == {Path(CROPS, "oakham", name) for name in CLASSES}
+
+
+@pytest.mark.parametrize(("bank", "pool"), [(None, None), ({"encoder": "diffinpainting"}, "device")])
+def test_only_a_diverse_bank_waits_for_the_device(tmp_path, model, bank, pool):
+    settings = Settings.model_validate(raw_settings(tmp_path, model, arms=["real"], prompt_bank=bank))
+    (definition,) = prompt_bank.build(settings, build_graph(settings))
+    assert definition.op.pool == pool
 
 
 def test_costs_of_crops_and_tables(tmp_path, model):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from instsynth_dagster.cityscapes import label_ids, read_ids
-from instsynth_dagster.graph_few_shot import FewShotTask
+from instsynth_dagster.graph import FewShotTask
 from instsynth_dagster.images import decode_png, encode_png
 from instsynth_dagster.store import UNPARTITIONED
 from tests.segmenters.test_contract import TINY

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 REPEATS = 5
 
@@ -26,6 +24,9 @@ class Cost:
 
 def measure(predictor: Any, image: np.ndarray) -> Cost | None:
     """Cost of a predictor around a torch module, on an image uint8 (H, W, 3); None where there is no module."""
+    from torch import nn
+    from torch.utils.flop_counter import FlopCounterMode
+
     model = getattr(predictor, "model", None)
     if not isinstance(model, nn.Module):
         return None

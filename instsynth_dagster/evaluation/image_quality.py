@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 import pandas as pd
-import torch
-from torchmetrics.functional.image import structural_similarity_index_measure
 
-from instsynth_dagster.clip import Clip
 from instsynth_dagster.synthesis.crops import focus
 from instsynth_dagster.synthesis.gates import class_margin
+
+if TYPE_CHECKING:
+    from instsynth_dagster.clip import Clip
 
 PAPER = ("clip_image_cosine", "fid", "ssim", "psnr")
 HONEST = (
@@ -115,6 +115,9 @@ def _features(batch: Sequence[Pair], judge: Clip, inception: Features, cut_out: 
 def structure(source: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """SSIM and PSNR of a pair over the whole crop, inside the mask, and outside of it (NaN where there is no such
     pixel)."""
+    import torch
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     window = min(11, *(side - 1 + side % 2 for side in mask.shape))
     ours, theirs = (
         torch.from_numpy(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[None, None].float() for image in (painted, source)
@@ -138,6 +141,7 @@ def psnr(mean_squared_error: float) -> float:
 
 def distances(real: np.ndarray, made: np.ndarray) -> dict[str, float]:
     """FID and KID (mean of torch-fidelity's subsets) between two sets of features float32 (N, D)."""
+    import torch
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,11 @@ import pandas as pd
 from instsynth_dagster.cityscapes import LABEL_BY_NAME, LABELS
 from instsynth_dagster.evaluation.gfss import IGNORED, confusion, gfss_scores
 from instsynth_dagster.few_shot.folds import Candidate
-from instsynth_dagster.few_shot.imprinting import CosineHead, Labelled, train_base
 from instsynth_dagster.few_shot.shots import draw_shots
-from instsynth_dagster.refinement.features import Extractor
+
+if TYPE_CHECKING:
+    from instsynth_dagster.few_shot.imprinting import CosineHead, Labelled
+    from instsynth_dagster.refinement.features import Extractor
 
 Repainted = Callable[[Sequence[str], str], Iterable[tuple[np.ndarray, np.ndarray]]]
 """Frame ids of shots and a class -> images uint8 (H, W, 3) synthesised from their instances, with their masks bool."""
@@ -62,6 +64,8 @@ def fold_rows(
         candidates: for each novel class the train frames that may be drawn.
         repainted: synthesises from shots; it is given those shots and nothing else.
     """
+    from instsynth_dagster.few_shot.imprinting import train_base
+
     numbers = {name: classes.index(name) + 1 for name in novel}
     rows: list[dict[str, Any]] = []
     for seed in seeds:

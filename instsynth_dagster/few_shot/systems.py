@@ -15,7 +15,6 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
 from instsynth_dagster.few_shot.instances import Samples, split_scores
 from instsynth_dagster.segmenters.base import Predictor, get_segmenter
-from instsynth_dagster.segmenters.maskdiff.segmenter import MaskDiffPredictor, given_box_iou
 from instsynth_dagster.settings import FewShotSystem, SegmenterSettings
 
 MIN_SIDE = 8
@@ -89,6 +88,8 @@ def tuned_systems(
 def scores(predictor: Predictor, frames: Frames, classes: Sequence[str], novel: Sequence[str]) -> dict[str, Any]:
     """AP and AP50 of base, novel and all classes over frames; of MaskDiff also `novel_mask_iou`, its mean mask IoU on
     novel instances when their true boxes and classes are given."""
+    from instsynth_dagster.segmenters.maskdiff.segmenter import MaskDiffPredictor, given_box_iou
+
     matches = [match_frame(ids, predictor.predict([image])[0]) for image, ids in frames]
     found: dict[str, Any] = split_scores(average_precision(matches, classes).per_class, novel)
     if isinstance(predictor, MaskDiffPredictor):

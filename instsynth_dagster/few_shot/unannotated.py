@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from instsynth_dagster.cityscapes import LABEL_BY_NAME
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN
 from instsynth_dagster.segmenters.base import SegmentationDataset
+from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN
 
 RIM = 2
 """Pixels around an erased object that are erased with it."""

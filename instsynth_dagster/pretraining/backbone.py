@@ -21,8 +21,8 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTImagePro
 from instsynth_dagster.pretraining.recipe import Recipe
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.base import FitResult, Progress
+from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 
 CANVAS = 128

@@ -13,8 +13,8 @@ from transformers import AutoConfig, CLIPVisionModel, Mask2FormerForUniversalSeg
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.quiet import quiet_transformers
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.library import load_pretrained
 from instsynth_dagster.segmenters.queries import STRIDE
 from instsynth_dagster.segmenters.scoring import class_probabilities

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from instsynth_dagster.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
-from instsynth_dagster.refinement.features import Extractor
 from instsynth_dagster.refinement.prototypes import Prototypes, build_prototypes
 from instsynth_dagster.seeds import content_seed
+
+if TYPE_CHECKING:
+    from instsynth_dagster.refinement.features import Extractor
 
 BACKGROUND, CENTER = "background", "center"
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from instsynth_dagster.cityscapes import LABEL_BY_ID
 from instsynth_dagster.images import decode_png, encode_png, resize_image
 from instsynth_dagster.refinement.boundary import Refiner
-from instsynth_dagster.refinement.features import Extractor
 from instsynth_dagster.refinement.prototypes import Prototypes
 from instsynth_dagster.refinement.refine import refine_instances
 from instsynth_dagster.settings import RefinementSettings
+
+if TYPE_CHECKING:
+    from instsynth_dagster.refinement.features import Extractor
 
 
 def refine_window(

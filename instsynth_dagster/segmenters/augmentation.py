@@ -21,11 +21,9 @@ from torchvision.transforms.v2 import functional as F
 from instsynth_dagster.cityscapes import LABEL_BY_NAME, LABELS
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.base import SegmentationDataset
+from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.sampling import DrawSchedule, repeat_factors
 from instsynth_dagster.settings import SegmenterSettings
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class RandomScaleCrop(v2.Transform):

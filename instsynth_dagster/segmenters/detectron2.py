@@ -26,8 +26,6 @@ from instsynth_dagster.images import resize_image
 from instsynth_dagster.masks import encode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.augmentation import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     TrainingDraws,
     instance_targets,
     instances_only,
@@ -40,6 +38,7 @@ from instsynth_dagster.segmenters.base import (
     Progress,
     SegmentationDataset,
 )
+from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.sources import trained_folder

@@ -15,8 +15,8 @@ from detectron2.modeling import FPN, Backbone, build_model
 from torch import Tensor
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.backbones import backbone_of, first_line
+from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.settings import SegmenterSettings
 
 MASK_RCNN = Path("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
 from instsynth_dagster.segmenters import library
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.queries import STRIDE, QuerySegmenter
 from instsynth_dagster.segmenters.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings

@@ -19,14 +19,13 @@ from instsynth_dagster.images import resize_image
 from instsynth_dagster.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.augmentation import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Targets,
     TrainingDraws,
     collate,
     instances_only,
 )
 from instsynth_dagster.segmenters.base import FitResult, Maps, Progress, SegmentationDataset
+from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.scoring import Geometry, score_instances
 from instsynth_dagster.segmenters.training import isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings

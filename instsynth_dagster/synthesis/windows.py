@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import truncnorm
 
 from instsynth_dagster.cityscapes import LABEL_BY_NAME
 from instsynth_dagster.images import resize_ids, resize_image
@@ -51,6 +50,8 @@ def _scale(most: float, settings: IntegrationSettings, uniform: float) -> float:
     if most <= 1:
         return 1.0
     low, high = ((bound - settings.scale_mean) / settings.scale_std for bound in (1.0, most))
+    from scipy.stats import truncnorm
+
     drawn = truncnorm.ppf(uniform, low, high, loc=settings.scale_mean, scale=settings.scale_std)
     return float(np.clip(drawn, 1.0, most))
 

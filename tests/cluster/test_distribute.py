@@ -16,7 +16,8 @@ from instsynth_dagster.graph import build_graph
 from instsynth_dagster.staleness import Asset
 from instsynth_dagster.store import Store
 from jobs.distribute import cut, distribute
-from jobs.refresh import QUIET, Refreshed
+from jobs.refresh import QUIET
+from jobs.walking import Refreshed
 from resources import build_resources
 from tests.test_graph import Project, settings_for
 

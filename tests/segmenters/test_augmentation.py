@@ -6,13 +6,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from instsynth_dagster.segmenters.augmentation import (
-    IMAGENET_MEAN,
     RandomScaleCrop,
     TrainingDraws,
     collate,
     instance_targets,
     instances_only,
 )
+from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN
 from tests.segmenters.toy import ToyDataset, tiny
 
 CLASSES = ("person", "car", "motorcycle")

@@ -102,7 +102,7 @@ def test_an_arm_stands_in_its_catalogue() -> None:
 
 @needs_detectron2
 def test_pixels_arrive_as_its_models_expect_them() -> None:
-    from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
+    from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     red = torch.zeros(3, 4, 4)

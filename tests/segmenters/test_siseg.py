@@ -16,9 +16,9 @@ from instsynth_dagster.evaluation.grouping import grouping_rows, grouping_scores
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.grouping import destinations, group, nearest_number, to_pixels
+from instsynth_dagster.segmenters.siseg.instances import connected_components, numbered
 from instsynth_dagster.segmenters.siseg.pairs import affinity, gauge_loss, line, pair_losses, pair_offsets, pairs_at
 from instsynth_dagster.segmenters.siseg.propagation import propagate, transition
-from instsynth_dagster.segmenters.siseg.segmenter import connected_components, numbered
 from instsynth_dagster.segmenters.siseg.targets import class_components, displacements, semantic_classes, siseg_targets
 from tests.segmenters.toy import ToyDataset, tiny
 

@@ -13,15 +13,12 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from instsynth_dagster.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.images import resize_ids, resize_image
-from instsynth_dagster.masks import encode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.augmentation import TrainingDraws
 from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
 from instsynth_dagster.segmenters.base import (
-    PREDICTION_COLUMNS,
     FitResult,
     Maps,
     Predictor,
@@ -33,6 +30,7 @@ from instsynth_dagster.segmenters.checkpoints import architecture
 from instsynth_dagster.segmenters.maskdiff.draws import as_pixels, normalised
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.grouping import group, smoothed, to_pixels
+from instsynth_dagster.segmenters.siseg.instances import instance_table, numbered
 from instsynth_dagster.segmenters.siseg.network import STRIDE, SISeg
 from instsynth_dagster.segmenters.siseg.targets import class_components, collate_fields, semantic_classes, siseg_targets
 from instsynth_dagster.segmenters.training import isolated_random_state, train
@@ -169,38 +167,3 @@ class SISegPredictor:
 def _without_crumbs(numbers: np.ndarray, min_area: int) -> np.ndarray:
     areas = np.bincount(numbers.ravel())
     return np.where(areas[numbers] >= min_area, numbers, 0)
-
-
-def numbered(numbers: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
-    """Cityscapes ids int32 (H, W) of instance numbers (0: none) and label ids; what has a class with instances but no
-    number is unlabeled."""
-    things = np.array([number for number, label in LABEL_BY_ID.items() if label.has_instances])
-    ids = np.where(np.isin(label_ids, things), 0, label_ids).astype(np.int32)
-    counts: dict[int, int] = {}
-    for number in np.unique(numbers[numbers > 0]).tolist():
-        own = numbers == number
-        label = int(label_ids[own][0])
-        ids[own] = label * 1000 + counts.get(label, 0)
-        counts[label] = counts.get(label, 0) + 1
-    return ids
-
-
-def instance_table(numbers: np.ndarray, label_ids: np.ndarray, confidence: np.ndarray) -> pd.DataFrame:
-    """Prediction table of instance numbers; the score is the mean confidence (H, W) in 0..1 inside the instance."""
-    height, width = numbers.shape
-    rows = []
-    for number in np.unique(numbers[numbers > 0]).tolist():
-        own = numbers == number
-        name = LABEL_BY_ID[int(label_ids[own][0])].name
-        rows.append((name, float(confidence[own].mean()), encode_rle(own)["counts"], height, width))
-    table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
-    return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
-
-
-def connected_components(label_ids: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Instance numbers int32 (H, W) of the simplest grouping: every 8-connected component of a class is one."""
-    numbers = np.zeros(label_ids.shape, dtype=np.int32)
-    for name in classes:
-        _, pieces = cv2.connectedComponents((label_ids == LABEL_BY_NAME[name].id).astype(np.uint8), connectivity=8)
-        numbers[pieces > 0] = pieces[pieces > 0] + numbers.max()
-    return numbers

@@ -1,14 +1,15 @@
-"""The parts of the graph that learn from few labels: FSIS, and instances from semantic maps."""
+"""Learning from few labels: GFSS, FSIS, and instances from semantic maps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from instsynth_dagster.few_shot.folds import FOLDS, cityscapes_fold
 from instsynth_dagster.file_digests import FileDigests
-from instsynth_dagster.graph_checkpoints import CheckpointContents
+from instsynth_dagster.graph.checkpoints import CheckpointContents
+from instsynth_dagster.graph.refs import SPEED_ONLY, annotated, city_classes, each
 from instsynth_dagster.listing import SEMANTIC_SUFFIXES, city_files
-from instsynth_dagster.partition_refs import SPEED_ONLY, city_classes, each
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.staleness import Asset
 from instsynth_dagster.store import UNPARTITIONED
@@ -33,6 +34,43 @@ class FewShotTask:
         return cls(int(shots), int(seed))
 
 
+def gfss_assets(settings: Settings, contents: CheckpointContents) -> Iterator[Asset]:
+    """Scores of each fold, and the table."""
+    few_shot, dataset = settings.few_shot, settings.dataset
+    if few_shot is None:
+        return
+    cities = [*dataset.train_cities, *dataset.val_cities]
+    folds = tuple(str(fold) for fold in range(FOLDS))
+    painter = settings.generators[few_shot.generator] if few_shot.generator else None
+    yield Asset(
+        key="gfss_scores",
+        code_version="1",
+        dimensions={"fold": folds},
+        files=contents.signed(few_shot, painter),
+        settings=lambda _: [
+            few_shot.model_dump(),
+            painter.model_dump(exclude=SPEED_ONLY) if painter else None,
+            settings.integration.model_dump(include={"feather", "color_match"}),
+            settings.seed,
+            settings.classes,
+            str(dataset.root),
+        ],
+        upstream=lambda fold: [
+            ("splits", UNPARTITIONED),
+            *each("frames", cities),
+            *each("selected_instances", city_classes(settings)),
+            *each("prompt_bank", list(cityscapes_fold(int(fold), settings.classes))),
+        ],
+    )
+    yield Asset(
+        key="gfss_table",
+        code_version="1",
+        dimensions={},
+        settings=lambda _: few_shot.shots,
+        upstream=lambda _: each("gfss_scores", list(folds)),
+    )
+
+
 def fsis_assets(settings: Settings, contents: CheckpointContents) -> Iterator[Asset]:
     """Base trainings, fine-tuning for each K and seed, and the table."""
     chosen, dataset = settings.few_shot_instances, settings.dataset
@@ -52,11 +90,7 @@ def fsis_assets(settings: Settings, contents: CheckpointContents) -> Iterator[As
             settings.seed,
             str(dataset.root),
         ],
-        upstream=lambda _: [
-            ("splits", UNPARTITIONED),
-            *each("frames", dataset.train_cities),
-            *each("instances", dataset.train_cities),
-        ],
+        upstream=lambda _: annotated(dataset.train_cities),
     )
     yield Asset(
         key="fsis_scores",
@@ -105,11 +139,7 @@ def semantics_assets(settings: Settings, contents: CheckpointContents) -> Iterat
             settings.classes,
             str(dataset.root),
         ],
-        upstream=lambda _: [
-            ("splits", UNPARTITIONED),
-            *each("frames", dataset.train_cities),
-            *each("instances", dataset.train_cities),
-        ],
+        upstream=lambda _: annotated(dataset.train_cities),
     )
     yield Asset(
         key="instances_from_semantics",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.staleness import PartitionRef
+from instsynth_dagster.store import UNPARTITIONED
 
 SPEED_ONLY = {"batch_size", "mirrors"}
 """Generator settings that change how fast or from where, never what comes out."""
@@ -16,6 +17,15 @@ def each(asset: str, partitions: Sequence[str]) -> list[PartitionRef]:
     return [(asset, partition) for partition in partitions]
 
 
+def annotated(cities: Sequence[str]) -> list[PartitionRef]:
+    """The labelled frames of cities, behind the gate that keeps val frames out."""
+    return [("splits", UNPARTITIONED), *each("frames", cities), *each("instances", cities)]
+
+
 def city_classes(settings: Settings) -> list[str]:
     """Keys of everything that is made for each train city and class."""
     return [f"{city}|{name}" for city in settings.dataset.train_cities for name in settings.classes]
+
+
+def city_class_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
+    return {"city": settings.dataset.train_cities, "class": settings.classes}

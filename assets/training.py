@@ -1,0 +1,32 @@
+"""What every asset that trains a segmenter does with its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from instsynth_dagster.segmenters.base import FitResult
+from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.store import PartitionWriter
+from resources.device import Device
+from resources.progress import progress_bar
+
+
+def train_into(
+    out: PartitionWriter, title: str, recipe: SegmenterSettings, device: Device, fit: Callable[..., FitResult]
+) -> FitResult:
+    """Train, and store checkpoint folder and loss curve; a killed training goes on from its last checkpoint.
+
+    Args:
+        fit: `Segmenter.fit` but for its arguments out, scratch, device and progress.
+    """
+    with progress_bar(title, recipe.steps) as progress:
+        result = fit(
+            out=out.folder("checkpoint"),
+            scratch=out.scratch(),
+            device=device.name,
+            progress=out.meter.over_steps(progress, recipe.checkpoint_every),
+        )
+    out.add_table(result.curve)
+    out.device_seconds = result.seconds
+    out.summary.update(steps=recipe.steps, final_loss=float(result.curve["loss"].iloc[-1]))
+    return result

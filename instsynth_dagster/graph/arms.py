@@ -1,0 +1,78 @@
+"""What segmenters are trained on: arms, shares of the labels, seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from instsynth_dagster.settings import REFINED, Settings
+
+REAL, ZOOM_CROP, COPY_PASTE = "real", "zoom_crop", "copy_paste"
+FROM_SEMANTICS = "from_semantics"
+"""The arm of real frames whose instances were told apart by SISeg."""
+WITHOUT_GENERATOR = (ZOOM_CROP, COPY_PASTE)
+"""Arms whose windows come from real pixels alone."""
+
+
+def window_arms(settings: Settings) -> list[str]:
+    """Sources of synthetic windows: every generator, and `zoom_crop` and `copy_paste` where an arm asks for them."""
+    return [*settings.generators, *(arm for arm in WITHOUT_GENERATOR if arm in settings.arms)]
+
+
+def windows_asset(arm: str) -> str | None:
+    """The asset that holds an arm's synthetic windows; None for arms of real frames."""
+    return None if arm in (REAL, FROM_SEMANTICS) else f"{arm.removesuffix(REFINED)}/is_cityscapes"
+
+
+def labels_asset(arm: str) -> str | None:
+    """The asset that holds other id maps for an arm's samples, row by row; None where their own are used."""
+    if arm == FROM_SEMANTICS:
+        return "instances_from_semantics"
+    return f"{arm.removesuffix(REFINED)}/refined_pseudo_labels" if arm.endswith(REFINED) else None
+
+
+def window_replicas(settings: Settings) -> int:
+    """Windows per instance of the arms without a generator: as many as the generator that makes most."""
+    return max((generator.replicas for generator in settings.generators.values()), default=1)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """An arm on a share of the labelled frames; `name` is its partition key: "real", or "real@10" for 10 %."""
+
+    arm: str
+    percent: int = 100
+
+    @property
+    def name(self) -> str:
+        return self.arm if self.percent == 100 else f"{self.arm}@{self.percent}"
+
+    @classmethod
+    def parse(cls, name: str) -> TrainingSet:
+        arm, _, percent = name.partition("@")
+        return cls(arm, int(percent or 100))
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training on a set; `name` is its key in the dimension `run`: "real-s0", "real@10-s0"."""
+
+    data: TrainingSet
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.data.name}-s{self.seed}"
+
+    @classmethod
+    def parse(cls, name: str) -> TrainingRun:
+        data, _, seed = name.rpartition("-s")
+        return cls(TrainingSet.parse(data), int(seed))
+
+
+def training_sets(settings: Settings) -> list[TrainingSet]:
+    return [TrainingSet(arm, percent) for percent in settings.label_percents for arm in settings.arms]
+
+
+def run_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
+    runs = tuple(TrainingRun(data, seed).name for data in training_sets(settings) for seed in settings.training_seeds)
+    return {"run": runs, "segmenter": tuple(settings.segmenters)}

@@ -1,0 +1,51 @@
+"""params.yaml -> typed settings: one place for every knob.
+
+Every section is frozen and refuses unknown keys, so a typing error is an error and not a silent default.
+"""
+
+from instsynth_dagster.settings.data import ArtifactSettings, DatasetSettings, DemoCitySettings
+from instsynth_dagster.settings.few_labels import (
+    FewShotInstanceSettings,
+    FewShotSettings,
+    FewShotSystem,
+    SemanticsSettings,
+)
+from instsynth_dagster.settings.operation import CostSettings, NightlySettings
+from instsynth_dagster.settings.params import REFINED, Settings, load_settings
+from instsynth_dagster.settings.refinement import BoundarySettings, FeatureSettings, RefinementSettings
+from instsynth_dagster.settings.segmentation import SegmenterSettings
+from instsynth_dagster.settings.synthesis import (
+    GateSettings,
+    GeneratorSettings,
+    IntegrationSettings,
+    JudgeSettings,
+    PromptBankSettings,
+    PromptSettings,
+    SelectionSettings,
+)
+
+__all__ = [
+    "REFINED",
+    "ArtifactSettings",
+    "BoundarySettings",
+    "CostSettings",
+    "DatasetSettings",
+    "DemoCitySettings",
+    "FeatureSettings",
+    "FewShotInstanceSettings",
+    "FewShotSettings",
+    "FewShotSystem",
+    "GateSettings",
+    "GeneratorSettings",
+    "IntegrationSettings",
+    "JudgeSettings",
+    "NightlySettings",
+    "PromptBankSettings",
+    "PromptSettings",
+    "RefinementSettings",
+    "SegmenterSettings",
+    "SelectionSettings",
+    "SemanticsSettings",
+    "Settings",
+    "load_settings",
+]

@@ -1,0 +1,58 @@
+"""The data set, and where artifacts lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from instsynth_dagster.settings.base import Distinct, Name, Section
+
+
+class DemoCitySettings(Section):
+    """The procedural data set; leave the section out to bring your own."""
+
+    width: int = Field(512, ge=128)
+    height: int = Field(256, ge=64)
+    frames_per_city: int = Field(40, ge=1)
+    seed: int = 20
+
+
+class DatasetSettings(Section):
+    """A data set in Cityscapes layout. Relative paths are taken from the params file's project root."""
+
+    root: Path
+    train_cities: Distinct[Name] = Field(min_length=1)
+    val_cities: Distinct[Name] = ()
+    demo_city: DemoCitySettings | None = None
+
+    @model_validator(mode="after")
+    def _no_leak(self) -> Self:
+        both = sorted(set(self.train_cities) & set(self.val_cities))
+        if both:
+            raise ValueError(f"{', '.join(both)} stands in both train_cities and val_cities; a val city may not train")
+        return self
+
+
+class ArtifactSettings(Section):
+    """Where artifacts lie: a directory, or the URL of an object store (`s3://bucket/prefix`, `gs://...`)."""
+
+    root: str = "artifacts"
+    cache: Path = Field(Path(".cache/artifacts"), description="local copies of an object store's files; may be deleted")
+    exports: Path = Path("exports")
+    results: Path = Field(Path("results"), description="tables, metrics and curves with fixed names")
+
+    @field_validator("root")
+    @classmethod
+    def _no_secrets(cls, root: str) -> str:
+        if not root:
+            raise ValueError("must not be empty")
+        if "://" in root and "@" in root.split("://", 1)[1].split("/", 1)[0]:
+            raise ValueError("holds credentials; leave them out, they come from the environment")
+        return root
+
+    @property
+    def local(self) -> Path:
+        """A local directory for caches: below the root itself, or the cache of an object store."""
+        return self.cache if "://" in self.root else Path(self.root)

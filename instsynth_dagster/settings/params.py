@@ -1,0 +1,140 @@
+"""The whole params file, and how it is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.params_file import PARAMS_ENV, read_params
+from instsynth_dagster.settings.base import Distinct, Name, Section
+from instsynth_dagster.settings.data import ArtifactSettings, DatasetSettings
+from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
+from instsynth_dagster.settings.operation import CostSettings, NightlySettings
+from instsynth_dagster.settings.refinement import RefinementSettings
+from instsynth_dagster.settings.segmentation import SegmenterSettings
+from instsynth_dagster.settings.synthesis import (
+    GateSettings,
+    GeneratorSettings,
+    IntegrationSettings,
+    JudgeSettings,
+    PromptBankSettings,
+    PromptSettings,
+    SelectionSettings,
+)
+
+REFINED = "_refined"
+"""Ending of the arm that trains on a generator's refined pseudo-labels."""
+
+_NOT_GENERATORS = ("real", "zoom_crop", "copy_paste", "from_semantics")
+
+
+class Settings(Section):
+    """The whole params file."""
+
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    artifacts: ArtifactSettings = ArtifactSettings()
+    dataset: DatasetSettings
+    classes: Distinct[str] = Field(CLASSES, min_length=1)
+    selection: SelectionSettings = SelectionSettings()
+    prompts: dict[str, PromptSettings]
+    prompt_bank: PromptBankSettings | None = None
+    generators: dict[Name, GeneratorSettings] = Field(default_factory=dict)
+    judge: JudgeSettings | None = None
+    gates: GateSettings = GateSettings()
+    integration: IntegrationSettings = IntegrationSettings()
+    refinement: RefinementSettings | None = None
+    few_shot: FewShotSettings | None = None
+    few_shot_instances: FewShotInstanceSettings | None = None
+    semantics: SemanticsSettings | None = None
+    arms: Distinct[Name] = Field(("real", "zoom_crop"), min_length=1)
+    segmenters: dict[Name, SegmenterSettings] = Field(default_factory=dict)
+    training_seeds: Distinct[int] = Field((0,), min_length=1)
+    label_percents: Distinct[Annotated[int, Field(ge=1, le=100)]] = Field(
+        (100,), min_length=1, description="shares of the train frames that arms are trained on, by fixed nested lists"
+    )
+    nightly: NightlySettings = NightlySettings()
+    costs: CostSettings = CostSettings()
+
+    @field_validator("classes")
+    @classmethod
+    def _known_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [c for c in classes if c not in CLASSES]
+        if unknown:
+            raise ValueError(f"unknown class {unknown[0]!r}; Cityscapes instance classes are {', '.join(CLASSES)}")
+        return classes
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> Self:
+        taken = [name for name in self.generators if name in _NOT_GENERATORS or name.endswith(REFINED)]
+        if taken:
+            raise ValueError(f"generators names {taken[0]!r}, which is the name of another arm; choose another")
+        missing = [c for c in self.classes if c not in self.prompts]
+        if missing:
+            raise ValueError(f"prompts has no entry for class {missing[0]!r}")
+        unknown = sorted(set(self.prompts) - set(self.classes))
+        if unknown:
+            raise ValueError(f"prompts names {unknown[0]!r}, which is not in classes")
+        if self.prompt_bank and self.prompt_bank.encoder not in self.generators:
+            raise ValueError(f"prompt_bank.encoder names {self.prompt_bank.encoder!r}, which is not in generators")
+        for key in ("few_shot", "few_shot_instances"):
+            section = getattr(self, key)
+            if section and section.generator and section.generator not in self.generators:
+                raise ValueError(f"{key}.generator names {section.generator!r}, which is not in generators")
+        novel = set(self.few_shot_instances.novel if self.few_shot_instances else ())
+        if not novel <= set(self.classes) or (novel and novel == set(self.classes)):
+            raise ValueError(f"few_shot_instances.novel must be some of the classes, not {', '.join(sorted(novel))}")
+        leaked = sorted(set(self.semantics.cities) & set(self.dataset.val_cities)) if self.semantics else []
+        if leaked:
+            raise ValueError(f"semantics.cities names {leaked[0]}, a val city; what is made of it would train")
+        if min(self.label_percents) < 100:
+            self._labels_suffice()
+        if self.gates.closed and not self.judge:
+            raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
+        refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
+        grouped = ["from_semantics"] if self.semantics else []
+        sources = {*_NOT_GENERATORS[:3], *self.generators, *refined, *grouped}
+        lost = [a for a in self.arms if a not in sources]
+        if lost:
+            hint = "; refined arms need a section refinement" if lost[0].endswith(REFINED) else ""
+            raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(sources))}{hint}")
+        return self
+
+    def _labels_suffice(self) -> None:
+        """A share of the labels means that nothing in an arm was made with the others."""
+        beyond = [arm for arm in self.arms if arm.endswith(REFINED) or arm == "from_semantics"]
+        if beyond:
+            raise ValueError(f"label_percents below 100: {beyond[0]!r} is made with the labels of all train frames")
+        if self.gates.min_real_similarity is not None:
+            raise ValueError("label_percents below 100: gates.min_real_similarity compares with all labelled instances")
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read a params file (default: $INSTSYNTH_PARAMS, then params.yaml in the working directory).
+
+    Relative `dataset.root`, `artifacts.root` and `artifacts.exports` stay relative to the working directory.
+
+    Raises:
+        SettingsError: one line that names the file, the key and what is wrong with it.
+    """
+    path = path or Path(os.environ.get(PARAMS_ENV) or "params.yaml")
+    try:
+        return Settings.model_validate(read_params(path))
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    first, *rest = error.errors()
+    key = ".".join(str(part) for part in first["loc"]) or "params"
+    if first["type"] == "extra_forbidden":
+        message = "unknown key; remove it or correct its spelling"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {len(rest)} more)" if rest else ""
+    return f"{key}: {message}{more}"

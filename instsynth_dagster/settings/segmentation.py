@@ -1,0 +1,71 @@
+"""Segmenters and their training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from instsynth_dagster.settings.base import Section, Size
+
+
+class SegmenterSettings(Section):
+    """A segmenter and its training recipe; the same number of optimiser steps for every arm."""
+
+    kind: Literal[
+        "detectron2", "eomt", "fastinst", "generative", "maskdiff", "mask2former", "oneformer", "rf_detr", "siseg"
+    ]
+    model: str | None = Field(None, description="pretrained segmenter, folder or hub id; overrides the architecture")
+    backbone: str | None = Field(None, description="pretrained backbone, folder or hub id")
+    architecture: dict[str, Any] = Field(default_factory=dict, description="configuration values of the model class")
+    steps: int = Field(90_000, ge=1)
+    batch_size: int = Field(4, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    backbone_lr_factor: float = Field(0.1, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
+    grad_clip: float = Field(0.01, ge=0, description="largest norm of all gradients together; 0: not clipped")
+    crop: Size = Field((360, 720), description="height, width of a training crop")
+    scale_range: tuple[float, float] = Field((0.5, 2.0), description="of the image, before cropping")
+    synthetic_fraction: float = Field(0.5, gt=0, lt=1, description="share of synthetic windows in a batch, on average")
+    repeat_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="LVIS repeat factors: samples with classes rarer than this come oftener",
+    )
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    gradient_checkpointing: bool = Field(False, description="less memory for about a third more time")
+    processes: int = Field(1, ge=1, description="one per GPU, through torchrun; each takes its share of the batch")
+    workers: int = Field(0, ge=0)
+    checkpoint_every: int = Field(1000, ge=1)
+    test_size: Size | None = Field(None, description="height, width fed at inference; default: the image's own")
+    max_detections: int = Field(100, ge=1)
+    tokenizer: str | None = Field(None, description="oneformer: of its task and text inputs, folder or hub id")
+    text_branch: bool = Field(True, description="oneformer: contrast queries with texts (w/o CLIP: false)")
+    config_file: Path | None = Field(None, description="detectron2: a config file of its own, or of its model zoo")
+
+    @field_validator("scale_range")
+    @classmethod
+    def _ascending(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < bounds[0] <= bounds[1]:
+            raise ValueError("give a lower bound above 0 and an upper bound that is not below it")
+        return bounds
+
+    @model_validator(mode="after")
+    def _knobs_fit_the_kind(self) -> Self:
+        for knob, kinds in (
+            ("backbone", ("detectron2", "fastinst", "mask2former", "oneformer")),
+            ("config_file", ("detectron2",)),
+            ("tokenizer", ("oneformer",)),
+            ("text_branch", ("oneformer",)),
+        ):
+            if self.kind not in kinds and getattr(self, knob) != type(self).model_fields[knob].default:
+                raise ValueError(f"{knob} belongs to kind {' or '.join(kinds)}, not to {self.kind}; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_splits(self) -> Self:
+        if self.batch_size % self.processes:
+            raise ValueError(f"batch_size {self.batch_size} cannot be shared equally by {self.processes} processes")
+        return self

@@ -1,0 +1,171 @@
+"""From instances to synthetic windows: selection, prompts, generators, gates, integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from instsynth_dagster.settings.base import Name, Section, Size
+
+
+class SelectionSettings(Section):
+    """Phase 1. `paper`: the K largest per image over all instance classes (Eq. 1). `balanced`: evaluated classes
+    only, at least `min_area` pixels, rare classes first, at most `quota` per class and city, at most K per image."""
+
+    policy: Literal["paper", "balanced"] = "balanced"
+    k: int = Field(3, ge=1)
+    min_area: int = Field(300, ge=1, description="pixels")
+    quota: int = Field(24, ge=1, description="instances per class and city")
+    margin: float = Field(0.25, ge=0, le=2, description="context on each side, in units of the longer box side")
+
+
+class PromptSettings(Section):
+    """Prompts of one class: every template with every colour."""
+
+    templates: tuple[str, ...] = Field(min_length=1)
+    colors: tuple[str, ...] = ()
+
+    @field_validator("templates", "colors")
+    @classmethod
+    def _words(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            if not text.strip() or not text.isprintable():
+                raise ValueError(f"{text!r} is empty or more than one line of text")
+        return texts
+
+    @field_validator("templates")
+    @classmethod
+    def _only_colors_are_filled_in(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            if odd := _odd_placeholder(template):
+                raise ValueError(f"{template!r} holds {odd}; {{color}} is the only placeholder")
+        return templates
+
+    @field_validator("colors")
+    @classmethod
+    def _plain_colors(cls, colors: tuple[str, ...]) -> tuple[str, ...]:
+        for color in colors:
+            if "{" in color or "}" in color:
+                raise ValueError(f"{color!r} holds a brace")
+        return colors
+
+    @model_validator(mode="after")
+    def _colors_used(self) -> Self:
+        wants = any("{color}" in t for t in self.templates)
+        if wants != bool(self.colors):
+            raise ValueError("templates use {color} exactly when colors are given")
+        return self
+
+
+def _odd_placeholder(template: str) -> str | None:
+    """What a template holds in braces beside {color}."""
+    try:
+        fields = [(field, spec, conversion) for _, field, spec, conversion in Formatter().parse(template)]
+    except ValueError:
+        return "an unmatched brace"
+    for field, spec, conversion in fields:
+        if field is not None and (field, spec, conversion) != ("color", "", None):
+            return f"the placeholder {field!r}"
+    return "a brace" if set(template.replace("{color}", "")) & set("{}") else None
+
+
+class PromptBankSettings(Section):
+    """A diverse bank (HDIG): beyond the templates an agent proposes, and only what is far from all before is kept."""
+
+    encoder: Name = Field(description="the generator whose text encoders measure similarity")
+    size: int = Field(40, ge=1, description="prompts per class")
+    quantile: float = Field(0.5, gt=0, lt=1, description="lambda as a quantile of random-caption similarity")
+    max_rejections: int = Field(400, ge=1)
+    agent: str | None = Field(None, description="a causal language model, folder or hub id; default: the grammar")
+
+
+class GeneratorSettings(Section):
+    """A diffusion backend that fills a mask. `model` is a local folder, which `@sha256:<digest>` pins, or a hub id,
+    which `@revision` pins; `mirrors` are tried after it."""
+
+    kind: Literal[
+        "blendeddiff",
+        "diffinpainting",
+        "flux2_klein",
+        "flux_fill",
+        "gligen",
+        "qwen_image",
+        "sd3_inpaint",
+        "sdxl_inpaint",
+        "z_image",
+    ]
+    model: str
+    mirrors: tuple[str, ...] = ()
+    variant: str | None = None
+    lora: str | None = Field(None, description="folder or hub id[@revision]; melted into the weights")
+    size: int = Field(512, ge=16, description="native square size, pixels")
+    small_sizes: tuple[Annotated[int, Field(ge=16)], ...] = Field((), description="cheaper squares for small crops")
+    steps: int = Field(50, ge=1)
+    guidance: float = Field(7.5, ge=0)
+    strength: float = Field(1.0, gt=0, le=1)
+    scheduler: Literal["ddim", "dpm++", "euler", "lcm", "unipc"] | None = None
+    negative_prompt: str | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    batch_size: int = Field(8, ge=1)
+    compile: bool = Field(False, description="compile the denoiser's repeated blocks at the first batch")
+    replicas: int = Field(1, ge=1, description="repaintings of each selected instance")
+    mask_dilations: int = Field(0, ge=0, description="blendeddiff: thin masks start this much wider and shrink")
+    grounded_steps: float = Field(1.0, ge=0, le=1, description="gligen: share of the steps with grounding on")
+
+    @model_validator(mode="after")
+    def _knobs_fit_the_kind(self) -> Self:
+        for knob, kind in (("mask_dilations", "blendeddiff"), ("grounded_steps", "gligen")):
+            if knob in self.model_fields_set and self.kind != kind:
+                raise ValueError(f"{knob} belongs to kind {kind}, not to {self.kind}; remove it")
+        if any(size >= self.size for size in self.small_sizes):
+            raise ValueError(f"small_sizes must be smaller than size, {self.size}")
+        return self
+
+
+class JudgeSettings(Section):
+    """The CLIP that scores crops for gates and image metrics."""
+
+    clip: str = Field(description="folder or hub id, optionally @revision")
+    fid_features: Literal["inception", "clip"] = Field("inception", description="what FID and KID compare")
+    inception_weights: Path | None = Field(None, description="torch-fidelity's .pth; downloaded once where not given")
+    cut_out: bool = Field(False, description="show instances on grey instead of in their surroundings")
+
+
+class GateSettings(Section):
+    """Bounds on a crop's scores (synthesis/gates.py); a gate without a bound is open. A rejected crop gives its place
+    to an accepted spare replica, and without one the original pixels stay."""
+
+    min_class_margin: float | None = None
+    min_real_similarity: float | None = None
+    max_source_similarity: float | None = None
+    min_change: float | None = Field(None, description="mean absolute difference inside the mask, 0..1")
+    max_seam: float | None = Field(None, description="grey levels per pixel")
+    spares: int = Field(0, ge=0, description="replicas drawn beyond those wanted, to stand in for rejected ones")
+
+    @property
+    def closed(self) -> bool:
+        """Whether any gate has a bound."""
+        return any(
+            getattr(self, name) is not None for name in type(self).model_fields if name.startswith(("min", "max"))
+        )
+
+
+class IntegrationSettings(Section):
+    """Phase 3. Window area = lambda x tight 2:1 area, lambda ~ N(scale_mean, scale_std) as far as it fits (Eq. 2)."""
+
+    feather: float = Field(1.5, ge=0, description="pixels of soft edge, inside the mask")
+    color_match: Literal["none", "mean_std"] = "none"
+    scale_mean: float = Field(3.0, gt=0)
+    scale_std: float = Field(1.0, gt=0)
+    window_size: Size = (2048, 1024)
+    min_visible: float = Field(0.25, ge=0, le=1, description="a neighbour cut below this fraction becomes a group")
+
+    @field_validator("window_size")
+    @classmethod
+    def _two_to_one(cls, size: Size) -> Size:
+        if size[0] != 2 * size[1]:
+            raise ValueError(f"width must be twice the height, got {size[0]}x{size[1]}")
+        return size
