@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import pandas as pd
@@ -24,6 +24,8 @@ from instsynth_dagster.store import PartitionWriter, Store
 
 WARNINGS = {"class_balance": "Synthesis gives every class of the real frames more instances, rare ones most of all."}
 
+Tables = Iterator[pd.DataFrame]
+
 
 def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
     checks = {"no_val_sample": "Every sample of a training set comes from a train city."}
@@ -41,16 +43,20 @@ def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
             tables = _grouped(settings, store, labelled)
         else:
             tables = _with_windows(settings, graph, store, data.arm, labelled)
-        samples = pd.concat(tables, ignore_index=True)
-        out.add_table(samples)
-        counts = samples["source"].value_counts()
-        instances = samples.filter(like="instances_").sum()
-        out.summary.update(frames=int(counts.get("frame", 0)), windows=int(counts.get("window", 0)))
-        out.summary["instances"] = {name.removeprefix("instances_"): int(n) for name, n in instances.items()}
+        counted = []
+        for table in tables:  # one at a time: of a hundred thousand windows even the table is large
+            out.add_table(table)
+            counted.append(table.assign(samples=1).groupby("source")[["samples", *_instances(table)]].sum())
+        counts = pd.concat(counted).groupby(level=0).sum()
+        samples, instances = counts["samples"], counts[_instances(counts)]
+        out.summary.update(frames=int(samples.get("frame", 0)), windows=int(samples.get("window", 0)))
+        out.summary["instances"] = {
+            name.removeprefix("instances_"): int(number) for name, number in instances.sum().items()
+        }
         splits = store.read("splits").set_index("city")["split"]
         foreign = [city for city in settings.dataset.train_cities if splits[city] != "train"]
         described = f"{foreign[0]} is not a train city" if foreign else "all samples come from train cities"
-        return Made({}, (Check("no_val_sample", not foreign, described), class_balance(samples)))
+        return Made({}, (Check("no_val_sample", not foreign, described), class_balance(instances)))
 
     return [training_sets]
 
@@ -62,9 +68,9 @@ def _real(settings: Settings, store: Store, cities: Sequence[str], labelled: set
     )
 
 
-def _with_windows(settings: Settings, graph: Graph, store: Store, arm: str, labelled: set[str]) -> list[pd.DataFrame]:
+def _with_windows(settings: Settings, graph: Graph, store: Store, arm: str, labelled: set[str]) -> Tables:
     """Real frames, and the arm's windows of them."""
-    tables = [_real(settings, store, settings.dataset.train_cities, labelled)]
+    yield _real(settings, store, settings.dataset.train_cities, labelled)
     asset, labels = windows_asset(arm), labels_asset(arm)
     for partition in graph[asset].partitions if asset else []:
         windows = store.read(str(asset), partition, WINDOW_COLUMNS)
@@ -72,29 +78,35 @@ def _with_windows(settings: Settings, graph: Graph, store: Store, arm: str, labe
             windows = windows.assign(**store.read(labels, partition, ["ids_sha256", "instance_classes"]))
         windows = windows[from_labelled(windows, labelled)]
         if len(windows):
-            tables.append(window_samples(windows, partition, settings.classes))
-    return tables
+            yield window_samples(windows, partition, settings.classes)
 
 
-def _grouped(settings: Settings, store: Store, labelled: set[str]) -> list[pd.DataFrame]:
+def _grouped(settings: Settings, store: Store, labelled: set[str]) -> Tables:
     """Frames whose instances SISeg told apart, and the real frames of the other train cities."""
     assert settings.semantics is not None
     grouped = settings.semantics.cities
     rest = [city for city in settings.dataset.train_cities if city not in grouped]
-    tables = [_real(settings, store, rest, labelled)] if rest else []
+    if rest:
+        yield _real(settings, store, rest, labelled)
     for city in grouped:
         rows = store.read("instances_from_semantics", city, GROUPED_COLUMNS)
         if city in settings.dataset.train_cities:
             rows = rows[rows["frame_id"].isin(labelled)]
         if len(rows):
-            tables.append(grouped_samples(rows, city, settings.classes))
-    return tables
+            yield grouped_samples(rows, city, settings.classes)
 
 
-def class_balance(samples: pd.DataFrame) -> Check:
+def _instances(table: pd.DataFrame) -> list[str]:
+    return [column for column in table if column.startswith("instances_")]
+
+
+def class_balance(counts: pd.DataFrame) -> Check:
     """Whether the arm's windows add to every class, and whether the rarest class grows at least as much as the most
-    common one."""
-    counts = samples.groupby("source")[[c for c in samples if c.startswith("instances_")]].sum()
+    common one.
+
+    Args:
+        counts: instances_<class> by source, frame and window.
+    """
     if "frame" not in counts.index:
         return Check("class_balance", True, "no annotated frames to compare with", blocking=False)
     real = counts.loc["frame"].rename(lambda name: name.removeprefix("instances_"))

@@ -78,9 +78,9 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
 
     before = _peak()
     with dg.DagsterInstance.local_temp(str(_made(folder / "home"))) as instance:
-        started = time.monotonic()
+        started, worked = time.monotonic(), time.process_time()
         refresh(graph, definitions, resources, instance, say)
-        wall, peak = time.monotonic() - started, _peak()
+        wall, cpu, peak = time.monotonic() - started, time.process_time() - worked, _peak()
         started = time.monotonic()
         done = refresh(graph, definitions, resources, instance, say)
         idle = time.monotonic() - started
@@ -95,6 +95,7 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
         "crops": sum(m.rows for m in found if m and m.asset == "diffinpainting/inpainted_crops"),
         "asked": crops,
         "seconds": round(wall, 1),
+        "cpu_seconds": round(cpu, 1),
         "peak_mb": round(peak / 2**20),
         "before_mb": round(before / 2**20),
         "files": sum(path.is_file() for path in root.rglob("*")),
@@ -114,10 +115,10 @@ def draw(rows: list[dict[str, Any]]) -> None:
     from matplotlib import pyplot
 
     panels = {
-        "seconds": "seconds, everything made",
+        "cpu_seconds": "CPU seconds, everything made",
         "peak_mb": "peak memory, MB",
         "files": "files in the store",
-        "idle_refresh_seconds": "seconds of a refresh that finds nothing",
+        "idle_refresh_seconds": "seconds of an idle refresh",
     }
     figure, axes = pyplot.subplots(1, len(panels), figsize=(13, 2.9), layout="constrained")
     for axis, (key, title) in zip(axes, panels.items(), strict=True):

@@ -18,16 +18,16 @@ def test_scores_that_cannot_be_are_flagged(ap, ap50, passed):
     assert not check.blocking
 
 
-def samples(frames, windows):
-    rows = [("frame", *counts) for counts in frames] + [("window", *counts) for counts in windows]
-    return pd.DataFrame(rows, columns=["source", "instances_car", "instances_bus", "instances_train"])
+def instances(frames, windows=None):
+    rows = {"frame": frames} | ({"window": windows} if windows else {})
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["instances_car", "instances_bus", "instances_train"])
 
 
 def test_a_class_that_synthesis_forgot_is_flagged():
-    frames = [(10, 2, 0)]
-    assert class_balance(samples(frames, [])).passed
-    assert class_balance(samples(frames, [(10, 4, 0)])).passed  # no real train: nothing to weigh
-    assert not class_balance(samples(frames, [(10, 0, 0)])).passed
-    drowned = class_balance(samples(frames, [(20, 1, 0)]))
+    frames = (10, 2, 0)
+    assert class_balance(instances(frames)).passed
+    assert class_balance(instances(frames, (10, 4, 0))).passed  # no real train: nothing to weigh
+    assert not class_balance(instances(frames, (10, 0, 0))).passed
+    drowned = class_balance(instances(frames, (20, 1, 0)))
     assert not drowned.passed
     assert drowned.description == "bus x1.50, car x3.00"

@@ -45,7 +45,7 @@ def learning_assets(settings: Settings, contents: CheckpointContents) -> Iterato
 
     yield Asset(
         key="training_sets",
-        code_version="1",
+        code_version="2",
         dimensions={"arm": tuple(data.name for data in training_sets(settings))},
         settings=lambda _: settings.classes,
         upstream=training_inputs,
