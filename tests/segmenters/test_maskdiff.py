@@ -111,6 +111,17 @@ def test_patches_cover_their_own_cells() -> None:
 
 
 @torch.inference_mode()
+def test_an_even_number_of_draws_mirrors_with_its_region() -> None:
+    torch.manual_seed(0)
+    regions, shots, labels = torch.randn(2, 3, 16, 16), torch.randn(2, 2, 4, 16, 16), torch.tensor([0, 1])
+    for samples, mirrors in ((1, False), (2, True), (4, True)):
+        torch.manual_seed(0)
+        model = MaskDenoiser(config(samples=samples)).eval()
+        mask, mirrored = model.sample(regions, shots, labels), model.sample(regions.flip(-1), shots, labels).flip(-1)
+        assert torch.allclose(mask, mirrored, atol=1e-5) is mirrors
+
+
+@torch.inference_mode()
 def test_a_mask_does_not_depend_on_its_batch() -> None:
     model = MaskDenoiser(config()).eval()
     regions, shots, labels = torch.randn(3, 3, 16, 16), torch.randn(3, 2, 4, 16, 16), torch.tensor([0, 1, 2])

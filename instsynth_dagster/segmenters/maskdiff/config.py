@@ -33,7 +33,7 @@ class MaskDiffConfig(BaseModel):
     condition_drop: float = Field(0.1, ge=0, lt=1, description="share of training with the class withheld")
     steps: int = Field(5, ge=1, description="of DDIM at inference")
     guidance: float = Field(0.0, ge=0, description="w of classifier-free guidance; 0: none")
-    samples: int = Field(1, ge=1, description="masks drawn and averaged")
+    samples: int = Field(1, ge=1, description="masks drawn and averaged, every second one mirrored")
     shots: int = Field(5, ge=1, description="K examples of each class")
     shots_mode: Literal["mean", "concat"] = Field("mean", description="concat: the paper's, for this K alone")
     min_side: int = Field(8, ge=1, description="pixels; smaller instances teach nothing")

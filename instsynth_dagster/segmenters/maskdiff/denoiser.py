@@ -77,18 +77,24 @@ class MaskDenoiser(nn.Module):
 
     @torch.inference_mode()
     def sample(self, regions: Tensor, shots: Tensor, class_labels: Tensor) -> Tensor:
-        """Masks in -1..1 (B, R, R), the mean of `samples` draws; a row does not depend on the others."""
+        """Masks in -1..1 (B, R, R), the mean of `samples` draws; a row does not depend on the others.
+
+        Every second draw is that of the mirrored region from the same noise, so an even number of draws mirrors with
+        its region.
+        """
         config, device = self.sizes, regions.device
         generator = torch.Generator().manual_seed(_SEED)
         total = torch.zeros(len(regions), 1, config.region, config.region, device=device)
-        for _ in range(config.samples):
-            noise = torch.randn(1, 1, config.region, config.region, generator=generator).to(device)
+        for number in range(config.samples):
+            flip = [-1] if number % 2 else []
+            if not flip:
+                noise = torch.randn(1, 1, config.region, config.region, generator=generator).to(device)
             state = noise.expand(len(regions), -1, -1, -1)
             self.schedule.set_timesteps(config.steps, device=device)
             for step in self.schedule.timesteps:
-                guided = self.guided(state, regions, shots, class_labels, step)
+                guided = self.guided(state, regions.flip(flip), shots, class_labels, step)
                 state = self.schedule.step(guided, step, state).prev_sample
-            total += state.clamp(-1, 1)
+            total += state.clamp(-1, 1).flip(flip)
         return total[:, 0] / config.samples
 
     def guided(self, state: Tensor, regions: Tensor, shots: Tensor, class_labels: Tensor, step: Tensor) -> Tensor:
