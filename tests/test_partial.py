@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,14 @@ class Spied(Project):
         return made
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch) -> Spied:
-    spied = Spied(tmp_path, monkeypatch)
-    spied.edited()
-    assert set(spied.painted) == {"car", "person", "motorcycle"}
-    return spied
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Iterator[Spied]:
+    """One for all tests: what one of them edits stays edited for the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        spied = Spied(tmp_path_factory.mktemp("project"), patch)
+        spied.edited()
+        assert set(spied.painted) == {"car", "person", "motorcycle"}
+        yield spied
 
 
 def test_edits_make_only_what_reads_them(project):

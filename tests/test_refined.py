@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,15 +21,17 @@ FEATURES = {"kind": "backbone", "model": "checkpoints/mini-mask2former", "stages
 REFINED = "diffinpainting/refined_pseudo_labels"
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch) -> Spied:
-    spied = Spied(tmp_path, monkeypatch)
-    spied.raw |= {
-        "refinement": {"features": FEATURES, "support_frames": 2},
-        "arms": ["real", "diffinpainting", "diffinpainting_refined"],
-    }
-    spied.edited()
-    return spied
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Iterator[Spied]:
+    """One for all tests: what one of them edits stays edited for the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        spied = Spied(tmp_path_factory.mktemp("project"), patch)
+        spied.raw |= {
+            "refinement": {"features": FEATURES, "support_frames": 2},
+            "arms": ["real", "diffinpainting", "diffinpainting_refined"],
+        }
+        spied.edited()
+        yield spied
 
 
 def test_refined_labels_train_beside_the_given_ones(project) -> None:

@@ -26,8 +26,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 STATE = Path(os.environ.get("INSTSYNTH_CLUSTER_STATE", Path(__file__).parent / ".state")).resolve()
-POSTGRES, BROKER, NAMES, S3, UI = 54320, 56720, 56721, 54390, 3030
-"""Ports, all on 127.0.0.1; NAMES is where Erlang's name server listens."""
+POSTGRES, BROKER, NAMES, S3, S3_SERVER, UI = 54320, 56720, 56721, 54390, 54391, 3030
+"""Ports, all on 127.0.0.1; NAMES is where Erlang's name server listens, S3 the door to S3_SERVER."""
 
 BUCKET = "instsynth"
 WORKERS = {"gpu-1": "gpu", "any-2": "gpu,cpu", "jobs-3": "jobs"}
@@ -87,7 +87,8 @@ def services() -> list[Service]:
         ),
         Service("epmd", [_binary("epmd"), "-address", "127.0.0.1", "-port", str(NAMES)], ready=lambda: _open(NAMES)),
         Service("rabbitmq", [_binary("rabbitmq-server")], _rabbit_environment(), ready=lambda: _open(BROKER)),
-        Service("s3", [sys.executable, str(Path(__file__).parent / "s3.py"), str(S3)], ready=lambda: _open(S3)),
+        Service("s3", _script("s3.py", S3_SERVER), ready=lambda: _open(S3_SERVER)),
+        Service("s3-door", _script("s3_door.py", S3, S3_SERVER), ready=lambda: _open(S3)),
         *(worker(name) for name in WORKERS),
         Service(
             "dagster",
@@ -112,7 +113,7 @@ def start() -> None:
         if not running(service.name):
             service.start()
         print(f"{service.name:16} process {running(service.name)}", flush=True)
-        if service.name == "s3":
+        if service.name == "s3-door":
             _make_bucket()
     print(f"Dagster: http://127.0.0.1:{UI}    logs: {log_of('*')}")
 
@@ -234,6 +235,10 @@ def _started(process: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     return "" if stat[0] == "Z" else stat[19]
+
+
+def _script(name: str, *arguments: int) -> list[str]:
+    return [sys.executable, str(Path(__file__).parent / name), *map(str, arguments)]
 
 
 def _binary(name: str) -> str:

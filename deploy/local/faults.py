@@ -3,7 +3,8 @@
     python deploy/local/faults.py            # after demo.py, whose partitions it starts from
 
 The worker of the `gpu` queue is killed (SIGKILL) while it trains, then PostgreSQL, then RabbitMQ is restarted while
-others train. Each time the graph must end with the digests of an undisturbed process and at most one new
+others train, then the S3 server is out of reach for a while (connections break and are refused, what it holds stays:
+see `s3_door.py`). Each time the graph must end with the digests of an undisturbed process and at most one new
 materialization of a partition.
 """
 
@@ -23,8 +24,8 @@ import cluster
 import demo
 
 TRAINED = "trained_segmenters"
-DOWN = 3.0
-"""Seconds for which a killed service is away."""
+DOWN, S3_DOWN = 3.0, 15.0
+"""Seconds for which a killed service is away, and the S3 server."""
 
 
 def kill_worker() -> None:
@@ -36,13 +37,14 @@ def kill_worker() -> None:
     cluster.worker("gpu-1").start()
 
 
-def restart(name: str) -> None:
+def restart(name: str, down: float = DOWN) -> None:
     """A service is stopped while runs need it, and started again."""
     service = next(service for service in cluster.services() if service.name == name)
     print(f"  stopping {name} (process {cluster.running(name)})", flush=True)
     cluster.end(name, service.stop)
-    time.sleep(DOWN)
+    time.sleep(down)
     service.start()
+    print(f"  {name} is back after {down:.0f} s", flush=True)
 
 
 def disturbed(steps: int, fault: Callable[[], None]) -> bool:
@@ -99,6 +101,7 @@ def main() -> None:
         "a worker is killed": (60, kill_worker),
         "PostgreSQL is restarted": (80, lambda: restart("postgres")),
         "RabbitMQ is restarted": (100, lambda: restart("rabbitmq")),
+        "the S3 server is away": (120, lambda: restart("s3-door", S3_DOWN)),
     }
     good = True
     for text, (steps, fault) in faults.items():

@@ -1,9 +1,11 @@
 """Runs of the graph in processes of their own, forked from one that has imported everything already.
 
-    python -m tests.faults.nursery kill <settings json> <seed>
+    python -m tests.faults.nursery kill <settings json>
+    python -m tests.faults.nursery race <settings json>
 
-refreshes a store, SIGKILLs the process five times in each of four phases at random moments, looks at the store after
-each kill, then lets a last one finish; prints one JSON line.
+`kill` refreshes a store, SIGKILLs the process five times in each of four phases at random moments, looks at the store
+after each kill, then lets a last one finish. `race` makes the same crops in two processes at once. Both print one JSON
+line.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ from typing import Any
 
 import dagster as dg
 
+# what a refresh imports only when an asset runs
+import instsynth_dagster.segmenters.mask2former
+import instsynth_dagster.synthesis.generators.diffinpainting  # noqa: F401
 from assets import build_assets
+from assets.partitions import asset_key, partition_tags
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import Store, open_store
@@ -28,14 +34,17 @@ from instsynth_dagster.synthesis.export import COCO_JSON
 from jobs.refresh import refresh
 from resources import build_resources
 
+CROPS = "diffinpainting/inpainted_crops"
 PHASES = {
-    "diffinpainting/inpainted_crops": 0.6,
+    CROPS: 0.6,
     "diffinpainting/is_cityscapes": 0.3,
     "trained_segmenters": 1.0,
     "diffinpainting/export": 0.1,
 }
 """Assets in whose making a kill falls, and the seconds within which it does."""
 KILLS_EACH = 5
+SEED = 7
+"""Of the moments."""
 ROWS_PER_PART = 2
 
 
@@ -74,7 +83,7 @@ def kill_while_making(settings: Settings, asset: str, delay: float) -> bool:
             break
     os.kill(pid, signal.SIGKILL)
     lines.close()
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    return exit_status(pid) == -signal.SIGKILL
 
 
 def make_stale(store: Store, graph: dict[str, Any], asset: str) -> None:
@@ -94,9 +103,24 @@ def whole_or_absent(store: Store, graph: dict[str, Any], exports: Path) -> None:
         assert ".tmp-" in folder.name or (folder / COCO_JSON).exists(), folder
 
 
-def main() -> None:
-    _, _, text, seed = sys.argv
-    settings, moments = Settings.model_validate_json(text), random.Random(int(seed))
+def make_crops(given: Settings) -> None:
+    """All crops in one run, without the lock of a refresh: as several workers of a cluster are told to."""
+    graph, resources = build_graph(given), build_resources(given)
+    resources["store"].rows_per_part = ROWS_PER_PART
+    keys = graph[CROPS].partitions
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize(
+            build_assets(given, graph),
+            selection=dg.AssetSelection.assets(asset_key(CROPS)),
+            resources=resources,
+            instance=instance,
+            tags=partition_tags(keys[0], keys[-1]),
+        )
+
+
+def kill(settings: Settings) -> dict[str, Any]:
+    """How often it was killed in which phase, and the exit status of the last refresh."""
+    moments = random.Random(SEED)
     graph, store = build_graph(settings), open_store(settings)
     killed: dict[str, int] = {}
     for asset, within in PHASES.items():
@@ -106,7 +130,24 @@ def main() -> None:
             whole_or_absent(store, graph, settings.artifacts.exports)
     pid, lines = forked(lambda say: refreshed(settings, say))
     lines.read()
-    print(json.dumps({"killed": killed, "code": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}))
+    return {"killed": killed, "code": exit_status(pid)}
+
+
+def race(settings: Settings) -> dict[str, Any]:
+    """Exit statuses of two processes that make the same crops at once."""
+    both = [forked(lambda _: make_crops(settings)) for _ in range(2)]
+    return {"codes": [exit_status(pid) for pid, _ in both]}
+
+
+def exit_status(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main() -> None:
+    _, what, text = sys.argv
+    with dg.DagsterInstance.ephemeral():
+        pass  # the first of a process imports a good deal
+    print(json.dumps({"kill": kill, "race": race}[what](Settings.model_validate_json(text))))
 
 
 if __name__ == "__main__":

@@ -7,19 +7,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 import pytest
 import torch
 
-from assets import build_assets
-from assets.partitions import asset_key, partition_tags
 from instsynth_dagster.costs import Ledger
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import Store, open_store
-from resources import build_resources
 from tests.faults.nursery import KILLS_EACH, PHASES, refreshed, whole_or_absent
 from tests.segmenters.toy import tiny
 from tests.storage.s3_server import BUCKET, s3_bucket
@@ -60,10 +58,17 @@ def digests(store: Store, of: Settings) -> dict[tuple[str, str], str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, model) -> tuple[dict[tuple[str, str], str], pd.DataFrame]:
-    """Digests and the loss curve of a run to which nothing happens."""
-    whole = settings(tmp_path_factory.mktemp("undisturbed"), model, train=True)
-    store = refreshed(whole, lambda _: None)
+def whole(tmp_path_factory, model) -> Settings:
+    """A store in which everything is made; a test that damages it leaves it whole again."""
+    given = settings(tmp_path_factory.mktemp("undisturbed"), model, train=True)
+    refreshed(given, lambda _: None)
+    return given
+
+
+@pytest.fixture(scope="module")
+def undisturbed(whole) -> tuple[dict[tuple[str, str], str], pd.DataFrame]:
+    """Digests and the loss curve of a run to which nothing has happened yet."""
+    store = open_store(whole)
     return digests(store, whole), store.read("trained_segmenters", "diffinpainting-s0|m")
 
 
@@ -72,14 +77,18 @@ def changed(found: dict[tuple[str, str], str], undisturbed) -> list[tuple[str, s
     return [ref for ref, digest in found.items() if undisturbed[0][ref] != digest]
 
 
-def test_twenty_kills_change_nothing(tmp_path, model, undisturbed):
-    killed = settings(tmp_path, model, train=True)
-    command = [sys.executable, "-m", "tests.faults.nursery", "kill", killed.model_dump_json(exclude_unset=True), "7"]
+def nursery(what: str, given: Settings) -> dict[str, Any]:
+    """What the nursery tells of a command."""
+    command = [sys.executable, "-m", "tests.faults.nursery", what, given.model_dump_json(exclude_unset=True)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    told = json.loads(ran.stdout.splitlines()[-1])
-    assert told == {"killed": dict.fromkeys(PHASES, KILLS_EACH), "code": 0}
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_twenty_kills_change_nothing(tmp_path, model, undisturbed):
+    killed = settings(tmp_path, model, train=True)
+    assert nursery("kill", killed) == {"killed": dict.fromkeys(PHASES, KILLS_EACH), "code": 0}
     store = open_store(killed)
     assert changed(digests(store, killed), undisturbed) == []
     pd.testing.assert_frame_equal(store.read("trained_segmenters", "diffinpainting-s0|m"), undisturbed[1])
@@ -122,9 +131,8 @@ def test_a_full_disk_stops_and_a_larger_one_goes_on(tmp_path, model, small_disk,
 
 
 @pytest.mark.parametrize("victim", ["part", "checkpoint", "manifest"])
-def test_damage_is_named_and_made_again_in_the_same_refresh(tmp_path, model, undisturbed, victim):
-    given = settings(tmp_path, model, train=True)
-    store = refreshed(given, lambda _: None)
+def test_damage_is_named_and_made_again_in_the_same_refresh(undisturbed, whole, victim):
+    store = open_store(whole)
     asset, partition = ("trained_segmenters", "real-s0|m") if victim == "checkpoint" else (CROPS, "oakham|car")
     folder = store.directory(asset, partition)
     path = {
@@ -138,12 +146,12 @@ def test_damage_is_named_and_made_again_in_the_same_refresh(tmp_path, model, und
     below = {"checkpoint": ("segmentation_scores", "real-s0|m")}.get(victim, (WINDOWS, "oakham|car"))
     (store.directory(*below) / "manifest.json").unlink()  # something that reads it has to be made
     lines: list[str] = []
-    store = refreshed(given, lines.append)
+    store = refreshed(whole, lines.append)
     told = (
         "its manifest is damaged" if victim == "manifest" else f"{path.name}: damaged, its digest is not the manifest's"
     )
     assert told in "\n".join(lines)
-    assert changed(digests(store, given), undisturbed) == []
+    assert changed(digests(store, whole), undisturbed) == []
     assert not list(store.directory(asset, partition).rglob("*.damaged"))
 
 
@@ -185,21 +193,6 @@ def test_a_store_that_refuses_writes_is_waited_for(tmp_path, model, monkeypatch,
         assert changed(digests(refreshed(given, say), given), undisturbed) == []
 
 
-def make_crops(given: Settings) -> None:
-    """All crops in one run, without the lock of a refresh: as several workers of a cluster are told to."""
-    graph, resources = build_graph(given), build_resources(given)
-    resources["store"].rows_per_part = 2
-    keys = graph[CROPS].partitions
-    with dg.DagsterInstance.ephemeral() as instance:
-        dg.materialize(
-            build_assets(given, graph),
-            selection=dg.AssetSelection.assets(asset_key(CROPS)),
-            resources=resources,
-            instance=instance,
-            tags=partition_tags(keys[0], keys[-1]),
-        )
-
-
 @pytest.mark.parametrize("where", ["disk", "s3"])
 def test_two_runs_of_one_partition_make_it_once(tmp_path, model, undisturbed, where):
     with s3_bucket():
@@ -210,18 +203,7 @@ def test_two_runs_of_one_partition_make_it_once(tmp_path, model, undisturbed, wh
                 store.storage.remove(f"{asset}/oakham/{name}", store.storage.entries(f"{asset}/oakham/{name}"))
         paid = Ledger(store.storage).spent()
         notes = len(store.storage.read_all(".costs", ".json"))
-        command = (
-            "import sys; from tests.faults.test_faults import make_crops; "
-            "from instsynth_dagster.settings import Settings; make_crops(Settings.model_validate_json(sys.argv[1]))"
-        )
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-        both = [
-            subprocess.Popen(
-                [sys.executable, "-c", command, given.model_dump_json(exclude_unset=True)], env=environment
-            )
-            for _ in range(2)
-        ]
-        assert [process.wait() for process in both] == [0, 0]
+        assert nursery("race", given) == {"codes": [0, 0]}
         assert len(store.storage.read_all(".costs", ".json")) == notes + len(CLASSES)  # paid for once
         assert Ledger(store.storage).spent() > paid
         made = {(CROPS, f"oakham|{name}"): store.require(CROPS, f"oakham|{name}").digest for name in CLASSES}

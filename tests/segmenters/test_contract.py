@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.masks import decode_rle
-from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS, get_segmenter
+from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS, FitResult, get_segmenter
 from instsynth_dagster.segmenters.rf_detr import with_boxes
 from tests.segmenters.test_oneformer import ARCHITECTURE as ONEFORMER
 from tests.segmenters.toy import TINY_ARCHITECTURE, TINY_RESNET, ToyDataset, tiny
@@ -97,6 +97,12 @@ def fit(folder, kind: str, dataset=None, progress=None, **changes):
     )
 
 
+@pytest.fixture(scope="module", params=TINY)
+def trained(request, tmp_path_factory) -> tuple[str, FitResult]:
+    """A kind and what one step of training left; only read."""
+    return request.param, fit(tmp_path_factory.mktemp(request.param), request.param, steps=1)
+
+
 class Killed(Exception):
     pass
 
@@ -129,10 +135,9 @@ def test_a_killed_training_ends_as_an_undisturbed_one(kind, tmp_path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("kind", TINY)
-def test_predictions_keep_the_contract(kind, tmp_path) -> None:
-    fit(tmp_path, kind, steps=1)
-    predictor = get_segmenter(kind).load(tmp_path / "checkpoint", recipe(kind))
+def test_predictions_keep_the_contract(trained) -> None:
+    kind, result = trained
+    predictor = get_segmenter(kind).load(result.folder, recipe(kind))
     images = [ToyDataset(1, size=size)[0][0] for size in ((72, 104), (51, 77))]
     tables = predictor.predict(images)
     for image, table in zip(images, tables, strict=True):
@@ -165,20 +170,17 @@ def test_less_memory_gives_the_same_training(kind, tmp_path) -> None:
     assert ours.keys() == theirs.keys()
 
 
-@pytest.mark.parametrize("kind", TINY)
-def test_half_precision_gives_nearly_the_same_loss(kind, tmp_path) -> None:
-    losses = [
-        float(fit(tmp_path / precision, kind, steps=1, mixed_precision=precision).curve["loss"].iloc[0])
-        for precision in ("no", "bf16")
-    ]
+def test_half_precision_gives_nearly_the_same_loss(trained, tmp_path) -> None:
+    kind, result = trained
+    half = fit(tmp_path, kind, steps=1, mixed_precision="bf16")
+    losses = [float(found.curve["loss"].iloc[0]) for found in (result, half)]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
     assert losses[1] != losses[0]
 
 
-@pytest.mark.parametrize("kind", TINY)
-def test_a_model_trains_on_with_other_classes(kind, tmp_path) -> None:
-    fit(tmp_path, kind, steps=1)
-    changes = {"model": str(tmp_path / "checkpoint"), "architecture": {}}
+def test_a_model_trains_on_with_other_classes(trained, tmp_path) -> None:
+    kind, result = trained
+    changes = {"model": str(result.folder), "architecture": {}}
     segmenter = get_segmenter(kind)
     model = segmenter.build(recipe(kind, **changes), ("car", "bus"))
     segmenter.save(model.eval(), ("car", "bus"), tmp_path / "again")

@@ -188,7 +188,7 @@ def test_semantic_supervision_does_not_see_instances() -> None:
     assert one["centroids"].isnan().all()
 
 
-RECIPE = {"kind": "siseg", "steps": 60, "batch_size": 4, "learning_rate": 2e-3, "backbone_lr_factor": 1.0}
+RECIPE = {"kind": "siseg", "steps": 30, "batch_size": 4, "learning_rate": 2e-3, "backbone_lr_factor": 1.0}
 
 
 @pytest.mark.parametrize("supervision", ["semantic", "instance"])
@@ -196,7 +196,7 @@ def test_training_learns_and_survives_a_kill(supervision, tmp_path) -> None:
     recipe = tiny(
         **RECIPE,
         crop=(64, 64),
-        checkpoint_every=20,
+        checkpoint_every=10,
         architecture={"supervision": supervision, "widths": (8, 16, 16)},
     )
     segmenter = get_segmenter("siseg")
@@ -216,7 +216,7 @@ def test_training_learns_and_survives_a_kill(supervision, tmp_path) -> None:
     assert whole.curve["loss"].iloc[-1] < 0.8 * whole.curve["loss"].iloc[0]
 
     def kill(done: int, _: int) -> None:
-        if done == 45:
+        if done == 25:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
