@@ -1,8 +1,9 @@
 """What do a smaller generator, and more denoising steps, change?
 
-A decoder on the features of the whole generator learns the demo city. It then takes 1, 2 and 4 denoising steps, whose
-candidates are pooled. Last, the generator below it is replaced, the decoder untouched: cut after the last tap, without
-the middle block, without the innermost attention too, the latter two after feature distillation on the train cities.
+mini-generative learns the demo city. Then the generator below it is replaced, the decoder untouched: cut after the last
+tap, without the middle block, without the innermost attention too, the latter two after feature distillation on the
+train cities. Last, the decoder takes 1, 2 and 4 denoising steps, whose candidates are pooled; so does mini-generative
+for boxes of scenes that it has not seen.
 
     python benchmarks/smaller_generators.py --steps 600 --distill 100
 """
@@ -100,12 +101,10 @@ def compare_generators(bench: Bench, train: Cities, val: Cities, distill: int) -
         print(json.dumps(told), flush=True)
 
 
-def compare_steps(masks: Bench, boxes: Bench, val: Cities, scenes: SegmentationDataset, counts: Sequence[int]) -> None:
+def compare_steps(bench: Bench, frames: SegmentationDataset, of: str, counts: Sequence[int]) -> None:
     for count in counts:
-        told: dict[str, Any] = {"denoising steps": count}
-        for name, bench, frames in (("masks", masks, val), ("boxes", boxes, scenes)):
-            scores = score(bench.changed(sample_steps=count), frames, bench.classes)
-            told |= {f"AP, {name}": round(scores.ap, 4), f"AP50, {name}": round(scores.ap50, 4)}
+        scores = score(bench.changed(sample_steps=count), frames, bench.classes)
+        told = {"denoising steps": count, f"AP, {of}": round(scores.ap, 4), f"AP50, {of}": round(scores.ap50, 4)}
         print(json.dumps(told), flush=True)
 
 
@@ -131,8 +130,9 @@ def main() -> None:
         scratch = Path(folder)
         masks = Bench(trained(options, recipe, train, scratch), recipe, CLASSES, scratch)
         boxes = Bench(Path(str(recipe.model)), recipe, BASE, scratch)
-        compare_steps(masks, boxes, val, Unannotated(BoxScenes(store), NOVEL), options.denoising)
         compare_generators(masks, train, val, options.distill)
+        compare_steps(masks, val, "masks", options.denoising)
+        compare_steps(boxes, Unannotated(BoxScenes(store), NOVEL), "boxes", options.denoising)
 
 
 if __name__ == "__main__":
