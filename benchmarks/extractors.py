@@ -1,108 +1,88 @@
-"""Are a generator's features worth anything? The same decoder, for equal steps, on features of a trained UNet, of the
-same UNet with random weights, and of a convolutional pyramid of about equal cost.
+"""Are a generator's features worth anything? The same decoder, from nothing and for equal steps, on features of a
+trained UNet, of the same UNet with random weights, and of a convolutional pyramid of about equal cost that learns too.
 
-Each decoder learns boxes of the base classes on rendered scenes and is scored on scenes of another seed; then it learns
-the masks of the demo city's train cities (all classes) and is scored on the val city.
+Each learns instances of all classes on the demo city's train cities and is scored on the val city.
 
-    python benchmarks/extractors.py --steps 2600 --tune 600
+    python benchmarks/extractors.py --steps 400 --seeds 0 1
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from cities import TRAIN, VAL, Cities
 
-from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, list_frames, read_frame
+from instsynth_dagster.cityscapes import CLASSES
 from instsynth_dagster.evaluation.costs import measure
 from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
-from instsynth_dagster.few_shot.unannotated import Unannotated
-from instsynth_dagster.pretraining.denoiser import ARCHITECTURE, BASE, HELD_OUT, NOVEL, generative_recipe
-from instsynth_dagster.pretraining.scenes import SCENES, BoxScenes, box_ap50, render_scenes
+from instsynth_dagster.pretraining.denoiser import ARCHITECTURE, generative_recipe
 from instsynth_dagster.segmenters.base import get_segmenter
-from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.store import Store
 
-GENERATOR = Path("checkpoints/mini-sd-inpaint")
+GENERATOR = Path("checkpoints/mini-gligen")
+UNET: dict[str, Any] = {"kind": "unet", "model": str(GENERATOR), "timestep": 0}
 EXTRACTORS: dict[str, dict[str, Any]] = {
-    "trained UNet": {"kind": "unet", "model": str(GENERATOR)},
-    "random UNet": {"kind": "unet", "model": str(GENERATOR), "random_weights": True},
-    "convolutions": {"kind": "conv", "widths": (96, 160, 224), "layers": 2},
+    "trained": {"extractor": UNET},
+    "random": {"extractor": UNET | {"random_weights": True}},
+    "convolutions": {"extractor": {"kind": "conv", "widths": (96, 160, 224), "layers": 2}},
 }
-TRAIN, VAL = ("alderford", "brackwater", "cinderhill"), ("dunmere",)
 
 
-class Frames:
-    """`SegmentationDataset` of whole cities, in memory."""
-
-    def __init__(self, root: Path, cities: tuple[str, ...]) -> None:
-        self.items = [read_frame(frame) for city in cities for frame in list_frames(root, city)]
-        self.is_synthetic = np.zeros(len(self.items), dtype=bool)
-        labels = [LABEL_BY_NAME[name].id for name in CLASSES]
-        self.classes_in = np.array([[(ids // 1000 == label).any() for label in labels] for _, ids in self.items])
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.items[index]
-
-
-def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    folder = options.build / "extractors" / name.replace(" ", "_")
+def run(name: str, seed: int, train: Cities, val: Cities, options: argparse.Namespace) -> dict[str, Any]:
+    views = None if name == "convolutions" else options.views  # what learns sees nothing twice alike
     recipe = generative_recipe(GENERATOR, options.steps).model_copy(
         update={
-            "architecture": {"extractor": EXTRACTORS[name], **ARCHITECTURE},
+            "architecture": {**EXTRACTORS[name], **ARCHITECTURE, "views": views},
             "backbone_lr_factor": 1.0,  # convolutions have everything to learn; the UNets are frozen
         }
     )
     segmenter = get_segmenter("generative")
-    scenes = Unannotated(BoxScenes(Store(options.build)), NOVEL)
-    first = segmenter.fit(scenes, recipe, classes=BASE, seed=0, out=folder / "boxes", scratch=folder / "scratch")
-    unseen = Unannotated(BoxScenes(Store(options.build / "held_out_scenes")), NOVEL)
-    boxes = box_ap50(first.folder, recipe, unseen, BASE)
-    tune = SegmenterSettings.model_validate(
-        recipe.model_dump(exclude_unset=True)
-        | {
-            "model": str(first.folder),
-            "architecture": {},
-            "steps": options.tune,
-            "learning_rate": 5e-4,
-            "scale_range": (0.75, 1.5),
-        }
-    )
-    train, val = Frames(options.data, TRAIN), Frames(options.data, VAL)
-    second = segmenter.fit(train, tune, classes=CLASSES, seed=0, out=folder / "masks", scratch=folder / "scratch2")
-    predictor = segmenter.load(second.folder, tune)
-    scores = average_precision([match_frame(ids, predictor.predict([image])[0]) for image, ids in val.items])
+    with tempfile.TemporaryDirectory() as scratch:
+        before = time.process_time()
+        fitted = segmenter.fit(
+            train,
+            recipe,
+            classes=CLASSES,
+            seed=seed,
+            out=(options.keep or Path(scratch)) / f"{name}_{seed}",
+            scratch=Path(scratch) / "state",
+        )
+        cpu = time.process_time() - before
+        predictor: Any = segmenter.load(fitted.folder, recipe)
+    scores = average_precision([match_frame(ids, predictor.predict([image])[0]) for image, ids in val.frames])
     cost = measure(predictor, val[0][0])
     return {
         "features": name,
-        "box AP50, scenes": round(boxes, 4),
-        "AP, demo city": round(scores.ap, 4),
-        "AP50, demo city": round(scores.ap50, 4),
+        "seed": seed,
+        "steps": options.steps,
+        "AP": round(scores.ap, 4),
+        "AP50": round(scores.ap50, 4),
+        "loss": round(float(fitted.curve["loss"].tail(5).mean()), 3),
         "GMACs": round(cost.gmacs, 2) if cost else None,
-        "seconds": round(first.seconds + second.seconds),
+        "CPU seconds of training": round(cpu),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2600, help="on boxes of scenes")
-    parser.add_argument("--tune", type=int, default=600, help="on the demo city")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--views", type=int, default=4, help="of each frame, for the frozen UNets")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", choices=EXTRACTORS, action="append", help="default: all three")
-    parser.add_argument("--build", type=Path, default=Path("build/pretraining"))
+    parser.add_argument("--keep", type=Path, help="folder for the checkpoints")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, default=Path("data/demo_city"), help="made by `make prepare`")
     options = parser.parse_args()
-    torch.set_num_threads(min(torch.get_num_threads(), 2))
-    render_scenes(Store(options.build), SCENES)
-    render_scenes(Store(options.build / "held_out_scenes"), HELD_OUT, seed=1)
-    for name in options.only or EXTRACTORS:
-        print(json.dumps(run(name, options)), flush=True)
+    torch.set_num_threads(options.threads)
+    train, val = Cities(options.data, TRAIN), Cities(options.data, VAL)
+    for seed in options.seeds:
+        for name in options.only or EXTRACTORS:
+            print(json.dumps(run(name, seed, train, val, options)), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderTiny, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -70,9 +71,10 @@ def encoded(text: Any, tokenizer: Any, caption: str) -> Tensor:
 
 
 class UNetTaps(nn.Module):
-    """Images are encoded, noised to `timestep` and denoised once; an inpainting UNet is told that nothing is missing.
+    """Images are encoded, noised to `timestep` and denoised once.
 
-    The noise is the same for every image: one fixed tile, repeated over the latents.
+    The noise is the same for every image: one fixed tile, repeated over the latents. An inpainting UNet is told that
+    everything is missing: beside an intact image it would only copy what it is shown.
 
     Args:
         stages: up blocks to tap, 0 the coarsest.
@@ -119,18 +121,22 @@ class UNetTaps(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Maps float (B, C_s, H / stride_s, W / stride_s), in the order of `stages`, of (B, 3, H, W) in -1..1."""
-        # the deterministic mean, times the factor that brings latents to unit variance
-        latents = retrieve_latents(self.vae.encode(pixels), sample_mode="argmax") * self.vae.config.scaling_factor
+        latents = self._encode(pixels)
         height, width = latents.shape[-2:]
         tiles = (1, 1, -(-height // _NOISE_SIDE), -(-width // _NOISE_SIDE))
         given = self._signal * latents + self._noise * self.tile.repeat(tiles)[..., :height, :width]
         if self.unet.config.in_channels == 2 * self._latent_channels + 1:
-            given = torch.cat([given, torch.zeros_like(latents[:, :1]), latents], dim=1)
+            blank = self._encode(torch.zeros_like(pixels[:1])).expand_as(latents)
+            given = torch.cat([given, torch.ones_like(latents[:, :1]), blank], dim=1)
         step = torch.full((len(pixels),), self.timestep, device=pixels.device)
         self.unet(given, step, encoder_hidden_states=self.caption.expand(len(pixels), -1, -1))
         maps = [self._taken[stage] for stage in self.stages]
         self._taken.clear()
         return maps
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        """The deterministic mean, times the factor that brings latents to unit variance."""
+        return retrieve_latents(self.vae.encode(pixels), sample_mode="argmax") * self.vae.config.scaling_factor
 
     def _keep(self, stage: int) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
@@ -155,4 +161,8 @@ def _truncate(vae: Any, unet: Any, last: int) -> None:
     unet.up_blocks = nn.ModuleList(list(unet.up_blocks)[: last + 1])
     unet.up_blocks[last].upsamplers = None
     unet.conv_norm_out, unet.conv_out = None, nn.Identity()
+    unet.position_net = None  # grounding (GLIGEN): without boxes nothing reads it, nor the layers that it feeds
+    for module in unet.modules():
+        if isinstance(module, BasicTransformerBlock):
+            module.fuser = None
     vae.decoder = None

@@ -80,7 +80,7 @@ def fsis_assets(settings: Settings, contents: CheckpointContents) -> Iterator[As
     tasks = tuple(FewShotTask(shots, seed).name for shots in chosen.shots for seed in chosen.seeds)
     yield Asset(
         key="fsis_base",
-        code_version="2",
+        code_version="3",
         dimensions={"system": tuple(chosen.systems)},
         files=lambda name: contents.of(chosen.systems[name].base),
         settings=lambda name: [

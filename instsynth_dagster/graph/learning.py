@@ -55,7 +55,7 @@ def learning_assets(settings: Settings, contents: CheckpointContents) -> Iterato
     runs = run_dimensions(settings)
     yield Asset(
         key="trained_segmenters",
-        code_version="1",
+        code_version="2",
         dimensions=runs,
         settings=segmenter_settings,
         files=lambda key: contents.of(settings.segmenters[key.split("|")[1]]),

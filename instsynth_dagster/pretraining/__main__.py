@@ -16,7 +16,7 @@ from instsynth_dagster.pretraining.vision import pretrain_vision
 from instsynth_dagster.segmenters.base import Progress
 
 _FAMILIES = {"generative": pretrain_generative, "vision": pretrain_vision, "decoder": pretrain_decoder}
-"""In this order: mini-oneformer reads with mini-clip's tokenizer, mini-generative with mini-sd-inpaint's features."""
+"""In this order: mini-oneformer reads with mini-clip's tokenizer, mini-generative with mini-gligen's features."""
 
 
 @contextmanager

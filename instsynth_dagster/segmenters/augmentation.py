@@ -7,6 +7,7 @@ costs a fraction of transforming a stack of masks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -147,6 +148,34 @@ class TrainingDraws(Dataset):
             )
             targets = self._targets(ids_map.as_subclass(Tensor))
         return {"pixel_values": pixels.as_subclass(Tensor), **targets}
+
+
+class FixedViews(Dataset):
+    """The first draws of a training over and over, in a new random order each time; item i is a pure function of
+    (seed, i).
+
+    Each item has `view` int64 (), the same for equal pixels, so that what is computed of these can be kept.
+
+    Args:
+        stream: at least `views` items.
+        draws: items in all.
+    """
+
+    def __init__(self, stream: TrainingDraws, views: int, seed: int, draws: int) -> None:
+        self._stream, self._views, self._seed, self._draws = stream, views, seed, draws
+        self._order = lru_cache(maxsize=2)(partial(_permutation, seed, views))
+
+    def __len__(self) -> int:
+        return self._draws
+
+    def __getitem__(self, draw: int) -> dict[str, Tensor]:
+        epoch, position = divmod(draw, self._views)
+        view = int(self._order(epoch)[position])
+        return {**self._stream[view], "view": torch.tensor(view)}
+
+
+def _permutation(seed: int, length: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(length)
 
 
 def collate(items: list[dict[str, Tensor]]) -> dict[str, Any]:

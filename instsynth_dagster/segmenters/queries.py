@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.images import resize_image
@@ -83,6 +84,13 @@ class QuerySegmenter(ABC):
         """What an id map teaches."""
         return instances_only(classes)
 
+    def draws(
+        self, dataset: SegmentationDataset, settings: SegmenterSettings, classes: Sequence[str], model: Any, seed: int
+    ) -> Dataset:
+        """The items that a model of `build` is trained on, `steps` x `batch_size` of them."""
+        count = settings.steps * settings.batch_size
+        return TrainingDraws(dataset, settings, self.targets(settings, classes), seed, count)
+
     def batches(
         self, settings: SegmenterSettings, classes: Sequence[str], model: Any
     ) -> Callable[[list[Any]], dict[str, Any]]:
@@ -110,9 +118,7 @@ class QuerySegmenter(ABC):
         self.prepare(model, dataset, settings, classes=classes, seed=seed, scratch=scratch, device=device)
         log = train(
             model,
-            TrainingDraws(
-                dataset, settings, self.targets(settings, classes), seed, settings.steps * settings.batch_size
-            ),
+            self.draws(dataset, settings, classes, model, seed),
             settings,
             collate=self.batches(settings, classes, model),
             backbone=self.backbone(model),

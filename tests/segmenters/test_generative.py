@@ -18,12 +18,20 @@ from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
 from instsynth_dagster.extractors.smaller import Distillation, feature_cosine, smaller_unet
 from instsynth_dagster.extractors.unet_taps import UNetTaps, load_parts
-from instsynth_dagster.segmenters.augmentation import ignored_objects
+from instsynth_dagster.segmenters.augmentation import FixedViews, ignored_objects
 from instsynth_dagster.segmenters.base import Predictor, get_segmenter
-from instsynth_dagster.segmenters.generative.boxes import noised, padded, to_boxes, to_normalised, to_pixels, to_signal
+from instsynth_dagster.segmenters.generative.boxes import (
+    noised,
+    repeated,
+    to_boxes,
+    to_normalised,
+    to_pixels,
+    to_signal,
+)
 from instsynth_dagster.segmenters.generative.config import GenerativeConfig
-from instsynth_dagster.segmenters.generative.decoder import PRIOR, Decoder, Prediction
+from instsynth_dagster.segmenters.generative.decoder import PRIOR, Decoder, Prediction, pooled
 from instsynth_dagster.segmenters.generative.dynamic_masks import dynamic_masks, kernel_length, layer_sizes
+from instsynth_dagster.segmenters.generative.extractors import UNetExtractor
 from instsynth_dagster.segmenters.generative.inference import denoise, windows
 from instsynth_dagster.segmenters.generative.losses import Truth, total_loss
 from instsynth_dagster.segmenters.generative.matching import match
@@ -94,8 +102,8 @@ def test_without_noise_the_truth_comes_back() -> None:
     truth = torch.rand(7, 4) * 0.8 + 0.1
     pixels = to_pixels(to_boxes(to_signal(truth, 2.0), 2.0), (128, 256))
     torch.testing.assert_close(to_normalised(pixels, (128, 256)), truth, atol=1e-4, rtol=0)
-    assert (padded(truth, 20)[:7] == truth).all()
-    assert padded(truth[:0], 3)[0].tolist() == [0.5, 0.5, 1.0, 1.0]
+    assert (repeated(truth, 20)[:14] == truth.repeat(2, 1)).all()
+    assert repeated(truth[:0], 3)[0].tolist() == [0.5, 0.5, 1.0, 1.0]
 
 
 @st.composite
@@ -142,6 +150,36 @@ def test_dynamic_masks_equal_a_loop_of_convolutions(rel_coords: bool) -> None:
         for layer, (inputs, outputs) in enumerate(sizes):
             x = F.conv2d(x if layer == 0 else x.relu(), parts[layer].view(outputs, inputs, 1, 1), parts[layer + 3])
         torch.testing.assert_close(mask, x[0, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_regions_are_read_where_the_boxes_are() -> None:
+    """On maps that hold their own coordinates a region's mean is the middle of its box, at every level."""
+    strides, pyramid = (4, 8, 16), []
+    for stride in strides:
+        ys, xs = ((torch.arange(side // stride) + 0.5) * stride for side in (128, 256))
+        place = torch.stack(torch.meshgrid(xs, ys, indexing="xy"))
+        pyramid.append(torch.cat([place, torch.full_like(place[:1], stride)])[None])
+    boxes = torch.tensor([[40.0, 30, 55, 50], [20, 20, 76, 76], [17, 8, 180, 120]])
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    regions = pooled(pyramid, strides, boxes[None]).mean((2, 3))
+    torch.testing.assert_close(regions[:, :2], middles)
+    assert regions[:, 2].tolist() == [4, 8, 16]
+    both = pooled([torch.cat([level, -level]) for level in pyramid], strides, torch.stack([boxes, boxes.flip(0)]))
+    torch.testing.assert_close(both[3:].mean((2, 3)), -regions.flip(0))
+
+
+def test_stages_that_share_weights_are_one() -> None:
+    own, shared = (
+        sum(p.numel() for p in Decoder(config(stages=3, shared_stages=s), (4, 8, 16)).stages.parameters())
+        for s in (False, True)
+    )
+    assert own == 3 * shared
+    decoder = Decoder(config(stages=3, shared_stages=True), (4, 8, 16))
+    pyramid = [torch.randn(1, 16, 64 // stride, 64 // stride) for stride in (4, 8, 16)]
+    boxes = torch.tensor([[[4.0, 4, 30, 40], [20, 10, 60, 50]]])
+    found = decoder(pyramid, boxes, torch.tensor([7]), (64, 64))
+    assert len(found) == 3
+    assert not torch.equal(found[0].boxes, found[1].boxes)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8])
@@ -280,6 +318,53 @@ def test_a_frozen_generator_stays_as_it_was_and_out_of_the_checkpoint(tmp_path) 
     assert all(not p.requires_grad for p in predictor.model.extractor.parameters())
 
 
+def test_a_frozen_generator_sees_a_fixed_view_once(tmp_path, monkeypatch) -> None:
+    seen = []
+
+    def forward(self, pixels):
+        seen.append(len(pixels))
+        return original(self, pixels)
+
+    original = UNetExtractor.forward
+    monkeypatch.setattr(UNetExtractor, "forward", forward)
+    result, _ = fit(tmp_path, UNET | {"views": 2}, ToyDataset(3), steps=12, batch_size=2)
+    assert sum(seen) == 6
+    assert result.curve["loss"].notna().all()
+
+
+def test_features_of_a_view_are_those_of_its_pixels() -> None:
+    model = get_segmenter("generative").build(tiny(kind="generative", architecture=UNET), CLASSES)
+    pixels = torch.randn(3, 3, 64, 96)
+    fresh, _, _ = model.features(pixels)
+    model.features(pixels[:2], [5, 9])
+    kept, _, _ = model.features(pixels[[1, 2, 0]], [9, 4, 5])
+    for ours, theirs in zip(kept, fresh, strict=True):
+        torch.testing.assert_close(ours, theirs[[1, 2, 0]], atol=2e-2, rtol=2e-2)
+
+
+def test_fixed_views_all_come_before_any_comes_again() -> None:
+    stream = [{"number": number} for number in range(7)]
+    views = FixedViews(stream, 7, 3, 21)
+    drawn = [views[index] for index in range(21)]
+    assert all(item["number"] == item["view"] for item in drawn)
+    epochs = [[item["number"] for item in drawn[start : start + 7]] for start in (0, 7, 14)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert FixedViews(stream, 7, 3, 30)[20] == drawn[20]
+
+
+@torch.inference_mode()
+def test_an_inpainting_generator_is_told_that_everything_is_missing(parts) -> None:
+    told = []
+    eyes = taps()
+    eyes.unet.register_forward_pre_hook(lambda _module, given: told.append(given[0]))
+    pixels = torch.rand(2, 3, 64, 96) * 2 - 1
+    eyes(pixels)
+    assert (told[0][:, 4] == 1).all()
+    blank = eyes.vae.encode(torch.zeros(1, 3, 64, 96)).latents * eyes.vae.config.scaling_factor
+    torch.testing.assert_close(told[0][:, 5:], blank.expand(2, -1, -1, -1))
+
+
 @pytest.mark.parametrize(
     "extractor", [{"random_weights": True}, {"tune": True}, {"remove": "innermost", "distill_steps": 2}]
 )
@@ -346,6 +431,7 @@ def test_rows_of_known_classes_are_kept(tmp_path) -> None:
         ({"extractor": {"kind": "unet"}}, "needs a model"),
         ({"extractor": {"kind": "unet", "model": MODEL, "stages": [5]}}, "up blocks 0 to 2"),
         (CONV | {"dim": 30, "heads": 4}, "shared equally"),
+        (CONV | {"views": 2}, "does not learn"),
         (CONV | {"colour": 1}, "colour"),
     ],
 )

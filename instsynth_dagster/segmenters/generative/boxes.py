@@ -8,10 +8,6 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-MIN_SIDE = 1e-4
-PLACEHOLDER_STD = 1 / 6
-"""Boxes that pad the truth are drawn around the middle of the image, three deviations reaching its border."""
-
 
 def to_signal(boxes: Tensor, scale: float) -> Tensor:
     """Normalised cxcywh boxes in 0..1 -> signal in -scale..scale."""
@@ -35,19 +31,20 @@ def to_normalised(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return box_convert(boxes / boxes.new_tensor([width, height, width, height]), "xyxy", "cxcywh")
 
 
-def padded(truth: Tensor, count: int) -> Tensor:
-    """`count` boxes: the true ones (a random choice where there are more), then placeholders.
+def repeated(truth: Tensor, count: int) -> Tensor:
+    """`count` boxes: the true ones over and over, a random choice of them where there are more.
+
+    The paper pads with random boxes. With few proposals most of these answer for nothing; a true box that is noised
+    many times teaches each time.
 
     Args:
-        truth: normalised cxcywh (G, 4).
+        truth: normalised cxcywh (G, 4); where there is none, the whole image stands for it.
     """
     if not len(truth):
         truth = truth.new_tensor([[0.5, 0.5, 1.0, 1.0]])
     if len(truth) >= count:
         return truth[torch.randperm(len(truth), device=truth.device)[:count]]
-    fill = torch.randn(count - len(truth), 4, device=truth.device) * PLACEHOLDER_STD + 0.5
-    fill[:, 2:] = fill[:, 2:].clamp(min=MIN_SIDE)
-    return torch.cat([truth, fill])
+    return truth.repeat(-(-count // len(truth)), 1)[:count]
 
 
 def noised(truth: Tensor, count: int, timestep: Tensor, schedule: Any, scale: float) -> Tensor:
@@ -57,5 +54,5 @@ def noised(truth: Tensor, count: int, timestep: Tensor, schedule: Any, scale: fl
         truth: normalised cxcywh (G, 4).
         timestep: int64 ().
     """
-    start = to_signal(padded(truth, count), scale)
+    start = to_signal(repeated(truth, count), scale)
     return to_boxes(schedule.add_noise(start, torch.randn_like(start), timestep[None]), scale)

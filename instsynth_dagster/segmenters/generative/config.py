@@ -33,6 +33,11 @@ class ExtractorConfig(BaseModel):
     widths: tuple[int, ...] = Field((32, 64, 96), min_length=1, description="conv: channels at stride 4, 8, ...")
     layers: int = Field(1, ge=1, description="conv: residual blocks at each stride")
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it is left as it is while the decoder learns."""
+        return self.kind == "unet" and not self.tune
+
     @model_validator(mode="after")
     def _named(self) -> Self:
         if self.kind == "unet" and not self.model:
@@ -54,7 +59,8 @@ class GenerativeConfig(BaseModel):
     extractor: ExtractorConfig
     num_proposals: int = Field(300, ge=1)
     dim: int = Field(256, ge=8)
-    stages: int = Field(6, ge=1, description="decoder stages, each with its own weights")
+    stages: int = Field(6, ge=1, description="decoder stages, each refining the boxes of the one before")
+    shared_stages: bool = Field(False, description="stages share their weights; in the paper each has its own")
     heads: int = Field(8, ge=1)
     feedforward_dim: int = Field(2048, ge=1)
     dynamic_dim: int = Field(64, ge=1, description="inner width of the convolution that a proposal brings")
@@ -74,11 +80,19 @@ class GenerativeConfig(BaseModel):
     l1_weight: float = 5.0
     giou_weight: float = 2.0
     dice_weight: float = 5.0
+    views: int | None = Field(
+        None,
+        ge=1,
+        description="training: fixed augmented views of each image, whose features are computed once and kept in "
+        "memory; default: a new view at every draw. Needs a frozen extractor",
+    )
     cosine_scale: float | None = Field(None, gt=0, description="classify by cosine times this (few-shot: 20)")
     train_only: tuple[Predictor, ...] = Field((), description="few-shot fine-tuning: nothing else learns")
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
+    def _consistent(self) -> Self:
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} cannot be shared equally by {self.heads} heads")
+        if self.views and not self.extractor.frozen:
+            raise ValueError("views needs an extractor that does not learn: kind unet without tune")
         return self

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import roi_align
 
 from instsynth_dagster.segmenters.generative.config import GenerativeConfig
 from instsynth_dagster.segmenters.generative.dynamic_masks import kernel_length
@@ -35,16 +35,16 @@ class Prediction:
 
 
 class Decoder(nn.Module):
-    """`stages` stages with weights of their own; each starts from the boxes of the one before, detached."""
+    """Stages that each start from the boxes of the one before, detached."""
 
     def __init__(self, config: GenerativeConfig, strides: Sequence[int]) -> None:
         super().__init__()
         self.dim = config.dim
-        self.pool = MultiScaleRoIAlign([str(stride) for stride in strides], POOLED, 2)
+        self.strides, self.rounds = tuple(strides), config.stages
         self.time = nn.Sequential(
             nn.Linear(config.dim, 4 * config.dim), nn.GELU(), nn.Linear(4 * config.dim, 4 * config.dim)
         )
-        self.stages = nn.ModuleList(_Stage(config) for _ in range(config.stages))
+        self.stages = nn.ModuleList(_Stage(config) for _ in range(1 if config.shared_stages else config.stages))
 
     def forward(
         self, pyramid: Sequence[Tensor], boxes: Tensor, timesteps: Tensor, size: tuple[int, int]
@@ -57,15 +57,14 @@ class Decoder(nn.Module):
             timesteps: int64 (B * W,).
             size: of the images, height and width.
         """
-        levels = dict(zip(self.pool.featmap_names, pyramid, strict=True))
         time = self.time(_sinusoidal(timesteps, self.dim))
         features: Tensor | None = None
         predictions = []
         groups, proposals, images = *boxes.shape[:2], len(pyramid[0])
-        for stage in self.stages:
-            regions = self.pool(levels, list(boxes.reshape(images, -1, 4)), [size] * images)
+        for index in range(self.rounds):
+            regions = pooled(pyramid, self.strides, boxes.reshape(images, -1, 4))
             regions = regions.view(groups, proposals, self.dim, -1)
-            prediction, features = stage(regions, boxes, features, time)
+            prediction, features = self.stages[index % len(self.stages)](regions, boxes, features, time)
             predictions.append(prediction)
             boxes = prediction.boxes.detach()
         return predictions
@@ -129,6 +128,28 @@ class _DynamicConv(nn.Module):
         hidden = self.norm_inner(hidden).relu() @ second.view(-1, self.inner, dim)
         hidden = self.norm_region(hidden).relu()
         return self.norm_out(self.out(hidden.flatten(1))).relu().view(batch, proposals, dim)
+
+
+def pooled(pyramid: Sequence[Tensor], strides: Sequence[int], boxes: Tensor) -> Tensor:
+    """Features (B * Q, dim, 7, 7) inside boxes xyxy (B, Q, 4), pixels, each from one level of a pyramid.
+
+    A box is read from the coarsest level that has 7 cells along its side, one place for each pooled cell. Cells are
+    points at the middle of what they stand for (`aligned`), which torchvision's own multi-scale pooling has off by
+    half a cell.
+
+    Args:
+        pyramid: (B, dim, h_i, w_i), finest first.
+    """
+    images = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
+    rois = torch.cat([images[:, None].to(boxes), boxes.flatten(0, 1)], dim=1)
+    sides = (rois[:, 3:] - rois[:, 1:3]).prod(1).clamp(min=1.0).sqrt()
+    edges = sides.new_tensor([float(POOLED * stride) for stride in strides[1:]])
+    chosen = torch.bucketize(sides, edges, right=True)
+    regions = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], POOLED, POOLED)
+    for level, (features, stride) in enumerate(zip(pyramid, strides, strict=True)):
+        rows = (chosen == level).nonzero()[:, 0]
+        regions[rows] = roi_align(features, rois[rows], POOLED, 1 / stride, 1, aligned=True)
+    return regions
 
 
 class CosineClassifier(nn.Module):

@@ -37,7 +37,8 @@ class Generative(nn.Module):
             self.extractor = extractor
         else:
             object.__setattr__(self, "extractor", extractor)
-        self.frozen = config.extractor.kind == "unet" and not config.extractor.tune
+        self.frozen = config.extractor.frozen
+        self._seen: dict[int, list[Tensor]] = {}
         if self.frozen:
             extractor.requires_grad_(False)
         self.pyramid = Pyramid(extractor.channels, extractor.strides, config.dim)
@@ -64,6 +65,7 @@ class Generative(nn.Module):
         mask_labels: Sequence[Tensor],
         class_labels: Sequence[Tensor],
         ignored: Sequence[Tensor] | None = None,
+        views: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
         """The loss on a batch.
 
@@ -71,8 +73,9 @@ class Generative(nn.Module):
             pixel_values: float (B, 3, H, W), normalised; any size.
             mask_labels: float (N_i, H, W) of each image; class_labels: int64 (N_i,).
             ignored: float (M_i, H, W), objects that may not be counted as background.
+            views: a number for each image, the same for equal pixels: the extractor sees each number once.
         """
-        pyramid, features, size = self.features(pixel_values)
+        pyramid, features, size = self.features(pixel_values, views)
         padded = [_padded(masks, size) for masks in mask_labels]
         left_out = [_padded(masks, size) for masks in ignored] if ignored is not None else [m[:0] for m in padded]
         truths = [
@@ -88,15 +91,29 @@ class Generative(nn.Module):
         stages = self.decoder(pyramid, to_pixels(torch.stack(boxes), size), steps, size)
         return {"loss": total_loss(stages, features, truths, size, config)}
 
-    def features(self, pixels: Tensor) -> tuple[list[Tensor], Tensor, tuple[int, int]]:
+    def features(
+        self, pixels: Tensor, views: Sequence[int] | None = None
+    ) -> tuple[list[Tensor], Tensor, tuple[int, int]]:
         """Pyramid (finest first), mask features, and height and width of the padded images."""
         height, width = pixels.shape[-2:]
         multiple = self.extractor.coarsest
         pixels = F.pad(pixels, (0, -width % multiple, 0, -height % multiple))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        if self.frozen:
+            with torch.no_grad():
+                maps = self.extractor(pixels) if views is None else self._once(pixels, views)
+        else:
             maps = self.extractor(pixels)
-        pyramid = self.pyramid([m.detach() if self.frozen else m for m in maps])
+        pyramid = self.pyramid(maps)
         return pyramid, self.mask_features(pyramid), (pixels.shape[2], pixels.shape[3])
+
+    def _once(self, pixels: Tensor, views: Sequence[int]) -> list[Tensor]:
+        """The extractor's maps; those of views that it has seen come from memory, where they are float16."""
+        new = [row for row, view in enumerate(views) if view not in self._seen]
+        if new:
+            for row, maps in zip(new, zip(*self.extractor(pixels[new]), strict=True), strict=True):
+                self._seen[views[row]] = [m.to("cpu", torch.float16).contiguous() for m in maps]
+        rows = zip(*(self._seen[view] for view in views), strict=True)
+        return [torch.stack(maps).to(pixels) for maps in rows]
 
     @torch.inference_mode()
     def segment(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

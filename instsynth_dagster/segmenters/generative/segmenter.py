@@ -8,10 +8,12 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.extractors.smaller import Distillation
 from instsynth_dagster.segmenters.augmentation import (
+    FixedViews,
     Targets,
     TrainingDraws,
     collate,
@@ -94,11 +96,22 @@ class GenerativeSegmenter(QuerySegmenter):
 
         return targets
 
+    def draws(
+        self, dataset: SegmentationDataset, settings: SegmenterSettings, classes: Sequence[str], model: Any, seed: int
+    ) -> Dataset:
+        views, count = model.sizes.views, settings.steps * settings.batch_size
+        if views is None:
+            return super().draws(dataset, settings, classes, model, seed)
+        distinct = views * len(dataset)
+        stream = TrainingDraws(dataset, settings, self.targets(settings, classes), seed, distinct)
+        return FixedViews(stream, distinct, seed, count)
+
     def batches(
         self, settings: SegmenterSettings, classes: Sequence[str], model: Any
     ) -> Callable[[list[Any]], dict[str, Any]]:
         def batch(items: list[Any]) -> dict[str, Any]:
-            return {**collate(items), "ignored": [item["ignored"] for item in items]}
+            views = [int(item["view"]) for item in items] if "view" in items[0] else None
+            return {**collate(items), "ignored": [item["ignored"] for item in items], "views": views}
 
         return batch
 
@@ -125,7 +138,7 @@ class GenerativeSegmenter(QuerySegmenter):
 def _with_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> Generative:
     """A trained model for other classes, or with another extractor: rows of classes that it knew are kept, those of new
     ones start anew."""
-    changed = trained.sizes.model_dump(exclude_unset=True) | values | {"classes": tuple(classes)}
+    changed = trained.sizes.model_dump(exclude_unset=True, exclude={"views"}) | values | {"classes": tuple(classes)}
     config = architecture(GenerativeConfig, changed)
     same = config.extractor == trained.sizes.extractor
     model = Generative(config, trained.extractor if same else build_extractor(config.extractor, with_teacher=True))
