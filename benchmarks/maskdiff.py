@@ -4,7 +4,7 @@ the val city: mean IoU of every instance whose box is at least 8 pixels wide and
 the train frames, scored alike, tells underfitting from overfitting.
 
 python benchmarks/maskdiff.py
-python benchmarks/maskdiff.py --steps 1000 --set patch=1 --set noise_bias=1.0
+python benchmarks/maskdiff.py --frames 240 --steps 5000
 """
 
 from __future__ import annotations
@@ -16,35 +16,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import yaml
+from cities import TRAIN, VAL, Cities
 
-from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, list_frames, read_frame
+from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.demo_city import write_demo_city
 from instsynth_dagster.few_shot.systems import MIN_SIDE
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.maskdiff.segmenter import given_box_iou
-from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.settings import DemoCitySettings, SegmenterSettings
 
-TRAIN, VAL = ("alderford", "brackwater", "cinderhill"), ("dunmere",)
 SIDES = (MIN_SIDE, 16, 24, 32, 48, 64, 100_000)
-
-
-class Cities:
-    """`SegmentationDataset` of whole cities, in memory."""
-
-    def __init__(self, root: Path, cities: tuple[str, ...]) -> None:
-        self.frames = [read_frame(frame) for city in cities for frame in list_frames(root, city)]
-        self.is_synthetic = np.zeros(len(self.frames), dtype=bool)
-        labels = [LABEL_BY_NAME[name].id for name in CLASSES]
-        self.classes_in = np.array([[(ids // 1000 == label).any() for label in labels] for _, ids in self.frames])
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.frames[index]
 
 
 def recipe(options: argparse.Namespace) -> SegmenterSettings:
@@ -54,6 +38,14 @@ def recipe(options: argparse.Namespace) -> SegmenterSettings:
     values["architecture"] |= {name: json.loads(value) for name, _, value in (s.partition("=") for s in options.set)}
     changed = {"steps": options.steps, "batch_size": options.batch, "learning_rate": options.learning_rate}
     return SegmenterSettings.model_validate(values | {name: value for name, value in changed.items() if value})
+
+
+def train_cities(options: argparse.Namespace, folder: Path) -> Cities:
+    if not options.frames:
+        return Cities(options.data, TRAIN)
+    for city in TRAIN:
+        write_demo_city(folder, "train", city, DemoCitySettings(frames_per_city=options.frames))
+    return Cities(folder, TRAIN)
 
 
 def groups(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -75,12 +67,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the checkpoint")
     parser.add_argument("--profile", type=Path, default=Path("profiles/generative.yaml"))
+    parser.add_argument("--frames", type=int, help="of each train city, drawn anew; default: those that are there")
     parser.add_argument("--data", type=Path, default=Path("data/demo_city"), help="made by `make prepare`")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings, segmenter = recipe(options), get_segmenter("maskdiff")
-    train, val = Cities(options.data, TRAIN), Cities(options.data, VAL)
+    val = Cities(options.data, VAL)
     with tempfile.TemporaryDirectory() as scratch:
+        train = train_cities(options, Path(scratch) / "cities")
         before = time.process_time()
         fitted = segmenter.fit(
             train,
