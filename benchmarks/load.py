@@ -124,6 +124,9 @@ def draw(rows: list[dict[str, Any]]) -> None:
     for axis, (key, title) in zip(axes, panels.items(), strict=True):
         axis.plot([row["crops"] for row in rows], [row[key] for row in rows], "o-", color="#1f5fa8")
         axis.set(title=title, xlabel="crops", ylim=(0, 1.25 * max(row[key] for row in rows)))
+        if key == "peak_mb":
+            axis.plot([row["crops"] for row in rows], [row["before_mb"] for row in rows], "--", color="#8a8a8a")
+            axis.text(rows[-1]["crops"], rows[-1]["before_mb"] - 40, "before the start", ha="right", va="top")
         axis.spines[["top", "right"]].set_visible(False)
         axis.ticklabel_format(axis="x", style="plain")
     figure.savefig(PICTURE, dpi=110)
