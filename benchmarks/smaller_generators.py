@@ -57,8 +57,9 @@ class Bench:
         update = {"model": str(self.folder), "architecture": architecture}
         model: Any = self.segmenter.build(self.recipe.model_copy(update=update), self.classes)
         if train is not None:
+            scratch = Path(tempfile.mkdtemp(dir=self.scratch))  # no two students go on from one state
             self.segmenter.prepare(
-                model, train, self.recipe, classes=self.classes, seed=0, scratch=self.scratch, device="cpu"
+                model, train, self.recipe, classes=self.classes, seed=0, scratch=scratch, device="cpu"
             )
         return self.segmenter.predictor(model.eval(), self.classes, self.recipe, "cpu")
 
