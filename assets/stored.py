@@ -21,8 +21,8 @@ from resources.progress import progress_bar
 RETRIES, RETRY_SECONDS = 3, 10
 OWNER = "team:perception"
 DEVICE_POOL = "device"
-_ON_DEVICE = {"device", "generators", "judge", "prompting"}
-"""Resources whose work belongs on the accelerator, one step at a time."""
+_OFF_DEVICE = {"store", "dataset"}
+"""Resources that only read and write; the others' work belongs on the accelerator, one step at a time."""
 
 python_warnings.filterwarnings("ignore", category=dg.BetaWarning)  # once per asset otherwise, on every start
 
@@ -79,7 +79,7 @@ def stored_asset(
             code_version=asset.code_version,
             group_name=group,
             owners=[OWNER],
-            pool=DEVICE_POOL if _ON_DEVICE & set(resources) else None,
+            pool=DEVICE_POOL if set(resources) - _OFF_DEVICE else None,
             metadata={"dagster/code_references": _code_reference(make)},
             kinds=kinds,
             check_specs=[
@@ -160,7 +160,7 @@ def _make_partition(
             return store.require(asset.key, partition), Made({"up_to_date": True})
         now = expected(asset, partition, store.manifest)
         assert now is not None
-        on_device = bool(_ON_DEVICE & set(resources))
+        on_device = bool(set(resources) - _OFF_DEVICE)
         piece = _piece_seconds(store, asset) if on_device and store.device_hours else 0.0
         with store.write(asset.key, partition, now.fingerprint, now.components, lock, piece) as out:
             if on_device:

@@ -55,6 +55,8 @@ def test_refined_labels_train_beside_the_given_ones(project) -> None:
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
     assert "diffinpainting_refined" in set(pd.read_parquet(tables / "average_precision.parquet")["arm"])
     assert store.require("prototypes").rows == 3 + 2  # three classes are there; background and center
+    assert store.require(REFINED, partition).device_seconds > 0
+    assert store.require("prototypes").device_seconds > 0
 
 
 def test_a_refinement_threshold_repaints_nothing(project) -> None:
