@@ -4,7 +4,7 @@ import inspect
 import json
 import time
 import warnings as python_warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,7 @@ def stored_asset(
             code_version=asset.code_version,
             group_name=group,
             owners=[OWNER],
-            pool=DEVICE_POOL if set(resources) - _OFF_DEVICE else None,
+            pool=DEVICE_POOL if _on_device(resources) else None,
             metadata={"dagster/code_references": _code_reference(make)},
             kinds=kinds,
             check_specs=[
@@ -133,6 +133,10 @@ def _materialise(
         raise dg.Failure(description=str(failure), allow_retries=False)
 
 
+def _on_device(resources: Iterable[str]) -> bool:
+    return bool(set(resources) - _OFF_DEVICE)
+
+
 def _code_reference(make: Callable[..., Any]) -> dg.CodeReferencesMetadataValue:
     code = make.__code__
     reference = dg.LocalFileCodeReference(
@@ -160,7 +164,7 @@ def _make_partition(
             return store.require(asset.key, partition), Made({"up_to_date": True})
         now = expected(asset, partition, store.manifest)
         assert now is not None
-        on_device = bool(set(resources) - _OFF_DEVICE)
+        on_device = _on_device(resources)
         piece = _piece_seconds(store, asset) if on_device and store.device_hours else 0.0
         with store.write(asset.key, partition, now.fingerprint, now.components, lock, piece) as out:
             if on_device:

@@ -27,6 +27,7 @@ from instsynth_dagster.demo_city import write_demo_city
 from instsynth_dagster.few_shot.systems import MIN_SIDE
 from instsynth_dagster.segmenters.base import get_segmenter
 from instsynth_dagster.segmenters.maskdiff.segmenter import given_box_iou
+from instsynth_dagster.segmenters.training import is_first_process
 from instsynth_dagster.settings import DemoCitySettings, SegmenterSettings
 
 SIDES = (MIN_SIDE, 16, 24, 32, 48, 64, 100_000)
@@ -87,7 +88,7 @@ def main() -> None:
             scratch=Path(scratch) / "scratch",
         )
         cpu = time.process_time() - before
-        if os.environ.get("RANK", "0") != "0":
+        if not is_first_process():
             return
         predictor: Any = segmenter.load(fitted.folder, settings)
     learnt, scores = (

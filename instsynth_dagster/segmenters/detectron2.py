@@ -8,7 +8,6 @@ catalogue, for detectron2's own tools.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -39,7 +38,7 @@ from instsynth_dagster.segmenters.base import (
     SegmentationDataset,
 )
 from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from instsynth_dagster.segmenters.training import isolated_random_state, train
+from instsynth_dagster.segmenters.training import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.sources import trained_folder
 
@@ -100,7 +99,7 @@ class Detectron2Segmenter:
             device=device,
             progress=progress,
         )
-        if os.environ.get("RANK", "0") == "0":  # of several processes the first one
+        if is_first_process():
             out.mkdir(parents=True, exist_ok=True)
             save_model(model.eval().to("cpu"), str(out / WEIGHTS))
             (out / CONFIG).write_text(config.dump())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from instsynth_dagster.segmenters.augmentation import (
 from instsynth_dagster.segmenters.base import FitResult, Maps, Progress, SegmentationDataset
 from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.scoring import Geometry, score_instances
-from instsynth_dagster.segmenters.training import isolated_random_state, train
+from instsynth_dagster.segmenters.training import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 
 STRIDE = 32
@@ -127,7 +126,7 @@ class QuerySegmenter(ABC):
             device=device,
             progress=progress,
         )
-        if os.environ.get("RANK", "0") == "0":  # of several processes the first one
+        if is_first_process():
             with quiet_transformers():
                 self.save(model.eval().to("cpu"), classes, out)
         return FitResult(out, log.curve, log.seconds, log.peak_memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import random
 import resource
 import time
@@ -128,6 +129,11 @@ def train(
     history = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else _process_peak()
     return TrainingLog(history[["step", "loss", "learning_rate"]], float(history["seconds"].iloc[-1]), peak)
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process of a training or the first of several, which writes what they made together."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _divisors(batch: int) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.files import write_atomically
 from instsynth_dagster.segmenters.launch import CURVE, RESULT, SETTINGS, fit_partition
+from instsynth_dagster.segmenters.training import is_first_process
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.store import open_store
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     arguments = parser.parse_args()
-    first = os.environ["RANK"] == "0"
+    first = is_first_process()
     settings = Settings.model_validate_json((arguments.scratch / SETTINGS).read_text())
     steps = settings.segmenters[arguments.partition.split("|")[1]].steps
     with tqdm(total=steps, desc=f"training {arguments.partition}", disable=not first, mininterval=5.0) as bar:

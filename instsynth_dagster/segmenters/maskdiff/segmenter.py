@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import MaskDenoiser
 from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, collate_regions, draw_shots, normalised
 from instsynth_dagster.segmenters.regions import cut_regions, enlarged, paste_mask
-from instsynth_dagster.segmenters.training import isolated_random_state, train
+from instsynth_dagster.segmenters.training import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.sources import trained_folder
 
@@ -89,7 +88,7 @@ class MaskDiffSegmenter:
             device=device,
             progress=progress,
         )
-        if os.environ.get("RANK", "0") == "0":  # of several processes the first one
+        if is_first_process():
             out.mkdir(parents=True, exist_ok=True)
             state = model.eval().to("cpu").state_dict()
             save_file({name: value.contiguous() for name, value in state.items()}, out / WEIGHTS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from instsynth_dagster.segmenters.siseg.grouping import group, smoothed, to_pixe
 from instsynth_dagster.segmenters.siseg.instances import instance_table, numbered
 from instsynth_dagster.segmenters.siseg.network import STRIDE, SISeg
 from instsynth_dagster.segmenters.siseg.targets import class_components, collate_fields, semantic_classes, siseg_targets
-from instsynth_dagster.segmenters.training import isolated_random_state, train
+from instsynth_dagster.segmenters.training import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.sources import trained_folder
 
@@ -87,7 +86,7 @@ class SISegSegmenter:
             device=device,
             progress=progress,
         )
-        if os.environ.get("RANK", "0") == "0":  # of several processes the first one
+        if is_first_process():
             out.mkdir(parents=True, exist_ok=True)
             state = model.eval().to("cpu").state_dict()
             save_file({name: value.contiguous() for name, value in state.items()}, out / WEIGHTS)
