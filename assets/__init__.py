@@ -22,7 +22,7 @@ from assets import (
     trained_segmenters,
     training_sets,
 )
-from assets.partitions import Graph
+from assets.shared.partitions import Graph
 from instsynth_dagster.settings import Settings
 
 _ROOMS = (

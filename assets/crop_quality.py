@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.partitions import Graph
-from assets.pictures import sheet_preview
-from assets.stored import Check, Made, stored_asset
-from instsynth_dagster.evaluation.gate_gallery import gate_sheet
+from assets.shared.partitions import Graph
+from assets.shared.pictures import sheet_preview
+from assets.shared.stored import Check, Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from instsynth_dagster.synthesis.gates import SCORES, gate_scores, rejection
 from resources.judge import Judge
 

@@ -7,13 +7,13 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.stored import Check, Made, stored_asset
-from instsynth_dagster.data_version import dvc_revision
+from assets.shared.partitions import Graph
+from assets.shared.stored import Check, Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.data.near_duplicates import near_duplicates
+from instsynth_dagster.data.versions import dvc_revision
 from instsynth_dagster.graph import split_of
-from instsynth_dagster.near_duplicates import near_duplicates
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from resources.dataset import Dataset
 
 
@@ -29,7 +29,7 @@ def _demo_city(settings: Settings, graph: Graph) -> dg.AssetsDefinition:
 
         Deterministic: the same settings give the same bytes. Left out when `dataset.demo_city` is absent.
         """
-        from instsynth_dagster.demo_city import write_demo_city
+        from instsynth_dagster.demo.city import write_demo_city
 
         assert settings.dataset.demo_city is not None
         out.summary["frames"] = write_demo_city(

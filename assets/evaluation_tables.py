@@ -6,16 +6,18 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.pictures import PICTURES, SHEET
-from assets.stored import Made, stored_asset
-from instsynth_dagster.evaluation.curves import loss_curves
-from instsynth_dagster.evaluation.examples import prediction_frames, synthesis_examples
-from instsynth_dagster.evaluation.few_label_views import stored_views
-from instsynth_dagster.evaluation.gate_gallery import stored_gate_sheet
-from instsynth_dagster.evaluation.report import ReportData, render_report
-from instsynth_dagster.evaluation.side_by_side import SIDE_BY_SIDE
-from instsynth_dagster.evaluation.tabulate import (
+from assets.shared.partitions import Graph
+from assets.shared.pictures import PICTURES, SHEET
+from assets.shared.stored import Made, stored_asset
+from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter, Store
+from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.evaluation.report.examples import prediction_frames, synthesis_examples
+from instsynth_dagster.evaluation.report.gate_gallery import stored_gate_sheet
+from instsynth_dagster.evaluation.report.report import ReportData, render_report
+from instsynth_dagster.evaluation.report.side_by_side import SIDE_BY_SIDE
+from instsynth_dagster.evaluation.tables.curves import loss_curves
+from instsynth_dagster.evaluation.tables.few_label_views import stored_views
+from instsynth_dagster.evaluation.tables.tabulate import (
     TABLES,
     markdown_of,
     paper_tables,
@@ -23,9 +25,7 @@ from instsynth_dagster.evaluation.tabulate import (
     tables_of,
     write_tables,
 )
-from instsynth_dagster.images import decode_png
 from instsynth_dagster.settings import SegmenterSettings, Settings
-from instsynth_dagster.store import UNPARTITIONED, PartitionWriter, Store
 from resources.dataset import Dataset
 
 

@@ -10,21 +10,21 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.pictures import curve_picture, predictions_preview
-from assets.stored import Check, Made, stored_asset
+from assets.shared.partitions import Graph
+from assets.shared.pictures import curve_picture, predictions_preview
+from assets.shared.stored import Check, Made, stored_asset
 from assets.training import train_into
-from instsynth_dagster.evaluation.few_label_views import fsis_view
-from instsynth_dagster.evaluation.views import to_markdown
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.evaluation.tables.few_label_views import fsis_view
+from instsynth_dagster.evaluation.tables.views import to_markdown
 from instsynth_dagster.few_shot.instances import Samples, draw_instances, shot_samples, summary, synthetic_samples
 from instsynth_dagster.few_shot.synthesis import Repainted, repainted_shots
 from instsynth_dagster.few_shot.systems import scores, tuned_systems
 from instsynth_dagster.few_shot.unannotated import Unannotated
 from instsynth_dagster.graph import FewShotTask
-from instsynth_dagster.segmenters.base import get_segmenter
-from instsynth_dagster.segmenters.samples import ArmDataset, frame_samples
+from instsynth_dagster.segmenters.contract import get_segmenter
+from instsynth_dagster.segmenters.training.samples import ArmDataset, frame_samples
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from resources.dataset import Dataset
 from resources.device import Device
 from resources.generators import Generators

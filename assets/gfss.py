@@ -8,15 +8,15 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.stored import Made, stored_asset
-from instsynth_dagster.evaluation.few_label_views import gfss_view
-from instsynth_dagster.evaluation.views import to_markdown
+from assets.shared.partitions import Graph
+from assets.shared.stored import Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.evaluation.tables.few_label_views import gfss_view
+from instsynth_dagster.evaluation.tables.views import to_markdown
 from instsynth_dagster.few_shot.folds import Candidate, cityscapes_fold
 from instsynth_dagster.few_shot.gfss import Known, class_map, fold_rows, summary
 from instsynth_dagster.few_shot.synthesis import repainted_shots
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from resources.dataset import Dataset
 from resources.generators import Generators
 from resources.refining import FewShot

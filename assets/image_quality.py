@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.pictures import sheet_preview
-from assets.stored import Made, stored_asset
-from instsynth_dagster.evaluation.image_quality import Pair, image_quality
-from instsynth_dagster.evaluation.side_by_side import SIDE_BY_SIDE, side_by_side
-from instsynth_dagster.evaluation.views import quality_view, to_markdown
-from instsynth_dagster.images import decode_png, encode_png, resize_image
-from instsynth_dagster.masks import decode_rle, resize_mask
+from assets.shared.partitions import Graph
+from assets.shared.pictures import sheet_preview
+from assets.shared.stored import Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.data.images import decode_png, encode_png, resize_image
+from instsynth_dagster.data.masks import decode_rle, resize_mask
+from instsynth_dagster.evaluation.metrics.image_quality import Pair, image_quality
+from instsynth_dagster.evaluation.report.side_by_side import SIDE_BY_SIDE, side_by_side
+from instsynth_dagster.evaluation.tables.views import quality_view, to_markdown
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from resources.judge import Judge
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import Graph
-from assets.pictures import PREVIEWED_CROPS, crops_preview
-from assets.stored import Made, stored_asset
+from assets.shared.partitions import Graph
+from assets.shared.pictures import PREVIEWED_CROPS, crops_preview
+from assets.shared.stored import Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
 from instsynth_dagster.graph import drawn_replicas
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from instsynth_dagster.synthesis.generators.base import repaint
 from resources.generators import Generators
 

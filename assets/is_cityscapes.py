@@ -10,12 +10,12 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.pictures import PREVIEWED_WINDOWS, windows_preview
-from assets.stored import Check, Made, stored_asset
+from assets.shared.partitions import Graph
+from assets.shared.pictures import PREVIEWED_WINDOWS, windows_preview
+from assets.shared.stored import Check, Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
 from instsynth_dagster.graph import COPY_PASTE, WITHOUT_GENERATOR, window_arms, window_replicas
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from instsynth_dagster.synthesis.copy_paste import copy_paste, target_frame
 from instsynth_dagster.synthesis.export import exported_files, write_export
 from instsynth_dagster.synthesis.gates import choose_crops

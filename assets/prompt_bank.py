@@ -5,10 +5,10 @@ from __future__ import annotations
 import dagster as dg
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.stored import Made, stored_asset
+from assets.shared.partitions import Graph
+from assets.shared.stored import Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.settings import PromptBankSettings, Settings
-from instsynth_dagster.store import PartitionWriter
 from instsynth_dagster.synthesis.prompts import diverse_bank
 from instsynth_dagster.synthesis.prompts import prompt_bank as template_bank
 from resources.prompting import Prompting

@@ -8,16 +8,16 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from assets.partitions import Graph
-from assets.pictures import sheet_preview
-from assets.stored import Check, Made, stored_asset
-from instsynth_dagster.images import decode_png
+from assets.shared.partitions import Graph
+from assets.shared.pictures import sheet_preview
+from assets.shared.stored import Check, Made, stored_asset
+from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter, Store
+from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.refinement.gallery import Change, change_sheet
 from instsynth_dagster.refinement.refine import LOST
 from instsynth_dagster.refinement.support import dataset_prototypes, from_table, support_frames, to_table
 from instsynth_dagster.refinement.windows import refine_window
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import UNPARTITIONED, PartitionWriter, Store
 from resources.dataset import Dataset
 from resources.refining import Refining
 

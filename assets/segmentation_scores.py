@@ -6,14 +6,14 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.pictures import predictions_preview
-from assets.stored import Check, Made, stored_asset
-from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
-from instsynth_dagster.evaluation.map_counts import COUNTS, MAPS, PICTURES, map_counts, map_pictures, map_scores
-from instsynth_dagster.segmenters.base import get_segmenter
+from assets.shared.partitions import Graph
+from assets.shared.pictures import predictions_preview
+from assets.shared.stored import Check, Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
+from instsynth_dagster.evaluation.metrics.map_counts import COUNTS, MAPS, PICTURES, map_counts, map_pictures, map_scores
+from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from resources.dataset import Dataset
 from resources.device import Device
 from resources.progress import progress_bar

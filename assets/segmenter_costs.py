@@ -7,15 +7,15 @@ from dataclasses import asdict, fields
 import dagster as dg
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.stored import Made, stored_asset
-from instsynth_dagster.evaluation.costs import Cost, measure
-from instsynth_dagster.evaluation.few_label_views import cost_view
-from instsynth_dagster.evaluation.views import to_markdown
+from assets.shared.partitions import Graph
+from assets.shared.stored import Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.evaluation.metrics.model_costs import Cost, measure
+from instsynth_dagster.evaluation.tables.few_label_views import cost_view
+from instsynth_dagster.evaluation.tables.views import to_markdown
 from instsynth_dagster.graph import run_dimensions
-from instsynth_dagster.segmenters.base import get_segmenter
+from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from resources.dataset import Dataset
 from resources.device import Device
 

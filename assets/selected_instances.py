@@ -6,11 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import Graph
-from assets.pictures import PREVIEWED_CROPS, crops_preview
-from assets.stored import Check, Made, stored_asset
+from assets.shared.partitions import Graph
+from assets.shared.pictures import PREVIEWED_CROPS, crops_preview
+from assets.shared.stored import Check, Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from instsynth_dagster.synthesis.crops import cut_selected
 from instsynth_dagster.synthesis.selection import select_instances
 from resources.dataset import Dataset

@@ -12,23 +12,30 @@ import numpy as np
 import pandas as pd
 
 from assets.data import leaked_frames
-from assets.partitions import Graph
-from assets.pictures import PICTURES, SHEET, curve_picture, grouping_sheet, ids_preview, sheet_preview
-from assets.stored import Check, Made, stored_asset
+from assets.shared.partitions import Graph
+from assets.shared.pictures import PICTURES, SHEET, curve_picture, grouping_sheet, ids_preview, sheet_preview
+from assets.shared.stored import Check, Made, stored_asset
 from assets.training import train_into
-from instsynth_dagster.cityscapes import LABEL_BY_ID, Frame, label_ids, list_semantic_frames, read_image, read_label_ids
-from instsynth_dagster.evaluation.few_label_views import grouping_view
-from instsynth_dagster.evaluation.grouping import grouping_rows, grouping_scores
-from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
-from instsynth_dagster.evaluation.views import to_markdown
-from instsynth_dagster.files import file_sha256
-from instsynth_dagster.images import encode_png
-from instsynth_dagster.near_duplicates import perceptual_hash
-from instsynth_dagster.segmenters.base import get_segmenter
-from instsynth_dagster.segmenters.samples import ArmDataset, frame_samples
+from instsynth_dagster.artifacts.files import file_sha256
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.data.formats.cityscapes import (
+    LABEL_BY_ID,
+    Frame,
+    label_ids,
+    list_semantic_frames,
+    read_image,
+    read_label_ids,
+)
+from instsynth_dagster.data.images import encode_png
+from instsynth_dagster.data.near_duplicates import perceptual_hash
+from instsynth_dagster.evaluation.metrics.grouping import grouping_rows, grouping_scores
+from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
+from instsynth_dagster.evaluation.tables.few_label_views import grouping_view
+from instsynth_dagster.evaluation.tables.views import to_markdown
+from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.siseg.instances import connected_components, instance_table, numbered
+from instsynth_dagster.segmenters.training.samples import ArmDataset, frame_samples
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from resources.dataset import Dataset
 from resources.device import Device
 from resources.progress import progress_bar

@@ -6,14 +6,14 @@ from functools import partial
 
 import dagster as dg
 
-from assets.partitions import Graph
-from assets.pictures import curve_picture
-from assets.stored import Made, stored_asset
+from assets.shared.partitions import Graph
+from assets.shared.pictures import curve_picture
+from assets.shared.stored import Made, stored_asset
 from assets.training import train_into
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
 from instsynth_dagster.graph import TrainingRun
-from instsynth_dagster.segmenters.launch import train_run
+from instsynth_dagster.segmenters.training.launch import train_run
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 from resources.device import Device
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from instsynth_dagster.segmenters.base import FitResult
+from instsynth_dagster.artifacts.store import PartitionWriter
+from instsynth_dagster.segmenters.contract import FitResult
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.store import PartitionWriter
 from resources.device import Device
 from resources.progress import progress_bar
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 import pandas as pd
 
-from assets.partitions import Graph
-from assets.stored import Check, Made, stored_asset
+from assets.shared.partitions import Graph
+from assets.shared.stored import Check, Made, stored_asset
+from instsynth_dagster.artifacts.store import PartitionWriter, Store
 from instsynth_dagster.graph import FROM_SEMANTICS, TrainingSet, labels_asset, windows_asset
-from instsynth_dagster.segmenters.samples import (
+from instsynth_dagster.segmenters.training.samples import (
     GROUPED_COLUMNS,
     WINDOW_COLUMNS,
     frame_samples,
@@ -20,7 +21,6 @@ from instsynth_dagster.segmenters.samples import (
     window_samples,
 )
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import PartitionWriter, Store
 
 WARNINGS = {"class_balance": "Synthesis gives every class of the real frames more instances, rare ones most of all."}
 

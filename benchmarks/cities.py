@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME, list_frames, read_frame
+from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME, list_frames, read_frame
 
 TRAIN, VAL = ("alderford", "brackwater", "cinderhill"), ("dunmere",)
 """Of the demo city."""

@@ -28,10 +28,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_NAME
-from instsynth_dagster.evaluation.coco_ap import annotate, evaluate
-from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
-from instsynth_dagster.masks import decode_rle, encode_rle
+from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
+from instsynth_dagster.data.masks import decode_rle, encode_rle
+from instsynth_dagster.evaluation.metrics.coco_ap import annotate, evaluate
+from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 
 SIZE = (1024, 2048)
 Frame = tuple[np.ndarray, pd.DataFrame]

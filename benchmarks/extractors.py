@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from cities import TRAIN, VAL, Cities
 
-from instsynth_dagster.cityscapes import CLASSES
-from instsynth_dagster.evaluation.costs import measure
-from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
-from instsynth_dagster.pretraining.denoiser import ARCHITECTURE, generative_recipe
-from instsynth_dagster.segmenters.base import get_segmenter
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.demo.pretraining.denoiser import ARCHITECTURE, generative_recipe
+from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
+from instsynth_dagster.evaluation.metrics.model_costs import measure
+from instsynth_dagster.segmenters.contract import get_segmenter
 
 GENERATOR = Path("checkpoints/mini-gligen")
 UNET: dict[str, Any] = {"kind": "unet", "model": str(GENERATOR), "timestep": 0}

@@ -22,12 +22,12 @@ import numpy as np
 import pandas as pd
 
 from assets import build_assets
-from assets.partitions import asset_key
-from instsynth_dagster.cityscapes import CLASSES, write_frame
+from assets.shared.partitions import asset_key
+from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.data.formats.cityscapes import CLASSES, write_frame
 from instsynth_dagster.graph import build_graph
+from instsynth_dagster.graph.staleness import Asset, expected
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.staleness import Asset, expected
-from instsynth_dagster.store import Store
 from jobs.planning import planned_assets
 from jobs.refresh import QUIET, refresh
 from resources import build_resources

@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.cityscapes import CLASSES, Frame, instance_index, list_frames, read_frame
-from instsynth_dagster.demo_city import write_demo_city
-from instsynth_dagster.images import decode_png, encode_png
+from instsynth_dagster.data.formats.cityscapes import CLASSES, Frame, instance_index, list_frames, read_frame
+from instsynth_dagster.data.images import decode_png, encode_png
+from instsynth_dagster.demo.city import write_demo_city
 from instsynth_dagster.settings import DemoCitySettings, IntegrationSettings, SelectionSettings
 from instsynth_dagster.synthesis.crops import cut_selected
 from instsynth_dagster.synthesis.selection import select_instances

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 import torch
 
-from instsynth_dagster.cityscapes import CLASSES
-from instsynth_dagster.demo_city import render_scene
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.demo.city import render_scene
 from instsynth_dagster.refinement.boundary import boundary_f
 from instsynth_dagster.refinement.features import build_extractor
 from instsynth_dagster.refinement.prototypes import Prototypes

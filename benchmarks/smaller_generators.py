@@ -23,17 +23,17 @@ import torch
 import yaml
 from cities import TRAIN, VAL, Cities
 
-from instsynth_dagster.cityscapes import CLASSES
-from instsynth_dagster.evaluation.costs import measure
-from instsynth_dagster.evaluation.instance_ap import InstanceScores, average_precision, match_frame
-from instsynth_dagster.extractors.smaller import feature_cosine
+from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.demo.pretraining.denoiser import BASE, HELD_OUT, NOVEL
+from instsynth_dagster.demo.pretraining.scenes import BoxScenes, render_scenes
+from instsynth_dagster.evaluation.metrics.instance_ap import InstanceScores, average_precision, match_frame
+from instsynth_dagster.evaluation.metrics.model_costs import measure
 from instsynth_dagster.few_shot.unannotated import Unannotated
-from instsynth_dagster.pretraining.denoiser import BASE, HELD_OUT, NOVEL
-from instsynth_dagster.pretraining.scenes import BoxScenes, render_scenes
-from instsynth_dagster.segmenters.base import SegmentationDataset, get_segmenter
+from instsynth_dagster.models.smaller_unets import feature_cosine
+from instsynth_dagster.segmenters.contract import SegmentationDataset, get_segmenter
 from instsynth_dagster.segmenters.generative.segmenter import GenerativeSegmenter
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.store import Store
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "whole": {"truncate": False},

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import dagster as dg
 
-from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
-from instsynth_dagster.store import Store
+from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.graph.staleness import Asset, rectangles, stale_partitions
 from jobs.walking import Made, Refreshed, walk_until_whole
 
 _EVERY = 1.0

@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import Graph
+from assets.shared.partitions import Graph
+from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import Store
 from jobs.console import console
 from jobs.distribute import distribute
 from jobs.leftovers import process_tags
@@ -69,10 +69,10 @@ def build_jobs(
         return _single_op_job(name, description, body)
 
     def pretrain(_: dg.OpExecutionContext) -> None:
-        from instsynth_dagster.pretraining.cards import listed_anew
-        from instsynth_dagster.pretraining.denoiser import pretrain_decoder
-        from instsynth_dagster.pretraining.generative import pretrain_generative
-        from instsynth_dagster.pretraining.vision import pretrain_vision
+        from instsynth_dagster.demo.pretraining.cards import listed_anew
+        from instsynth_dagster.demo.pretraining.denoiser import pretrain_decoder
+        from instsynth_dagster.demo.pretraining.generative import pretrain_generative
+        from instsynth_dagster.demo.pretraining.vision import pretrain_vision
 
         with listed_anew(Path("checkpoints")):
             for pretrain_family in (pretrain_generative, pretrain_vision, pretrain_decoder):

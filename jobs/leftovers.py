@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from instsynth_dagster.locking import is_alive
+from instsynth_dagster.artifacts.locking import is_alive
 
 PROCESS, HOST = "instsynth/process", "instsynth/host"
 

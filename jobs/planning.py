@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.graph import build_graph
+from instsynth_dagster.graph.staleness import Asset, ManifestOf, Stale, plan, readable
 from instsynth_dagster.settings import load_settings
-from instsynth_dagster.staleness import Asset, ManifestOf, Stale, plan, readable
-from instsynth_dagster.store import Store, open_store
 
 
 @dataclass(frozen=True)

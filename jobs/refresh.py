@@ -8,9 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import asset_key, partition_tags
-from instsynth_dagster.staleness import Asset, rectangles, stale_partitions
-from instsynth_dagster.store import Store
+from assets.shared.partitions import asset_key, partition_tags
+from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.graph.staleness import Asset, rectangles, stale_partitions
 from jobs.leftovers import bury_dead_runs, process_tags
 from jobs.walking import Made, Refreshed, walk_until_whole
 

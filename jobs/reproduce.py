@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from instsynth_dagster.locking import dvc_at_work
-from instsynth_dagster.waiting import wait_while
+from instsynth_dagster.artifacts.locking import dvc_at_work
+from instsynth_dagster.artifacts.waiting import wait_while
 
 _BUSY = "it is being blocked by"
 _PAUSE = 2.0

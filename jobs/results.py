@@ -9,16 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from assets.partitions import Graph
-from instsynth_dagster.cost_tables import crop_costs, table_costs
-from instsynth_dagster.costs import HOUR, Ledger
-from instsynth_dagster.evaluation.curves import loss_curves
-from instsynth_dagster.evaluation.few_label_views import stored_views
-from instsynth_dagster.evaluation.views import to_markdown
-from instsynth_dagster.files import write_atomically
+from assets.shared.partitions import Graph
+from instsynth_dagster.artifacts.costs import HOUR, Ledger
+from instsynth_dagster.artifacts.files import write_atomically
+from instsynth_dagster.artifacts.store import UNPARTITIONED, Store
+from instsynth_dagster.evaluation.tables.cost_tables import crop_costs, table_costs
+from instsynth_dagster.evaluation.tables.curves import loss_curves
+from instsynth_dagster.evaluation.tables.few_label_views import stored_views
+from instsynth_dagster.evaluation.tables.views import to_markdown
 from instsynth_dagster.graph import TrainingSet
 from instsynth_dagster.settings import CostSettings
-from instsynth_dagster.store import UNPARTITIONED, Store
 
 METRICS, CURVES, REPORT, COSTS = "metrics.json", "loss.csv", "report.html", "costs.md"
 _SHOWN = ("table_1.md", "average_precision.md", "verdict.md")

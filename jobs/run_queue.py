@@ -9,8 +9,8 @@ import dagster as dg
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, RETRY_STRATEGY_TAG, WILL_RETRY_TAG
 
-from assets.partitions import asset_key, partition_tags
-from instsynth_dagster.staleness import Asset
+from assets.shared.partitions import asset_key, partition_tags
+from instsynth_dagster.graph.staleness import Asset
 from jobs.refresh import QUIET
 from jobs.routing import RoutedRunCoordinator
 

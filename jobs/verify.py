@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.errors import DamagedArtifact, UserError
 from instsynth_dagster.graph import build_graph
+from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import load_settings
-from instsynth_dagster.staleness import Asset
-from instsynth_dagster.store import Store, open_store
 from resources.progress import progress_bar
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from instsynth_dagster.artifacts.locking import refresh_lock
+from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.locking import refresh_lock
-from instsynth_dagster.staleness import PartitionRef
-from instsynth_dagster.store import Store
+from instsynth_dagster.graph.staleness import PartitionRef
 
 CHANGED = ".changed"
 """Touched below the store by every refresh that made something."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from instsynth_dagster.artifacts.store import open_store
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import open_store
 from resources.dataset import Dataset
 from resources.device import resolve_device
 from resources.generators import Generators

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.cityscapes import (
+from instsynth_dagster.artifacts.files import file_sha256
+from instsynth_dagster.data.formats.cityscapes import (
     Frame,
     city_of,
     instance_index,
@@ -17,9 +18,8 @@ from instsynth_dagster.cityscapes import (
     read_ids,
     read_image,
 )
-from instsynth_dagster.files import file_sha256
-from instsynth_dagster.listing import city_directories
-from instsynth_dagster.near_duplicates import mirrored_hash, perceptual_hash
+from instsynth_dagster.data.near_duplicates import mirrored_hash, perceptual_hash
+from instsynth_dagster.data.versions import city_directories
 
 
 class Dataset:
@@ -86,7 +86,7 @@ class Dataset:
         """Markdown with the first frames, instances drawn in."""
         import dagster as dg
 
-        from instsynth_dagster.evaluation.gallery import contact_sheet, overlay_instances, thumbnail_markdown
+        from instsynth_dagster.evaluation.report.gallery import contact_sheet, overlay_instances, thumbnail_markdown
 
         shown = [overlay_instances(self.image(row), self.ids(row)) for row in frames.head(4).itertuples()]
         return dg.MetadataValue.md(thumbnail_markdown(contact_sheet(shown, columns=2, captions=None), width=900))

@@ -33,7 +33,7 @@ class Device:
             return "cpu"
         import torch
 
-        from instsynth_dagster.segmenters.launch import ALL_GPUS
+        from instsynth_dagster.segmenters.training.launch import ALL_GPUS
 
         if self.wanted == "auto" and not torch.cuda.is_available():
             return "cpu"

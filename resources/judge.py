@@ -6,13 +6,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.feature_cache import FeatureCache
+from instsynth_dagster.models.feature_cache import FeatureCache
 from instsynth_dagster.settings import JudgeSettings, Settings
 from resources.device import Device
 
 if TYPE_CHECKING:
-    from instsynth_dagster.clip import Clip
-    from instsynth_dagster.evaluation.inception import Inception
+    from instsynth_dagster.evaluation.metrics.inception import Inception
+    from instsynth_dagster.models.clip import Clip
 
 CACHE = ".cache/features.sqlite"
 
@@ -32,7 +32,7 @@ class Judge:
 
     @cached_property
     def clip(self) -> Clip:
-        from instsynth_dagster.clip import Clip
+        from instsynth_dagster.models.clip import Clip
 
         return Clip(self._settings.clip, self._device.name, self._cache)
 
@@ -41,6 +41,6 @@ class Judge:
         """What FID and KID compare."""
         if self._settings.fid_features == "clip":
             return self.clip
-        from instsynth_dagster.evaluation.inception import Inception
+        from instsynth_dagster.evaluation.metrics.inception import Inception
 
         return Inception(self._settings.inception_weights, self._cache, self._device.name)

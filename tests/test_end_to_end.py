@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 from assets import build_assets
+from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import Store
 from jobs.refresh import refresh
 from resources import build_resources
 from tests.segmenters.toy import tiny

@@ -14,17 +14,17 @@ import pytest
 import yaml
 
 from assets import build_assets
-from instsynth_dagster.checkpoint_digests import PIN, SUMS, checkpoint_files, content_digest, verified
 from instsynth_dagster.definitions import build_definitions
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.graph import build_graph
+from instsynth_dagster.graph.staleness import expected
+from instsynth_dagster.models.digests import PIN, SUMS, checkpoint_files, content_digest, verified
 from instsynth_dagster.settings import Settings, load_settings
-from instsynth_dagster.staleness import expected
 from jobs.refresh import refresh
 from resources import build_resources
 from resources.no_pickles import NoPickles
+from tests.settings.test_settings import SHIPPED
 from tests.test_end_to_end import raw_settings
-from tests.test_settings import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("instsynth_dagster", "assets", "resources", "jobs", "benchmarks")

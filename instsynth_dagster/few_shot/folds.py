@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.errors import DatasetError
-from instsynth_dagster.images import decode_png
 
 FOLDS = 4
 IGNORED = 255

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME, LABELS
-from instsynth_dagster.evaluation.gfss import IGNORED, confusion, gfss_scores
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME, LABELS
+from instsynth_dagster.evaluation.metrics.few_shot_iou import IGNORED, confusion, gfss_scores
 from instsynth_dagster.few_shot.folds import Candidate
 from instsynth_dagster.few_shot.shots import draw_shots
 

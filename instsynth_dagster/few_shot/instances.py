@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME, instance_areas
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME, instance_areas
 from instsynth_dagster.errors import DatasetError
 from instsynth_dagster.few_shot.folds import Candidate
 from instsynth_dagster.few_shot.shots import draw_shots

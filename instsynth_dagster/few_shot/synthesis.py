@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.images import decode_png
-from instsynth_dagster.masks import decode_rle
+from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.settings import GeneratorSettings, IntegrationSettings
 from instsynth_dagster.synthesis.generators.base import Generator, repaint
 from instsynth_dagster.synthesis.integration import paste

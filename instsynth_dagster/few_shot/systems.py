@@ -12,9 +12,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
+from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.few_shot.instances import Samples, split_scores
-from instsynth_dagster.segmenters.base import Predictor, get_segmenter
+from instsynth_dagster.segmenters.contract import Predictor, get_segmenter
 from instsynth_dagster.settings import FewShotSystem, SegmenterSettings
 
 MIN_SIDE = 8

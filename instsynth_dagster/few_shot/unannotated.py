@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 import cv2
 import numpy as np
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME
-from instsynth_dagster.segmenters.base import SegmentationDataset
-from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.segmenters.contract import SegmentationDataset
+from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN
 
 RIM = 2
 """Pixels around an erased object that are erased with it."""

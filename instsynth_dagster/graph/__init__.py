@@ -23,9 +23,9 @@ from instsynth_dagster.graph.checkpoints import CheckpointContents
 from instsynth_dagster.graph.data import data_assets, data_signature, split_of
 from instsynth_dagster.graph.few_labels import FewShotTask, fsis_assets, gfss_assets, semantics_assets
 from instsynth_dagster.graph.learning import learning_assets
+from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.graph.synthesis import drawn_replicas, synthesis_assets
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.staleness import Asset
 
 __all__ = [
     "COPY_PASTE",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from instsynth_dagster.checkpoint_digests import checkpoint_files, named_checkpoints
-from instsynth_dagster.file_digests import FileDigests
+from instsynth_dagster.artifacts.file_digests import FileDigests
+from instsynth_dagster.models.digests import checkpoint_files, named_checkpoints
 
 _DIGESTS = ".cache/checkpoints.sqlite"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from instsynth_dagster.file_digests import FileDigests
+from instsynth_dagster.artifacts.file_digests import FileDigests
+from instsynth_dagster.data.versions import city_files
 from instsynth_dagster.graph.refs import each
-from instsynth_dagster.listing import city_files
+from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.staleness import Asset
 
 _FILE_DIGESTS = ".cache/files.sqlite"
 

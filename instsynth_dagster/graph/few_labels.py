@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from instsynth_dagster.artifacts.file_digests import FileDigests
+from instsynth_dagster.artifacts.store import UNPARTITIONED
+from instsynth_dagster.data.versions import SEMANTIC_SUFFIXES, city_files
 from instsynth_dagster.few_shot.folds import FOLDS, cityscapes_fold
-from instsynth_dagster.file_digests import FileDigests
 from instsynth_dagster.graph.checkpoints import CheckpointContents
 from instsynth_dagster.graph.refs import SPEED_ONLY, annotated, city_classes, each
-from instsynth_dagster.listing import SEMANTIC_SUFFIXES, city_files
+from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.staleness import Asset
-from instsynth_dagster.store import UNPARTITIONED
 
 _FILE_DIGESTS = ".cache/semantic_files.sqlite"
 

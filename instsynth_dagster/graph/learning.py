@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from instsynth_dagster.artifacts.store import UNPARTITIONED
 from instsynth_dagster.graph.arms import (
     FROM_SEMANTICS,
     TrainingRun,
@@ -16,9 +17,8 @@ from instsynth_dagster.graph.arms import (
 )
 from instsynth_dagster.graph.checkpoints import CheckpointContents
 from instsynth_dagster.graph.refs import annotated, city_classes, each
+from instsynth_dagster.graph.staleness import Asset, PartitionRef
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.staleness import Asset, PartitionRef
-from instsynth_dagster.store import UNPARTITIONED
 
 
 def learning_assets(settings: Settings, contents: CheckpointContents) -> Iterator[Asset]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from instsynth_dagster.artifacts.store import UNPARTITIONED
+from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.staleness import PartitionRef
-from instsynth_dagster.store import UNPARTITIONED
 
 SPEED_ONLY = {"batch_size", "mirrors"}
 """Generator settings that change how fast or from where, never what comes out."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from instsynth_dagster.artifacts.store import UNPARTITIONED
 from instsynth_dagster.graph.arms import WITHOUT_GENERATOR, window_arms, window_replicas
 from instsynth_dagster.graph.checkpoints import CheckpointContents
 from instsynth_dagster.graph.refs import SPEED_ONLY, city_class_dimensions, city_classes, each
+from instsynth_dagster.graph.staleness import Asset, PartitionRef
 from instsynth_dagster.settings import JudgeSettings, Settings
-from instsynth_dagster.staleness import Asset, PartitionRef
-from instsynth_dagster.store import UNPARTITIONED
 
 
 def synthesis_assets(settings: Settings, contents: CheckpointContents) -> Iterator[Asset]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from instsynth_dagster.extractors.unet_taps import UNetTaps, load_parts
+from instsynth_dagster.models.unet_taps import UNetTaps, load_parts
 from instsynth_dagster.settings import FeatureSettings
 
 

@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from transformers import AutoConfig, CLIPVisionModel, Mask2FormerForUniversalSegmentation
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.quiet import quiet_transformers
-from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line, load_backbone
-from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from instsynth_dagster.segmenters.library import load_pretrained
-from instsynth_dagster.segmenters.queries import STRIDE
-from instsynth_dagster.segmenters.scoring import class_probabilities
+from instsynth_dagster.models.quiet import quiet_transformers
+from instsynth_dagster.models.sources import pretrained, whole_model
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from instsynth_dagster.segmenters.shared.queries import STRIDE
+from instsynth_dagster.segmenters.shared.scoring import class_probabilities
+from instsynth_dagster.segmenters.shared.transformers_models import load_pretrained
 from instsynth_dagster.settings import FeatureSettings
-from instsynth_dagster.sources import pretrained, whole_model
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from instsynth_dagster.evaluation.gallery import contact_sheet, overlay_masks
-from instsynth_dagster.images import resize_image
+from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.evaluation.report.gallery import contact_sheet, overlay_masks
 
 LOST, WON, OUTLINE = (226, 60, 60), (60, 190, 90), (255, 196, 0)
 TILE = 176

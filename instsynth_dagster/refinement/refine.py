@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from instsynth_dagster.cityscapes import LABEL_BY_ID
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID
 from instsynth_dagster.refinement.boundary import Refiner, accepted, boundary_band, redraw
 from instsynth_dagster.refinement.prototypes import Prototypes, filter_regions, relabel_free
 from instsynth_dagster.settings import BoundarySettings, RefinementSettings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
 from instsynth_dagster.refinement.prototypes import Prototypes, build_prototypes
 from instsynth_dagster.seeds import content_seed
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from instsynth_dagster.cityscapes import LABEL_BY_ID
-from instsynth_dagster.images import decode_png, encode_png, resize_image
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID
+from instsynth_dagster.data.images import decode_png, encode_png, resize_image
 from instsynth_dagster.refinement.boundary import Refiner
 from instsynth_dagster.refinement.prototypes import Prototypes
 from instsynth_dagster.refinement.refine import refine_instances

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import EomtForUniversalSegmentation
 
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.segmenters import library
-from instsynth_dagster.segmenters.queries import QuerySegmenter
-from instsynth_dagster.segmenters.scoring import class_probabilities
+from instsynth_dagster.segmenters.shared import transformers_models
+from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
+from instsynth_dagster.segmenters.shared.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
 
 
@@ -21,13 +21,13 @@ class EomtSegmenter(QuerySegmenter):
     that the model reads: crops in training, whole images resized to it at inference."""
 
     def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
-        labels = library.class_labels(classes)
+        labels = transformers_models.class_labels(classes)
         height, width = settings.crop
         if height != width:
             raise SettingsError(f"segmenters.crop: eomt reads squares, not {height}x{width}")
         if not settings.model:
-            return library.new_model(EomtForUniversalSegmentation, settings, image_size=height, **labels)
-        model = library.load_pretrained(
+            return transformers_models.new_model(EomtForUniversalSegmentation, settings, image_size=height, **labels)
+        model = transformers_models.load_pretrained(
             EomtForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
         )
         if model.config.image_size != height:
@@ -39,11 +39,11 @@ class EomtSegmenter(QuerySegmenter):
         return model.layers
 
     def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
-        library.save(model, out)
+        transformers_models.save(model, out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
-        model = library.load_pretrained(EomtForUniversalSegmentation, str(folder))
-        return model, library.classes_of(model)
+        model = transformers_models.load_pretrained(EomtForUniversalSegmentation, str(folder))
+        return model, transformers_models.classes_of(model)
 
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         output = model(pixel_values=pixels)

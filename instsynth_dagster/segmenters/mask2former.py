@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
-from instsynth_dagster.segmenters import library
-from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from instsynth_dagster.segmenters.queries import STRIDE, QuerySegmenter
-from instsynth_dagster.segmenters.scoring import class_probabilities
+from instsynth_dagster.segmenters.shared import transformers_models
+from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from instsynth_dagster.segmenters.shared.queries import STRIDE, QuerySegmenter
+from instsynth_dagster.segmenters.shared.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
 
 
@@ -26,12 +26,12 @@ class Mask2FormerSegmenter(QuerySegmenter):
         return model.model.pixel_level_module.encoder
 
     def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
-        library.save(model, out)
+        transformers_models.save(model, out)
         _image_processor(len(classes)).save_pretrained(out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
-        model = library.load_pretrained(Mask2FormerForUniversalSegmentation, str(folder))
-        return model, library.classes_of(model)
+        model = transformers_models.load_pretrained(Mask2FormerForUniversalSegmentation, str(folder))
+        return model, transformers_models.classes_of(model)
 
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         output = model(pixel_values=pixels)
@@ -48,12 +48,12 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
         CheckpointError: `settings.model` or `settings.backbone` cannot be loaded.
         SettingsError: `settings.architecture` names an unknown value or an impossible one.
     """
-    labels = library.class_labels(classes)
+    labels = transformers_models.class_labels(classes)
     if settings.model:
-        return library.load_pretrained(
+        return transformers_models.load_pretrained(
             Mask2FormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
         )
-    return library.new_model(
+    return transformers_models.new_model(
         Mask2FormerForUniversalSegmentation,
         settings,
         encoder=lambda model: model.model.pixel_level_module.encoder,

@@ -12,8 +12,8 @@ from torchvision.ops import box_convert, masks_to_boxes
 from transformers import RfDetrForInstanceSegmentation
 
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.segmenters import library
-from instsynth_dagster.segmenters.queries import QuerySegmenter
+from instsynth_dagster.segmenters.shared import transformers_models
+from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
 from instsynth_dagster.settings import SegmenterSettings
 
 
@@ -21,13 +21,13 @@ class RfDetrSegmenter(QuerySegmenter):
     """`Segmenter` of kind `rf_detr`. `settings.architecture` holds values of `RfDetrConfig`."""
 
     def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
-        labels = library.class_labels(classes)
+        labels = transformers_models.class_labels(classes)
         model = (
-            library.load_pretrained(
+            transformers_models.load_pretrained(
                 RfDetrForInstanceSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
             )
             if settings.model
-            else library.new_model(RfDetrForInstanceSegmentation, settings, **labels)
+            else transformers_models.new_model(RfDetrForInstanceSegmentation, settings, **labels)
         )
         stride = self.stride(model)
         if any(side % stride for side in settings.crop):
@@ -43,11 +43,11 @@ class RfDetrSegmenter(QuerySegmenter):
         return with_boxes
 
     def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
-        library.save(model, out)
+        transformers_models.save(model, out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
-        model = library.load_pretrained(RfDetrForInstanceSegmentation, str(folder))
-        return model, library.classes_of(model)
+        model = transformers_models.load_pretrained(RfDetrForInstanceSegmentation, str(folder))
+        return model, transformers_models.classes_of(model)
 
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         output = model(pixel_values=pixels)

@@ -8,13 +8,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.params_file import PARAMS_ENV, read_params
 from instsynth_dagster.settings.base import Distinct, Name, Section
 from instsynth_dagster.settings.data import ArtifactSettings, DatasetSettings
 from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
 from instsynth_dagster.settings.operation import CostSettings, NightlySettings
+from instsynth_dagster.settings.params_file import PARAMS_ENV, read_params
 from instsynth_dagster.settings.refinement import RefinementSettings
 from instsynth_dagster.settings.segmentation import SegmenterSettings
 from instsynth_dagster.settings.synthesis import (

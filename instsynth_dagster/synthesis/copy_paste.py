@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME
-from instsynth_dagster.images import decode_png, resize_ids, resize_image
-from instsynth_dagster.masks import decode_rle, mask_box
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.images import decode_png, resize_ids, resize_image
+from instsynth_dagster.data.masks import decode_rle, mask_box
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.integration import paste

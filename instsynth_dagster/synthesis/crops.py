@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.images import encode_png, resize_image
-from instsynth_dagster.masks import encode_rle, mask_box
+from instsynth_dagster.data.images import encode_png, resize_image
+from instsynth_dagster.data.masks import encode_rle, mask_box
 from instsynth_dagster.settings import SelectionSettings
 
 Box = tuple[int, int, int, int]

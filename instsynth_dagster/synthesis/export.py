@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from instsynth_dagster.cityscapes import CLASSES, LABEL_BY_ID, LABEL_BY_NAME, city_of, write_frame
+from instsynth_dagster.artifacts.files import file_sha256
+from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_ID, LABEL_BY_NAME, city_of, write_frame
+from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.data.masks import encode_rle, mask_box
+from instsynth_dagster.data.versions import files_below
 from instsynth_dagster.errors import ArtifactError
-from instsynth_dagster.files import file_sha256
-from instsynth_dagster.images import decode_png
-from instsynth_dagster.listing import files_below
-from instsynth_dagster.masks import encode_rle, mask_box
 
 _FRAME_ID = re.compile(r"[a-z0-9][a-z0-9_-]*_\d{6}_\d{6}")
 COCO_JSON = "annotations/instances_train.json"

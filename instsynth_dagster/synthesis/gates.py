@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.cityscapes import CLASSES
-from instsynth_dagster.images import decode_png, resize_image
-from instsynth_dagster.masks import decode_rle
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.images import decode_png, resize_image
+from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.settings import GateSettings
 from instsynth_dagster.synthesis.crops import focus
 
 if TYPE_CHECKING:
-    from instsynth_dagster.clip import Clip
+    from instsynth_dagster.models.clip import Clip
 
 _BATCH = 64
 SCORES = ("class_margin", "real_similarity", "source_similarity", "change", "seam")

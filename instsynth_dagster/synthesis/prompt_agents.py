@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.models.sources import pretrained, whole_model, whole_tokenizer
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.sources import pretrained, whole_model, whole_tokenizer
 
 _COLORS = (
     "red",

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.cityscapes import LABEL_BY_ID, LABEL_BY_NAME, instance_areas
-from instsynth_dagster.images import decode_png, encode_png
-from instsynth_dagster.masks import decode_rle
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, LABEL_BY_NAME, instance_areas
+from instsynth_dagster.data.images import decode_png, encode_png
+from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box

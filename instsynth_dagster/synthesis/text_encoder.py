@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.quiet import quiet_transformers
+from instsynth_dagster.models.quiet import quiet_transformers
+from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
 
 _KINDS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
 _BATCH = 64

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME
-from instsynth_dagster.images import resize_ids, resize_image
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.images import resize_ids, resize_image
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
 

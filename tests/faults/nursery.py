@@ -26,10 +26,10 @@ import dagster as dg
 import instsynth_dagster.segmenters.mask2former
 import instsynth_dagster.synthesis.generators.diffinpainting  # noqa: F401
 from assets import build_assets
-from assets.partitions import asset_key, partition_tags
+from assets.shared.partitions import asset_key, partition_tags
+from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import Store, open_store
 from instsynth_dagster.synthesis.export import COCO_JSON
 from jobs.refresh import refresh
 from resources import build_resources

@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from instsynth_dagster.costs import Ledger
+from instsynth_dagster.artifacts.costs import Ledger
+from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import Store, open_store
+from tests.artifacts.storage.s3_server import BUCKET, s3_bucket
 from tests.faults.nursery import KILLS_EACH, PHASES, refreshed, whole_or_absent
 from tests.segmenters.toy import tiny
-from tests.storage.s3_server import BUCKET, s3_bucket
 from tests.test_end_to_end import CLASSES, CROPS, raw_settings
 from tests.tiny_pipelines import save_tiny_inpainting
 
@@ -171,8 +171,8 @@ class Refusing:
 
 
 def test_a_store_that_refuses_writes_is_waited_for(tmp_path, model, monkeypatch, undisturbed):
-    monkeypatch.setattr("instsynth_dagster.storage.objects._WAITS", (0.1, 0.1, 0.1))
-    monkeypatch.setattr("assets.stored.RETRY_SECONDS", 0)
+    monkeypatch.setattr("instsynth_dagster.artifacts.storage.objects._WAITS", (0.1, 0.1, 0.1))
+    monkeypatch.setattr("assets.shared.stored.RETRY_SECONDS", 0)
     with s3_bucket() as server:
         refusing = server._server.app = Refusing(server._server.app)
         given = settings(tmp_path, model, root=f"s3://{BUCKET}/refusing")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.cityscapes import CLASSES, instance_index
+from instsynth_dagster.data.formats.cityscapes import CLASSES, instance_index
 from instsynth_dagster.errors import DatasetError
 from instsynth_dagster.few_shot.coco_instances import VOC_CLASSES, coco_shots
 from instsynth_dagster.few_shot.instances import (

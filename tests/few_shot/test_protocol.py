@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.errors import DatasetError
-from instsynth_dagster.evaluation.gfss import confusion, gfss_scores
+from instsynth_dagster.evaluation.metrics.few_shot_iou import confusion, gfss_scores
 from instsynth_dagster.few_shot.folds import (
     Candidate,
     cityscapes_fold,
@@ -22,7 +23,6 @@ from instsynth_dagster.few_shot.folds import (
 )
 from instsynth_dagster.few_shot.imprinting import CosineHead, train_base
 from instsynth_dagster.few_shot.shots import draw_shots
-from instsynth_dagster.images import encode_png
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from instsynth_dagster.checkpoint_digests import PIN, content_digest, write_sums
+from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.errors import CheckpointError, UserError
-from instsynth_dagster.evaluation.inception import Inception
-from instsynth_dagster.feature_cache import FeatureCache
-from instsynth_dagster.files import file_sha256
+from instsynth_dagster.evaluation.metrics.inception import Inception
+from instsynth_dagster.models.digests import PIN, content_digest, write_sums
+from instsynth_dagster.models.feature_cache import FeatureCache
 from instsynth_dagster.refinement.refiners.segment_anything import SegmentAnything
 from instsynth_dagster.settings import BoundarySettings
 from tests.fuzz.oracle import outcome
@@ -264,7 +264,7 @@ def test_a_pin_and_a_list_are_kept(saved, name, tmp_path):
 
 
 def _verified_load(name: str, source: str) -> str:
-    from instsynth_dagster.sources import pretrained
+    from instsynth_dagster.models.sources import pretrained
 
     return LOADERS[name].load(pretrained(source)[0])
 

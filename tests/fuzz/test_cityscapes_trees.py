@@ -18,11 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from instsynth_dagster.cityscapes import Frame, list_semantic_frames, read_image, read_label_ids, write_frame
+from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.data.formats.cityscapes import (
+    Frame,
+    list_semantic_frames,
+    read_image,
+    read_label_ids,
+    write_frame,
+)
 from instsynth_dagster.errors import DatasetError, UserError
 from instsynth_dagster.graph import build_graph, data_signature
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.store import Store
 from jobs.planning import planned_assets
 from resources.dataset import Dataset
 from tests.fuzz.oracle import nothing_stored, outcome

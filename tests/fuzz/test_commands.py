@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from instsynth_dagster import definitions
+from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.store import Store
 from jobs import planning
 from tests.fuzz.oracle import CASES, check_line, nothing_stored
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instsynth_dagster.clip import Clip
 from instsynth_dagster.errors import SettingsError, UserError
+from instsynth_dagster.models.clip import Clip
 from instsynth_dagster.settings import PromptSettings, load_settings
 from instsynth_dagster.synthesis.prompts import prompt_bank
 from tests.fuzz.oracle import outcome

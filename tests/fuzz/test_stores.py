@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.errors import ArtifactError, UserError
-from instsynth_dagster.images import decode_png
-from instsynth_dagster.store import Store
 from instsynth_dagster.synthesis.export import write_export
 from tests.fuzz.oracle import nothing_stored, outcome
 

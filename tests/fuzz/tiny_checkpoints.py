@@ -13,21 +13,21 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, ResNetConfig, ResNetForImageClassification
 
-from instsynth_dagster.clip import Clip
-from instsynth_dagster.extractors.unet_taps import load_parts
+from instsynth_dagster.models.clip import Clip
+from instsynth_dagster.models.digests import weights_digest
+from instsynth_dagster.models.unet_taps import load_parts
 from instsynth_dagster.refinement.refiners.sam import Sam
-from instsynth_dagster.segmenters.backbones import load_backbone
-from instsynth_dagster.segmenters.base import get_segmenter
+from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import MaskDenoiser
 from instsynth_dagster.segmenters.maskdiff.segmenter import restore as restore_maskdiff
+from instsynth_dagster.segmenters.shared.backbones import load_backbone
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.network import SISeg
 from instsynth_dagster.settings import BoundarySettings, FeatureSettings, GeneratorSettings
 from instsynth_dagster.synthesis.generators import load_generator
 from instsynth_dagster.synthesis.prompt_agents import LanguageModelAgent
 from instsynth_dagster.synthesis.text_encoder import TextEncoder
-from instsynth_dagster.weights import weights_digest
 from tests.refinement.test_refiners import save_tiny_sam
 from tests.segmenters.test_contract import TINY
 from tests.segmenters.toy import TINY_RESNET, tiny

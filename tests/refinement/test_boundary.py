@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
 from instsynth_dagster.refinement.boundary import Proposal, boundary_band, boundary_f
 from instsynth_dagster.refinement.refine import KEPT, LOST, refine_instances
 from instsynth_dagster.refinement.refiners.grabcut import GrabCut

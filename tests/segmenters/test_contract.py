@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.masks import decode_rle
-from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS, FitResult, get_segmenter
+from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS, FitResult, get_segmenter
 from instsynth_dagster.segmenters.rf_detr import with_boxes
 from tests.segmenters.test_oneformer import ARCHITECTURE as ONEFORMER
 from tests.segmenters.toy import TINY_ARCHITECTURE, TINY_RESNET, ToyDataset, tiny

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.evaluation.costs import measure
-from instsynth_dagster.segmenters import detectron2 as adapter
-from instsynth_dagster.segmenters.backbones import load_backbone
-from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS, get_segmenter
+from instsynth_dagster.evaluation.metrics.model_costs import measure
+from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS, get_segmenter
+from instsynth_dagster.segmenters.detectron2 import segmenter as adapter
+from instsynth_dagster.segmenters.shared.backbones import load_backbone
 from tests.segmenters.toy import ToyDataset, tiny
 
 CLASSES = ("person", "car", "motorcycle")
@@ -40,7 +40,7 @@ def fit(folder, progress=None, **changes):
 
 
 def new_model(**changes):
-    from instsynth_dagster.segmenters import detectron2_models as models
+    from instsynth_dagster.segmenters.detectron2 import models
 
     return models.build(models.read_config(recipe(**changes), CLASSES, "cpu"))
 
@@ -102,7 +102,7 @@ def test_an_arm_stands_in_its_catalogue() -> None:
 
 @needs_detectron2
 def test_pixels_arrive_as_its_models_expect_them() -> None:
-    from instsynth_dagster.segmenters.imagenet import IMAGENET_MEAN, IMAGENET_STD
+    from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     red = torch.zeros(3, 4, 4)

@@ -11,7 +11,7 @@ import torch
 from transformers import ResNetConfig
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS, get_segmenter
+from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS, get_segmenter
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.decoder import where_allowed
 from instsynth_dagster.segmenters.fastinst.losses import Criterion, Targets

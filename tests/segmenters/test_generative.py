@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from instsynth_dagster.denoising import cosine_schedule
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.evaluation.instance_ap import average_precision, match_frame
-from instsynth_dagster.extractors.smaller import Distillation, feature_cosine, smaller_unet
-from instsynth_dagster.extractors.unet_taps import UNetTaps, load_parts
-from instsynth_dagster.segmenters.augmentation import FixedViews, ignored_objects
-from instsynth_dagster.segmenters.base import Predictor, get_segmenter
+from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
+from instsynth_dagster.models.denoising import cosine_schedule
+from instsynth_dagster.models.smaller_unets import Distillation, feature_cosine, smaller_unet
+from instsynth_dagster.models.unet_taps import UNetTaps, load_parts
+from instsynth_dagster.segmenters.contract import Predictor, get_segmenter
 from instsynth_dagster.segmenters.generative.boxes import (
     noised,
     repeated,
@@ -35,6 +34,7 @@ from instsynth_dagster.segmenters.generative.extractors import UNetExtractor
 from instsynth_dagster.segmenters.generative.inference import denoise, windows
 from instsynth_dagster.segmenters.generative.losses import Truth, total_loss
 from instsynth_dagster.segmenters.generative.matching import match
+from instsynth_dagster.segmenters.shared.augmentation import FixedViews, ignored_objects
 from tests.segmenters.toy import ToyDataset, tiny
 
 CLASSES = ("person", "car", "motorcycle")

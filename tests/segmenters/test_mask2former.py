@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, Mask2FormerForUniversalSegmentation, ResNetBackbone, ResNetForImageClassification
 
+from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.masks import decode_rle
-from instsynth_dagster.segmenters.augmentation import collate
-from instsynth_dagster.segmenters.base import get_segmenter
+from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.mask2former import build_model
-from instsynth_dagster.segmenters.queries import prepare
+from instsynth_dagster.segmenters.shared.augmentation import collate
+from instsynth_dagster.segmenters.shared.queries import prepare
 from tests.segmenters.toy import TINY_ARCHITECTURE, TINY_RESNET, ToyDataset, tiny
 
 CLASSES = ("person", "car", "motorcycle")

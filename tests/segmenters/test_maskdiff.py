@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.masks import mask_box
-from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS, get_segmenter
+from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS, get_segmenter
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import NO_CLASS, MaskDenoiser
 from instsynth_dagster.segmenters.maskdiff.draws import Instances, RegionDraws, draw_shots, shot_of
 from instsynth_dagster.segmenters.maskdiff.segmenter import given_box_iou
-from instsynth_dagster.segmenters.regions import cut_regions, enlarged, paste_mask
+from instsynth_dagster.segmenters.shared.regions import cut_regions, enlarged, paste_mask
 from tests.segmenters.test_contract import TINY
 from tests.segmenters.toy import ToyDataset, tiny
 

@@ -10,10 +10,9 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.segmenters import maps
-from instsynth_dagster.segmenters.base import get_segmenter
+from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.oneformer.segmenter import build_model
 from instsynth_dagster.segmenters.oneformer.tasks import (
     INSTANCE,
@@ -26,7 +25,8 @@ from instsynth_dagster.segmenters.oneformer.tasks import (
     task_targets,
     texts,
 )
-from instsynth_dagster.segmenters.scoring import Geometry
+from instsynth_dagster.segmenters.shared import maps
+from instsynth_dagster.segmenters.shared.scoring import Geometry
 from tests.segmenters.toy import TINY_RESNET, ToyDataset, tiny
 
 THINGS = ("person", "car", "motorcycle")

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from instsynth_dagster.cityscapes import label_ids
+from instsynth_dagster.data.formats.cityscapes import label_ids
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.evaluation.grouping import grouping_rows, grouping_scores
-from instsynth_dagster.segmenters.base import get_segmenter
+from instsynth_dagster.evaluation.metrics.grouping import grouping_rows, grouping_scores
+from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.grouping import destinations, group, nearest_number, to_pixels
 from instsynth_dagster.segmenters.siseg.instances import connected_components, numbered

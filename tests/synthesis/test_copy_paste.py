@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instsynth_dagster.images import encode_png
-from instsynth_dagster.masks import encode_rle
+from instsynth_dagster.data.images import encode_png
+from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.copy_paste import copy_paste, target_frame
 from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, synthetic_window

@@ -11,9 +11,9 @@ import pytest
 from cityscapesscripts.helpers.csHelpers import getCsFileInfo
 from pycocotools.coco import COCO
 
-from instsynth_dagster.cityscapes import list_frames, read_frame
+from instsynth_dagster.data.formats.cityscapes import list_frames, read_frame
+from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.errors import ArtifactError
-from instsynth_dagster.images import encode_png
 from instsynth_dagster.synthesis.export import COCO_JSON, exported_files, write_export
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.cityscapes import CLASSES
-from instsynth_dagster.images import encode_png
-from instsynth_dagster.masks import encode_rle
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.images import encode_png
+from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.settings import GateSettings
 from instsynth_dagster.synthesis.gates import choose_crops, contour_gradient, gate_scores, rejection
 

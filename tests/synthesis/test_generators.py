@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
+from instsynth_dagster.data.images import decode_png, encode_png
+from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.images import decode_png, encode_png
-from instsynth_dagster.masks import encode_rle
 from instsynth_dagster.settings import GeneratorSettings, PromptSettings
 from instsynth_dagster.synthesis.generators import load_generator
 from instsynth_dagster.synthesis.generators.base import repaint

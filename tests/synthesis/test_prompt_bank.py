@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from instsynth_dagster.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.settings import GeneratorSettings, PromptBankSettings, PromptSettings
 from instsynth_dagster.synthesis.prompt_agents import GrammarAgent, LanguageModelAgent

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.cityscapes import CLASSES, instance_index
+from instsynth_dagster.data.formats.cityscapes import CLASSES, instance_index
 from instsynth_dagster.settings import SelectionSettings
 from instsynth_dagster.synthesis.selection import select_instances
 

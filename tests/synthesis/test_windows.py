@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
-from instsynth_dagster.images import resize_ids
+from instsynth_dagster.data.images import resize_ids
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.synthetic_windows import misplaced_pixels
 from instsynth_dagster.synthesis.windows import Window, cut_window, sample_window, synthetic_frame_id

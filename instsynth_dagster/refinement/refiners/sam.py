@@ -10,12 +10,12 @@ import torch
 from transformers import AutoConfig, AutoModelForMaskGeneration, AutoProcessor, Sam3TrackerProcessor
 
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.quiet import quiet_transformers
+from instsynth_dagster.models.quiet import quiet_transformers
+from instsynth_dagster.models.sources import pretrained, whole_model
 from instsynth_dagster.refinement.boundary import Proposal
 from instsynth_dagster.refinement.refiners.points import interior_points
-from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
 from instsynth_dagster.settings import BoundarySettings
-from instsynth_dagster.sources import pretrained, whole_model
 from instsynth_dagster.synthesis.crops import Box
 
 _VIDEO_3 = "sam3_video"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from instsynth_dagster.checkpoint_digests import verified
+from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.files import file_sha256
+from instsynth_dagster.models.digests import verified
 from instsynth_dagster.refinement.boundary import Proposal
 from instsynth_dagster.refinement.refiners.points import interior_points
-from instsynth_dagster.segmenters.backbones import first_line
+from instsynth_dagster.segmenters.shared.backbones import first_line
 from instsynth_dagster.settings import BoundarySettings
 from instsynth_dagster.synthesis.crops import Box
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
-from instsynth_dagster.segmenters.normaliser import masks_per_process
+from instsynth_dagster.segmenters.shared.normaliser import masks_per_process
 
 Match = tuple[Tensor, Tensor]
 """Indices of queries and of the instances that they answer for, equally long."""

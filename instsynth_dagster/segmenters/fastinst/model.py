@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instsynth_dagster.segmenters.backbones import backbone_of
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.decoder import DualPathLayer, PredictionHead, State, where_allowed
 from instsynth_dagster.segmenters.fastinst.losses import Criterion, Match, Targets
 from instsynth_dagster.segmenters.fastinst.pixel_decoder import PixelDecoder
 from instsynth_dagster.segmenters.fastinst.proposals import Proposals, QueryProposal
+from instsynth_dagster.segmenters.shared.backbones import backbone_of
 
 STRIDE = 32
 _STD = 0.02

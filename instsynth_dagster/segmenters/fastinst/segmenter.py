@@ -10,14 +10,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.segmenters.backbones import UNLOADABLE, described, first_line, load_backbone
-from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
+from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.model import FastInst
-from instsynth_dagster.segmenters.queries import QuerySegmenter
-from instsynth_dagster.segmenters.scoring import class_probabilities
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, described, first_line, load_backbone
+from instsynth_dagster.segmenters.shared.checkpoints import architecture, rows_by_name
+from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
+from instsynth_dagster.segmenters.shared.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.sources import trained_folder
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PER_CLASS = ("proposal.head.2.weight", "proposal.head.2.bias", "classes.4.weight", "classes.4.bias")

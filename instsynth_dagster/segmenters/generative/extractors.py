@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.extractors.smaller import smaller_unet
-from instsynth_dagster.extractors.unet_taps import Parts, UNetTaps, load_parts
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from instsynth_dagster.models.smaller_unets import smaller_unet
+from instsynth_dagster.models.unet_taps import Parts, UNetTaps, load_parts
 from instsynth_dagster.segmenters.generative.config import ExtractorConfig
-from instsynth_dagster.segmenters.generative.neck import conv
+from instsynth_dagster.segmenters.shared.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from instsynth_dagster.segmenters.shared.pyramid import conv
 
 STEM_STRIDE = 4
 

@@ -14,7 +14,7 @@ from instsynth_dagster.segmenters.generative.config import GenerativeConfig
 from instsynth_dagster.segmenters.generative.decoder import Prediction
 from instsynth_dagster.segmenters.generative.dynamic_masks import dynamic_masks
 from instsynth_dagster.segmenters.generative.matching import FOCAL_ALPHA, FOCAL_GAMMA, costs, ious, match
-from instsynth_dagster.segmenters.normaliser import masks_per_process
+from instsynth_dagster.segmenters.shared.normaliser import masks_per_process
 
 IGNORED_SHARE = 0.5
 """A proposal that no instance owns is left out of the classification where this share of it is of ignored objects."""

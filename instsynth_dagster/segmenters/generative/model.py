@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instsynth_dagster.denoising import cosine_schedule
+from instsynth_dagster.models.denoising import cosine_schedule
 from instsynth_dagster.segmenters.generative.boxes import noised, to_normalised, to_pixels
 from instsynth_dagster.segmenters.generative.config import GenerativeConfig, Predictor
 from instsynth_dagster.segmenters.generative.decoder import Decoder, Prediction
 from instsynth_dagster.segmenters.generative.dynamic_masks import dynamic_masks
 from instsynth_dagster.segmenters.generative.inference import denoise, survivors, windows
 from instsynth_dagster.segmenters.generative.losses import total_loss, truth_of
-from instsynth_dagster.segmenters.generative.neck import MaskFeatures, Pyramid
+from instsynth_dagster.segmenters.shared.pyramid import MaskFeatures, Pyramid
 
 OUTSIDE = -20.0
 """Logit of a mask outside its own box."""

@@ -11,8 +11,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.extractors.smaller import Distillation
-from instsynth_dagster.segmenters.augmentation import (
+from instsynth_dagster.models.smaller_unets import Distillation
+from instsynth_dagster.models.sources import trained_folder
+from instsynth_dagster.segmenters.contract import SegmentationDataset
+from instsynth_dagster.segmenters.generative.config import GenerativeConfig
+from instsynth_dagster.segmenters.generative.extractors import as_generator_sees, build_extractor
+from instsynth_dagster.segmenters.generative.model import Generative
+from instsynth_dagster.segmenters.shared.augmentation import (
     FixedViews,
     Targets,
     TrainingDraws,
@@ -20,16 +25,11 @@ from instsynth_dagster.segmenters.augmentation import (
     ignored_objects,
     instances_only,
 )
-from instsynth_dagster.segmenters.backbones import UNLOADABLE
-from instsynth_dagster.segmenters.base import SegmentationDataset
-from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
-from instsynth_dagster.segmenters.generative.config import GenerativeConfig
-from instsynth_dagster.segmenters.generative.extractors import as_generator_sees, build_extractor
-from instsynth_dagster.segmenters.generative.model import Generative
-from instsynth_dagster.segmenters.queries import QuerySegmenter
-from instsynth_dagster.segmenters.training import train
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
+from instsynth_dagster.segmenters.shared.checkpoints import architecture, rows_by_name
+from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
+from instsynth_dagster.segmenters.training.loop import train
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.sources import trained_folder
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PER_CLASS = ("class_logits.weight", "class_logits.bias")

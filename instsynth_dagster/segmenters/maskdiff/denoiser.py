@@ -9,7 +9,7 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instsynth_dagster.denoising import cosine_schedule
+from instsynth_dagster.models.denoising import cosine_schedule
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 
 NO_CLASS = 0

@@ -13,35 +13,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.masks import mask_box
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.augmentation import IMAGENET_MEAN, IMAGENET_STD
-from instsynth_dagster.segmenters.base import SegmentationDataset
+from instsynth_dagster.segmenters.contract import SegmentationDataset
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
-from instsynth_dagster.segmenters.regions import cut_regions, enlarged
-from instsynth_dagster.segmenters.sampling import DrawSchedule
+from instsynth_dagster.segmenters.shared.imagenet import as_pixels, normalised, shown
+from instsynth_dagster.segmenters.shared.regions import cut_regions, enlarged
+from instsynth_dagster.segmenters.shared.sampling import DrawSchedule
 from instsynth_dagster.settings import SegmenterSettings
 
 _TRIES = 50
 _SHOT_BYTES = 64 << 20
 """Of shots that a stream of draws keeps."""
-
-
-def as_pixels(image: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (3, H, W) in 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-
-
-def normalised(pixels: Tensor) -> Tensor:
-    """(3, H, W) in 0..1 -> ImageNet-normalised, so that 0 is the mean colour."""
-    return (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
-
-
-def shown(normal: Tensor) -> Tensor:
-    """Inverse of `normalised`; what lay outside the image has the mean colour."""
-    return normal * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]
 
 
 def shot_of(image: np.ndarray, mask: np.ndarray, config: MaskDiffConfig) -> Tensor:

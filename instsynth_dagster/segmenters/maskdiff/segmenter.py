@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from instsynth_dagster.cityscapes import instance_index
+from instsynth_dagster.data.formats.cityscapes import instance_index
+from instsynth_dagster.data.masks import decode_rle, encode_rle, mask_box
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.masks import decode_rle, encode_rle, mask_box
+from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
-from instsynth_dagster.segmenters.base import (
+from instsynth_dagster.segmenters.contract import (
     PREDICTION_COLUMNS,
     FitResult,
     Maps,
@@ -26,14 +26,14 @@ from instsynth_dagster.segmenters.base import (
     SegmentationDataset,
     get_segmenter,
 )
-from instsynth_dagster.segmenters.checkpoints import architecture, rows_by_name
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import MaskDenoiser
 from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, collate_regions, draw_shots, normalised
-from instsynth_dagster.segmenters.regions import cut_regions, enlarged, paste_mask
-from instsynth_dagster.segmenters.training import is_first_process, isolated_random_state, train
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.shared.checkpoints import architecture, rows_by_name
+from instsynth_dagster.segmenters.shared.regions import cut_regions, enlarged, paste_mask
+from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.sources import trained_folder
 
 CONFIG, WEIGHTS, SHOTS, DETECTOR = "config.json", "model.safetensors", "shots.safetensors", "detector"
 _BATCH = 32

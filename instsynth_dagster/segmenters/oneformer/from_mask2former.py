@@ -7,7 +7,7 @@ import re
 from torch import Tensor
 from transformers import Mask2FormerForUniversalSegmentation
 
-from instsynth_dagster.segmenters.library import load_pretrained
+from instsynth_dagster.segmenters.shared.transformers_models import load_pretrained
 
 _RENAMED = (
     (r"decoder\.layers\.(\d+)\.cross_attn\.", r"decoder.layers.\1.cross_attn.multihead_attn."),

@@ -12,11 +12,8 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, OneFormerConfig, OneFormerForUniversalSegmentation
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.segmenters import library
-from instsynth_dagster.segmenters.augmentation import Targets
-from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
-from instsynth_dagster.segmenters.base import Maps
-from instsynth_dagster.segmenters.maps import panoptic_map, semantic_map
+from instsynth_dagster.models.sources import pretrained, whole_tokenizer
+from instsynth_dagster.segmenters.contract import Maps
 from instsynth_dagster.segmenters.oneformer.from_mask2former import mask2former_weights
 from instsynth_dagster.segmenters.oneformer.tasks import (
     INSTANCE,
@@ -27,10 +24,13 @@ from instsynth_dagster.segmenters.oneformer.tasks import (
     all_classes,
     task_targets,
 )
-from instsynth_dagster.segmenters.queries import QueryPredictor, QuerySegmenter, prepare
-from instsynth_dagster.segmenters.scoring import class_probabilities
+from instsynth_dagster.segmenters.shared import transformers_models
+from instsynth_dagster.segmenters.shared.augmentation import Targets
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.shared.maps import panoptic_map, semantic_map
+from instsynth_dagster.segmenters.shared.queries import QueryPredictor, QuerySegmenter, prepare
+from instsynth_dagster.segmenters.shared.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.sources import pretrained, whole_tokenizer
 
 
 class OneFormerSegmenter(QuerySegmenter):
@@ -63,13 +63,13 @@ class OneFormerSegmenter(QuerySegmenter):
         """The text branch serves training only and is left out."""
         model.config.is_training = model.model.is_training = False
         model.model.text_mapper = None
-        library.save(model, out)
+        transformers_models.save(model, out)
         model.tokenizer.save_pretrained(out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
-        model = library.load_pretrained(OneFormerForUniversalSegmentation, str(folder))
+        model = transformers_models.load_pretrained(OneFormerForUniversalSegmentation, str(folder))
         model.tokenizer = _tokenizer(str(folder))
-        return model, library.classes_of(model)
+        return model, transformers_models.classes_of(model)
 
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         classes, masks = ask(model, pixels, _batches(model, ()).task(INSTANCE))
@@ -126,13 +126,13 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Any:
         CheckpointError: `settings.model`, `settings.backbone` or `settings.tokenizer` cannot be loaded.
         SettingsError: `settings.architecture` names an unknown value or an impossible one, or no tokenizer is named.
     """
-    labels = library.class_labels(all_classes(classes)) | {"is_training": settings.text_branch}
+    labels = transformers_models.class_labels(all_classes(classes)) | {"is_training": settings.text_branch}
     where = settings.tokenizer or settings.model
     if where is None:
         raise SettingsError("segmenters.tokenizer: oneformer needs one; give a folder or id with a CLIP tokenizer")
     tokenizer = _tokenizer(where)
-    if settings.model and library.model_type(settings.model) == "oneformer":
-        model = library.load_pretrained(
+    if settings.model and transformers_models.model_type(settings.model) == "oneformer":
+        model = transformers_models.load_pretrained(
             OneFormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
         )
     else:
@@ -150,7 +150,7 @@ def _new_model(settings: SegmenterSettings, labels: dict[str, Any]) -> Any:
         # the library neither trains nor saves the projections that would join different widths
         told = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise SettingsError(f"segmenters.architecture: {told} must be equal for oneformer")
-    model = library.new_model(
+    model = transformers_models.new_model(
         OneFormerForUniversalSegmentation,
         settings,
         encoder=_encoder,

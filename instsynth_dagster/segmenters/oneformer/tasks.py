@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME, LABELS
-from instsynth_dagster.segmenters.augmentation import Targets, collate
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME, LABELS
+from instsynth_dagster.segmenters.shared.augmentation import Targets, collate
 
 SEMANTIC, INSTANCE, PANOPTIC = "semantic", "instance", "panoptic"
 TASKS = (SEMANTIC, INSTANCE, PANOPTIC)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from instsynth_dagster.masks import mask_box
+from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.propagation import propagate, transition
 

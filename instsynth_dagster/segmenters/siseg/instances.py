@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
-from instsynth_dagster.masks import encode_rle
-from instsynth_dagster.segmenters.base import PREDICTION_COLUMNS
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
+from instsynth_dagster.data.masks import encode_rle
+from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS
 
 
 def numbered(numbers: np.ndarray, label_ids: np.ndarray) -> np.ndarray:

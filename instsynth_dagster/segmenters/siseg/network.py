@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instsynth_dagster.segmenters.generative.neck import conv
+from instsynth_dagster.segmenters.shared.pyramid import conv
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.pairs import BACKGROUND, IGNORED, gauge_loss, pair_losses, pair_offsets
 

@@ -12,12 +12,11 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from instsynth_dagster.data.images import resize_ids, resize_image
 from instsynth_dagster.errors import CheckpointError, SettingsError
-from instsynth_dagster.images import resize_ids, resize_image
+from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.augmentation import TrainingDraws
-from instsynth_dagster.segmenters.backbones import UNLOADABLE, first_line
-from instsynth_dagster.segmenters.base import (
+from instsynth_dagster.segmenters.contract import (
     FitResult,
     Maps,
     Predictor,
@@ -25,16 +24,17 @@ from instsynth_dagster.segmenters.base import (
     SegmentationDataset,
     get_segmenter,
 )
-from instsynth_dagster.segmenters.checkpoints import architecture
-from instsynth_dagster.segmenters.maskdiff.draws import as_pixels, normalised
+from instsynth_dagster.segmenters.shared.augmentation import TrainingDraws
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.shared.checkpoints import architecture
+from instsynth_dagster.segmenters.shared.imagenet import as_pixels, normalised
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.grouping import group, smoothed, to_pixels
 from instsynth_dagster.segmenters.siseg.instances import instance_table, numbered
 from instsynth_dagster.segmenters.siseg.network import STRIDE, SISeg
 from instsynth_dagster.segmenters.siseg.targets import class_components, collate_fields, semantic_classes, siseg_targets
-from instsynth_dagster.segmenters.training import is_first_process, isolated_random_state, train
+from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.sources import trained_folder
 
 CONFIG, WEIGHTS, SEMANTICS = "config.json", "model.safetensors", "semantics"
 

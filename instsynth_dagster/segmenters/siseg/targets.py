@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from instsynth_dagster.cityscapes import LABEL_BY_NAME, LABELS
-from instsynth_dagster.segmenters.augmentation import Targets
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME, LABELS
+from instsynth_dagster.segmenters.shared.augmentation import Targets
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.network import STRIDE
 from instsynth_dagster.segmenters.siseg.pairs import IGNORED

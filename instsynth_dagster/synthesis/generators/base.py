@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.costs import Meter
+from instsynth_dagster.artifacts.costs import Meter
+from instsynth_dagster.data.images import decode_png, encode_png, png_size, resize_image
+from instsynth_dagster.data.masks import decode_rle, resize_mask
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.images import decode_png, encode_png, png_size, resize_image
-from instsynth_dagster.masks import decode_rle, resize_mask
-from instsynth_dagster.overlap import mapped_ahead
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.synthesis.overlap import mapped_ahead
 from instsynth_dagster.synthesis.prompts import choose_prompt
 
 _log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from torch.nn import functional as F
 
+from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.masks import mask_box
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.pipeline import to_images, to_pixels
 from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffusionGenerator

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.quiet import quiet_diffusers, quiet_transformers
+from instsynth_dagster.models.digests import weights_digest
+from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
+from instsynth_dagster.models.sources import checked_tokenizer, nothing_made_up, pipeline_index, pretrained
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.sources import checked_tokenizer, nothing_made_up, pipeline_index, pretrained
 from instsynth_dagster.synthesis.generators.base import Capabilities
-from instsynth_dagster.weights import weights_digest
 
 _SCHEDULERS = {
     "ddim": "DDIMScheduler",

@@ -10,9 +10,9 @@ from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPi
 from torch import Tensor
 
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.quiet import quiet_diffusers
+from instsynth_dagster.models.quiet import quiet_diffusers
+from instsynth_dagster.models.sources import pipeline_index
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.sources import pipeline_index
 from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
 
 

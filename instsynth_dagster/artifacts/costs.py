@@ -1,0 +1,112 @@
+"""What the device has been used for, in seconds, and a budget that stops before it is exceeded."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from instsynth_dagster.artifacts.storage.base import Storage
+from instsynth_dagster.errors import BudgetReached
+
+LEDGER = ".costs"
+"""Folder of the ledger: one small file for each attempt at a partition that used the device, finished or not."""
+HOUR = 3600.0
+_REACHED = (
+    "costs.device_hours: the next piece of work would exceed the budget; what is made stays, and a larger budget goes "
+    "on from there"
+)
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a partition; `at` is when it ended, seconds since 1970."""
+
+    fingerprint: str
+    seconds: float
+    finished: bool
+    at: float
+
+
+class Ledger:
+    """Device seconds of all attempts at all partitions of a store, those that came to nothing included."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def spent(self) -> float:
+        return sum(attempt.seconds for attempt in self._attempts(LEDGER))
+
+    def unfinished(self, folder: str, fingerprint: str) -> float:
+        """Seconds noted for a partition under a fingerprint since it was last finished."""
+        mine = [a for a in self._attempts(f"{LEDGER}/{folder}") if a.fingerprint == fingerprint]
+        done = max((attempt.at for attempt in mine if attempt.finished), default=0.0)
+        return sum(attempt.seconds for attempt in mine if attempt.at > done)
+
+    def note(self, folder: str, fingerprint: str, seconds: float, finished: bool) -> None:
+        """Note an attempt."""
+        attempt = Attempt(fingerprint, round(seconds, 3), finished, time.time())
+        self._storage.write(f"{LEDGER}/{folder}/{uuid.uuid4().hex}.json", json.dumps(asdict(attempt)).encode())
+
+    def _attempts(self, folder: str) -> list[Attempt]:
+        return [Attempt(**json.loads(content)) for content in self._storage.read_all(folder, ".json").values()]
+
+
+class Meter:
+    """Device seconds of one attempt, and whether the next piece of work fits into what is left.
+
+    A piece is expected to take as long as the longest so far, or `expected` before the first.
+    """
+
+    def __init__(self, left: float | None = None, expected: float = 0.0) -> None:
+        self.used = 0.0
+        self.longest = 0.0
+        self._left, self._expected = left, expected
+        self._refused = False
+
+    def spend(self, seconds: float) -> None:
+        self.used += seconds
+        self.longest = max(self.longest, seconds)
+
+    def while_affordable(self, pieces: Iterable[T]) -> Iterator[T]:
+        """The pieces, up to the first that would exceed the budget."""
+        for piece in pieces:
+            if not self._affords(self.longest or self._expected):
+                self._refused = True
+                return
+            yield piece
+
+    def check_refused(self) -> None:
+        """Raises BudgetReached where `while_affordable` left pieces out."""
+        if self._refused:
+            raise BudgetReached(_REACHED)
+
+    def check(self) -> None:
+        """Raises BudgetReached where the next piece of work does not fit."""
+        if not self._affords(self.longest or self._expected):
+            raise BudgetReached(_REACHED)
+
+    def over_steps(self, progress: Progress, every: int) -> Progress:
+        """`progress` of a training that pays for its steps. Pieces of work are the stretches between checkpoints, which
+        come after so many steps: none is begun that cannot be ended, so that nothing is paid for in vain."""
+        started, first = time.monotonic(), 0
+
+        def step(done: int, total: int) -> None:
+            nonlocal first
+            first = first or done
+            self.used = time.monotonic() - started
+            progress(done, total)
+            ahead = min(every - done % every, total - done)
+            if (done == first or ahead == every) and not self._affords(ahead * self.used / (done - first + 1)):
+                raise BudgetReached(_REACHED)
+
+        return step
+
+    def _affords(self, seconds: float) -> bool:
+        return self._left is None or self.used + seconds <= self._left

@@ -1,0 +1,51 @@
+"""One refresh at a time on a store, and none while DVC is taking stock of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from instsynth_dagster.artifacts.storage.base import Storage
+from instsynth_dagster.artifacts.waiting import wait_while
+
+_INSIDE_DVC = "DVC_STAGE"
+"""Set by DVC in the environment of a stage's command."""
+
+
+@contextmanager
+def refresh_lock(storage: Storage, project: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a store; wait, and say for whom, while another refresh or a DVC command of `project` is at work.
+
+    A refresh that DVC itself started does not wait for DVC.
+    """
+    wait_while(lambda: "" if os.environ.get(_INSIDE_DVC) else dvc_at_work(project), say)
+    with storage.lock("refresh", f"another refresh of {storage.url}", say):
+        yield
+
+
+def dvc_at_work(project: Path) -> str:
+    """Which DVC command holds outputs or dependencies of a project; "" where none does."""
+    path = project / ".dvc" / "tmp" / "rwlock"
+    try:
+        held = json.loads(path.read_text() or "{}")
+    except (OSError, ValueError):
+        return ""
+    holders = [*held.get("write", {}).values(), *(h for readers in held.get("read", {}).values() for h in readers)]
+    for holder in holders:
+        if is_alive(holder["pid"]):
+            return f"`{holder['cmd']}` (process {holder['pid']})"
+    return ""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,105 @@
+"""What a store needs of the place where its files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from instsynth_dagster.artifacts.manifest import StoredFile
+
+LOCKS = ".locks"
+"""Folder of the locks, outside the partitions."""
+
+
+def aside(path: str) -> str:
+    """What a damaged file is renamed to: out of its subfolder, which may be filled anew."""
+    return f"{path.replace('/', '_')}.damaged"
+
+
+class DamagedFile(Exception):
+    """A file whose size or digest is not what its manifest says."""
+
+
+class Lock(Protocol):
+    """Held while one process makes a partition."""
+
+    def check(self) -> None:
+        """Raises LockLost where somebody else has taken the partition over meanwhile."""
+        ...
+
+
+class Storage(Protocol):
+    """Files by path relative to a root, with `/`. A file is there whole or not at all.
+
+    A *folder* is a partition's directory; a *workplace* is a local directory in which its files are prepared.
+    """
+
+    url: str
+    """For messages."""
+    remote: bool
+    """Whether many small reads are slow one by one, and quick with `read_all`."""
+
+    def read(self, path: str) -> bytes:
+        """Raises FileNotFoundError."""
+        ...
+
+    def write(self, path: str, content: bytes) -> None: ...
+
+    def entries(self, folder: str) -> set[str]:
+        """Names of the files and folders in a folder; empty where it does not exist."""
+        ...
+
+    def holds(self, folder: str, paths: Collection[str]) -> bool:
+        """Whether all of these files are in a folder."""
+        ...
+
+    def remove(self, folder: str, entries: Iterable[str]) -> None:
+        """Remove files and folders of a folder, with what is in them."""
+        ...
+
+    def set_aside(self, folder: str, path: str) -> None:
+        """Rename a damaged file of a folder, so that its partition is no longer whole."""
+        ...
+
+    def fetch(self, folder: str, file: StoredFile) -> Path:
+        """A local file with exactly the bytes that a manifest names.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedFile: size or digest differ.
+        """
+        ...
+
+    def fetch_folder(self, folder: str, name: str, files: Iterable[StoredFile]) -> Path:
+        """A local directory with the files of a folder's subfolder `name`; raises like `fetch`."""
+        ...
+
+    def copy(self, path: str) -> Path:
+        """A local file with a file's bytes, whatever they are; raises FileNotFoundError."""
+        ...
+
+    def workplace(self, folder: str) -> Path:
+        """The local directory (made) in which files of a folder are prepared."""
+        ...
+
+    def publish(self, folder: str, source: Path, file: StoredFile) -> None:
+        """Put a prepared local file into a folder as `file.path`; where it is not that file itself, it is used up."""
+        ...
+
+    def keep_scratch(self, folder: str, name: str) -> AbstractContextManager[Path]:
+        """A local directory for the state of unfinished work, which a process elsewhere can go on from."""
+        ...
+
+    def lock(self, name: str, holder: str, say: Callable[[str], None]) -> AbstractContextManager[Lock]:
+        """Hold a name; wait, and say for whom, while another process does.
+
+        Args:
+            holder: what to call the other one ("another refresh").
+        """
+        ...
+
+    def read_all(self, folder: str, ending: str) -> Mapping[str, bytes]:
+        """Contents of all files below a folder whose path has this ending, by path relative to the root."""
+        ...

@@ -1,0 +1,214 @@
+"""Artifacts in an object store, through fsspec: local copies by content, whole objects, leases instead of locks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+from instsynth_dagster.artifacts.files import file_sha256
+from instsynth_dagster.artifacts.manifest import StoredFile
+from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, aside
+from instsynth_dagster.artifacts.storage.leases import Lease
+from instsynth_dagster.artifacts.storage.scratch import ScratchMirror
+from instsynth_dagster.errors import ArtifactError, SettingsError
+
+T = TypeVar("T")
+_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Seconds between the tries of a request that failed for a reason that may pass."""
+
+
+class ObjectStorage:
+    """Objects below a URL. What is read is kept in `cache`, by content; what is written is prepared there.
+
+    Credentials come from the environment, as the driver of the protocol reads them (`AWS_ACCESS_KEY_ID`,
+    `GOOGLE_APPLICATION_CREDENTIALS`, `FSSPEC_S3_ENDPOINT_URL`, ...).
+    """
+
+    remote = True
+
+    def __init__(self, url: str, cache: Path) -> None:
+        self.url = url.rstrip("/")
+        self._driver, self._root = _filesystem(self.url)
+        self._process = os.getpid()
+        self._local = cache / sha256(self.url.encode()).hexdigest()[:16]
+
+    @property
+    def _fs(self) -> Any:
+        if self._process != os.getpid():  # drivers do not survive a fork, as workers of a data loader are made
+            self._driver, self._process = _filesystem(self.url)[0], os.getpid()
+        return self._driver
+
+    def read(self, path: str) -> bytes:
+        return self._patiently(lambda: self._fs.cat_file(self._at(path)))
+
+    def write(self, path: str, content: bytes) -> None:
+        self._patiently(lambda: self._fs.pipe_file(self._at(path), content))
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write an object that does not exist yet; False where it does. Of several writers at once one succeeds."""
+
+        def write() -> None:
+            try:
+                self._fs.pipe_file(self._at(path), content, mode="create")
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # what s3fs makes of the refusal of a server that does not name the condition in it
+                raise FileExistsError(path) from error
+
+        try:
+            self._patiently(write)
+        except FileExistsError:
+            # an answer that got lost makes the driver ask again, and find its own object
+            return self.read(path) == content
+        return True
+
+    def entries(self, folder: str) -> set[str]:
+        return {path.split("/", 1)[0] for path in self.names(folder)}
+
+    def names(self, folder: str) -> list[str]:
+        """Paths of all objects below a folder, relative to it."""
+        base = self._at(folder).rstrip("/") + "/"
+        return [path.removeprefix(base) for path in self._find(base)]
+
+    def _find(self, base: str) -> list[str]:
+        def find() -> list[str]:
+            try:
+                return self._fs.find(base)
+            except FileNotFoundError:
+                return []
+
+        # drivers answer with the folder itself where there is nothing in it
+        return [path for path in self._patiently(find) if path.startswith(base) and path != base]
+
+    def holds(self, folder: str, paths: Collection[str]) -> bool:
+        return set(paths) <= set(self.names(folder))
+
+    def remove(self, folder: str, entries: Iterable[str]) -> None:
+        wanted = set(entries)
+        gone = [self._at(f"{folder}/{name}") for name in self.names(folder) if name.split("/", 1)[0] in wanted]
+        if gone:
+            self._patiently(lambda: self._fs.rm(gone))
+
+    def set_aside(self, folder: str, path: str) -> None:
+        source, target = self._at(f"{folder}/{path}"), self._at(f"{folder}/{aside(path)}")
+        self._patiently(lambda: self._fs.mv(source, target))
+
+    def fetch(self, folder: str, file: StoredFile) -> Path:
+        kept = self._kept(file)
+        if not kept.exists():
+            self._download(f"{folder}/{file.path}", kept, file)
+        return kept
+
+    def fetch_folder(self, folder: str, name: str, files: Iterable[StoredFile]) -> Path:
+        files = list(files)
+        listed = "".join(f"{file.path}\0{file.sha256}\n" for file in files)
+        whole = self._local / "folders" / sha256(listed.encode()).hexdigest()[:32] / name
+        if not whole.exists():
+            staged = whole.parent.with_name(f"{whole.parent.name}.tmp-{os.getpid()}")
+            for file in files:
+                target = staged / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.fetch(folder, file), target)
+            (staged / name).mkdir(parents=True, exist_ok=True)
+            _rename_folder(staged, whole.parent)
+        return whole
+
+    def copy(self, path: str) -> Path:
+        target = self._local / "copies" / path
+        self._download(path, target, None)
+        return target
+
+    def workplace(self, folder: str) -> Path:
+        path = self._local / "work" / folder
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def publish(self, folder: str, source: Path, file: StoredFile) -> None:
+        self._patiently(lambda: self._fs.put_file(str(source), self._at(f"{folder}/{file.path}")))
+        kept = self._kept(file)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, kept)
+
+    @contextmanager
+    def keep_scratch(self, folder: str, name: str) -> Iterator[Path]:
+        path = self.workplace(folder) / name
+        with ScratchMirror(self, f"{folder}/{name}", path):
+            yield path
+
+    def lock(self, name: str, holder: str, say: Callable[[str], None]) -> Lease:
+        return Lease(self, f"{LOCKS}/{name}", holder, say)
+
+    def read_all(self, folder: str, ending: str) -> Mapping[str, bytes]:
+        """In one listing and one round of concurrent reads."""
+        base = self._at(folder).rstrip("/") + "/"
+        paths = [path for path in self._find(base) if path.endswith(ending)]
+        contents = self._patiently(lambda: self._fs.cat(paths)) if paths else {}
+        return {path.removeprefix(f"{self._root}/"): contents[path] for path in paths}
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def _kept(self, file: StoredFile) -> Path:
+        return self._local / "content" / file.sha256[:2] / file.sha256
+
+    def _download(self, path: str, target: Path, file: StoredFile | None) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
+        try:
+            self._patiently(lambda: self._fs.get_file(self._at(path), str(temporary)))
+            if file and (temporary.stat().st_size != file.bytes or file_sha256(temporary) != file.sha256):
+                raise DamagedFile(file.path)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _patiently(self, request: Callable[[], T]) -> T:
+        """Ask again while the store does not answer or refuses for now; say in one line when it stays so."""
+        for wait in (*_WAITS, None):
+            try:
+                return request()
+            except (FileNotFoundError, FileExistsError):
+                raise
+            except PermissionError as error:
+                raise ArtifactError(f"{self.url}: access denied ({error}); check the credentials") from None
+            except Exception as error:
+                if wait is None:
+                    raise ConnectionError(f"{self.url} does not answer: {_one_line(error)}") from error
+                time.sleep(wait)
+        raise AssertionError
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    protocol = url.split("://", 1)[0]
+    try:
+        filesystem, root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+    except ImportError:
+        raise SettingsError(
+            f"artifacts.root: {protocol}:// needs its fsspec driver; install it (pip install s3fs for s3, gcsfs for gs)"
+        ) from None
+    except ValueError as error:
+        raise SettingsError(f"artifacts.root: {url!r}: {_one_line(error)}") from None
+    return filesystem, root.rstrip("/")
+
+
+def _rename_folder(staged: Path, target: Path) -> None:
+    try:
+        os.rename(staged, target)
+    except OSError:
+        if not target.exists():  # else another process was quicker
+            raise
+        shutil.rmtree(staged)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,287 @@
+"""Making one artifact partition: rows go to disk part by part, the manifest comes last."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from instsynth_dagster.artifacts.costs import Ledger, Meter
+from instsynth_dagster.artifacts.files import file_sha256
+from instsynth_dagster.artifacts.manifest import MANIFEST, Manifest, StoredFile
+from instsynth_dagster.artifacts.storage.base import Lock, Storage
+from instsynth_dagster.data.versions import listing_signature
+
+VOLATILE_COLUMNS = frozenset({"device_seconds", "perceptual_hash", "mirrored_hash"})
+"""Columns that do not enter the content digest: they tell how a row was made, or follow from a digest in it."""
+
+PIECE = "device_piece_seconds"
+"""Entry of the summary: the longest piece of work that the device did at a stretch."""
+_RECORDED_PACKAGES = ("instsynth-dagster", "torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
+
+
+class PartitionWriter:
+    """Context manager that makes one partition: leaving it normally commits, an exception leaves what stood before.
+
+    `resumed_rows` rows of an earlier, interrupted run under the same fingerprint are already there; the caller goes on
+    after them. Folders are handed out as paths to fill and survive a kill as well.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        folder: str,
+        asset: str,
+        partition: str,
+        fingerprint: str,
+        *,
+        rows_per_part: int,
+        components: Mapping[str, str],
+        lock: Lock | None,
+        ledger: Ledger,
+        meter: Meter,
+    ) -> None:
+        self.asset, self.partition, self.fingerprint = asset, partition, fingerprint
+        self.summary: dict[str, Any] = {}
+        self.device_seconds = 0.0
+        self.meter = meter
+        self._storage, self._folder, self._lock = storage, folder, lock
+        self._components, self._rows_per_part, self._ledger = components, rows_per_part, ledger
+        self._prefix = fingerprint[:12]
+        self._pending: list[Mapping[str, Any]] = []
+        self._carried: pa.Table | None = None
+        self._parts: list[tuple[StoredFile, int, str]] = []
+        self._folders: list[str] = []
+        self._outside: list[Path] = []
+        self._resumed_parts = self.resumed_rows = 0
+        self._scratch: Path | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> PartitionWriter:
+        self._started = time.monotonic()
+        self.directory = self._storage.workplace(self._folder)
+        self._resume()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._open:
+            if kind is None:
+                self._commit()
+            else:
+                self._keep_pending()
+            self._note_costs(finished=kind is None)
+
+    @property
+    def rows(self) -> int:
+        """Rows so far, resumed ones included."""
+        carried = len(self._carried) if self._carried is not None else 0
+        return sum(rows for _, rows, _ in self._parts) + carried + len(self._pending)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row; a full part goes to the store at once."""
+        self._pending.append(row)
+        self.device_seconds += row.get("device_seconds", 0.0)
+        if self.rows % self._rows_per_part == 0:
+            self._flush()
+
+    def add_table(self, table: pd.DataFrame) -> None:
+        """Append a whole table as one part; what a killed run left is made again."""
+        self._drop_resumed()
+        self._write_part(pa.Table.from_pandas(table, preserve_index=False), row_group_size=None)
+
+    def folder(self, name: str) -> Path:
+        """A directory that becomes part of the partition."""
+        self._folders.append(name)
+        path = self.directory / f"{self._prefix}-{name}"
+        path.mkdir(exist_ok=True)
+        return path
+
+    def promise(self, directory: Path) -> None:
+        """Declare a directory written outside the store; the partition is stale when its listing changes."""
+        self._outside.append(directory)
+
+    def scratch(self) -> Path:
+        """A directory for state that only a resumed run needs; gone after the commit."""
+        if self._scratch is None:
+            self._scratch = self._open.enter_context(
+                self._storage.keep_scratch(self._folder, f"{self._prefix}.scratch")
+            )
+        return self._scratch
+
+    def _resume(self) -> None:
+        """Take over what an earlier run left: its parts up to the first that is missing or damaged, and rows after
+        these that fill no part."""
+        there = self._storage.entries(self._folder)
+        while part := self._whole(f"{self._prefix}-{len(self._parts):05d}.", there):
+            stored, table = part
+            self.device_seconds += _device_seconds(table)
+            self._parts.append((stored, len(table), content_digest(table)))
+        left = {name for name in there if name.startswith(f"{self._prefix}-") and name.endswith(".parquet")}
+        self._storage.remove(self._folder, left - {part.path for part, _, _ in self._parts})
+        self._resumed_parts = len(self._parts)
+        if pending := self._whole(f"{self._prefix}.{len(self._parts):05d}.", there):
+            self._carried = pending[1]
+            self.device_seconds += _device_seconds(self._carried)
+        self.resumed_rows = self.rows
+
+    def _whole(self, beginning: str, there: set[str]) -> tuple[StoredFile, pa.Table] | None:
+        """A Parquet file of an earlier run, if its content is still what its name says."""
+        for name in there:
+            if name.startswith(beginning) and name.endswith(".parquet"):
+                path = self._storage.copy(f"{self._folder}/{name}")
+                stored = _stored(path, name)
+                if stored.sha256.startswith(name.split(".")[-2]):
+                    return stored, pq.read_table(path)
+        return None
+
+    def _keep_pending(self) -> None:
+        if (table := self._pending_table()) is not None:
+            self._publish_table(table, f"{self._prefix}.{len(self._parts):05d}", row_group_size=None)
+
+    def _pending_table(self) -> pa.Table | None:
+        """Rows that fill no part yet; those carried over keep their types, for the digest knows them."""
+        new = pa.Table.from_pylist([dict(row) for row in self._pending]) if self._pending else None
+        tables = [table for table in (self._carried, new) if table is not None]
+        return pa.concat_tables(tables, promote_options="permissive") if tables else None
+
+    def _note_costs(self, finished: bool) -> None:
+        """This attempt's device seconds, and those that a killed one before it could not note."""
+        if not max(self.meter.used, self.device_seconds):
+            return
+        before = self._ledger.unfinished(self._folder, self.fingerprint)
+        seconds = max(self.meter.used, self.device_seconds - before)
+        if seconds > 0:
+            self._ledger.note(self._folder, self.fingerprint, seconds, finished)
+
+    def _drop_resumed(self) -> None:
+        self._storage.remove(self._folder, [part.path for part, _, _ in self._parts[: self._resumed_parts]])
+        del self._parts[: self._resumed_parts]
+        self._resumed_parts = self.resumed_rows = 0
+        self._carried = None
+
+    def _flush(self) -> None:
+        if (table := self._pending_table()) is not None:
+            # one row per row group: training reads windows at random
+            self._write_part(table, row_group_size=1)
+            self._pending, self._carried = [], None
+
+    def _write_part(self, table: pa.Table, row_group_size: int | None) -> None:
+        stored = self._publish_table(table, f"{self._prefix}-{len(self._parts):05d}", row_group_size)
+        self._parts.append((stored, len(table), content_digest(table)))
+
+    def _publish_table(self, table: pa.Table, name: str, row_group_size: int | None) -> StoredFile:
+        """Put a table into the store under a name that ends with its digest: no manifest vouches for it yet."""
+        temporary = self.directory / f"{name}.tmp-{os.getpid()}"
+        try:
+            # in groups of one row, statistics and dictionaries would repeat the row
+            pq.write_table(
+                table,
+                temporary,
+                compression="zstd",
+                row_group_size=row_group_size,
+                write_statistics=False,
+                use_dictionary=row_group_size is None,
+            )
+            stored = _stored(temporary, name)
+            stored = replace(stored, path=f"{name}.{stored.sha256[:16]}.parquet")
+            self._storage.publish(self._folder, temporary, stored)
+        finally:
+            temporary.unlink(missing_ok=True)  # a full disk gets its space back
+        return stored
+
+    def _commit(self) -> None:
+        self._flush()
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        folders = {name: self._publish_folder(name) for name in dict.fromkeys(self._folders)}
+        digest = hashlib.sha256()
+        for _, _, part_digest in self._parts:
+            digest.update(bytes.fromhex(part_digest))
+        for name, files in folders.items():
+            for file in files:
+                inner = file.path.split("/", 1)[1]
+                digest.update(f"{name}/{inner}\0{file.sha256}\n".encode())
+        self.device_seconds = max(self.device_seconds, self.meter.used)
+        if self.meter.longest:
+            self.summary[PIECE] = round(self.meter.longest, 3)
+        manifest = Manifest(
+            asset=self.asset,
+            partition=self.partition,
+            fingerprint=self.fingerprint,
+            digest=digest.hexdigest(),
+            rows=self.rows,
+            parts=tuple(part for part, _, _ in self._parts),
+            folders=folders,
+            outside={str(path): listing_signature([path]) for path in self._outside},
+            summary=self.summary,
+            wall_seconds=round(time.monotonic() - self._started, 3),
+            device_seconds=round(self.device_seconds, 3),
+            made_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            versions=_package_versions(),
+            components=dict(self._components),
+        )
+        if self._lock:
+            self._lock.check()
+        self._storage.write(f"{self._folder}/{MANIFEST}", manifest.to_json())
+        self._sweep(manifest)
+
+    def _publish_folder(self, name: str) -> tuple[StoredFile, ...]:
+        folder = self.directory / f"{self._prefix}-{name}"
+        stored = []
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                stored.append(_stored(path, path.relative_to(self.directory).as_posix()))
+                self._storage.publish(self._folder, path, stored[-1])
+        return tuple(stored)
+
+    def _sweep(self, manifest: Manifest) -> None:
+        """Remove what earlier fingerprints and killed runs left."""
+        keep = {MANIFEST, *(file.path.split("/", 1)[0] for file in manifest.files())}
+        self._storage.remove(self._folder, self._storage.entries(self._folder) - keep)
+
+
+def content_digest(table: pa.Table) -> str:
+    """sha256 over names, types and values of a table, volatile columns left out; independent of Parquet's encoding."""
+    digest = hashlib.sha256()
+    for name in sorted(set(table.column_names) - VOLATILE_COLUMNS):
+        column = table[name]
+        digest.update(f"{name}\0{_type_name(column.type)}\0{len(column)}\n".encode())
+        for value in column.to_pylist():
+            payload = value if isinstance(value, bytes) else repr(value).encode()
+            digest.update(len(payload).to_bytes(8, "little"))
+            digest.update(payload)
+    return digest.hexdigest()
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """Arrow's name of a type, the same before and after Parquet, which calls the items of a list elements."""
+    if pa.types.is_list(kind):
+        return f"list<item: {_type_name(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {_type_name(field.type)}' for field in kind)}>"
+    return str(kind)
+
+
+def _device_seconds(table: pa.Table) -> float:
+    return sum(table["device_seconds"].to_pylist()) if "device_seconds" in table.column_names else 0.0
+
+
+def _stored(path: Path, name: str) -> StoredFile:
+    return StoredFile(name, path.stat().st_size, file_sha256(path))
+
+
+@cache
+def _package_versions() -> dict[str, str]:
+    return {name: version(name) for name in _RECORDED_PACKAGES}

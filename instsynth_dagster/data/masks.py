@@ -1,0 +1,35 @@
+"""Binary masks as COCO run-length codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from instsynth_dagster.data.images import resize_image
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """Compressed COCO RLE of a bool (H, W) mask: {"size": [H, W], "counts": str}."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def decode_rle(rle: dict[str, Any]) -> np.ndarray:
+    """bool (H, W) mask of a compressed COCO RLE."""
+    return coco_mask.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
+
+
+def resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
+    """Resize a square bool (S, S) mask to (side, side); where it shrinks, a thin mask keeps what it covers by 1/4."""
+    image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+    return resize_image(image, (side, side))[..., 0] >= (64 if len(mask) > side else 128)
+
+
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Tight box (xyxy, x2/y2 exclusive) of a bool (H, W) mask; the whole picture for an empty one."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return 0, 0, mask.shape[1], mask.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

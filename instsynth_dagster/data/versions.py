@@ -1,0 +1,71 @@
+"""Versions of the data set: signatures of its files, and the revision that DVC recorded for it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml
+
+from instsynth_dagster.errors import DatasetError, UnreadableError, is_transient
+
+READ_SUFFIXES = ("_leftImg8bit.png", "_gtFine_instanceIds.png")
+SEMANTIC_SUFFIXES = ("_leftImg8bit.png", "_gtFine_labelIds.png")
+"""Of the files of a Cityscapes tree that the graph reads; others may change without making anything stale."""
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, folder by folder in order of their names; a folder's names are all it holds at once."""
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names))
+
+
+def listing_signature(directories: Iterable[Path]) -> str:
+    """sha256 over (path, size) of all files below; a missing directory counts as empty."""
+    digest = hashlib.sha256()
+    for directory in directories:
+        for path in files_below(directory):
+            line = f"{directory.name}/{path.relative_to(directory).as_posix()}\0{path.stat().st_size}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def city_directories(root: Path, city: str) -> list[Path]:
+    """Where a city's files lie in a Cityscapes tree, whatever its split."""
+    return sorted(path for kind in ("leftImg8bit", "gtFine") for path in root.glob(f"{kind}/*/{city}"))
+
+
+def city_files(root: Path, city: str, suffixes: tuple[str, ...] = READ_SUFFIXES) -> list[Path]:
+    """The files of a city that the graph reads, or that semantic maps come from.
+
+    Raises:
+        UnreadableError: a folder may not be listed.
+    """
+    folders = [path for path in city_directories(root, city) if path.is_dir()]
+    try:
+        found = [path for folder in folders for path in folder.iterdir()]
+    except OSError as error:
+        if is_transient(error):
+            raise
+        raise UnreadableError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return sorted(path for path in found if path.name.endswith(suffixes))
+
+
+def dvc_revision(root: Path) -> str | None:
+    """md5 that DVC recorded for the data set at `root` or for a folder above it (`data.dvc` beside `data`).
+
+    Raises:
+        DatasetError: that file is not one of DVC's.
+    """
+    for folder in (root, *root.parents):
+        pointer = folder.with_name(f"{folder.name}.dvc") if folder.name else None
+        if pointer and pointer.is_file():
+            try:
+                outs = (yaml.safe_load(pointer.read_text()) or {}).get("outs") or [{}]
+                return outs[0].get("md5")
+            except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                raise DatasetError(f"{pointer}: not a file of DVC; make it again with `dvc add`") from None
+    return None

@@ -1,0 +1,202 @@
+"""Pretrains the demo's generative models one after the other: corpus, mini-clip, autoencoder, mini-sd-inpaint,
+mini-gligen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.images import encode_jpeg
+from instsynth_dagster.demo.pretraining import autoencoder, clip, grounded, inpainting
+from instsynth_dagster.demo.pretraining.cards import is_complete, link_equal, write_card
+from instsynth_dagster.demo.pretraining.corpus import Corpus, CorpusRecipe, build_corpus
+from instsynth_dagster.demo.pretraining.judgement import judge
+from instsynth_dagster.demo.pretraining.latents import Foundations
+from instsynth_dagster.demo.pretraining.recipe import Recipe
+from instsynth_dagster.demo.pretraining.vision import Bars
+from instsynth_dagster.segmenters.contract import FitResult
+from instsynth_dagster.settings import GeneratorSettings
+
+Folders = Mapping[str, Path]
+"""Checkpoint folders by model name."""
+
+TRAINING, HELD_OUT = CorpusRecipe(), CorpusRecipe(per_class=200, seed=1)
+SAMPLING: dict[str, dict[str, Any]] = {
+    "diffinpainting": {"steps": 15, "guidance": 3.0},
+    "gligen": {"steps": 20, "guidance": 3.0},
+    "blendeddiff": {"steps": 20, "guidance": 3.0, "strength": 0.9},
+}
+"""How the cards' figures are sampled."""
+CARD_QUALITY = 55
+"""JPEG quality of a card's pictures."""
+JUDGED = 25
+"""Held-out instances of each class that the finished generator repaints for its card."""
+
+
+def pretrain_generative(build: Path, checkpoints: Path, bars: Bars) -> None:
+    """Make mini-clip, mini-sd-inpaint and mini-gligen below `checkpoints` from nothing, model cards included.
+
+    Args:
+        build: corpus and unfinished trainings; the same call goes on from there.
+        checkpoints: holds one `from_pretrained` folder per model.
+    """
+    folders = {name: checkpoints / name for name in ("mini-clip", "mini-sd-inpaint", "mini-gligen")}
+    if all(is_complete(folder) for folder in folders.values()):
+        return
+    training, held_out = _corpora(build / "corpus", bars)
+    if not is_complete(folders["mini-clip"]):
+        make_clip(training, held_out, folders["mini-clip"], build / "mini-clip", bars)
+    with bars("training the autoencoder", autoencoder.RECIPE.steps) as progress:
+        coder = autoencoder.train_autoencoder(
+            training,
+            out=build / "autoencoder" / "final",
+            scratch=build / "autoencoder",
+            recipe=autoencoder.RECIPE,
+            progress=progress,
+        )
+    foundations = Foundations(coder.folder, folders["mini-clip"])
+    if not is_complete(folders["mini-sd-inpaint"]):
+        make_inpainting(training, held_out, foundations, folders, build, bars)
+    make_grounded(training, held_out, foundations, folders, build, bars)
+
+
+def _corpora(folder: Path, bars: Bars) -> Iterator[Corpus]:
+    for name, recipe in (("training", TRAINING), ("held_out", HELD_OUT)):
+        with bars(f"rendering the {name.replace('_', '-')} corpus", recipe.per_class * len(CLASSES)) as progress:
+            yield build_corpus(folder / name, recipe, progress=progress)
+
+
+def make_clip(training: Corpus, held_out: Corpus, out: Path, scratch: Path, bars: Bars) -> None:
+    """Train mini-clip, first both towers, then sight alone, and write its card."""
+    both, sight = clip.RECIPE, clip.VISION_RECIPE
+    with bars("training mini-clip", both.steps) as progress:
+        first = clip.train_clip(
+            training, out=scratch / "both/final", scratch=scratch / "both", recipe=both, progress=progress
+        )
+    with bars("training mini-clip's sight", sight.steps) as progress:
+        second = clip.train_vision(
+            training, first.folder, out=out, scratch=scratch / "vision", recipe=sight, progress=progress
+        )
+    second.curve["step"] += both.steps
+    curve = pd.concat([first.curve, second.curve], ignore_index=True)
+    result = FitResult(out, curve, first.seconds + second.seconds, max(first.peak_memory, second.peak_memory))
+    accuracy = clip.measure_clip(out, held_out)
+    write_card(
+        out,
+        result,
+        f"""# mini-clip
+
+A small CLIP (transformers `CLIPModel` with its own byte-pair `CLIPTokenizer`) that knows the eight instance classes of
+Cityscapes, seven colours and man from woman in procedural streets. Text encoder of the other mini checkpoints; its
+similarities stand for CLIPScore in the demo.
+
+- **Data**: {len(training):,} captioned instances of rendered scenes, the same number of each class, half of them cut
+  out on grey; other seeds than any demo city.
+- **Training**: contrastive, all true pairs of a batch positive; {both.steps} steps of {both.batch_size} pairs for both
+  towers, then {sight.steps} for the vision tower with the text tower locked; AdamW, learning rate
+  {both.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes.
+- **Measured** on {len(held_out):,} held-out instances: class {accuracy["class"]:.1%} of eight and colour
+  {accuracy["color"]:.1%} given the class when cut out; {accuracy["class_in_context"]:.1%} and
+  {accuracy["color_in_context"]:.1%} in their surroundings.
+""",
+    )
+
+
+def make_inpainting(
+    training: Corpus, held_out: Corpus, foundations: Foundations, folders: Folders, build: Path, bars: Bars
+) -> None:
+    """Train mini-sd-inpaint and write its card with a contact sheet."""
+    out, recipe = folders["mini-sd-inpaint"], inpainting.RECIPE
+    with bars("training mini-sd-inpaint", recipe.steps) as progress:
+        result = inpainting.train_inpainting(
+            training,
+            foundations,
+            out=out,
+            latents=build / "latents",
+            scratch=build / "mini-sd-inpaint",
+            recipe=recipe,
+            progress=progress,
+        )
+    quality = autoencoder.measure_reconstruction(build / "autoencoder" / "final", held_out)
+    settings = _settings("diffinpainting", out, training)
+    judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
+    (out / "contact_sheet.jpg").write_bytes(encode_jpeg(judged.sheet, CARD_QUALITY))
+    write_card(
+        out,
+        result,
+        f"""# mini-sd-inpaint
+
+A small Stable Diffusion inpainting pipeline (diffusers `StableDiffusionInpaintPipeline`): AutoencoderTiny with 4 latent
+channels at a quarter of the width, a 9-channel UNet, mini-clip's text encoder. It repaints an instance of a procedural
+street inside its mask, with the class and colour of a prompt such as "a photo of a red car".
+
+- **Data**: {len(training):,} captioned crops with masks of rendered scenes; other seeds than any demo city.
+- **Training**: autoencoder {autoencoder.RECIPE.steps} steps of {autoencoder.RECIPE.batch_size} patches; UNet
+  {_described(recipe, result)}.
+- **Measured** on held-out crops: autoencoder {quality["psnr"]:.1f} dB PSNR, mean colour of an instance off by
+  {quality["color_error"]:.1f} grey levels. {judged.text(settings)}
+
+![repainted instances](contact_sheet.jpg)
+""",
+    )
+
+
+def make_grounded(
+    training: Corpus, held_out: Corpus, foundations: Foundations, folders: Folders, build: Path, bars: Bars
+) -> None:
+    """Train mini-gligen and write its card with a contact sheet for each of its two uses."""
+    out, recipe = folders["mini-gligen"], grounded.RECIPE
+    with bars("training mini-gligen", recipe.steps) as progress:
+        result = grounded.train_grounded(
+            training,
+            foundations,
+            folders["mini-sd-inpaint"],
+            out=out,
+            latents=build / "latents",
+            scratch=build / "mini-gligen",
+            recipe=recipe,
+            progress=progress,
+        )
+    for part in ("vae", "text_encoder"):  # the same bytes: kept once
+        link_equal(out / part, folders["mini-sd-inpaint"] / part)
+    texts = {}
+    for kind in ("gligen", "blendeddiff"):
+        settings = _settings(kind, out, training)
+        judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
+        (out / f"{kind}.jpg").write_bytes(encode_jpeg(judged.sheet, CARD_QUALITY))
+        texts[kind] = judged.text(settings)
+    write_card(
+        out,
+        result,
+        f"""# mini-gligen
+
+A small GLIGEN (diffusers `UNet2DConditionModel` with gated grounding, 4 channels) with mini-sd-inpaint's autoencoder
+and text encoder. With grounding it paints a class where its box says (generator `gligen`); without, it is a plain
+text-to-image model (base of `blendeddiff`).
+
+- **Data**: {len(training):,} captioned crops with boxes of rendered scenes; other seeds than any demo city.
+- **Training**: from mini-sd-inpaint's UNet, {_described(recipe, result)}; half of the steps grounded.
+- **Measured**, `gligen`: {texts["gligen"]}
+- **Measured**, `blendeddiff`: {texts["blendeddiff"]}
+
+![gligen](gligen.jpg)
+![blendeddiff](blendeddiff.jpg)
+""",
+    )
+
+
+def _settings(kind: str, model: Path, corpus: Corpus) -> GeneratorSettings:
+    return GeneratorSettings.model_validate(
+        {"kind": kind, "model": str(model), "size": corpus.images.shape[1], "batch_size": 16} | SAMPLING[kind]
+    )
+
+
+def _described(recipe: Recipe, result: FitResult) -> str:
+    return (
+        f"{recipe.steps} steps of {recipe.batch_size}, velocity prediction, zero terminal SNR, AdamW,\n"
+        f"  learning rate {recipe.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes"
+    )

@@ -1,0 +1,117 @@
+"""Judging an inpainting checkpoint: held-out instances repainted with other prompts, seen by mini-clip and by eye."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.demo.city.palette import Attributes, caption, draw_attributes
+from instsynth_dagster.demo.pretraining.clip import name_accuracy
+from instsynth_dagster.demo.pretraining.corpus import Corpus
+from instsynth_dagster.evaluation.report.gallery import contact_sheet
+from instsynth_dagster.models.clip import Clip
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.synthesis.crops import focus
+from instsynth_dagster.synthesis.generators import load_generator
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """accuracy: see `measure_prompts`; count: instances; sheet: a contact sheet, uint8 (H, W, 3)."""
+
+    accuracy: dict[str, float]
+    count: int
+    sheet: np.ndarray
+
+    def text(self, settings: GeneratorSettings) -> str:
+        """The figures as a sentence for a model card."""
+        a = self.accuracy
+        return (
+            f"{self.count} held-out instances repainted with another\n  prompt of their class ({settings.steps} steps, "
+            f"guidance {settings.guidance:g}): mini-clip, seeing them cut out, names the class of\n  {a['class']:.1%} "
+            f"and the prompt's colour of {a['color']:.1%} (of the untouched instances {a['class_before']:.1%} and "
+            f"{a['color_before']:.1%})."
+        )
+
+
+def judge(settings: GeneratorSettings, corpus: Corpus, clip_folder: Path, per_class: int) -> Judgement:
+    """Repaint the first instances of each class three times; the first time counts, all are shown."""
+    chosen = [np.flatnonzero(corpus.table["class_name"] == name)[:per_class] for name in CLASSES]
+    judged = corpus.take(np.sort(np.concatenate(chosen)))
+    versions = [repaint_held_out(settings, judged, replica) for replica in range(3)]
+    accuracy = measure_prompts(clip_folder, judged, versions[0])
+    return Judgement(accuracy, len(judged), repainting_sheet(judged, versions))
+
+
+@dataclass(frozen=True)
+class Repainted:
+    """images: uint8 (N, S, S, 3), pasted back inside the mask; wanted: what each prompt asked for."""
+
+    images: np.ndarray
+    wanted: list[Attributes]
+
+
+def repaint_held_out(settings: GeneratorSettings, corpus: Corpus, replica: int = 0, device: str = "cpu") -> Repainted:
+    """Every crop repainted with a caption of its class and of another colour than it has.
+
+    The last batch may be smaller; that changes no more than the last bits.
+    """
+    generator = load_generator(settings.kind, settings, device)
+    wanted = [
+        _another(row.class_name, row.color, content_seed("judged", index, replica))
+        for index, row in enumerate(corpus.table.itertuples())
+    ]
+    images = []
+    for start in range(0, len(corpus), settings.batch_size):
+        part = corpus.take(slice(start, start + settings.batch_size))
+        prompts = [caption(about) for about in wanted[start : start + len(part)]]
+        seeds = [content_seed(prompt, start + i, replica) for i, prompt in enumerate(prompts)]
+        names = part.table["class_name"].tolist()
+        painted = generator.fill(np.asarray(part.images), np.asarray(part.masks), prompts, names, seeds)
+        images.append(np.where(part.masks[..., None], painted, part.images))
+    return Repainted(np.concatenate(images), wanted)
+
+
+def _another(class_name: str, color: str, seed: int) -> Attributes:
+    generator = np.random.default_rng(seed)
+    while True:
+        about = draw_attributes(generator, class_name)
+        if about.color != color:
+            return about
+
+
+def measure_prompts(clip_folder: Path, corpus: Corpus, repainted: Repainted) -> dict[str, float]:
+    """How often (0..1) mini-clip names the class and, given the class, the prompt's colour of cut-out instances:
+    "class" and "color" of the repainted ones, "class_before" and "color_before" of the untouched."""
+    judge = Clip(clip_folder)
+    accuracy: dict[str, float] = {}
+    for suffix, images, colors in (
+        ("", repainted.images, [about.color for about in repainted.wanted]),
+        ("_before", corpus.images, corpus.table["color"].tolist()),
+    ):
+        seen = [focus(image, mask, cut_out=True) for image, mask in zip(images, corpus.masks, strict=True)]
+        found = name_accuracy(judge, seen, corpus.table["class_name"].tolist(), colors)
+        accuracy |= {name + suffix: share for name, share in found.items()}
+    return accuracy
+
+
+def repainting_sheet(corpus: Corpus, versions: Sequence[Repainted], per_class: int = 2, tile: int = 144) -> np.ndarray:
+    """One row per class: source crops, each followed by its repaintings with their prompts; uint8 (H, W, 3).
+
+    Shown are the instances that fill most of their crop, because they are seen best.
+    """
+    tiles, captions = [], []
+    filled = corpus.masks.mean(axis=(1, 2))
+    for name in CLASSES:
+        of_class = np.flatnonzero(corpus.table["class_name"] == name)
+        for index in of_class[np.argsort(-filled[of_class], kind="stable")[:per_class]]:
+            tiles += [corpus.images[index], *(version.images[index] for version in versions)]
+            prompts = [caption(version.wanted[index]).removeprefix("a photo of ") for version in versions]
+            captions += ["source", *prompts]
+    return contact_sheet([resize_image(t, (tile, tile)) for t in tiles], per_class * (1 + len(versions)), captions)

@@ -1,0 +1,80 @@
+"""Crops that the gates rejected, beside those that they let pass, with the scores that decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.evaluation.report.gallery import contact_sheet
+from instsynth_dagster.settings import GateSettings
+from instsynth_dagster.synthesis.gates import Sources, pasted_crops, rejection
+
+_TILE = 112
+_PASSED, _REJECTED = (46, 148, 84), (206, 60, 48)
+
+
+def gate_sheet(
+    selected: pd.DataFrame, crops: pd.DataFrame, scores: pd.DataFrame, gates: GateSettings, most: int = 8
+) -> np.ndarray:
+    """A contact sheet of source and repainted crop, rejected ones first.
+
+    Args:
+        selected, crops, scores: rows of `selected_instances`, `inpainted_crops` and `crop_quality`.
+        most: pairs of either kind.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    shown = crops.merge(_pick(scores, gates, most, most), on=["instance_id", "replica"], validate="one_to_one")
+    shown = shown.sort_values("reason", key=lambda reason: reason == "", kind="stable")
+    tiles, captions = [], []
+    for row, (image, _, source) in zip(shown.to_dict("records"), pasted_crops(shown, Sources(selected)), strict=True):
+        tiles.append(_pair(source, image, _REJECTED if row["reason"] else _PASSED))
+        captions.append(f"rejected: {row['reason']}" if row["reason"] else f"passed: {_scores(row)}")
+    return contact_sheet(tiles, columns=4, captions=captions)
+
+
+def stored_gate_sheet(
+    store: Store, generator: str, partitions: Sequence[str], gates: GateSettings, most: int = 8
+) -> np.ndarray:
+    """The `gate_sheet` of a generator: at most one crop that passed and two rejected ones of a partition, so that
+    cities and classes mix; only partitions that are shown are read."""
+    picked: list[tuple[str, pd.DataFrame]] = []
+    passed = rejected = 0
+    for partition in partitions:
+        scores = store.read(f"{generator}/crop_quality", partition)
+        if scores.empty or (passed >= most and rejected >= most):
+            continue
+        chosen = _pick(scores, gates, min(1, most - passed), min(2, most - rejected))
+        passed += int((chosen["reason"] == "").sum())
+        rejected += int((chosen["reason"] != "").sum())
+        if len(chosen):
+            picked.append((partition, chosen.drop(columns="reason")))
+    if not picked:
+        return contact_sheet([], 1)
+    names = [name for name, _ in picked]
+    selected = store.read_many("selected_instances", names)
+    crops = store.read_many(f"{generator}/inpainted_crops", names)
+    return gate_sheet(selected, crops, pd.concat([table for _, table in picked]), gates, most)
+
+
+def _pick(scores: pd.DataFrame, gates: GateSettings, passed: int, rejected: int) -> pd.DataFrame:
+    """The first scores of either kind, with the `reason` of the rejection, "" for what passed."""
+    judged = scores.assign(reason=[rejection(row, gates) for row in scores.to_dict("records")])
+    through = judged["reason"] == ""
+    return pd.concat([judged[~through][: max(0, rejected)], judged[through][: max(0, passed)]])
+
+
+def _pair(source: np.ndarray, painted: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    pair = np.hstack([resize_image(image, (_TILE, _TILE)) for image in (source, painted)])
+    return cv2.rectangle(pair.copy(), (0, 0), (pair.shape[1] - 1, pair.shape[0] - 1), color, 2)
+
+
+def _scores(row: dict[str, Any]) -> str:
+    return f"margin {row['class_margin']:.2f}, change {row['change']:.2f}, seam {row['seam']:.1f}"

@@ -1,1 +1,0 @@
-"""Frozen generators as feature extractors, and how to make them smaller."""

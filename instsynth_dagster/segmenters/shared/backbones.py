@@ -1,0 +1,81 @@
+"""Pretrained backbones by name, from transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, AutoModelForUniversalSegmentation
+
+from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.models.sources import pretrained, whole_model
+
+NEW_NORMS = "hidden_states_norms."
+"""Swin and ConvNeXt as backbones normalise each stage that they give out; their classifiers do not: new weights."""
+UNLOADABLE = (Exception,)
+"""What libraries raise for a folder or id that they cannot load: fed with damaged files, nearly anything."""
+TRAINED_ANEW = ("model.text_mapper.", "text_mapper.")
+"""Beginnings of the names of OneFormer's text branch, which serves training only and is not kept."""
+
+
+def load_backbone(source: str) -> Any:
+    """The four feature stages of a pretrained backbone, every weight accounted for but those of `NEW_NORMS`.
+
+    Args:
+        source: folder or hub id of a classifier, or of a segmenter whose backbone is taken out.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or is no backbone.
+    """
+    name, where = pretrained(source)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+        if hasattr(config, "backbone_config"):
+            segmenter = whole_model(
+                AutoModelForUniversalSegmentation,
+                name,
+                may_miss=TRAINED_ANEW,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                **where,
+            )
+            return segmenter.model.pixel_level_module.encoder
+        if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+            raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone")
+        # not AutoBackbone.from_pretrained: that asks the hub even for a local folder
+        kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+        backbone, report = kind.from_pretrained(
+            name,
+            out_features=config.stage_names[-4:],
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **where,
+        )
+    except CheckpointError:
+        raise
+    except UNLOADABLE as error:
+        raise CheckpointError(f"{name}: cannot be loaded as a backbone: {first_line(error)}") from None
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(NEW_NORMS))
+    if missing:
+        raise CheckpointError(f"{name}: weights lack {missing[0]!r} of the backbone")
+    return backbone
+
+
+def described(backbone: Any) -> dict[str, Any]:
+    """What `backbone_of` builds the like of `backbone` from, without its weights, the names of the classes that it was
+    trained on and where it came from."""
+    names = ("id2label", "label2id", "_name_or_path", "architectures", "dtype", "transformers_version")
+    return {key: value for key, value in backbone.config.to_dict().items() if key not in names}
+
+
+def backbone_of(values: dict[str, Any]) -> Any:
+    """A backbone with new weights from what `described` gave, or from values of any configuration of transformers."""
+    config = AutoConfig.for_model(**values)
+    kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    return kind(config)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, for a message of one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,191 @@
+"""What segmenters that answer with queries share: fit, and predict image by image."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.models.quiet import quiet_transformers
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.segmenters.contract import FitResult, Maps, Progress, SegmentationDataset
+from instsynth_dagster.segmenters.shared.augmentation import (
+    Targets,
+    TrainingDraws,
+    collate,
+    instances_only,
+)
+from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from instsynth_dagster.segmenters.shared.scoring import Geometry, score_instances
+from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
+from instsynth_dagster.settings import SegmenterSettings
+
+STRIDE = 32
+"""The coarsest feature stride of a four-stage backbone."""
+
+
+class QuerySegmenter(ABC):
+    """A `Segmenter` (see `segmenters.base`) around a module that gives classes and masks of queries."""
+
+    @abstractmethod
+    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+        """A module to train; its forward takes a collated batch and returns a "loss"."""
+
+    def prepare(
+        self,
+        model: Any,
+        dataset: SegmentationDataset,
+        settings: SegmenterSettings,
+        *,
+        classes: Sequence[str],
+        seed: int,
+        scratch: Path,
+        device: str,
+    ) -> None:
+        """What a new model must learn before its training proper; its state goes below `scratch`."""
+        return
+
+    @abstractmethod
+    def backbone(self, model: Any) -> nn.Module:
+        """The part that learns at `backbone_lr_factor` of the rate."""
+
+    @abstractmethod
+    def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
+        """Fill a checkpoint folder; the model is on the CPU and in evaluation mode."""
+
+    @abstractmethod
+    def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
+        """Inverse of `save`: the model and its classes."""
+
+    @abstractmethod
+    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Class probabilities (Q, C) and mask logits (Q, h, w) of pixels float (1, 3, H, W)."""
+
+    def stride(self, model: Any) -> int:
+        """Images are padded to a multiple of it."""
+        return STRIDE
+
+    def test_size(self, model: Any, settings: SegmenterSettings) -> tuple[int, int] | None:
+        """Height and width that images are resized to; None: as they are."""
+        return settings.test_size
+
+    def targets(self, settings: SegmenterSettings, classes: Sequence[str]) -> Targets:
+        """What an id map teaches."""
+        return instances_only(classes)
+
+    def draws(
+        self, dataset: SegmentationDataset, settings: SegmenterSettings, classes: Sequence[str], model: Any, seed: int
+    ) -> Dataset:
+        """The items that a model of `build` is trained on, `steps` x `batch_size` of them."""
+        count = settings.steps * settings.batch_size
+        return TrainingDraws(dataset, settings, self.targets(settings, classes), seed, count)
+
+    def batches(
+        self, settings: SegmenterSettings, classes: Sequence[str], model: Any
+    ) -> Callable[[list[Any]], dict[str, Any]]:
+        """What makes a batch of items of `TrainingDraws` for a model of `build`."""
+        return collate
+
+    def fit(
+        self,
+        dataset: SegmentationDataset,
+        settings: SegmenterSettings,
+        *,
+        classes: Sequence[str],
+        seed: int,
+        out: Path,
+        scratch: Path,
+        device: str = "cpu",
+        progress: Progress | None = None,
+    ) -> FitResult:
+        """See `Segmenter.fit`."""
+        if not len(dataset):
+            raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
+        with isolated_random_state(), quiet_transformers():
+            torch.manual_seed(content_seed(seed, "initialisation"))
+            model = self.build(settings, classes)
+        self.prepare(model, dataset, settings, classes=classes, seed=seed, scratch=scratch, device=device)
+        log = train(
+            model,
+            self.draws(dataset, settings, classes, model, seed),
+            settings,
+            collate=self.batches(settings, classes, model),
+            backbone=self.backbone(model),
+            seed=seed,
+            scratch=scratch,
+            device=device,
+            progress=progress,
+        )
+        if is_first_process():
+            with quiet_transformers():
+                self.save(model.eval().to("cpu"), classes, out)
+        return FitResult(out, log.curve, log.seconds, log.peak_memory)
+
+    def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> QueryPredictor:
+        """See `Segmenter.load`."""
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(f"{folder}: no config.json; train the segmenter first")
+        with quiet_transformers():
+            model, classes = self.restore(folder)
+        model.eval().to(device)
+        return self.predictor(model, classes, settings, device)
+
+    def predictor(
+        self, model: nn.Module, classes: Sequence[str], settings: SegmenterSettings, device: str
+    ) -> QueryPredictor:
+        """Around a model in evaluation mode, already on the device."""
+
+        def answer(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            return self.answer(model, pixels.to(device))
+
+        size, stride = self.test_size(model, settings), self.stride(model)
+        return QueryPredictor(model, answer, classes, settings.max_detections, size, stride)
+
+
+class QueryPredictor:
+    """A trained segmenter; images go through one by one, so that no result depends on its neighbours."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        answer: Callable[[Tensor], tuple[Tensor, Tensor]],
+        classes: Sequence[str],
+        max_detections: int,
+        test_size: tuple[int, int] | None = None,
+        stride: int = STRIDE,
+    ) -> None:
+        self.model, self.classes = model, tuple(classes)
+        self._answer, self._max_detections, self._test_size, self._stride = answer, max_detections, test_size, stride
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
+        """See `Predictor.predict`."""
+        return [self._predict_one(image) for image in images]
+
+    def maps(self, image: np.ndarray) -> Maps | None:
+        """See `Predictor.maps`."""
+        return None
+
+    @torch.inference_mode()
+    def _predict_one(self, image: np.ndarray) -> pd.DataFrame:
+        pixels, geometry = prepare(image, self._test_size, self._stride)
+        return score_instances(*self._answer(pixels[None]), self.classes, geometry, self._max_detections)
+
+
+def prepare(image: np.ndarray, test_size: tuple[int, int] | None, stride: int = STRIDE) -> tuple[Tensor, Geometry]:
+    """uint8 (H, W, 3) -> normalised float32 (3, h, w), padded right and below to a multiple of `stride`."""
+    height, width = content = test_size or image.shape[:2]
+    resized = image if image.shape[:2] == content else resize_image(image, (width, height))
+    pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1).float() / 255
+    pixels = (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+    pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride))
+    return pixels, Geometry(image.shape[:2], (height, width), (pixels.shape[1], pixels.shape[2]))

@@ -1,0 +1,110 @@
+"""Models of transformers: built from settings, loaded and saved, with one clear line where that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.models.sources import pretrained, whole_model
+from instsynth_dagster.segmenters.shared.backbones import TRAINED_ANEW, UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.shared.normaliser import masks_per_process
+from instsynth_dagster.settings import SegmenterSettings
+
+
+def class_labels(classes: Sequence[str]) -> dict[str, Any]:
+    """Keywords of a configuration that name the classes."""
+    return {
+        "id2label": dict(enumerate(classes)),
+        "label2id": {name: index for index, name in enumerate(classes)},
+    }
+
+
+def classes_of(model: Any) -> tuple[str, ...]:
+    """Inverse of `class_labels`, from a model."""
+    return tuple(name for _, name in sorted(dict(model.config.id2label or {}).items()))
+
+
+def model_type(source: str) -> str:
+    """The `model_type` of a folder or hub id.
+
+    Raises:
+        CheckpointError: it has no configuration that can be loaded.
+    """
+    name, where = pretrained(source)
+    try:
+        return str(AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type)
+    except UNLOADABLE as error:
+        raise CheckpointError(f"{name}: cannot be loaded: {first_line(error)}") from None
+
+
+def load_pretrained(model_class: Any, source: str, **options: Any) -> Any:
+    """A model in float32 from safetensors.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or is of another type.
+    """
+    name, where = pretrained(source)
+    expected = model_class.config_class.model_type
+    found = model_type(source)
+    if found != expected:
+        raise CheckpointError(f"{name}: is a {found} model, expected {expected}")
+    try:
+        model = whole_model(model_class, name, may_miss=TRAINED_ANEW, dtype=torch.float32, **where, **options)
+    except UNLOADABLE as error:
+        raise CheckpointError(f"{name}: cannot be loaded as {model_class.__name__}: {first_line(error)}") from None
+    return _counting_masks(model)
+
+
+def new_model(
+    model_class: Any,
+    settings: SegmenterSettings,
+    *,
+    encoder: Callable[[Any], Any] | None = None,
+    backbone: str | None = None,
+    **values: Any,
+) -> Any:
+    """A model with new weights from `values` and `settings.architecture`, the latter winning.
+
+    Args:
+        encoder: finds the backbone in the model; a model without one has no separate backbone.
+        backbone: folder or id whose weights the backbone takes over.
+
+    Raises:
+        CheckpointError: the backbone cannot be loaded.
+        SettingsError: `settings.architecture` names an unknown value or an impossible one.
+    """
+    config_class = model_class.config_class
+    values |= settings.architecture
+    unknown = sorted(set(settings.architecture) - {field.name for field in fields(config_class)})
+    if unknown:
+        raise SettingsError(f"segmenters.architecture: unknown key {unknown[0]!r} of {config_class.__name__}")
+    trained = load_backbone(backbone) if backbone else None
+    if trained is not None:
+        values["backbone_config"] = trained.config
+    try:
+        model = model_class(config_class(**values))
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise SettingsError(f"segmenters.architecture: {' '.join(str(error).split())}") from None
+    if trained is not None and encoder is not None:
+        encoder(model).load_state_dict(trained.state_dict())
+    return _counting_masks(model)
+
+
+def _counting_masks(model: Any) -> Any:
+    if hasattr(getattr(model, "criterion", None), "get_num_masks"):
+        model.criterion.get_num_masks = masks_per_process
+    return model
+
+
+def save(model: Any, out: Path) -> None:
+    """A `from_pretrained` folder that does not tell where on this machine the weights came from."""
+    configs: list[Any] = [model.config, getattr(model.config, "backbone_config", None)]
+    for config in filter(None, configs):
+        config.name_or_path = ""
+    model.save_pretrained(out)

@@ -1,0 +1,309 @@
+"""The training loop: transformers' Trainer, made a pure function of its seed and resumable to the bit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import random
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from instsynth_dagster.errors import BudgetReached, SettingsError
+from instsynth_dagster.models.quiet import quiet_transformers
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.segmenters.contract import Progress
+
+WEIGHTS = "model.safetensors"
+_log = logging.getLogger(__name__)
+
+
+class Recipe(Protocol):
+    """The settings that a training loop reads; `SegmenterSettings` is one."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def backbone_lr_factor(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def grad_clip(self) -> float: ...
+    @property
+    def mixed_precision(self) -> str: ...
+    @property
+    def gradient_checkpointing(self) -> bool: ...
+    @property
+    def processes(self) -> int: ...
+    @property
+    def workers(self) -> int: ...
+    @property
+    def checkpoint_every(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What a training leaves besides the weights; see `FitResult`."""
+
+    curve: pd.DataFrame
+    seconds: float
+    peak_memory: int
+
+
+def train(
+    model: nn.Module,
+    draws: Dataset,
+    recipe: Recipe,
+    *,
+    collate: Callable[[list[Any]], dict[str, Any]],
+    backbone: nn.Module | None = None,
+    seed: int,
+    scratch: Path,
+    device: str,
+    progress: Progress | None,
+) -> TrainingLog:
+    """Train a model in place on draws 0, 1, 2, ... for `recipe.steps` steps: AdamW, poly 0.9, clipped gradients.
+
+    Every `recipe.checkpoint_every` steps the state goes to `scratch`; a later call continues after the last whole
+    one. The global random number generators are left as they were found. Where the device's memory does not hold a
+    batch, it is worked through in halves (and halves of these) whose gradients add up to its own.
+
+    Args:
+        model: its forward takes what `collate` makes of `batch_size` items and returns a "loss".
+        draws: at least steps x batch_size items.
+        backbone: the part of `model` that learns at `backbone_lr_factor` of the rate.
+
+    Raises:
+        SettingsError: the loss left the finite numbers, or the device has no memory for one sample.
+        BudgetReached: `progress` said so; the state of the last checkpoint is in `scratch`.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    untrained = {name: weight.to("cpu", copy=True) for name, weight in model.state_dict().items()}
+    watch = _Watch(progress)
+    with isolated_random_state(), quiet_transformers():
+        if recipe.gradient_checkpointing:
+            recompute_activations(model)
+        for pieces in _divisors(recipe.batch_size // recipe.processes):
+            trainer = _SegmenterTrainer(
+                seed=seed,
+                model=model,
+                args=_arguments(recipe, scratch, device, pieces),
+                train_dataset=draws,
+                data_collator=collate,
+                callbacks=[watch],
+                optimizers=(_optimizer(model, backbone, recipe), None),
+            )
+            trainer.remove_callback(PrinterCallback)
+            try:
+                trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
+                break
+            except torch.OutOfMemoryError:
+                _log.warning("out of memory on the device with %s; trying smaller pieces", _samples(recipe, pieces))
+            model.load_state_dict(untrained)
+            torch.cuda.empty_cache()
+        else:
+            raise SettingsError("segmenters: the device has no memory for one sample; lower crop or the architecture")
+    if watch.stopped:
+        raise watch.stopped
+    history = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _process_peak()
+    return TrainingLog(history[["step", "loss", "learning_rate"]], float(history["seconds"].iloc[-1]), peak)
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process of a training or the first of several, which writes what they made together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _divisors(batch: int) -> list[int]:
+    """Numbers of equal pieces that a batch can be cut into, ascending."""
+    return [pieces for pieces in range(1, batch + 1) if batch % pieces == 0]
+
+
+def _samples(recipe: Recipe, pieces: int) -> str:
+    return f"{recipe.batch_size // recipe.processes // pieces} samples at once"
+
+
+@contextmanager
+def isolated_random_state() -> Iterator[None]:
+    """Restore the global generators of Python, NumPy and torch on leaving; libraries inside may seed them."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """Keep only the inputs of each layer or stage and compute the rest again on the way back.
+
+    These are the members of the outermost `ModuleList`s; it works for every architecture, which the library's own
+    switch does not.
+    """
+    for module in _outermost_layers(model):
+        module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+
+
+def _outermost_layers(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _outermost_layers(child)
+
+
+class _SegmenterTrainer(Trainer):
+    """The loss samples its points from (seed, step); logged rows know the seconds spent, resumed parts included."""
+
+    def __init__(self, *, seed: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model_accepts_loss_kwargs = False  # the mean over pieces of a batch is the library's to take
+        self._seed = seed
+        self._module: nn.Module = kwargs["model"]
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        torch.manual_seed(content_seed(self._seed, "step", self.state.global_step))
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        return model(**inputs)[
+            "loss"
+        ].sum()  # OneFormer's comes as (1,), RF-DETR's as () or, without instances, as (0,)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # the library renames some models' weights on saving, then resumes from the names it knows and no others
+        Path(str(output_dir)).mkdir(parents=True, exist_ok=True)
+        save_model(self._module, str(Path(str(output_dir)) / WEIGHTS))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        load_model(self._module, Path(resume_from_checkpoint) / WEIGHTS, strict=True)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # the library's estimate is one of language models, and trips over OneFormer's two inputs
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self._started = time.monotonic()
+        self._spent: float | None = None
+        return super().train(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self._spent is None:
+            self._spent = self.state.log_history[-1]["seconds"] if self.state.log_history else 0.0
+        logs["seconds"] = self._spent + time.monotonic() - self._started
+        super().log(logs, start_time)
+
+
+class _Watch(TrainerCallback):
+    """Reports progress, logs the last step too, and stops a training whose loss is no number or whose budget is used
+    up; the latter after a checkpoint that is due has been written."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self.stopped: BudgetReached | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._progress:
+            try:
+                self._progress(state.global_step, state.max_steps)
+            except BudgetReached as reached:
+                self.stopped, control.should_training_stop = reached, True
+        control.should_log |= state.global_step == state.max_steps
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and not math.isfinite(logs.get("loss", 0.0)):
+            raise SettingsError(
+                f"segmenters: the loss is {logs['loss']} at step {state.global_step}; "
+                "lower learning_rate or set mixed_precision to bf16 or no"
+            )
+
+
+def _arguments(recipe: Recipe, scratch: Path, device: str, pieces: int) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=recipe.batch_size // recipe.processes // pieces,
+        gradient_accumulation_steps=pieces,
+        ddp_find_unused_parameters=True,
+        train_sampling_strategy="sequential",
+        dataloader_num_workers=recipe.workers,
+        dataloader_pin_memory=device == "cuda",
+        remove_unused_columns=False,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="polynomial",
+        lr_scheduler_kwargs={"power": 0.9, "lr_end": 0.0},
+        max_grad_norm=recipe.grad_clip,
+        bf16=recipe.mixed_precision == "bf16",
+        fp16=recipe.mixed_precision == "fp16",
+        use_cpu=device == "cpu",
+        save_steps=recipe.checkpoint_every,
+        save_total_limit=2,
+        # a checkpoint never falls inside a logged mean, so a resumed curve is the undisturbed one
+        logging_steps=math.gcd(recipe.checkpoint_every, 10),
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # targets are lists, which DataParallel cannot scatter; several GPUs: torchrun
+    return arguments
+
+
+def _optimizer(model: nn.Module, backbone: nn.Module | None, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW; no weight decay on norms, biases and embeddings."""
+    in_backbone = {id(parameter) for parameter in backbone.parameters()} if backbone else set()
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        decays = parameter.ndim > 1 and id(parameter) not in embeddings
+        groups.setdefault((id(parameter) in in_backbone, decays), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": recipe.learning_rate * (recipe.backbone_lr_factor if slow else 1.0),
+                "weight_decay": recipe.weight_decay if decays else 0.0,
+            }
+            for (slow, decays), parameters in groups.items()
+        ],
+        lr=recipe.learning_rate,
+        fused=True,
+    )
+
+
+def _last_checkpoint(scratch: Path) -> str | None:
+    """The newest checkpoint whose state file, written last, is whole."""
+    found = sorted(scratch.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
+    for folder in found:
+        try:
+            json.loads((folder / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        return str(folder)
+    return None
+
+
+def _process_peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,141 @@
+"""The samples of an arm: real frames from the data set, synthetic windows from the store, read one at a time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.artifacts.store import Parts, Store
+from instsynth_dagster.data.formats.cityscapes import read_ids, read_image
+from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.seeds import content_seed
+
+FRAME, WINDOW, GROUPED = "frame", "window", "grouped"
+"""A real frame, a synthetic window, a real frame whose id map is in the store."""
+GROUPED_COLUMNS = ("frame_id", "image", "image_sha256", "ids_sha256", "instance_classes")
+WINDOW_COLUMNS = ("frame_id", "instance_id", "source_frame", "image_sha256", "ids_sha256", "instance_classes")
+
+
+def labelled_frames(frame_ids: Sequence[str], percent: int) -> set[str]:
+    """The frames of a limited-label protocol: `percent` of them, at least one.
+
+    A frame's place in the list depends on its name alone, so everyone with the same frames has the same lists, and the
+    list of a smaller share is the beginning of that of a larger one.
+    """
+    ranked = sorted(frame_ids, key=lambda frame_id: content_seed("labelled frames", frame_id))
+    return set(ranked[: max(1, round(len(ranked) * percent / 100))])
+
+
+def from_labelled(windows: pd.DataFrame, labelled: Collection[str]) -> pd.Series:
+    """Which windows (columns instance_id, source_frame) show nothing but labelled frames: theirs, and the one that the
+    instance was cut from."""
+    origin = windows["instance_id"].str.partition(":")[0] if len(windows) else windows["instance_id"]
+    return windows["source_frame"].isin(labelled) & origin.isin(labelled)
+
+
+def frame_samples(frames: pd.DataFrame, instances: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Sample rows of real frames: where the pixels are, their digest, and the instances of each class in them."""
+    single = instances[~instances["is_group"] & instances["class_name"].isin(classes)]
+    counts = single.groupby(["frame_id", "class_name"]).size().unstack(fill_value=0)
+    rows = frames[["frame_id", "image", "ids", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
+    rows = rows.assign(source=FRAME, partition="", row=-1)
+    return _with_counts(rows, counts.reindex(frames["frame_id"]), classes)
+
+
+def grouped_samples(rows: pd.DataFrame, partition: str, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Sample rows of a partition of `instances_from_semantics`; the index of `rows` is their row there."""
+    counts = pd.DataFrame([pd.Series(names).value_counts() for names in rows["instance_classes"]])
+    found = rows[["frame_id", "image", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
+    found = found.assign(ids="", source=GROUPED, partition=partition, row=rows.index)
+    return _with_counts(found, counts, classes)
+
+
+def window_samples(windows: pd.DataFrame, partition: str, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Sample rows of synthetic windows (columns WINDOW_COLUMNS) of a partition; their index is their row there."""
+    counts = pd.DataFrame([pd.Series(names).value_counts() for names in windows["instance_classes"]])
+    rows = windows[["frame_id", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
+    rows = rows.assign(image="", ids="", source=WINDOW, partition=partition, row=windows.index)
+    return _with_counts(rows, counts, classes)
+
+
+def _with_counts(rows: pd.DataFrame, counts: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    counts = counts.reindex(columns=list(classes)).fillna(0).astype(int).add_prefix("instances_")
+    return pd.concat([rows.reset_index(drop=True), counts.reset_index(drop=True)], axis=1)
+
+
+CACHE_BYTES = 256 << 20
+"""Decoded samples kept by a data set: all of a small one, which is read over and over, next to nothing of a large."""
+
+Sample = tuple[np.ndarray, np.ndarray]
+
+
+class _Recent:
+    """Samples by index, the longest unused given up first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held = limit, 0
+        self._samples: OrderedDict[int, Sample] = OrderedDict()
+
+    def get(self, index: int, read: Callable[[int], Sample]) -> Sample:
+        if index in self._samples:
+            self._samples.move_to_end(index)
+            return self._samples[index]
+        sample = self._samples[index] = read(index)
+        self._held += _bytes(sample)
+        while self._held > self._limit:
+            self._held -= _bytes(self._samples.popitem(last=False)[1])
+        return sample
+
+
+def _bytes(sample: Sample) -> int:
+    return sum(array.nbytes for array in sample)
+
+
+class ArmDataset:
+    """Map-style data set of a training set's rows: index -> (image uint8 (H, W, 3), ids int32 (H, W)).
+
+    Windows are read from their Parquet row group, and no more than `CACHE_BYTES` are kept, so memory does not grow with
+    the arm. `classes_in` bool (N, C) tells which classes a sample holds. Samples are shared: nobody may write to them.
+    """
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        root: Path,
+        store: Store,
+        windows_asset: str | None,
+        labels_asset: str | None = None,
+    ) -> None:
+        """`labels_asset` holds other id maps (ids_png) for the windows, in the same partitions and rows."""
+        self._rows = rows.to_dict("records")
+        self._root, self._store = root, store
+        self._windows, self._labels = windows_asset, labels_asset or windows_asset
+        self._recent = _Recent(CACHE_BYTES)
+        self._parts: dict[tuple[str, str], Parts] = {}
+        self.is_synthetic = (rows["source"] == WINDOW).to_numpy()
+        self.classes_in = rows.filter(like="instances_").to_numpy() > 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._recent.get(index, self._decoded)
+
+    def _decoded(self, index: int) -> Sample:
+        row = self._rows[index]
+        if row["source"] == FRAME:
+            return read_image(self._root / row["image"]), read_ids(self._root / row["ids"])
+        if row["source"] == GROUPED:
+            ids = self._read(str(self._labels), row["partition"], row["row"], "ids_png").astype(np.int32)
+            return read_image(self._root / row["image"]), ids
+        image = self._read(str(self._windows), row["partition"], row["row"], "image_png")
+        return image, self._read(str(self._labels), row["partition"], row["row"], "ids_png").astype(np.int32)
+
+    def _read(self, asset: str, partition: str, row: int, column: str) -> np.ndarray:
+        if (asset, partition) not in self._parts:
+            self._parts[asset, partition] = self._store.parts(asset, partition)
+        return decode_png(self._parts[asset, partition].stored_bytes(row, column))

@@ -1,0 +1,50 @@
+"""One of several processes that train a run together; started by `segmenters.launch` through torchrun."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from instsynth_dagster.artifacts.files import write_atomically
+from instsynth_dagster.artifacts.store import open_store
+from instsynth_dagster.errors import UserError
+from instsynth_dagster.segmenters.training.launch import CURVE, RESULT, SETTINGS, fit_partition
+from instsynth_dagster.segmenters.training.loop import is_first_process
+from instsynth_dagster.settings import Settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("partition", help="<run>|<segmenter>")
+    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path, required=True)
+    arguments = parser.parse_args()
+    first = is_first_process()
+    settings = Settings.model_validate_json((arguments.scratch / SETTINGS).read_text())
+    steps = settings.segmenters[arguments.partition.split("|")[1]].steps
+    with tqdm(total=steps, desc=f"training {arguments.partition}", disable=not first, mininterval=5.0) as bar:
+        try:
+            result = fit_partition(
+                settings,
+                open_store(settings),
+                arguments.partition,
+                out=arguments.out,
+                scratch=arguments.scratch,
+                device=arguments.device,
+                progress=lambda done, _: bar.update(done - bar.n),
+            )
+        except UserError as error:
+            sys.exit(str(error))
+    if first:
+        result.curve.to_parquet(arguments.scratch / CURVE)
+        told = json.dumps({"seconds": result.seconds, "peak_memory": result.peak_memory})
+        write_atomically(arguments.scratch / RESULT, told.encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Training runs on the real graph: shares of the labels, seeds, maps, several processes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from instsynth_dagster.artifacts.store import UNPARTITIONED
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.graph import TrainingRun, TrainingSet
+from instsynth_dagster.segmenters.training.launch import train_run
+from instsynth_dagster.segmenters.training.samples import labelled_frames
+from tests.assets.test_graph import Project, settings_for
+from tests.segmenters.test_contract import TINY
+from tests.segmenters.test_oneformer import ARCHITECTURE
+from tests.segmenters.toy import tiny
+
+EOMT = TINY["eomt"]
+ONEFORMER = tiny(kind="oneformer", architecture=ARCHITECTURE, tokenizer="checkpoints/mini-clip", steps=1)
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return Project(tmp_path)
+
+
+def test_lists_of_labelled_frames_are_fixed_and_nested() -> None:
+    frames = [f"town_{number:06}_000019" for number in range(40)]
+    lists = {percent: labelled_frames(frames, percent) for percent in (1, 5, 10, 20, 30, 100)}
+    assert [len(found) for found in lists.values()] == [1, 2, 4, 8, 12, 40]
+    smaller = list(lists.values())
+    assert all(few <= many for few, many in pairwise(smaller))
+    assert lists[10] == labelled_frames(frames[::-1], 10)
+    assert lists[5] == {"town_000011_000019", "town_000033_000019"}  # the same for everyone, for good
+
+
+@pytest.mark.parametrize("data", [TrainingSet("real"), TrainingSet("copy_paste", 5)])
+@pytest.mark.parametrize("seed", [0, 12])
+def test_names_of_runs_are_read_back(data: TrainingSet, seed: int) -> None:
+    assert TrainingSet.parse(data.name) == data
+    assert TrainingRun.parse(TrainingRun(data, seed).name) == TrainingRun(data, seed)
+
+
+def test_tables_hold_seeds_shares_and_maps(project) -> None:
+    project.refresh(
+        arms=["real", "copy_paste"],
+        label_percents=[100, 50],
+        training_seeds=[0, 1],
+        segmenters={"oneformer": ONEFORMER.model_dump(exclude_unset=True)},
+    )
+    store = project.store
+    samples = {name: store.read("training_sets", name) for name in ("copy_paste", "copy_paste@50", "real@50")}
+    labelled = set(samples["real@50"]["sample_id"])
+    frames = samples["copy_paste@50"].query("source == 'frame'")
+    assert set(frames["sample_id"]) == labelled
+    assert 0 < len(labelled) < (samples["copy_paste"]["source"] == "frame").sum()
+    for row in samples["copy_paste@50"].query("source == 'window'").itertuples():
+        window = store.read("copy_paste/is_cityscapes", row.partition).iloc[row.row]
+        assert window["frame_id"] == row.sample_id
+        assert {window["source_frame"], window["instance_id"].split(":")[0]} <= labelled
+    assert len(samples["copy_paste@50"]) < len(samples["copy_paste"])
+
+    folder = store.folder("evaluation_tables", UNPARTITIONED, "tables")
+    table = pd.read_parquet(folder / "average_precision.parquet")
+    assert list(zip(table["percent"], table["arm"], table["seeds"], strict=True)) == [
+        (percent, arm, 2) for percent in (100, 50) for arm in ("real", "copy_paste")
+    ]
+    assert table[["ap_sd", "pq", "miou", "miou_sd"]].notna().all(axis=None)
+    assert "Table III: oneformer" in (folder / "results_oneformer.md").read_text()
+    assert len(pd.read_parquet(folder / "parts.parquet")) == 2 * 11
+    scores = store.require("segmentation_scores", "real@50-s1|oneformer")
+    assert {"pq", "miou"} <= set(scores.summary)
+    assert {"seconds_per_step", "peak_memory_mb"} <= set(
+        store.require("trained_segmenters", "real-s0|oneformer").summary
+    )
+    report = next(store.folder("report", UNPARTITIONED, "report").glob("*.html")).read_text()
+    assert "over the share of labelled frames" in report
+
+
+def test_two_processes_share_a_batch(project, tmp_path) -> None:
+    # without batch norm, which sees one image where it would see two
+    recipe = tiny(kind="eomt", steps=2, batch_size=2, checkpoint_every=1, **EOMT)
+    project.refresh()
+    results = {}
+    for processes in (1, 2):
+        given = recipe.model_copy(update={"processes": processes}).model_dump(exclude_unset=False)
+        settings = settings_for(project.root, segmenters={"tiny": given})
+        folder = tmp_path / f"by{processes}"
+        (folder / "scratch").mkdir(parents=True)
+        results[processes] = train_run(
+            settings,
+            project.store,
+            "real-s0|tiny",
+            out=folder / "checkpoint",
+            scratch=folder / "scratch",
+            device="cpu",
+        )
+    alone, shared = (results[n].curve["loss"].to_numpy() for n in (1, 2))
+    # each process divides by its own number of masks, so the means differ a little
+    assert shared == pytest.approx(alone, rel=0.02)
+    ours, theirs = (load_file(results[n].folder / "model.safetensors") for n in (1, 2))
+    assert ours.keys() == theirs.keys()
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_failed_worker_is_one_clear_line(project, tmp_path) -> None:
+    project.refresh()
+    recipe = tiny(processes=2, model=str(tmp_path / "nowhere")).model_dump()
+    settings = settings_for(project.root, segmenters={"tiny": recipe})
+    with pytest.raises(SettingsError, match="a worker of the 2 that train real-s0"):
+        train_run(settings, project.store, "real-s0|tiny", out=tmp_path / "o", scratch=tmp_path, device="cpu")
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be shared equally by 3"):
+        tiny(processes=3)

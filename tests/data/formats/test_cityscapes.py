@@ -1,0 +1,188 @@
+"""Cityscapes in and out; every kind of bad input gets one line that names the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from cityscapesscripts.helpers.annotation import Annotation
+from cityscapesscripts.helpers.labels import labels as official
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instsynth_dagster.data.formats.cityscapes import (
+    CLASSES,
+    LABELS,
+    Frame,
+    instance_index,
+    label_ids,
+    list_frames,
+    read_frame,
+    read_ids,
+    write_frame,
+)
+from instsynth_dagster.errors import DatasetError
+
+FRAME = "aachen_000000_000019"
+
+
+@pytest.fixture
+def ids() -> np.ndarray:
+    ids = np.full((40, 60), 7, np.int32)
+    ids[:12] = 23
+    ids[20:30, 5:15] = 26001
+    ids[22:28, 40:50] = 32000
+    ids[15:18, 20:24] = ids[30:33, 20:24] = 24000
+    ids[35:38, 50:60] = 24
+    return ids
+
+
+@pytest.fixture
+def tree(tmp_path: Path, ids: np.ndarray) -> Path:
+    image = np.random.default_rng(0).integers(0, 256, (*ids.shape, 3), dtype=np.uint8)
+    write_frame(tmp_path, "train", FRAME, image, ids)
+    return tmp_path
+
+
+def paths(root: Path) -> Frame:
+    return list_frames(root, "aachen")[0]
+
+
+def test_the_label_table_is_the_official_one():
+    ours = {label.name: label for label in LABELS}
+    for theirs in official:
+        if theirs.id >= 0:
+            mine = ours.pop(theirs.name)
+            assert (mine.id, mine.train_id, mine.has_instances, mine.ignore_in_eval, mine.color) == (
+                theirs.id,
+                theirs.trainId,
+                theirs.hasInstances,
+                theirs.ignoreInEval,
+                theirs.color,
+            )
+    assert not ours
+    assert CLASSES == ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+
+
+def test_what_is_written_reads_back(tree, ids):
+    frame = paths(tree)
+    assert (frame.split, frame.city, frame.frame_id) == ("train", "aachen", FRAME)
+    image, read = read_frame(frame)
+    np.testing.assert_array_equal(read, ids)
+    assert read.dtype == np.int32
+    assert image.shape == (40, 60, 3)
+    stored = cv2.imread(str(frame.ids).replace("instanceIds", "labelIds"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(stored, label_ids(ids))
+
+
+def test_the_official_scripts_load_the_polygons(tree, ids):
+    frame = paths(tree)
+    annotation = Annotation()
+    annotation.fromJsonFile(str(frame.ids).replace("instanceIds.png", "polygons.json"))
+    labels = [item.label for item in annotation.objects]
+    assert labels.count("person") == 2
+    assert labels.count("persongroup") == 1
+    canvas = np.zeros(ids.shape, np.uint8)
+    for item in annotation.objects:
+        if item.label == "car":
+            cv2.fillPoly(canvas, [np.array([(p.x, p.y) for p in item.polygon], np.int32)], 1)
+    np.testing.assert_array_equal(canvas.astype(bool), ids == 26001)
+
+
+def test_the_index(ids):
+    index = instance_index(ids).set_index("value")
+    assert index.loc[26001, ["x1", "y1", "x2", "y2", "area"]].tolist() == [5, 20, 15, 30, 100]
+    assert index.loc[24000, "components"] == 2
+    assert index.loc[32000, "class_name"] == "motorcycle"
+    assert index["is_group"].to_dict() == {24: True, 24000: False, 26001: False, 32000: False}
+    assert index["touches_border"].to_dict() == {24: True, 24000: False, 26001: False, 32000: False}
+
+
+@given(st.integers(0, 2**31))
+def test_the_index_against_a_plain_loop(seed):
+    rng = np.random.default_rng(seed)
+    ids = rng.choice([7, 24, 24000, 24001, 32000, 29000], (rng.integers(1, 20), rng.integers(1, 20))).astype(np.int32)
+    for row in instance_index(ids).itertuples():
+        ys, xs = np.nonzero(ids == row.value)
+        box = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+        assert (row.area, row.x1, row.y1, row.x2, row.y2) == (len(ys), *box)
+        assert row.components == cv2.connectedComponents((ids == row.value).astype(np.uint8))[0] - 1
+    assert set(instance_index(ids)["value"]) == set(np.unique(ids)) - {7}
+
+
+def truncate(frame: Frame) -> Path:
+    frame.image.write_bytes(frame.image.read_bytes()[:-200])
+    return frame.image
+
+
+def other_size(frame: Frame) -> Path:
+    cv2.imwrite(str(frame.ids), np.full((10, 10), 7, np.uint16))
+    return frame.ids
+
+
+def eight_bit(frame: Frame) -> Path:
+    cv2.imwrite(str(frame.ids), np.full((40, 60), 7, np.uint8))
+    return frame.ids
+
+
+def unknown_label(frame: Frame) -> Path:
+    cv2.imwrite(str(frame.ids), np.full((40, 60), 99, np.uint16))
+    return frame.ids
+
+
+def instance_of_stuff(frame: Frame) -> Path:
+    cv2.imwrite(str(frame.ids), np.full((40, 60), 7001, np.uint16))
+    return frame.ids
+
+
+def no_ids(frame: Frame) -> Path:
+    frame.ids.unlink()
+    return frame.image
+
+
+def no_image(frame: Frame) -> Path:
+    frame.image.rename(frame.image.with_name("aachen_000001_000019_leftImg8bit.png"))
+    return frame.ids
+
+
+def not_a_png(frame: Frame) -> Path:
+    frame.ids.write_text("hello")
+    return frame.ids
+
+
+@pytest.mark.parametrize(
+    "harm", [truncate, other_size, eight_bit, unknown_label, instance_of_stuff, no_ids, no_image, not_a_png]
+)
+def test_bad_files_are_named_in_one_line(tree, harm):
+    culprit = harm(paths(tree))
+    with pytest.raises(DatasetError) as caught:
+        [read_frame(frame) for frame in list_frames(tree, "aachen")]
+    message = str(caught.value)
+    assert "\n" not in message
+    if harm is not no_image:
+        assert culprit.name in message
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_a_missing_or_empty_city(tree, make):
+    if make:
+        (tree / "leftImg8bit/val/ulm").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="ulm"):
+        list_frames(tree, "ulm")
+
+
+def test_ids_of_32_bit_png_are_read(tree):
+    frame = paths(tree)
+    from PIL import Image
+
+    values = np.full((40, 60), 33000, np.int32)
+    Image.fromarray(values.astype(np.uint16)).save(frame.ids)
+    assert read_ids(frame.ids).max() == 33000
+
+
+def test_polygons_are_valid_json(tree):
+    raw = json.loads(Path(str(paths(tree).ids).replace("instanceIds.png", "polygons.json")).read_text())
+    assert (raw["imgHeight"], raw["imgWidth"]) == (40, 60)

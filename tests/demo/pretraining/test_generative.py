@@ -1,0 +1,147 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionInpaintPipeline, UNet2DConditionModel
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.demo.city.palette import PAINTS
+from instsynth_dagster.demo.pretraining import autoencoder, clip, generative, grounded, inpainting
+from instsynth_dagster.demo.pretraining.cards import link_equal
+from instsynth_dagster.demo.pretraining.clip import Claim, code, draw_caption, true_pairs
+from instsynth_dagster.demo.pretraining.corpus import CorpusRecipe, build_corpus, scene_crops
+from instsynth_dagster.demo.pretraining.recipe import Recipe
+from instsynth_dagster.demo.pretraining.vocabulary import train_tokenizer
+from tests.demo.pretraining.toy_scenes import silent_bar
+
+RECIPE = CorpusRecipe(per_class=3, side=48, min_area=60)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return build_corpus(tmp_path_factory.mktemp("corpus"), RECIPE, progress=lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return train_tokenizer(tmp_path_factory.mktemp("tokenizer"), tokens=32)
+
+
+def test_a_corpus_is_balanced_and_its_crops_show_what_the_caption_says(corpus):
+    assert corpus.table["class_name"].value_counts().to_dict() == dict.fromkeys(CLASSES, 3)
+    assert corpus.images.shape == (24, 48, 48, 3)
+    assert corpus.masks.any(axis=(1, 2)).all()
+    for row, mask, image in zip(corpus.table.itertuples(), corpus.masks, corpus.images, strict=True):
+        assert row.color in row.caption.split()
+        again = scene_crops(row.scene, RECIPE)
+        assert any(np.array_equal(crop, image) and np.array_equal(shape, mask) for crop, shape, _ in again)
+
+
+@given(st.sampled_from(CLASSES), st.sampled_from(["", *PAINTS]), st.integers(0, 2**32))
+def test_a_drawn_caption_says_nothing_false(class_name, color, seed):
+    variants = {"person": ["man", "woman"], "rider": ["male", "female"]}.get(class_name, [""])
+    generator = np.random.default_rng(seed)
+    truth = Claim(class_name, color, str(generator.choice(variants)))
+    text, said = draw_caption(truth, generator)
+    assert said.color in ("", truth.color)
+    assert said.variant in ("", truth.variant)
+    assert all(word not in text.split() for word in PAINTS if word != said.color)
+    assert not said.color or said.color in text.split()
+    others = [Claim(class_name, other, truth.variant) for other in PAINTS]
+    pairs = true_pairs(torch.tensor([code(said)]), torch.tensor([code(truth), *map(code, others)]))[0]
+    assert pairs[0]
+    assert pairs[1:].tolist() == [said.color in ("", other.color) for other in others]
+
+
+@given(st.text(max_size=40))
+def test_every_text_can_be_written_in_the_vocabulary(tokenizer, text):
+    ids = tokenizer(text)["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.unk_token_id not in ids[1:-1]
+
+
+def test_words_of_prompts_are_whole_tokens(tokenizer):
+    text = "a photo of a woman in a yellow coat"
+    assert tokenizer.tokenize(text) == [word + "</w>" for word in text.split()]
+
+
+def test_latents_are_what_the_pipeline_would_encode(corpus):
+    torch.manual_seed(0)
+    model = autoencoder.AutoencoderTiny(**autoencoder.ARCHITECTURE).eval()
+    model.register_to_config(scaling_factor=0.5)
+    latents = autoencoder.encode(model, np.asarray(corpus.images[:3]), np.asarray(corpus.masks[:3]), batch_size=2)
+    pixels = torch.from_numpy(corpus.images[2].copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels[:, :, torch.from_numpy(corpus.masks[2].copy())] = 0
+    with torch.no_grad():
+        expected = model.encode(pixels).latents[0] * 0.5
+    torch.testing.assert_close(latents[2], expected)
+
+
+def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
+    few = {"batch_size": 4, "learning_rate": 1e-3, "checkpoint_every": 1}
+    monkeypatch.setattr(generative, "TRAINING", RECIPE)
+    monkeypatch.setattr(generative, "HELD_OUT", CorpusRecipe(per_class=2, side=48, min_area=60, seed=1))
+    monkeypatch.setattr(generative, "JUDGED", 1)
+    monkeypatch.setattr(clip, "RECIPE", Recipe(steps=2, **few))
+    monkeypatch.setattr(clip, "VISION_RECIPE", Recipe(steps=2, **few))
+    monkeypatch.setattr(clip, "VISION", clip.VISION | {"image_size": 48, "num_hidden_layers": 1})
+    monkeypatch.setattr(autoencoder, "RECIPE", Recipe(steps=2, **few))
+    monkeypatch.setattr(inpainting, "RECIPE", Recipe(steps=2, **few))
+    monkeypatch.setattr(grounded, "RECIPE", Recipe(steps=2, **few))
+
+    def run():
+        generative.pretrain_generative(tmp_path / "build", tmp_path / "checkpoints", silent_bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generative.inpainting, "train_inpainting", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    weights = (tmp_path / "checkpoints/mini-clip/model.safetensors").stat()
+    run()
+    assert weights == (tmp_path / "checkpoints/mini-clip/model.safetensors").stat()
+    measures = {
+        "mini-clip": r"class \d+\.\d% of eight",
+        "mini-sd-inpaint": r"\d+\.\d dB PSNR",
+        "mini-gligen": r"`blendeddiff`: 8 held-out instances",
+    }
+    for name, measured in measures.items():
+        card = (tmp_path / "checkpoints" / name / "README.md").read_text()
+        assert re.search(measured, card)
+        assert str(tmp_path) not in card
+    gligen = UNet2DConditionModel.from_pretrained(tmp_path / "checkpoints/mini-gligen/unet")
+    assert gligen.config.attention_type == "gated"
+    gates = [value for name, value in gligen.named_parameters() if name.endswith("alpha_attn")]
+    assert all(gate != 0 for gate in gates)
+
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
+        tmp_path / "checkpoints/mini-sd-inpaint", safety_checker=None, local_files_only=True
+    )
+    judge = CLIPTextModel.from_pretrained(tmp_path / "checkpoints/mini-clip").state_dict()
+    shared = pipeline.text_encoder.state_dict()
+    assert all(torch.equal(value, shared[key]) for key, value in judge.items())
+    first = CLIPModel.from_pretrained(tmp_path / "build/mini-clip/both/final").vision_model.state_dict()
+    second = CLIPModel.from_pretrained(tmp_path / "checkpoints/mini-clip").vision_model.state_dict()
+    assert any(not torch.equal(value, first[key]) for key, value in second.items())
+    assert CLIPTokenizer.from_pretrained(tmp_path / "checkpoints/mini-clip").model_max_length == clip.TOKENS
+
+
+def _killed(*_args, **_kwargs):
+    raise KeyboardInterrupt
+
+
+def test_equal_parts_are_kept_once(tmp_path):
+    for name in ("original", "copy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(b"same")
+    link_equal(tmp_path / "copy", tmp_path / "original")
+    link_equal(tmp_path / "copy", tmp_path / "original")
+    assert (tmp_path / "copy").is_symlink()
+    assert (tmp_path / "copy/weights").read_bytes() == b"same"
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="not equal"):
+        link_equal(tmp_path / "other", tmp_path / "original")

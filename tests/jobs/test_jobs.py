@@ -1,0 +1,212 @@
+"""Plan, schedule, sensor, retries, leftovers and results."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from assets import build_assets
+from instsynth_dagster.artifacts.store import open_store
+from instsynth_dagster.errors import SettingsError, is_transient
+from instsynth_dagster.graph import build_graph
+from instsynth_dagster.settings import NightlySettings
+from jobs.launch import build_jobs
+from jobs.leftovers import HOST, PROCESS, bury_dead_runs, process_tags
+from jobs.nightly import build_schedule, build_sensor
+from jobs.planning import describe, planned_assets
+from jobs.refresh import refresh
+from jobs.verify import damaged
+from resources import build_resources
+from resources.dataset import Dataset
+from tests.assets.test_graph import Project, settings_for, write_city
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return Project(tmp_path)
+
+
+def planned(project, **changes):
+    settings = settings_for(project.root, **changes)
+    return planned_assets(build_graph(settings), open_store(settings))
+
+
+def test_the_plan_says_what_why_and_how_long(project):
+    first = {item.asset: item for item in planned(project)}
+    assert first["frames"].certain == 3
+    assert first["frames"].seconds is None
+    assert "never made before" in list(describe(list(first.values())))[-1]
+    project.refresh()
+    assert planned(project) == []
+    assert list(describe([])) == ["nothing is stale"]
+    made = {item.asset: item for item in planned(project, selection={"min_area": 50, "k": 1})}
+    assert made["selected_instances"].reasons == {"settings changed": 16}
+    wall = [
+        project.store.manifest("selected_instances", key).wall_seconds
+        for key in project.graph["selected_instances"].partitions
+    ]
+    assert made["selected_instances"].seconds == pytest.approx(sum(wall))
+    assert (made["zoom_crop/is_cityscapes"].certain, made["zoom_crop/is_cityscapes"].possible) == (0, 16)
+    text = "\n".join(describe(list(made.values())))
+    assert "16 because settings changed" in text
+    assert "if its inputs come out different" in text
+
+
+def test_verifying_names_what_a_refresh_makes_again(project):
+    project.refresh()
+    store, graph = project.store, build_graph(settings_for(project.root))
+    assert damaged(graph, store) == []
+    part = next(store.directory("selected_instances", "ashford|car").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-1])
+    manifest = store.directory("frames", "ashford") / "manifest.json"
+    manifest.write_text("{")
+    lines = damaged(graph, store)
+    assert [line.split(": damaged")[0] for line in lines] == [str(manifest), str(part)]
+    assert {"frames", "selected_instances"} <= {item.asset for item in planned(project) if item.certain}
+    settings = settings_for(project.root)
+    with dg.DagsterInstance.ephemeral() as instance:
+        refresh(graph, build_assets(settings, graph), build_resources(settings), instance, lambda _: None)
+    assert damaged(graph, store) == []
+
+
+def tick(project, instance, **changes):
+    schedule = build_schedule(NightlySettings(), lambda: settings_for(project.root, **changes))
+    context = dg.build_schedule_context(instance=instance)
+    return schedule.evaluate_tick(context)
+
+
+def test_the_night_runs_what_is_stale_and_skips_with_a_reason(project, tmp_path):
+    (tmp_path / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        (request,) = tick(project, instance).run_requests
+        assert request.tags["instsynth/stale"] == str(len(project.partitions(build_graph(settings_for(project.root)))))
+        assert request.tags["instsynth/first"] == "frames: missing"
+        project.refresh()
+        assert tick(project, instance).skip_message.startswith("nothing is stale: ")
+        (request,) = tick(project, instance, selection={"min_area": 50, "k": 1}).run_requests
+        assert request.tags["instsynth/stale"] == "16"
+        run = dg.DagsterRun(job_name="refresh", status=dg.DagsterRunStatus.STARTED)
+        instance.add_run(run)
+        skipped = tick(project, instance, selection={"min_area": 50, "k": 1})
+        assert skipped.skip_message == f"refresh is at work: run {run.run_id[:8]}"
+
+
+def test_a_params_file_that_cannot_be_read_skips_the_night():
+    def broken():
+        raise SettingsError("params.yaml: seed: not a number")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(instance=instance)
+        assert (
+            build_schedule(NightlySettings(), broken).evaluate_tick(context).skip_message
+            == "params.yaml: seed: not a number"
+        )
+
+
+def test_the_sensor_sees_a_new_frame_and_a_new_dvc_revision(project):
+    sensor = build_sensor(lambda: settings_for(project.root))
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def look(cursor):
+            return sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
+
+        first = look(None)
+        assert len(first.run_requests) == 1
+        project.refresh()
+        assert look(first.cursor).skip_message == "the data set is the one of the last look"
+        write_city(project.root / "data", "ashford", "train", frames=3)
+        second = look(first.cursor)
+        assert len(second.run_requests) == 1
+        project.refresh()
+        (project.root / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
+        third = look(second.cursor)
+        assert not third.run_requests
+        assert third.skip_message.startswith("nothing is stale")
+        assert third.cursor.startswith("abc.dir ")
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (ConnectionResetError(), True),
+        (TimeoutError(), True),
+        (OSError(errno.EIO, "I/O error"), True),
+        (OSError(errno.ENOSPC, "no space left"), False),
+        (FileNotFoundError(2, "gone"), False),
+        (ValueError(), False),
+    ],
+)
+def test_only_what_may_pass_is_transient(error, transient):
+    assert is_transient(error) is transient
+
+
+def run_with_faults(project, monkeypatch, faults):
+    """Refresh while the first reads of a city's frames fail with these errors."""
+    monkeypatch.setattr("assets.shared.stored.RETRY_SECONDS", 0)
+    original, waiting = Dataset.frame_table, list(faults)
+
+    def flaky(dataset, city):
+        if waiting:
+            raise waiting.pop(0)
+        return original(dataset, city)
+
+    monkeypatch.setattr(Dataset, "frame_table", flaky)
+    project.refresh()
+    return waiting
+
+
+def test_a_transient_fault_is_tried_again_and_others_are_not(project, monkeypatch):
+    faults = [OSError(errno.EIO, "I/O error"), TimeoutError("no answer")]
+    assert run_with_faults(project, monkeypatch, faults) == []
+    assert all(project.store.manifest("frames", city) for city in ("ashford", "birchley", "valdale"))
+
+
+def test_a_full_disk_is_not_tried_again(project, monkeypatch):
+    faults = [OSError(errno.ENOSPC, "no space left on device")] * 2
+    with pytest.raises(dg.Failure, match=r"no space left on the disk; free some; what was whole stays"):
+        run_with_faults(project, monkeypatch, faults)
+
+
+def test_killed_runs_are_marked_and_living_ones_are_left(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    tags = process_tags()
+    with dg.DagsterInstance.ephemeral() as instance:
+        runs = {
+            "killed": {HOST: tags[HOST], PROCESS: str(gone.pid)},
+            "living": tags,
+            "elsewhere": {HOST: "another machine", PROCESS: str(gone.pid)},
+            "by the daemon": {},
+        }
+        for name, given in runs.items():
+            instance.add_run(dg.DagsterRun(job_name=name, status=dg.DagsterRunStatus.STARTED, tags=given))
+        said: list[str] = []
+        assert bury_dead_runs(instance, said.append) == 1
+        assert "of killed was killed" in said[0]
+        states = {run.job_name: run.status for run in instance.get_runs()}
+        assert states.pop("killed") == dg.DagsterRunStatus.FAILURE
+        assert set(states.values()) == {dg.DagsterRunStatus.STARTED}
+
+
+def test_a_job_runs_its_part_of_the_graph_and_carries_its_cost(project, monkeypatch):
+    monkeypatch.chdir(project.root)
+    settings = settings_for(project.root)
+    graph, resources = build_graph(settings), build_resources(settings)
+    jobs = {job.name: job for job in build_jobs(settings, graph, build_assets(settings, graph), resources)}
+    store = resources["store"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert jobs["prepare"].execute_in_process(instance=instance).success
+        assert store.manifest("selected_instances", "ashford|car")
+        assert store.manifest("zoom_crop/is_cityscapes", "ashford|car") is None
+        result = jobs["synthesize"].execute_in_process(instance=instance)
+        assert store.manifest("zoom_crop/export")
+        tags = instance.get_run_by_id(result.run_id).tags
+        assert int(tags["instsynth/partitions"]) == len(graph["zoom_crop/is_cityscapes"].partitions) + 1
+        assert float(tags["instsynth/wall_seconds"]) > 0
+        assert jobs["refresh"].execute_in_process(instance=instance).success
+        done = refresh(graph, build_assets(settings, graph), resources, instance, lambda _: None)
+        assert done.partitions == 0
