@@ -8,12 +8,13 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # beta and supersession notices of libraries drown the job's own lines
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup demo paper-demo plan verify refresh prepare synthesize export train evaluate stock repro test check dev clean
+.PHONY: help setup demo paper-demo plan verify refresh prepare synthesize export train evaluate stock repro test test-fast check dev clean
 
 help:
 	@echo "make demo         run the main job on the demo city and print the tables"
 	@echo "make paper-demo   the same with the three generators of the paper"
 	@echo "make test         run all tests"
+	@echo "make test-fast    the quick ones, for the inner loop"
 	@echo "make plan         what a refresh would make, why, and how long it would take"
 	@echo "make verify       compare every artifact with its digest; a refresh makes again what is damaged"
 	@echo "make refresh      make whatever is stale (INSTSYNTH_PARAMS=profiles/cityscapes.yaml for the paper's setting)"
@@ -64,8 +65,12 @@ paper-demo: demo
 dev: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
 
+# a process for each core; the inner loop leaves out what is marked as slow
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist worksteal
+
+test-fast: setup
+	$(BIN)/python -m pytest -n logical --dist worksteal -m "not slow"
 
 check: setup
 	$(BIN)/ruff check .

@@ -32,18 +32,24 @@ def test_a_second_refresh_waits_for_the_first_and_says_so(tmp_path):
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert other.stdout.readline() == "held\n"
-    said, entered = [], threading.Event()
+    said: list[str] = []
+    waits, entered = threading.Event(), threading.Event()
+
+    def say(line):
+        said.append(line)
+        waits.set()
 
     def take():
-        with refresh_lock(LocalStorage(tmp_path), tmp_path, said.append):
+        with refresh_lock(LocalStorage(tmp_path), tmp_path, say):
             entered.set()
 
     thread = threading.Thread(target=take)
     thread.start()
-    assert not entered.wait(1.5)
+    assert waits.wait(60)
+    assert not entered.is_set()
     assert said == [f"waiting for another refresh of {tmp_path} (process {other.pid})"]
     other.kill()  # the lock goes with its process
-    assert entered.wait(10)
+    assert entered.wait(60)
     thread.join()
     other.wait()
 

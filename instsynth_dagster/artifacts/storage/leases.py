@@ -64,6 +64,12 @@ class Lease:
             self._lost = True
             raise LockLost(f"{self._folder}: the lease was taken over while this process did not answer")
 
+    def renew(self) -> None:
+        """Show that the holder lives. Raises LockLost as `check` does."""
+        self.check()
+        self._renewals += 1
+        self._objects.write(self._path(self._number), self._content())
+
     def _obstacle(self) -> str:
         """Take the name where it is free; else whom to wait for."""
         numbers = self._numbers()
@@ -97,9 +103,7 @@ class Lease:
     def _beat(self) -> None:
         while not self._stop.wait(self._term / 4):
             try:
-                self.check()
-                self._renewals += 1
-                self._objects.write(self._path(self._number), self._content())
+                self.renew()
             except LockLost:
                 return
             except (OSError, UserError):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import fsspec
+import s3fs
 from moto.server import ThreadedMotoServer
 
 from deploy.local.s3 import OneWinner
@@ -17,6 +18,7 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_MAX_ATTEMPTS": "1",  # the driver itself asks once: its pauses would be most of a test
 }
 BUCKET = "artifacts"
 
@@ -30,8 +32,9 @@ def s3_bucket() -> Iterator[ThreadedMotoServer]:
     server._server.app = OneWinner(server._server.app)
     host, port = server.get_host_and_port()
     environment = ENVIRONMENT | {"FSSPEC_S3_ENDPOINT_URL": f"http://{host}:{port}"}
-    before = dict(os.environ)
+    before, retries = dict(os.environ), s3fs.S3FileSystem.retries
     os.environ.update(environment)
+    s3fs.S3FileSystem.retries = 1
     fsspec.config.conf.setdefault("s3", {})["endpoint_url"] = environment["FSSPEC_S3_ENDPOINT_URL"]
     try:
         s3 = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
@@ -41,6 +44,7 @@ def s3_bucket() -> Iterator[ThreadedMotoServer]:
         yield server
     finally:
         fsspec.config.conf.pop("s3", None)
+        s3fs.S3FileSystem.retries = retries
         os.environ.clear()
         os.environ.update(before)
         server.stop()

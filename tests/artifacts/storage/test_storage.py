@@ -173,20 +173,44 @@ def test_one_writer_at_a_time(root: str, tmp_path: Path):
     assert said
 
 
-def leased(storage: ObjectStorage, said: list[str] | None = None, term: float = 0.4) -> Lease:
-    return Lease(storage, ".locks/crops/car", "another run", (said if said is not None else []).append, term)
+class Clock:
+    """Stands for `time` where a lease looks at it; time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
-def test_a_dead_holder_is_succeeded_and_a_sleeping_one_finds_out(tmp_path: Path):
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("instsynth_dagster.artifacts.storage.leases.time", clock)
+    return clock
+
+
+TERM = 1000.0
+"""Of leases in these tests: their own heart never beats."""
+
+
+def leased(storage: ObjectStorage, said: list[str] | None = None) -> Lease:
+    return Lease(storage, ".locks/crops/car", "another run", (said if said is not None else []).append, TERM)
+
+
+def test_a_dead_holder_is_succeeded_and_a_sleeping_one_finds_out(tmp_path: Path, clock, monkeypatch):
     storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
     sleeping = leased(storage)
     sleeping.__enter__()
-    sleeping._stop.set()  # its renewals end, as those of a killed or stopped process do
-    sleeping._heart.join()
     said: list[str] = []
-    begun = time.monotonic()
+    waits = iter([TERM, 1.0])
+
+    def wait(_: float) -> None:
+        clock.now += next(waits)  # a third wait would be one too many
+
+    monkeypatch.setattr("instsynth_dagster.artifacts.waiting.time.sleep", wait)
     with leased(storage, said) as successor:
-        assert time.monotonic() - begun > 0.4
+        assert clock.now == TERM + 1
         successor.check()
         with pytest.raises(LockLost):
             sleeping.check()
@@ -198,21 +222,34 @@ def test_a_dead_holder_is_succeeded_and_a_sleeping_one_finds_out(tmp_path: Path)
     assert len(storage.names(".locks/crops/car")) == 1
 
 
-def test_a_living_holder_is_never_succeeded(tmp_path: Path):
+def test_a_living_holder_is_never_succeeded(tmp_path: Path, clock, monkeypatch):
     storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
-    entered = threading.Event()
+    holder, waits = leased(storage), iter(range(8))
+    holder.__enter__()
 
-    def wait() -> None:
-        with leased(storage):
-            entered.set()
+    def wait(_: float) -> None:
+        clock.now += 0.9 * TERM
+        if next(waits, None) is None:  # several terms later
+            holder.check()
+            holder.__exit__(None, None, None)
+        else:
+            holder.renew()
 
-    with leased(storage) as holder:
-        thread = threading.Thread(target=wait)
-        thread.start()
-        assert not entered.wait(1.5)  # several terms
-        holder.check()
-    assert entered.wait(10)
-    thread.join()
+    monkeypatch.setattr("instsynth_dagster.artifacts.waiting.time.sleep", wait)
+    with leased(storage):
+        assert next(waits, None) is None
+
+
+def test_a_heart_renews_until_it_is_stopped_or_overtaken(tmp_path: Path):
+    storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
+    with Lease(storage, ".locks/crops/car", "another run", print, term=0.04) as lease:
+        (first,) = storage.names(".locks/crops/car")
+        before = storage.read(f".locks/crops/car/{first}")
+        while storage.read(f".locks/crops/car/{first}") == before:
+            pass
+        storage.create(".locks/crops/car/00000009.json", b"{}")
+        lease._heart.join(60)
+        assert not lease._heart.is_alive()
 
 
 def test_of_many_creators_one_wins(tmp_path: Path):

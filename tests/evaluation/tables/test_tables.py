@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 import pytest
 
 from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.evaluation.metrics import instance_ap
 from instsynth_dagster.evaluation.metrics.bootstrap import frame_weights, interval, resample
 from instsynth_dagster.evaluation.metrics.coco_ap import coco_matches, coco_scores
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
@@ -136,14 +136,13 @@ def test_interval_covers_as_often_as_it_says() -> None:
     assert np.isnan(interval(np.array([np.nan]))).all()
 
 
-def test_300_resamples_of_24_frames_are_quick() -> None:
-    rng = np.random.default_rng(1)
-    frames = [(ids, random_predictions(rng, ids, "f")) for ids in truth() * 4]
-    matches, coco = [match_frame(*frame) for frame in frames], coco_matches(frames)
-    runs = [Run(arm, "m", 0, 1, 1, matches, coco) for arm in ("real", "zoom_crop", "diffinpainting")]
-    begin = time.perf_counter()
-    difference_table(compare(runs, seed=0))
-    assert time.perf_counter() - begin < 5
+def test_resamplings_are_scored_all_at_once(monkeypatch) -> None:
+    """One curve for each run, class and overlap, however many resamplings there are."""
+    calls, original = [], instance_ap._curve_area
+    monkeypatch.setattr(instance_ap, "_curve_area", lambda *given: calls.append(given) or original(*given))
+    three = [scored(arm, seed) for seed, arm in enumerate(("real", "zoom_crop", "diffinpainting"))]
+    difference_table(compare(three, seed=0))
+    assert 0 < len(calls) <= 3 * len(CLASSES) * len(instance_ap.OVERLAPS)
 
 
 def test_runs_on_other_frames_are_refused(runs: list[Run]) -> None:
