@@ -168,7 +168,7 @@ def _refined(settings: Settings, name: str, contents: CheckpointContents) -> Ass
 def _export(settings: Settings, arm: str) -> Asset:
     return Asset(
         key=f"{arm}/export",
-        code_version="2",
+        code_version="3",
         dimensions={},
         settings=lambda _: str(settings.artifacts.exports),
         upstream=lambda _: each(f"{arm}/is_cityscapes", city_classes(settings)),

@@ -23,6 +23,8 @@ from instsynth_dagster.errors import ArtifactError
 
 _FRAME_ID = re.compile(r"[a-z0-9][a-z0-9_-]*_\d{6}_\d{6}")
 COCO_JSON = "annotations/instances_train.json"
+_INFO = {"description": "IS-Cityscapes: synthetic instances in focused windows", "version": "1.0"}
+"""Without `info` and `licenses` pycocotools cannot load results for the file."""
 
 
 def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "train") -> None:
@@ -66,7 +68,7 @@ class _CocoFile:
         self._open = ExitStack()
         self._file = self._open.enter_context(self._path.open("w"))
         self._annotations = self._open.enter_context(TemporaryFile("w+"))
-        self._file.write('{"images": [')
+        self._file.write(f'{{"info": {json.dumps(_INFO)}, "licenses": [], "images": [')
         return self
 
     def add(self, frame_id: str, split: str, ids: np.ndarray) -> None:

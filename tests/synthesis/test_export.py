@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cityscapesscripts.helpers.csHelpers import getCsFileInfo
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from instsynth_dagster.data.formats.cityscapes import list_frames, read_frame
 from instsynth_dagster.data.images import encode_png
@@ -66,3 +67,17 @@ def test_an_export_is_replaced_only_when_the_new_one_is_whole(tmp_path: Path):
         write_export([row(), row("../../evil")], tmp_path / "out")
     assert list(exported_files(tmp_path / "out")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_truth_taken_as_a_result_scores_one(tmp_path: Path):
+    write_export([row(), row("ulmsyn_000026_000001")], tmp_path / "out")
+    truth = COCO(str(tmp_path / "out" / COCO_JSON))
+    annotations = truth.loadAnns(truth.getAnnIds(iscrowd=False))
+    kept = ("image_id", "category_id", "segmentation", "bbox")
+    for keys in (kept, kept[:-1]):
+        results = truth.loadRes([{key: found[key] for key in keys} | {"score": 0.9} for found in annotations])
+        scores = COCOeval(truth, results, "segm")
+        scores.evaluate()
+        scores.accumulate()
+        scores.summarize()
+        assert scores.stats[0] == pytest.approx(1, abs=1e-12)

@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from instsynth_dagster.artifacts.files import write_atomically
+from instsynth_dagster.data.formats.polygons import stacked_outlines
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.errors import DatasetError, is_transient
 
@@ -210,12 +211,9 @@ def read_ids(path: Path) -> np.ndarray:
             f"{path}: an 8-bit id map (mode {image.mode}); ids above 255 were cut off, export it as 16-bit PNG"
         )
     ids = np.asarray(image).astype(np.int32)
-    values = np.unique(ids)
-    labels = np.where(values < 1000, values, values // 1000)
-    with_instances = [label.id for label in LABELS if label.has_instances]
-    known = np.where(values < 1000, np.isin(labels, list(LABEL_BY_ID)), np.isin(labels, with_instances))
-    if not known.all():
-        raise DatasetError(f"{path}: id {values[~known][0]} belongs to no label of the Cityscapes table")
+    unknown = _unknown_values(ids)
+    if unknown.size:
+        raise DatasetError(f"{path}: id {unknown[0]} belongs to no label of the Cityscapes table")
     return ids
 
 
@@ -325,27 +323,62 @@ def write_frame(root: Path, split: str, frame_id: str, image: np.ndarray, ids: n
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        ids: integer (H, W), values below 65536.
+        ids: integer (H, W), values of the label table.
+
+    Raises:
+        DatasetError: the layout cannot hold the frame; nothing was written.
     """
     city = city_of(frame_id)
+    _check_writable(split, frame_id, image, ids)
     images, labels = Path(root) / "leftImg8bit" / split / city, Path(root) / "gtFine" / split / city
-    for folder in (images, labels):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(images / f"{frame_id}_leftImg8bit.png", encode_png(image))
-    write_atomically(labels / f"{frame_id}_gtFine_instanceIds.png", encode_png(ids.astype(np.uint16)))
-    write_atomically(labels / f"{frame_id}_gtFine_labelIds.png", encode_png(label_ids(ids)))
-    write_atomically(labels / f"{frame_id}_gtFine_polygons.json", json.dumps(polygons(ids)).encode())
+    files = {
+        images / f"{frame_id}_leftImg8bit.png": encode_png(image),
+        labels / f"{frame_id}_gtFine_instanceIds.png": encode_png(ids.astype(np.uint16)),
+        labels / f"{frame_id}_gtFine_labelIds.png": encode_png(label_ids(ids)),
+        labels / f"{frame_id}_gtFine_polygons.json": json.dumps(polygons(ids)).encode(),
+    }
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+
+
+def _check_writable(split: str, frame_id: str, image: np.ndarray, ids: np.ndarray) -> None:
+    about = f"frame {frame_id!r} cannot be written"
+    if not _CITY.fullmatch(split):
+        raise DatasetError(f"{about}: {split!r} is no usable name of a split; use a-z, 0-9, - and _")
+    city = city_of(frame_id)
+    if not (_CITY.fullmatch(city) and re.fullmatch(rf"{city}_[A-Za-z0-9-]+_[A-Za-z0-9-]+", frame_id)):
+        raise DatasetError(f"{about}: a frame is called <city>_<a>_<b>, the city of a-z, 0-9, - and _")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DatasetError(f"{about}: its image must be uint8 (H, W, 3), this one is {image.dtype} {image.shape}")
+    if not np.issubdtype(ids.dtype, np.integer) or ids.shape != image.shape[:2]:
+        raise DatasetError(
+            f"{about}: its ids must be whole numbers of shape {image.shape[:2]}, these are {ids.dtype} {ids.shape}"
+        )
+    unknown = _unknown_values(ids)
+    if unknown.size:
+        raise DatasetError(f"{about}: id {unknown[0]} belongs to no label of the Cityscapes table")
+
+
+def _unknown_values(ids: np.ndarray) -> np.ndarray:
+    """Values of an id map that the label table does not know, rising."""
+    values = np.unique(ids)
+    with_instances = [label.id for label in LABELS if label.has_instances]
+    known = np.where(values < 1000, np.isin(values, list(LABEL_BY_ID)), np.isin(values // 1000, with_instances))
+    return values[~known]
 
 
 def polygons(ids: np.ndarray) -> dict[str, Any]:
-    """The official polygons.json of an id map: one polygon per connected component, never bridged.
+    """The official polygons.json of an id map; the official scripts redraw it from these (`stacked_outlines`).
 
-    Stuff comes before things, so that painting in order gives the things on top.
+    The label map comes back exactly, and of every class as many instances as there are. The file has neither instance
+    numbers nor several polygons for one instance: numbers are given anew, and of an instance in several parts the
+    largest is the instance while the others are a group of its class (`cargroup`), which evaluation ignores. The id map
+    beside it holds what the file cannot.
     """
     objects = []
-    for value in np.unique(ids).tolist():
-        label = LABEL_BY_ID[value if value < 1000 else value // 1000]
-        name = f"{label.name}group" if label.has_instances and value < 1000 else label.name
-        contours, _ = cv2.findContours((ids == value).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        objects += [{"label": name, "polygon": contour.reshape(-1, 2).tolist()} for contour in contours]
+    for outline in stacked_outlines(ids.astype(np.int32), lambda value: value if value < 1000 else value // 1000):
+        label = LABEL_BY_ID[outline.value if outline.value < 1000 else outline.value // 1000]
+        name = f"{label.name}group" if label.has_instances and outline.value < 1000 else label.name
+        objects.append({"label": name, "polygon": outline.corners.tolist()})
     return {"imgHeight": ids.shape[0], "imgWidth": ids.shape[1], "objects": objects}

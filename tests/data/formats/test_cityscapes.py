@@ -83,8 +83,8 @@ def test_the_official_scripts_load_the_polygons(tree, ids):
     annotation = Annotation()
     annotation.fromJsonFile(str(frame.ids).replace("instanceIds.png", "polygons.json"))
     labels = [item.label for item in annotation.objects]
-    assert labels.count("person") == 2
-    assert labels.count("persongroup") == 1
+    assert labels.count("person") == 1
+    assert labels.count("persongroup") == 2
     canvas = np.zeros(ids.shape, np.uint8)
     for item in annotation.objects:
         if item.label == "car":
@@ -186,3 +186,39 @@ def test_ids_of_32_bit_png_are_read(tree):
 def test_polygons_are_valid_json(tree):
     raw = json.loads(Path(str(paths(tree).ids).replace("instanceIds.png", "polygons.json")).read_text())
     assert (raw["imgHeight"], raw["imgWidth"]) == (40, 60)
+
+
+IDS = np.full((8, 12), 7, np.int32)
+IMAGE = np.zeros((8, 12, 3), np.uint8)
+
+
+def with_value(value: int) -> np.ndarray:
+    ids = IDS.copy()
+    ids[2, 3] = value
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ids": with_value(70001)}, "id 70001"),
+        ({"ids": with_value(34001)}, "id 34001"),
+        ({"ids": with_value(-1)}, "id -1"),
+        ({"ids": with_value(7001)}, "id 7001"),
+        ({"ids": with_value(26000 + (1 << 16))}, "id 91536"),
+        ({"ids": IDS > 0}, "bool"),
+        ({"ids": IDS.astype(float)}, "float64"),
+        ({"ids": IDS[1:]}, r"\(7, 12\)"),
+        ({"image": IMAGE.astype(np.uint16)}, "uint16"),
+        ({"image": IMAGE[..., 0]}, r"\(8, 12\)"),
+        ({"frame_id": "Aachen_000000_000019"}, "Aachen"),
+        ({"frame_id": "aachen_000000"}, "aachen_000000'"),
+        ({"frame_id": "../aachen_000000_000019"}, "aachen"),
+        ({"split": "../train"}, "split"),
+    ],
+)
+def test_a_frame_that_the_layout_cannot_hold_is_refused_and_leaves_nothing(tmp_path, changes, said):
+    frame = {"split": "train", "frame_id": FRAME, "image": IMAGE, "ids": IDS} | changes
+    with pytest.raises(DatasetError, match=said):
+        write_frame(tmp_path, **frame)
+    assert not list(tmp_path.iterdir())
