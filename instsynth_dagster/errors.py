@@ -55,6 +55,10 @@ class LockLost(TimeoutError):
     """Another process took a partition over while this one did not answer; the next try finds what it made."""
 
 
+class ArtifactReplaced(TimeoutError):
+    """A partition that was made again while it was read; the next try reads the new one."""
+
+
 def what_happened(error: OSError) -> str:
     """An operating system's refusal in a line that a user can act on; "" where it is not one of these."""
     if error.errno not in _REFUSALS:

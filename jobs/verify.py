@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from instsynth_dagster.artifacts.store import Store, open_store
-from instsynth_dagster.errors import DamagedArtifact, UserError
+from instsynth_dagster.errors import UserError
 from instsynth_dagster.graph import build_graph
 from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import load_settings
@@ -11,16 +11,13 @@ from resources.progress import progress_bar
 
 
 def damaged(graph: dict[str, Asset], store: Store) -> list[str]:
-    """What is wrong with the files of the graph's partitions, a line each; damaged files are set aside."""
+    """What is wrong with the files of the graph's partitions, a line each; damaged files are set aside and damaged
+    local copies removed, so that the next refresh makes or fetches them again."""
     refs = [(key, partition) for key, asset in graph.items() for partition in asset.partitions]
     found = []
     with progress_bar("verifying", len(refs)) as progress:
         for number, ref in enumerate(refs, 1):
-            try:
-                if store.manifest(*ref):
-                    store.verify(*ref)
-            except DamagedArtifact as error:
-                found.append(str(error))
+            found += store.verify(*ref)
             progress(number, len(refs))
     return found
 

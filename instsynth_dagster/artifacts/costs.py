@@ -55,7 +55,8 @@ class Ledger:
         self._storage.write(f"{LEDGER}/{folder}/{uuid.uuid4().hex}.json", json.dumps(asdict(attempt)).encode())
 
     def _attempts(self, folder: str) -> list[Attempt]:
-        return [Attempt(**json.loads(content)) for content in self._storage.read_all(folder, ".json").values()]
+        notes = [f"{folder}/{name}" for name in self._storage.names(folder) if name.endswith(".json")]
+        return [Attempt(**json.loads(content)) for content in self._storage.read_many(notes).values()]
 
 
 class Meter:

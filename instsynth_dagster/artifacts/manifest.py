@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -12,8 +13,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, TypeAdapter
 from pydantic_core import from_json
 
+from instsynth_dagster.errors import ArtifactError
+
 MANIFEST = "manifest.json"
 _SEAL = "seal"
+_LONGEST_NAME = 200
+"""Bytes; what file systems allow, with room for endings."""
 
 
 def _below(path: str) -> str:
@@ -84,3 +89,15 @@ class Manifest:
 
 
 _MANIFEST = TypeAdapter(Manifest)
+
+
+def partition_folder(asset: str, partition: str) -> str:
+    """Where a partition lies, relative to the root: `aachen|car` becomes `aachen/car`."""
+    steps = [*asset.split("/"), *partition.split("|")]
+    if not all(map(_is_name, steps)):
+        raise ArtifactError(f"{asset}[{partition}]: not a usable artifact name")
+    return "/".join(steps)
+
+
+def _is_name(step: str) -> bool:
+    return step not in ("", ".", "..") and not set(step) & {os.sep, "\\", "\0"} and len(step.encode()) < _LONGEST_NAME

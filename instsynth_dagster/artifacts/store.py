@@ -7,29 +7,29 @@ a re-made partition replaces the old one in a single step and a killed run is co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from instsynth_dagster.artifacts.costs import HOUR, Ledger, Meter
-from instsynth_dagster.artifacts.manifest import MANIFEST, Manifest, StoredFile
+from instsynth_dagster.artifacts.manifest import MANIFEST, Manifest, StoredFile, partition_folder
+from instsynth_dagster.artifacts.rows import Parts, read_part_lightly
+from instsynth_dagster.artifacts.snapshot import Snapshot, list_manifests
 from instsynth_dagster.artifacts.storage import open_storage
 from instsynth_dagster.artifacts.storage.base import DamagedFile, Lock
 from instsynth_dagster.artifacts.writer import PartitionWriter
-from instsynth_dagster.errors import ArtifactError, DamagedArtifact
+from instsynth_dagster.errors import ArtifactError, ArtifactReplaced, DamagedArtifact
 from instsynth_dagster.settings import Settings
 
 UNPARTITIONED = "all"
 _ROWS_AT_ONCE = 16
-_LONGEST_NAME = 200
-"""Bytes; what file systems allow, with room for endings."""
+_TRIES = 3
+T = TypeVar("T")
 
 
 class Store:
@@ -42,7 +42,7 @@ class Store:
         self.device_hours: float | None = None
         """Budget of the device for everything that was ever made in this store."""
         self.set_aside: list[str] = []
-        """Damaged files that this store has found and put out of the way."""
+        """Files that this store has found damaged and put out of the way, or found missing."""
 
     def directory(self, asset: str, partition: str = UNPARTITIONED) -> Path:
         """The local directory in which a partition is made; on a disk the partition itself."""
@@ -54,19 +54,30 @@ class Store:
         Raises:
             DamagedArtifact: the manifest is there and cannot be read.
         """
-        folder = partition_folder(asset, partition)
+        manifest = self._recorded(asset, partition)
+        if manifest is None:
+            return None
+        paths = [file.path for file in manifest.files()]
+        return manifest if self.storage.holds(partition_folder(asset, partition), paths) else None
+
+    def snapshot(self, refs: Iterable[tuple[str, str]] | None = None) -> Snapshot:
+        """The manifests as they are now, for looking at many; on an object store they are read all at once.
+
+        Args:
+            refs: (asset, partition) of those that will be looked at; None for all of the store.
+        """
+        listing = list_manifests(self.storage, refs) if self.storage.remote else None
+        return Snapshot(self.manifest, self._parsed, listing)
+
+    def _recorded(self, asset: str, partition: str) -> Manifest | None:
+        """The manifest, whether the files that it names are there or not."""
         try:
-            content = self.storage.read(f"{folder}/{MANIFEST}")
+            content = self.storage.read(f"{partition_folder(asset, partition)}/{MANIFEST}")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except IsADirectoryError:
             content = b""
-        manifest = self._parsed(asset, partition, content)
-        return manifest if self.storage.holds(folder, [file.path for file in manifest.files()]) else None
-
-    def snapshot(self) -> Snapshot:
-        """The manifests as they are now, for looking at many; on an object store they are read all at once."""
-        return Snapshot(self, self.storage.read_all("", MANIFEST) if self.storage.remote else None)
+        return self._parsed(asset, partition, content)
 
     def _parsed(self, asset: str, partition: str, content: bytes) -> Manifest:
         try:
@@ -79,18 +90,32 @@ class Store:
         return manifest
 
     def require(self, asset: str, partition: str = UNPARTITIONED) -> Manifest:
-        manifest = self.manifest(asset, partition)
-        if manifest is None:
-            raise ArtifactError(f"{asset}[{partition}] does not exist; materialise it first (job `refresh`)")
-        return manifest
+        return _existing(self.manifest(asset, partition), asset, partition)
+
+    def _reading(self, asset: str, partition: str, read: Callable[[Manifest], T]) -> T:
+        """What `read` returns for a partition's manifest; it starts again where the partition is made again under it.
+
+        Raises:
+            ArtifactError: the partition does not exist, or a file of it is damaged or missing.
+        """
+        for left in reversed(range(_TRIES)):
+            manifest = _existing(self._recorded(asset, partition), asset, partition)
+            try:
+                with self._naming_damage(manifest):
+                    return read(manifest)
+            except ArtifactReplaced:
+                if not left:
+                    raise
+        raise AssertionError
 
     def read(self, asset: str, partition: str = UNPARTITIONED, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """All rows of a partition, in order; every part's digest is checked first."""
-        manifest = self.require(asset, partition)
-        tables = [
-            pq.read_table(path, columns=list(columns) if columns else None)
-            for path in self._fetched(manifest, manifest.parts)
-        ]
+
+        def read(manifest: Manifest) -> list[pa.Table]:
+            paths = self._fetched(manifest, manifest.parts)
+            return [pq.read_table(path, columns=list(columns) if columns else None) for path in paths]
+
+        tables = self._reading(asset, partition, read)
         return (
             pa.concat_tables(tables, promote_options="permissive").to_pandas()
             if tables
@@ -100,21 +125,16 @@ class Store:
     def read_lightly(self, asset: str, partition: str) -> pd.DataFrame:
         """All rows of a partition, with a `StoredBytes` in place of every encoded image: they are read when they are
         needed, so that memory does not grow with the partition."""
-        manifest = self.require(asset, partition)
-        tables = []
-        for path in self._fetched(manifest, manifest.parts):
-            file = pq.ParquetFile(path)
-            heavy = [field.name for field in file.schema_arrow if pa.types.is_binary(field.type)]
-            table = file.read([name for name in file.schema_arrow.names if name not in heavy]).to_pandas()
-            for name in heavy:
-                table[name] = pd.Series([StoredBytes(path, row, name) for row in range(len(table))], dtype=object)
-            tables.append(table[file.schema_arrow.names])
+
+        def read(manifest: Manifest) -> list[pd.DataFrame]:
+            return [read_part_lightly(path) for path in self._fetched(manifest, manifest.parts)]
+
+        tables = self._reading(asset, partition, read)
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     def parts(self, asset: str, partition: str = UNPARTITIONED) -> Parts:
         """The parts of a partition as they are now, for reading single rows."""
-        manifest = self.require(asset, partition)
-        return Parts(self._fetched(manifest, manifest.parts))
+        return self._reading(asset, partition, lambda manifest: Parts(self._fetched(manifest, manifest.parts)))
 
     def read_many(
         self, asset: str, partitions: Iterable[str], columns: Sequence[str] | None = None, lightly: bool = False
@@ -128,39 +148,64 @@ class Store:
         return pd.concat(filled, ignore_index=True) if filled else (tables[0] if tables else pd.DataFrame())
 
     def iterate(self, asset: str, partition: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Rows one by one, holding few in memory."""
-        manifest = self.require(asset, partition)
-        for index in range(len(manifest.parts)):
-            file = pq.ParquetFile(self._fetched(manifest, manifest.parts[index : index + 1])[0])
+        """Rows one by one, holding few in memory.
+
+        Raises:
+            ArtifactReplaced: the partition was made again before its last part was opened.
+        """
+        manifest = _existing(self._recorded(asset, partition), asset, partition)
+        for part in manifest.parts:
+            with self._naming_damage(manifest):
+                file = pq.ParquetFile(*self._fetched(manifest, [part]))
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(columns) if columns else None):
                 yield from batch.to_pylist()
 
     def columns(self, asset: str, partition: str = UNPARTITIONED) -> list[tuple[str, str]]:
         """Names and types of a partition's columns; none where it has no part."""
-        manifest = self.require(asset, partition)
-        if not manifest.parts:
-            return []
-        schema = pq.read_schema(self._fetched(manifest, manifest.parts[:1])[0])
-        return [(field.name, str(field.type)) for field in schema]
+
+        def read(manifest: Manifest) -> list[tuple[str, str]]:
+            paths = self._fetched(manifest, manifest.parts[:1])
+            return [(field.name, str(field.type)) for path in paths for field in pq.read_schema(path)]
+
+        return self._reading(asset, partition, read)
 
     def folder(self, asset: str, partition: str, name: str) -> Path:
         """A folder (a checkpoint, a report) of a finished partition, on the local disk, its digests checked."""
-        manifest = self.require(asset, partition)
-        if name not in manifest.folders:
-            raise ArtifactError(f"{asset}[{partition}] holds no folder {name!r}")
-        within, files = partition_folder(asset, partition), manifest.folders[name]
-        own = files[0].path.split("/", 1)[0] if files else f"{manifest.fingerprint[:12]}-{name}"
-        with self._naming_damage(manifest):
-            return self.storage.fetch_folder(within, own, files)
 
-    def verify(self, asset: str, partition: str = UNPARTITIONED) -> None:
-        """Check the digest of every file of a partition.
+        def fetch(manifest: Manifest) -> Path:
+            if name not in manifest.folders:
+                raise ArtifactError(f"{asset}[{partition}] holds no folder {name!r}")
+            files = manifest.folders[name]
+            own = files[0].path.split("/", 1)[0] if files else f"{manifest.fingerprint[:12]}-{name}"
+            return self.storage.fetch_folder(partition_folder(asset, partition), own, files)
 
-        Raises:
-            DamagedArtifact: naming the first that is not what it was; it is set aside.
+        return self._reading(asset, partition, fetch)
+
+    def verify(self, asset: str, partition: str = UNPARTITIONED) -> list[str]:
+        """What is wrong with the files of a partition, a line each; nothing where the partition does not exist.
+
+        Every file is read where it lies. A damaged one is set aside, and a damaged local copy removed.
         """
-        manifest = self.require(asset, partition)
-        self._fetched(manifest, manifest.files())
+        try:
+            manifest = self._recorded(asset, partition)
+        except DamagedArtifact as error:
+            return [str(error)]
+        if manifest is None:
+            return []
+        found = []
+        for file in manifest.files():
+            try:
+                with self._naming_damage(manifest):
+                    self.storage.verify(partition_folder(asset, partition), file)
+            except DamagedArtifact as error:
+                found.append(str(error))
+            except ArtifactReplaced:
+                return self.verify(asset, partition)
+        found = list(dict.fromkeys(found))
+        for files in (manifest.parts, *manifest.folders.values()):
+            copies = self.storage.drop_damaged_copies(files)
+            found += [f"{path}: damaged local copy, removed; it is fetched again when it is needed" for path in copies]
+        return found
 
     def lock(self, asset: str, partition: str, say: Callable[[str], None]) -> AbstractContextManager[Lock]:
         """Hold a partition while it is made; wait while another run makes it."""
@@ -199,99 +244,38 @@ class Store:
 
     def _fetched(self, manifest: Manifest, files: Iterable[StoredFile]) -> list[Path]:
         folder = partition_folder(manifest.asset, manifest.partition)
-        with self._naming_damage(manifest):
-            return [self.storage.fetch(folder, file) for file in files]
+        return [self.storage.fetch(folder, file) for file in files]
 
     @contextmanager
     def _naming_damage(self, manifest: Manifest) -> Iterator[None]:
-        """Set a damaged file aside, and name it and what makes it again."""
+        """Set a damaged file aside, and name what is damaged or missing and what makes it again."""
+        asset, partition = manifest.asset, manifest.partition
+        folder = partition_folder(asset, partition)
         try:
             yield
         except DamagedFile as damaged:
-            folder = partition_folder(manifest.asset, manifest.partition)
             self.storage.set_aside(folder, str(damaged))
             path = f"{folder}/{damaged}"
             self.set_aside.append(path)
             raise DamagedArtifact(
                 f"{self.storage.url}/{path}: damaged, its digest is not the manifest's; it was set aside, and refresh "
-                f"makes {manifest.asset}[{manifest.partition}] again"
+                f"makes {asset}[{partition}] again"
+            ) from None
+        except FileNotFoundError:
+            there = set(self.storage.names(folder))
+            missing = [f"{folder}/{file.path}" for file in manifest.files() if file.path not in there]
+            if not missing or self._recorded(asset, partition) != manifest:
+                raise ArtifactReplaced(f"{asset}[{partition}] was made again while it was read; try again") from None
+            self.set_aside += missing
+            raise DamagedArtifact(
+                f"{self.storage.url}/{', '.join(missing)}: missing; refresh makes {asset}[{partition}] again"
             ) from None
 
 
-class StoredBytes:
-    """An encoded image that stays in its file until `bytes()` asks for it."""
-
-    __slots__ = ("_column", "_path", "_row")
-
-    def __init__(self, path: Path, row: int, column: str) -> None:
-        self._path, self._row, self._column = path, row, column
-
-    def __bytes__(self) -> bytes:
-        file = opened(self._path)
-        group, within = (self._row, 0) if file.num_row_groups > 1 else (0, self._row)
-        return file.read_row_group(group, columns=[self._column])[self._column][within].as_py()
-
-
-class Parts:
-    """Rows of a partition by number; they were added one by one, so all parts but the last are of one length."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-
-    def stored_bytes(self, row: int, column: str) -> StoredBytes:
-        part, within = self._located(row)
-        return StoredBytes(self._paths[part], within, column)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        part, within = self._located(row)
-        return opened(self._paths[part]).read_row_group(within).to_pylist()[0]
-
-    def _located(self, row: int) -> tuple[int, int]:
-        return divmod(row, opened(self._paths[0]).metadata.num_rows)
-
-
-@lru_cache(maxsize=64)
-def opened(path: Path) -> pq.ParquetFile:
-    """A Parquet file whose footer has been read; files of the store are never changed in place."""
-    return pq.ParquetFile(path)
-
-
-class Snapshot:
-    """`Store.manifest`, remembered."""
-
-    def __init__(self, store: Store, contents: Mapping[str, bytes] | None) -> None:
-        self._store, self._contents = store, contents
-        self._known: dict[tuple[str, str], Manifest | None] = {}
-        self._fresh: set[str] = set()
-
-    def __call__(self, asset: str, partition: str) -> Manifest | None:
-        if (asset, partition) not in self._known:
-            self._known[asset, partition] = self._look(asset, partition)
-        return self._known[asset, partition]
-
-    def forget(self, asset: str) -> None:
-        """Look at an asset anew: its partitions may have been made since."""
-        self._fresh.add(asset)
-        for key in [key for key in self._known if key[0] == asset]:
-            del self._known[key]
-
-    def _look(self, asset: str, partition: str) -> Manifest | None:
-        if self._contents is None or asset in self._fresh:
-            return self._store.manifest(asset, partition)
-        content = self._contents.get(f"{partition_folder(asset, partition)}/{MANIFEST}")
-        return None if content is None else self._store._parsed(asset, partition, content)
-
-
-def partition_folder(asset: str, partition: str) -> str:
-    """Where a partition lies, relative to the root: `aachen|car` becomes `aachen/car`."""
-    steps = [*asset.split("/"), *partition.split("|")]
-    if not all(map(_is_name, steps)):
-        raise ArtifactError(f"{asset}[{partition}]: not a usable artifact name")
-    return "/".join(steps)
-
-
-def _is_name(step: str) -> bool:
-    return step not in ("", ".", "..") and not set(step) & {os.sep, "\\", "\0"} and len(step.encode()) < _LONGEST_NAME
+def _existing(manifest: Manifest | None, asset: str, partition: str) -> Manifest:
+    if manifest is None:
+        raise ArtifactError(f"{asset}[{partition}] does not exist; materialise it first (job `refresh`)")
+    return manifest
 
 
 def open_store(settings: Settings) -> Store:

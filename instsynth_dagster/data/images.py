@@ -25,7 +25,7 @@ def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
 
 
 def decode_png(data: SupportsBytes) -> np.ndarray:
-    """Inverse of `encode_png`; bytes, or what gives them (`store.StoredBytes`)."""
+    """Inverse of `encode_png`; bytes, or what gives them (`artifacts.rows.StoredBytes`)."""
     try:
         array = cv2.imdecode(np.frombuffer(bytes(data), np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, TypeError):  # empty, or no bytes at all

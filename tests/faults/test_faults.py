@@ -202,9 +202,9 @@ def test_two_runs_of_one_partition_make_it_once(tmp_path, model, undisturbed, wh
             for asset in (CROPS, WINDOWS):
                 store.storage.remove(f"{asset}/oakham/{name}", store.storage.entries(f"{asset}/oakham/{name}"))
         paid = Ledger(store.storage).spent()
-        notes = len(store.storage.read_all(".costs", ".json"))
+        notes = len(store.storage.names(".costs"))
         assert nursery("race", given) == {"codes": [0, 0]}
-        assert len(store.storage.read_all(".costs", ".json")) == notes + len(CLASSES)  # paid for once
+        assert len(store.storage.names(".costs")) == notes + len(CLASSES)  # paid for once
         assert Ledger(store.storage).spent() > paid
         made = {(CROPS, f"oakham|{name}"): store.require(CROPS, f"oakham|{name}").digest for name in CLASSES}
         assert changed(made, undisturbed) == []

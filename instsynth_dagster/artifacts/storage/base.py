@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.artifacts.manifest import StoredFile
 
 LOCKS = ".locks"
@@ -16,6 +17,11 @@ LOCKS = ".locks"
 def aside(path: str) -> str:
     """What a damaged file is renamed to: out of its subfolder, which may be filled anew."""
     return f"{path.replace('/', '_')}.damaged"
+
+
+def is_intact(path: Path, file: StoredFile) -> bool:
+    """Whether a local file has the size and the digest that a manifest names."""
+    return path.stat().st_size == file.bytes and file_sha256(path) == file.sha256
 
 
 class DamagedFile(Exception):
@@ -39,13 +45,17 @@ class Storage(Protocol):
     url: str
     """For messages."""
     remote: bool
-    """Whether many small reads are slow one by one, and quick with `read_all`."""
+    """Whether many small reads are slow one by one, and quick with `read_many`."""
 
     def read(self, path: str) -> bytes:
         """Raises FileNotFoundError."""
         ...
 
     def write(self, path: str, content: bytes) -> None: ...
+
+    def names(self, folder: str) -> list[str]:
+        """Paths of all files below a folder, relative to it; none where it does not exist."""
+        ...
 
     def entries(self, folder: str) -> set[str]:
         """Names of the files and folders in a folder; empty where it does not exist."""
@@ -76,6 +86,15 @@ class Storage(Protocol):
         """A local directory with the files of a folder's subfolder `name`; raises like `fetch`."""
         ...
 
+    def verify(self, folder: str, file: StoredFile) -> None:
+        """Compare the stored bytes themselves with a manifest, whatever was found before; raises like `fetch`."""
+        ...
+
+    def drop_damaged_copies(self, files: Collection[StoredFile]) -> list[Path]:
+        """Remove the local copies of a partition's parts, or of one of its subfolders, that are not what the manifest
+        says, and return their paths."""
+        ...
+
     def copy(self, path: str) -> Path:
         """A local file with a file's bytes, whatever they are; raises FileNotFoundError."""
         ...
@@ -100,6 +119,6 @@ class Storage(Protocol):
         """
         ...
 
-    def read_all(self, folder: str, ending: str) -> Mapping[str, bytes]:
-        """Contents of all files below a folder whose path has this ending, by path relative to the root."""
+    def read_many(self, paths: Collection[str]) -> Mapping[str, bytes]:
+        """Contents of those files that exist, by path."""
         ...

@@ -6,12 +6,12 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from instsynth_dagster.artifacts.files import file_sha256, write_atomically
+from instsynth_dagster.artifacts.files import write_atomically
 from instsynth_dagster.artifacts.manifest import StoredFile
-from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, aside
+from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, aside, is_intact
 from instsynth_dagster.artifacts.waiting import wait_while
 
 
@@ -35,6 +35,10 @@ class LocalStorage:
         if target.is_dir():
             shutil.rmtree(target)
         write_atomically(target, content)
+
+    def names(self, folder: str) -> list[str]:
+        base = self.root / folder
+        return [path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()]
 
     def entries(self, folder: str) -> set[str]:
         try:
@@ -62,7 +66,7 @@ class LocalStorage:
         stat = path.stat()
         seen = (stat.st_size, stat.st_mtime_ns, file.sha256)
         if self._verified.get(path) != seen:
-            if stat.st_size != file.bytes or file_sha256(path) != file.sha256:
+            if not is_intact(path, file):
                 raise DamagedFile(file.path)
             self._verified[path] = seen
         return path
@@ -71,6 +75,13 @@ class LocalStorage:
         for file in files:
             self.fetch(folder, file)
         return self.root / folder / name
+
+    def verify(self, folder: str, file: StoredFile) -> None:
+        self._verified.pop(self.root / folder / file.path, None)  # a flipped bit leaves size and time as they are
+        self.fetch(folder, file)
+
+    def drop_damaged_copies(self, files: Collection[StoredFile]) -> list[Path]:
+        return []
 
     def copy(self, path: str) -> Path:
         target = self.root / path
@@ -107,9 +118,12 @@ class LocalStorage:
             file.flush()
             yield _Held()
 
-    def read_all(self, folder: str, ending: str) -> Mapping[str, bytes]:
-        found = [path for path in (self.root / folder).rglob(f"*{ending}") if path.is_file()]
-        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
+    def read_many(self, paths: Collection[str]) -> Mapping[str, bytes]:
+        contents = {}
+        for path in paths:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                contents[path] = self.read(path)
+        return contents
 
 
 class _Held:

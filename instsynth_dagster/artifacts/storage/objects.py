@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.artifacts.manifest import StoredFile
-from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, aside
+from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, aside, is_intact
 from instsynth_dagster.artifacts.storage.leases import Lease
 from instsynth_dagster.artifacts.storage.scratch import ScratchMirror
 from instsynth_dagster.errors import ArtifactError, SettingsError
@@ -29,6 +28,8 @@ _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 class ObjectStorage:
     """Objects below a URL. What is read is kept in `cache`, by content; what is written is prepared there.
 
+    A kept copy is hashed once in a process, and again when its size or time has changed; a damaged one is replaced.
+
     Credentials come from the environment, as the driver of the protocol reads them (`AWS_ACCESS_KEY_ID`,
     `GOOGLE_APPLICATION_CREDENTIALS`, `FSSPEC_S3_ENDPOINT_URL`, ...).
     """
@@ -39,7 +40,10 @@ class ObjectStorage:
         self.url = url.rstrip("/")
         self._driver, self._root = _filesystem(self.url)
         self._process = os.getpid()
+        # s3fs asks for an object's size first where it may read it in pieces; what is read here is small
+        self._at_once = {"max_concurrency": 1} if self.url.startswith("s3://") else {}
         self._local = cache / sha256(self.url.encode()).hexdigest()[:16]
+        self._verified: dict[Path, tuple[int, int, str]] = {}
 
     @property
     def _fs(self) -> Any:
@@ -48,7 +52,7 @@ class ObjectStorage:
         return self._driver
 
     def read(self, path: str) -> bytes:
-        return self._patiently(lambda: self._fs.cat_file(self._at(path)))
+        return self._patiently(lambda: self._fs.cat_file(self._at(path), **self._at_once))
 
     def write(self, path: str, content: bytes) -> None:
         self._patiently(lambda: self._fs.pipe_file(self._at(path), content))
@@ -105,23 +109,35 @@ class ObjectStorage:
 
     def fetch(self, folder: str, file: StoredFile) -> Path:
         kept = self._kept(file)
-        if not kept.exists():
+        if not self._is_good(kept, file):
             self._download(f"{folder}/{file.path}", kept, file)
         return kept
 
     def fetch_folder(self, folder: str, name: str, files: Iterable[StoredFile]) -> Path:
         files = list(files)
-        listed = "".join(f"{file.path}\0{file.sha256}\n" for file in files)
-        whole = self._local / "folders" / sha256(listed.encode()).hexdigest()[:32] / name
-        if not whole.exists():
-            staged = whole.parent.with_name(f"{whole.parent.name}.tmp-{os.getpid()}")
-            for file in files:
-                target = staged / file.path
+        base = self._kept_folder(files)
+        (base / name).mkdir(parents=True, exist_ok=True)
+        for file in files:
+            target = base / file.path
+            if not self._is_good(target, file):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.fetch(folder, file), target)
-            (staged / name).mkdir(parents=True, exist_ok=True)
-            _rename_folder(staged, whole.parent)
-        return whole
+                temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
+                shutil.copyfile(self.fetch(folder, file), temporary)
+                os.replace(temporary, target)
+        return base / name
+
+    def verify(self, folder: str, file: StoredFile) -> None:
+        unread = self._local / "verified" / file.sha256
+        self._download(f"{folder}/{file.path}", unread, file)
+        unread.unlink(missing_ok=True)
+
+    def drop_damaged_copies(self, files: Collection[StoredFile]) -> list[Path]:
+        copies = [(path, file) for file in files for path in (self._kept(file), self._kept_folder(files) / file.path)]
+        damaged = [path for path, file in copies if path.exists() and not is_intact(path, file)]
+        for path in damaged:
+            self._verified.pop(path, None)
+            path.unlink()
+        return damaged
 
     def copy(self, path: str) -> Path:
         target = self._local / "copies" / path
@@ -148,12 +164,19 @@ class ObjectStorage:
     def lock(self, name: str, holder: str, say: Callable[[str], None]) -> Lease:
         return Lease(self, f"{LOCKS}/{name}", holder, say)
 
-    def read_all(self, folder: str, ending: str) -> Mapping[str, bytes]:
-        """In one listing and one round of concurrent reads."""
-        base = self._at(folder).rstrip("/") + "/"
-        paths = [path for path in self._find(base) if path.endswith(ending)]
-        contents = self._patiently(lambda: self._fs.cat(paths)) if paths else {}
-        return {path.removeprefix(f"{self._root}/"): contents[path] for path in paths}
+    def read_many(self, paths: Collection[str]) -> Mapping[str, bytes]:
+        """In one round of concurrent reads."""
+
+        def read() -> dict[str, bytes]:
+            found = self._fs.cat([self._at(path) for path in paths], on_error="return", **self._at_once)
+            contents = {path: found[self._at(path)] for path in paths}
+            failures = [content for content in contents.values() if isinstance(content, Exception)]
+            for failure in failures:
+                if not isinstance(failure, FileNotFoundError):
+                    raise failure
+            return {path: content for path, content in contents.items() if isinstance(content, bytes)}
+
+        return self._patiently(read) if paths else {}
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -161,12 +184,29 @@ class ObjectStorage:
     def _kept(self, file: StoredFile) -> Path:
         return self._local / "content" / file.sha256[:2] / file.sha256
 
+    def _kept_folder(self, files: Collection[StoredFile]) -> Path:
+        listed = "".join(f"{file.path}\0{file.sha256}\n" for file in files)
+        return self._local / "folders" / sha256(listed.encode()).hexdigest()[:32]
+
+    def _is_good(self, copy: Path, file: StoredFile) -> bool:
+        """Whether a local copy is there and is what a manifest says."""
+        try:
+            stat = copy.stat()
+            seen = (stat.st_size, stat.st_mtime_ns, file.sha256)
+            if self._verified.get(copy) != seen:
+                if not is_intact(copy, file):
+                    return False
+                self._verified[copy] = seen
+        except FileNotFoundError:
+            return False
+        return True
+
     def _download(self, path: str, target: Path, file: StoredFile | None) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
         try:
             self._patiently(lambda: self._fs.get_file(self._at(path), str(temporary)))
-            if file and (temporary.stat().st_size != file.bytes or file_sha256(temporary) != file.sha256):
+            if file and not is_intact(temporary, file):
                 raise DamagedFile(file.path)
             os.replace(temporary, target)
         finally:
@@ -199,15 +239,6 @@ def _filesystem(url: str) -> tuple[Any, str]:
     except ValueError as error:
         raise SettingsError(f"artifacts.root: {url!r}: {_one_line(error)}") from None
     return filesystem, root.rstrip("/")
-
-
-def _rename_folder(staged: Path, target: Path) -> None:
-    try:
-        os.rename(staged, target)
-    except OSError:
-        if not target.exists():  # else another process was quicker
-            raise
-        shutil.rmtree(staged)
 
 
 def _one_line(error: Exception) -> str:

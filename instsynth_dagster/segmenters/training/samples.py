@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.artifacts.store import Parts, Store
+from instsynth_dagster.artifacts.rows import Parts
+from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.data.formats.cityscapes import read_ids, read_image
 from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.seeds import content_seed

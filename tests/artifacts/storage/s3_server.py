@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import fsspec
@@ -21,6 +21,23 @@ ENVIRONMENT = {
     "AWS_MAX_ATTEMPTS": "1",  # the driver itself asks once: its pauses would be most of a test
 }
 BUCKET = "artifacts"
+
+
+@contextmanager
+def counted_requests(server: ThreadedMotoServer) -> Iterator[list[str]]:
+    """Method and path of every request that the server gets inside the block."""
+    requests: list[str] = []
+    app = server._server.app
+
+    def counting(environ: dict, start_response: Callable) -> Iterable[bytes]:
+        requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+        return app(environ, start_response)
+
+    server._server.app = counting
+    try:
+        yield requests
+    finally:
+        server._server.app = app
 
 
 @contextmanager

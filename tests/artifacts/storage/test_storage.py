@@ -64,7 +64,10 @@ def test_files_come_and_go(storage: Storage):
     assert not storage.holds("crops/car", ["one", "three"])
     storage.write("crops/car/folder/deep/three", b"3")
     assert storage.entries("crops/car") == {"one", "two", "folder"}
-    assert storage.read_all("crops", "three") == {"crops/car/folder/deep/three": b"3"}
+    assert sorted(storage.names("crops")) == ["car/folder/deep/three", "car/one", "car/two"]
+    assert storage.names("never there") == []
+    assert storage.read_many(["crops/car/folder/deep/three", "crops/none"]) == {"crops/car/folder/deep/three": b"3"}
+    assert storage.read_many([]) == {}
     storage.remove("crops/car", ["one", "folder", "never there"])
     assert storage.entries("crops/car") == {"two"}
 
