@@ -14,7 +14,7 @@ from typing import Protocol
 import dagster as dg
 
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.graph.staleness import Asset, rectangles, stale_partitions
+from instsynth_dagster.graph.staleness import Asset, stale_partitions, stretches
 from jobs.walking import Made, Refreshed, walk_until_whole
 
 _EVERY = 1.0
@@ -134,16 +134,10 @@ class _Walk:
 
 
 def cut(asset: Asset, partitions: Sequence[str], pieces: int) -> Iterator[tuple[str, str]]:
-    """(first, last) corners of rectangles that cover `partitions` exactly, in about `pieces` equal parts.
-
-    A part of more than one row of a two-dimensional asset has whole rows, so that it stays one rectangle.
-    """
+    """(first, last) of ranges that cover `partitions` exactly, in about `pieces` equal parts."""
     size = ceil(len(partitions) / pieces)
-    width = len(asset.dimensions[sorted(asset.dimensions)[-1]]) if len(asset.dimensions) > 1 else 1
-    if size > width:
-        size = ceil(size / width) * width
     for start in range(0, len(partitions), size):
-        yield from rectangles(asset, partitions[start : start + size])
+        yield from stretches(asset, partitions[start : start + size])
 
 
 def _upstream_assets(asset: Asset) -> set[str]:

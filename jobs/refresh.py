@@ -10,7 +10,7 @@ import dagster as dg
 
 from assets.shared.partitions import asset_key, partition_tags
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.graph.staleness import Asset, rectangles, stale_partitions
+from instsynth_dagster.graph.staleness import Asset, stale_partitions, stretches
 from jobs.leftovers import bury_dead_runs, process_tags
 from jobs.walking import Made, Refreshed, walk_until_whole
 
@@ -67,7 +67,7 @@ def _walk(
         place = f"[{position}/{len(graph)}] {asset.key}"
         say(f"{place}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason})")
         begun = time.monotonic()
-        for first, last in rectangles(asset, [item.partition for item in stale]):
+        for first, last in stretches(asset, [item.partition for item in stale]):
             run(asset, first, last)
         manifest_of.forget(asset.key)
         for item in stale:

@@ -13,37 +13,43 @@ Graph = Mapping[str, Asset]
 
 
 def partitions_definition(asset: Asset) -> dg.PartitionsDefinition | None:
-    """None, one static dimension, or two (`city|class`, `run|segmenter`)."""
-    definitions = {name: dg.StaticPartitionsDefinition(list(keys)) for name, keys in asset.dimensions.items()}
-    if not definitions:
-        return None
-    return dg.MultiPartitionsDefinition(definitions) if len(definitions) > 1 else next(iter(definitions.values()))
+    """None, or one list of keys; an asset of two dimensions has keys such as `aachen|car`.
+
+    Dagster has partitions of two dimensions, but no mapping that says key by key which of them another asset reads:
+    its stale marks and backfills would take every partition of a city for changed when one is. A list has one.
+    """
+    return dg.StaticPartitionsDefinition(asset.partitions) if asset.dimensions else None
 
 
 def dependencies(asset: Asset, graph: Graph) -> list[dg.AssetDep]:
     """Upstream assets of `asset`, with the partition mapping that `asset.upstream` spells out key by key."""
-    readers: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for partition in asset.partitions:
-        for upstream, upstream_partition in asset.upstream(partition):
-            readers[upstream][upstream_partition].add(partition)
     return [
         dg.AssetDep(asset_key(upstream), partition_mapping=_mapping(asset, graph[upstream], read_by))
-        for upstream, read_by in readers.items()
+        for upstream, read_by in readers(asset).items()
     ]
+
+
+def readers(asset: Asset) -> dict[str, dict[str, list[str]]]:
+    """For each upstream asset and each of its partitions that is read, the partitions of `asset` that read it."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for partition in asset.partitions:
+        for upstream, upstream_partition in asset.upstream(partition):
+            found[upstream][upstream_partition].append(partition)
+    return found
 
 
 def asset_key(key: str) -> dg.AssetKey:
     return dg.AssetKey(key.split("/"))
 
 
-def _mapping(asset: Asset, upstream: Asset, read_by: Mapping[str, set[str]]) -> dg.PartitionMapping | None:
-    if not asset.dimensions or not upstream.dimensions:
-        return dg.AllPartitionMapping() if upstream.dimensions else None
-    if asset.dimensions == upstream.dimensions:
+def _mapping(asset: Asset, upstream: Asset, read_by: Mapping[str, list[str]]) -> dg.PartitionMapping | None:
+    if not upstream.dimensions:
+        return None
+    if not asset.dimensions:
+        return dg.SpecificPartitionsPartitionMapping(list(read_by))
+    if asset.partitions == upstream.partitions and all(readers == [key] for key, readers in read_by.items()):
         return dg.IdentityPartitionMapping()
-    if len(upstream.dimensions) > 1:
-        return dg.AllPartitionMapping()  # Dagster has no key-by-key mapping from two dimensions to one
-    return dg.StaticPartitionMapping({key: sorted(partitions) for key, partitions in read_by.items()})
+    return dg.StaticPartitionMapping(dict(read_by))
 
 
 def partition_tags(first: str, last: str) -> dict[str, str]:

@@ -162,37 +162,16 @@ def why_stale(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | No
     return None
 
 
-def rectangles(asset: Asset, partitions: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Cover partition keys exactly by (first, last) corners of rectangles, contiguous in each dimension.
-
-    Dagster runs such a range in a single run. Columns are split into contiguous stretches, and neighbouring rows with
-    the same stretch go together.
-    """
-    if not asset.dimensions:
-        yield from ((key, key) for key in partitions)
-        return
-    axes = [list(asset.dimensions[name]) for name in sorted(asset.dimensions)]
-    if len(axes) == 1:
-        keys, wanted = axes[0], set(partitions)
-        yield from ((keys[a], keys[b]) for a, b in _stretches([i for i, key in enumerate(keys) if key in wanted]))
-        return
-    rows, columns = axes
-    chosen = {tuple(key.split("|")) for key in partitions}
-    rows_of: dict[tuple[int, int], list[int]] = {}
-    for i, row in enumerate(rows):
-        for stretch in _stretches([j for j, column in enumerate(columns) if (row, column) in chosen]):
-            rows_of.setdefault(stretch, []).append(i)
-    for (left, right), indices in rows_of.items():
-        for top, bottom in _stretches(indices):
-            yield f"{rows[top]}|{columns[left]}", f"{rows[bottom]}|{columns[right]}"
-
-
-def _stretches(indices: Sequence[int]) -> list[tuple[int, int]]:
-    """Ascending integers as inclusive (first, last) runs: 1 2 3 7 -> (1, 3) (7, 7)."""
-    runs: list[tuple[int, int]] = []
-    for index in indices:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], index)
-        else:
-            runs.append((index, index))
-    return runs
+def stretches(asset: Asset, partitions: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Partition keys as (first, last) of stretches that are contiguous in the asset's order, which a single run of
+    Dagster can take."""
+    wanted = set(partitions)
+    stretch: list[str] = []
+    for key in asset.partitions:
+        if key in wanted:
+            stretch.append(key)
+        elif stretch:
+            yield stretch[0], stretch[-1]
+            stretch = []
+    if stretch:
+        yield stretch[0], stretch[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.graph.staleness import Asset, expected, plan, rectangles, stale_partitions
+from instsynth_dagster.graph.staleness import Asset, expected, plan, stale_partitions, stretches
 
 CITIES, CLASSES = ("aachen", "bochum", "ulm"), ("bus", "car")
 
@@ -85,17 +86,14 @@ def test_equal_content_stops_the_wave(tmp_path):
 
 
 @given(st.sets(st.tuples(st.sampled_from("abcd"), st.sampled_from("vwxyz"))))
-def test_rectangles_cover_exactly(cells):
+def test_stretches_cover_exactly_and_are_as_few_as_can_be(cells):
     asset = Asset("x", "1", {"city": list("abcd"), "class": list("vwxyz")}, lambda _: None, lambda _: [])
-    covered = []
-    for first, last in rectangles(asset, [f"{a}|{b}" for a, b in cells]):
-        (top, left), (bottom, right) = first.split("|"), last.split("|")
-        covered += [(a, b) for a in "abcd" if top <= a <= bottom for b in "vwxyz" if left <= b <= right]
-    assert sorted(covered) == sorted(cells)
+    wanted = {f"{a}|{b}" for a, b in cells}
+    order = asset.partitions
+    found = [(order.index(first), order.index(last)) for first, last in stretches(asset, wanted)]
+    assert [order[i] for first, last in found for i in range(first, last + 1)] == [k for k in order if k in wanted]
+    assert all(left[1] + 1 < right[0] for left, right in pairwise(found))
 
 
-@given(st.sets(st.sampled_from("abcdef")))
-def test_rectangles_of_one_dimension(keys):
-    asset = Asset("x", "1", {"city": list("abcdef")}, lambda _: None, lambda _: [])
-    covered = [k for first, last in rectangles(asset, keys) for k in "abcdef" if first <= k <= last]
-    assert covered == sorted(keys)
+def test_a_stretch_of_an_asset_without_partitions():
+    assert list(stretches(Asset("x", "1", {}, lambda _: None, lambda _: []), ["all"])) == [("all", "all")]

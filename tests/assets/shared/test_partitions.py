@@ -1,0 +1,48 @@
+"""Dagster's partition mappings against the graph, partition by partition."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import dagster as dg
+import pytest
+
+from assets.shared.partitions import asset_key, dependencies, partitions_definition
+from instsynth_dagster.graph import build_graph
+from instsynth_dagster.settings import load_settings
+from tests.settings.test_settings import ROOT
+
+
+@pytest.mark.parametrize(
+    "params", ["params.yaml", "profiles/refined.yaml", "profiles/few_shot.yaml", "profiles/semantics.yaml"]
+)
+def test_dagster_reads_what_the_graph_says_and_nothing_else(params, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    graph = build_graph(load_settings(ROOT / params))
+    for asset in graph.values():
+        own = partitions_definition(asset)
+        read = defaultdict(set)
+        for partition in asset.partitions:
+            for upstream, key in asset.upstream(partition):
+                read[upstream, partition].add(key)
+        for dependency in dependencies(asset, graph):
+            upstream = next(key for key in graph if asset_key(key) == dependency.asset_key)
+            above = partitions_definition(graph[upstream])
+            if above is None:
+                assert dependency.partition_mapping is None
+                continue
+            for partition in asset.partitions:
+                chosen = own.subset_with_partition_keys([partition]) if own else None
+                found = dependency.partition_mapping.get_upstream_mapped_partitions_result_for_partitions(
+                    chosen, own, above
+                )
+                keys = set(found.partitions_subset.get_partition_keys())
+                assert keys == read[upstream, partition], (asset.key, partition, upstream)
+
+
+def test_the_keys_are_a_list_in_the_graphs_order():
+    graph = build_graph(load_settings(ROOT / "params.yaml"))
+    definition = partitions_definition(graph["selected_instances"])
+    assert isinstance(definition, dg.StaticPartitionsDefinition)
+    assert definition.get_partition_keys() == graph["selected_instances"].partitions
+    assert partitions_definition(graph["splits"]) is None

@@ -1,0 +1,149 @@
+"""Dagster's web server and daemon in one process, for tests: what the browser would ask, and runs that end before the
+answer comes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget, instance_for_test
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._daemon.backfill import execute_backfill_iteration
+from dagster_graphql.test.utils import execute_dagster_graphql
+
+from instsynth_dagster.settings import Settings
+
+_DEFINITIONS = """
+from pathlib import Path
+from instsynth_dagster.definitions import build_definitions
+from instsynth_dagster.settings import load_settings
+
+def read():
+    return load_settings(Path({params!r}))
+
+defs = build_definitions(read(), read)
+"""
+
+_LAUNCH = """mutation($run: ExecutionParams!) { launchPipelineExecution(executionParams: $run) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message stack } } }"""
+_BACKFILL = """mutation($backfill: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $backfill) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message stack } } }"""
+_RELOAD = """mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"""
+_LOOKS, _UNFINISHED = 50, ("REQUESTED", "FAILING")
+_REPOSITORY = {"repositoryLocationName": "tests", "repositoryName": "__repository__"}
+
+
+class Browser:
+    """What a user of the UI can ask for, on a project with these settings."""
+
+    def __init__(self, folder: Path, instance: dg.DagsterInstance, settings: Settings) -> None:
+        self.instance = instance
+        self._params = folder / "params.yaml"
+        self.edit(settings)
+        definitions = folder / "loaded.py"
+        definitions.write_text(_DEFINITIONS.format(params=str(self._params)))
+        target = LoadableTargetOrigin(python_file=str(definitions), attribute="defs")
+        self._process = WorkspaceProcessContext(
+            instance, InProcessTestWorkspaceLoadTarget(InProcessCodeLocationOrigin(target, location_name="tests"))
+        )
+
+    def edit(self, settings: Settings) -> None:
+        """Write the params file; `reload` shows what that changes."""
+        self._params.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_unset=True)))
+
+    def reload(self) -> None:
+        self.ask(_RELOAD, name="tests")
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        answer = execute_dagster_graphql(self._process.create_request_context(), query, variables)
+        assert not answer.errors, answer.errors
+        return answer.data
+
+    def materialize(self, *assets: str, partition: str = "", last: str = "") -> dg.DagsterRun:
+        """The button, for one partition, or as a single run for a range of them."""
+        tags = [{"key": "dagster/partition", "value": partition}] if partition and not last else []
+        if last:
+            tags = [
+                {"key": ASSET_PARTITION_RANGE_START_TAG, "value": partition},
+                {"key": ASSET_PARTITION_RANGE_END_TAG, "value": last},
+            ]
+        selector = {**_REPOSITORY, "pipelineName": "__ASSET_JOB", "assetSelection": [_key(asset) for asset in assets]}
+        selector["assetCheckSelection"] = None
+        run = {"selector": selector, "mode": "default", "executionMetadata": {"tags": tags}, "runConfigData": {}}
+        return self._finished(self.ask(_LAUNCH, run=run)["launchPipelineExecution"])
+
+    def launch(self, job: str) -> dg.DagsterRun:
+        """A job's launchpad."""
+        selector = {**_REPOSITORY, "pipelineName": job}
+        config = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        run = {"selector": selector, "mode": "default", "runConfigData": config}
+        return self._finished(self.ask(_LAUNCH, run=run)["launchPipelineExecution"])
+
+    def backfill(self, assets: Sequence[str], partitions: Sequence[str] | None) -> str:
+        """Launch a backfill (of all partitions: None) and let the daemon work; returns how it ended."""
+        chosen = {"partitionNames": list(partitions)} if partitions is not None else {"allPartitions": True}
+        asked = {"assetSelection": [_key(asset) for asset in assets], "title": "test", **chosen}
+        answer = self.ask(_BACKFILL, backfill=asked)["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        for _ in range(_LOOKS):
+            if (found := self.instance.get_backfill(answer["backfillId"])) and found.status.value not in _UNFINISHED:
+                return str(found.status.value)
+            for error in execute_backfill_iteration(self._process, logging.getLogger("backfill")):
+                assert error is None, error
+        raise AssertionError("the backfill does not end")
+
+    def stale(self, asset: str, partitions: Sequence[str]) -> dict[str, str]:
+        """Dagster's own word for each partition: FRESH, STALE or MISSING."""
+        query = """query($key: AssetKeyInput!, $part: String) { assetNodeOrError(assetKey: $key) {
+          ... on AssetNode { staleStatus(partition: $part) } } }"""
+        return {
+            part: self.ask(query, key=_key(asset), part=None if part == "all" else part)["assetNodeOrError"][
+                "staleStatus"
+            ]
+            for part in partitions
+        }
+
+    def events(self, asset: str, partition: str = "all") -> list[dg.AssetMaterialization]:
+        """Materializations of a partition that Dagster has recorded, newest first."""
+        chosen = dg.AssetRecordsFilter(
+            dg.AssetKey(asset.split("/")), asset_partitions=None if partition == "all" else [partition]
+        )
+        found = self.instance.fetch_materializations(chosen, limit=1000).records
+        return [record.asset_materialization for record in found if record.asset_materialization]
+
+    def close(self) -> None:
+        self._process.__exit__(None, None, None)
+
+    def _finished(self, answer: dict[str, Any]) -> dg.DagsterRun:
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        run = self.instance.get_run_by_id(answer["run"]["runId"])
+        assert run
+        return run
+
+
+def _key(asset: str) -> dict[str, list[str]]:
+    return {"path": asset.split("/")}
+
+
+@contextmanager
+def browser(folder: Path, settings: Settings) -> Iterator[Browser]:
+    """A browser on an instance of its own below `folder`."""
+    home = folder / "dagster_home"
+    home.mkdir(exist_ok=True)
+    launcher = {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}
+    coordinator = {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"}
+    settings_of_instance = {"run_launcher": launcher, "run_coordinator": coordinator}
+    with instance_for_test(overrides=settings_of_instance, temp_dir=str(home)) as instance:
+        opened = Browser(folder, instance, settings)
+        try:
+            yield opened
+        finally:
+            opened.close()
