@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from instsynth_dagster.artifacts.costs import HOUR, Ledger, Meter
 from instsynth_dagster.artifacts.manifest import MANIFEST, Manifest, StoredFile, partition_folder
+from instsynth_dagster.artifacts.outside import COLUMNS, damaged_files
 from instsynth_dagster.artifacts.rows import Parts, read_part_lightly
 from instsynth_dagster.artifacts.snapshot import Snapshot, list_manifests
 from instsynth_dagster.artifacts.storage import open_storage
@@ -184,7 +185,8 @@ class Store:
     def verify(self, asset: str, partition: str = UNPARTITIONED) -> list[str]:
         """What is wrong with the files of a partition, a line each; nothing where the partition does not exist.
 
-        Every file is read where it lies. A damaged one is set aside, and a damaged local copy removed.
+        Every file is read where it lies, those that were written outside the store too. A damaged one is set aside,
+        and a damaged local copy removed.
         """
         try:
             manifest = self._recorded(asset, partition)
@@ -202,6 +204,8 @@ class Store:
             except ArtifactReplaced:
                 return self.verify(asset, partition)
         found = list(dict.fromkeys(found))
+        for directory, signature in manifest.outside.items() if not found else ():
+            found += damaged_files(Path(directory), signature, self.iterate(asset, partition, COLUMNS))
         for files in (manifest.parts, *manifest.folders.values()):
             copies = self.storage.drop_damaged_copies(files)
             found += [f"{path}: damaged local copy, removed; it is fetched again when it is needed" for path in copies]

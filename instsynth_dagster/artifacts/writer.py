@@ -109,7 +109,10 @@ class PartitionWriter:
         return path
 
     def promise(self, directory: Path) -> None:
-        """Declare a directory written outside the store; the partition is stale when its listing changes."""
+        """Declare a directory written outside the store; the partition is stale when its listing changes.
+
+        The rows list its files (`outside.COLUMNS`).
+        """
         self._outside.append(directory)
 
     def scratch(self) -> Path:

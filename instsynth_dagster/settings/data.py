@@ -53,6 +53,16 @@ class ArtifactSettings(Section):
         return root
 
     @property
+    def folders(self) -> dict[str, Path]:
+        """Local folders that are written, by the keys that name them."""
+        remote = "://" in self.root
+        return {
+            "artifacts.cache" if remote else "artifacts.root": self.cache if remote else Path(self.root),
+            "artifacts.exports": self.exports,
+            "artifacts.results": self.results,
+        }
+
+    @property
     def local(self) -> Path:
         """A local directory for caches: below the root itself, or the cache of an object store."""
         return self.cache if "://" in self.root else Path(self.root)

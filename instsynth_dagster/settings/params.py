@@ -13,6 +13,7 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings.base import Distinct, Name, Section
 from instsynth_dagster.settings.data import ArtifactSettings, DatasetSettings
 from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
+from instsynth_dagster.settings.folders import check_apart
 from instsynth_dagster.settings.operation import CostSettings, NightlySettings
 from instsynth_dagster.settings.params_file import PARAMS_ENV, read_params
 from instsynth_dagster.settings.refinement import RefinementSettings
@@ -30,7 +31,35 @@ from instsynth_dagster.settings.synthesis import (
 REFINED = "_refined"
 """Ending of the arm that trains on a generator's refined pseudo-labels."""
 
-_NOT_GENERATORS = ("real", "zoom_crop", "copy_paste", "from_semantics")
+ARMS_WITHOUT_GENERATOR = ("real", "zoom_crop", "copy_paste", "from_semantics")
+RESERVED = frozenset(
+    {
+        *ARMS_WITHOUT_GENERATOR,
+        "demo_city",
+        "evaluation_tables",
+        "frames",
+        "fsis_base",
+        "fsis_scores",
+        "fsis_table",
+        "gfss_scores",
+        "gfss_table",
+        "grouping_scores",
+        "image_quality",
+        "instances",
+        "instances_from_semantics",
+        "prompt_bank",
+        "prototypes",
+        "report",
+        "segmentation_scores",
+        "segmenter_costs",
+        "selected_instances",
+        "siseg",
+        "splits",
+        "trained_segmenters",
+        "training_sets",
+    }
+)
+"""Names that a generator may not have: other arms, and assets beside which a generator's own would lie."""
 
 
 class Settings(Section):
@@ -71,9 +100,10 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _names_meet(self) -> Self:
-        taken = [name for name in self.generators if name in _NOT_GENERATORS or name.endswith(REFINED)]
+        check_apart(self.artifacts.folders | {"dataset.root": self.dataset.root})
+        taken = [name for name in self.generators if name in RESERVED or name.endswith(REFINED)]
         if taken:
-            raise ValueError(f"generators names {taken[0]!r}, which is the name of another arm; choose another")
+            raise ValueError(f"generators names {taken[0]!r}, the name of another arm or asset; choose another")
         missing = [c for c in self.classes if c not in self.prompts]
         if missing:
             raise ValueError(f"prompts has no entry for class {missing[0]!r}")
@@ -98,7 +128,7 @@ class Settings(Section):
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
         refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
         grouped = ["from_semantics"] if self.semantics else []
-        sources = {*_NOT_GENERATORS[:3], *self.generators, *refined, *grouped}
+        sources = {*ARMS_WITHOUT_GENERATOR[:3], *self.generators, *refined, *grouped}
         lost = [a for a in self.arms if a not in sources]
         if lost:
             hint = "; refined arms need a section refinement" if lost[0].endswith(REFINED) else ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +24,9 @@ from instsynth_dagster.data.versions import files_below
 from instsynth_dagster.errors import ArtifactError
 
 _FRAME_ID = re.compile(r"[a-z0-9][a-z0-9_-]*_\d{6}_\d{6}")
+MARK = ".instsynth-export"
+"""File that marks a folder as made by an export: no other folder is ever replaced."""
+_MARKED = "This folder was exported by instsynth-dagster and is replaced as a whole when the export is made again.\n"
 COCO_JSON = "annotations/instances_train.json"
 _INFO = {"description": "IS-Cityscapes: synthetic instances in focused windows", "version": "1.0"}
 """Without `info` and `licenses` pycocotools cannot load results for the file."""
@@ -33,11 +38,18 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
     Args:
         rows: frame_id, image_png (RGB), ids_png (16-bit).
         out: the export's folder.
+
+    Raises:
+        ArtifactError: the folder was not made by an export, or a frame id is none of Cityscapes'.
     """
-    staged = out.with_name(f"{out.name}.tmp-{os.getpid()}")
-    for left in out.parent.glob(f"{out.name}.tmp-*"):  # by a killed run; a partition has one writer at a time
-        shutil.rmtree(left)
+    _check_replaceable(out)
+    staged = out.with_name(f"{out.name}.tmp-{uuid.uuid4().hex[:8]}")
+    for left in out.parent.glob(f"{glob.escape(out.name)}.tmp-*"):  # by a killed run; a partition has one writer
+        if _is_replaceable(left):
+            shutil.rmtree(left)
     try:
+        staged.mkdir(parents=True)
+        (staged / MARK).write_text(_MARKED)
         with _CocoFile(staged / COCO_JSON) as coco:
             for row in rows:
                 if not _FRAME_ID.fullmatch(row["frame_id"]):
@@ -45,15 +57,33 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
                 image, ids = decode_png(row["image_png"]), decode_png(row["ids_png"]).astype(np.int32)
                 write_frame(staged, split, row["frame_id"], image, ids)
                 coco.add(row["frame_id"], split, ids)
-        shutil.rmtree(out, ignore_errors=True)
+        _check_replaceable(out)
+        if out.exists():
+            shutil.rmtree(out)
         os.replace(staged, out)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder was made by an export, or holds nothing."""
+    return folder.is_dir() and not folder.is_symlink() and ((folder / MARK).is_file() or not any(folder.iterdir()))
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raises ArtifactError where something lies at `out` that no export has made."""
+    if os.path.lexists(out) and not _is_replaceable(out):
+        raise ArtifactError(
+            f"{out}: not a folder that an export has made (it holds no {MARK}); move it away, or name another folder "
+            "in artifacts.exports"
+        )
+
+
 def exported_files(out: Path) -> Iterator[tuple[str, str]]:
-    """(path relative to `out`, sha256) of every file of an export."""
+    """(path relative to `out`, sha256) of every file of an export but its mark."""
     for path in files_below(out):
+        if path == out / MARK:
+            continue
         yield path.relative_to(out).as_posix(), file_sha256(path)
 
 

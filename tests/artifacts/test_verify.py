@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -95,8 +97,6 @@ def test_a_damaged_manifest_is_named(store: Store):
 
 def test_a_bit_that_flips_between_two_looks_is_found(tmp_path: Path):
     """Size and time of the file are as they were when the same process read it."""
-    import os
-
     store = Store(tmp_path)
     make(store)
     store.read("crops", "aachen|car")
@@ -135,3 +135,24 @@ def test_a_damaged_local_copy_is_named_and_fetched_again(tmp_path: Path, kind: s
     assert sorted(line.split(": damaged local copy")[0] for line in found) == sorted(map(str, damaged))
     assert store.verify("crops", "aachen|car") == []
     assert read(store) == good
+
+
+def test_files_outside_the_store_are_compared_too(tmp_path: Path):
+    store, outside = Store(tmp_path / "store"), tmp_path / "exports"
+
+    def export() -> None:
+        outside.mkdir(exist_ok=True)
+        with store.write("export", "all", "f" * 64) as out:
+            for name in ("one", "two"):
+                (outside / name).write_text(name)
+                out.add({"file": name, "sha256": hashlib.sha256(name.encode()).hexdigest()})
+            out.promise(outside)
+
+    export()
+    assert store.verify("export") == []
+    (outside / "one").write_text("ona")
+    assert [line.split(":")[0] for line in store.verify("export")] == [str(outside / "one")]
+    assert [line.split(":")[0] for line in store.verify("export")] == [str(outside)]
+    os.remove(outside / "one.damaged")
+    (outside / "two").unlink()
+    assert [line.split(":")[0] for line in store.verify("export")] == [str(outside)]

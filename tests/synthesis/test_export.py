@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from instsynth_dagster.data.formats.cityscapes import list_frames, read_frame
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.errors import ArtifactError
-from instsynth_dagster.synthesis.export import COCO_JSON, exported_files, write_export
+from instsynth_dagster.synthesis.export import COCO_JSON, MARK, exported_files, write_export
 
 
 def row(frame_id: str = "ulmsyn_000026_000000") -> dict:
@@ -43,6 +43,7 @@ def test_every_exported_file_is_listed_with_its_digest(tmp_path: Path):
         if path.is_file()
     }
     listed = list(exported_files(tmp_path / "out"))
+    assert digests.pop(MARK)
     assert dict(listed) == digests
     assert len(listed) == len(digests) == 3 * 4 + 1
 
@@ -67,6 +68,39 @@ def test_an_export_is_replaced_only_when_the_new_one_is_whole(tmp_path: Path):
         write_export([row(), row("../../evil")], tmp_path / "out")
     assert list(exported_files(tmp_path / "out")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "link to an export"])
+def test_what_no_export_has_made_is_never_replaced(tmp_path: Path, kind: str):
+    mine, out = tmp_path / "mine", tmp_path / "exports" / "cityscapes"
+    out.parent.mkdir()
+    if kind == "file":
+        out.write_text("precious")
+    elif kind == "folder":
+        (out / "gtFine").mkdir(parents=True)
+        (out / "gtFine" / "frame.png").write_bytes(b"precious")
+    else:
+        if kind == "link":
+            (mine / "gtFine").mkdir(parents=True)
+        else:
+            write_export([row()], mine)
+        out.symlink_to(mine)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ArtifactError, match=r"not a folder that an export has made .*move it away"):
+        write_export([row()], out)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_a_killed_export_left_is_cleared_away_and_nothing_else(tmp_path: Path):
+    left, users = tmp_path / "out.tmp-1", tmp_path / "out.tmp-notes"
+    for folder, name in ((left, MARK), (users, "notes.txt")):
+        folder.mkdir()
+        (folder / name).write_text("")
+    (tmp_path / "out").mkdir()  # empty
+    write_export([row()], tmp_path / "out")
+    write_export([row()], tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.tmp-notes"]
+    assert (users / "notes.txt").exists()
 
 
 def test_the_truth_taken_as_a_result_scores_one(tmp_path: Path):

@@ -1,0 +1,30 @@
+"""Directories that a partition has written outside the store, such as exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from instsynth_dagster.artifacts.files import file_sha256
+from instsynth_dagster.artifacts.storage.base import aside
+from instsynth_dagster.data.versions import listing_signature
+
+COLUMNS = ["file", "sha256"]
+"""Of the rows of a partition that writes a directory outside the store: path relative to it, and digest (hex)."""
+
+
+def damaged_files(directory: Path, signature: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What is wrong with the files of a directory, a line each; a damaged file is renamed, so that a refresh sees it.
+
+    Args:
+        signature: of the directory's listing when it was written.
+        rows: its files, with `COLUMNS`.
+    """
+    if listing_signature([directory]) != signature:
+        yield f"{directory}: files are missing or changed; refresh writes it again"
+    for row in rows:
+        path = directory / row["file"]
+        if path.is_file() and file_sha256(path) != row["sha256"]:
+            path.replace(path.with_name(aside(path.name)))
+            yield f"{path}: damaged, its digest is not the one written; it was set aside, and refresh writes it again"

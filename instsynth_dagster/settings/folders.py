@@ -1,0 +1,25 @@
+"""Folders that the settings name and that must not overlap: what one of them is filled with replaces files in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+
+
+def check_apart(folders: Mapping[str, Path]) -> None:
+    """Check that no folder is another one or lies inside another one, links followed.
+
+    Args:
+        folders: by the keys that name them in the params file; relative ones are taken from the working directory.
+
+    Raises:
+        ValueError: naming the two keys.
+    """
+    for (key, folder), (other_key, other) in combinations(folders.items(), 2):
+        one, two = folder.resolve(), other.resolve()
+        if one.is_relative_to(two) or two.is_relative_to(one):
+            raise ValueError(
+                f"{key} ({folder}) and {other_key} ({other}) overlap; give each of them a folder of its own, for files "
+                "in them are replaced"
+            )
