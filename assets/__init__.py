@@ -1,50 +1,61 @@
-"""One file per artifact; each names its inputs, calls the method, and reports."""
+"""One file per artifact: what it may read (its declaration) and how it is made (its body), together.
+
+A file here is found by being here; adding an artifact takes no line elsewhere.
+"""
 
 from __future__ import annotations
 
-import dagster as dg
+from collections.abc import Iterator, Mapping
+from functools import cache
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from assets import (
-    crop_quality,
-    data,
-    evaluation_tables,
-    fsis,
-    gfss,
-    image_quality,
-    inpainted_crops,
-    is_cityscapes,
-    prompt_bank,
-    refined_pseudo_labels,
-    segmentation_scores,
-    segmenter_costs,
-    selected_instances,
-    semantics,
-    trained_segmenters,
-    training_sets,
-)
-from assets.shared.partitions import Graph
+from assets.shared.declaration import GROUPS, Artifact, Declaration, Shared
 from instsynth_dagster.settings import Settings
 
-_ROOMS = (
-    data,
-    selected_instances,
-    prompt_bank,
-    inpainted_crops,
-    crop_quality,
-    is_cityscapes,
-    refined_pseudo_labels,
-    image_quality,
-    gfss,
-    fsis,
-    semantics,
-    training_sets,
-    trained_segmenters,
-    segmentation_scores,
-    segmenter_costs,
-    evaluation_tables,
-)
+if TYPE_CHECKING:
+    import dagster as dg
 
 
-def build_assets(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
-    """The Dagster assets of a params file, one for each asset of `graph`."""
-    return [asset for room in _ROOMS for asset in room.build(settings, graph)]
+@cache
+def declarations() -> tuple[Declaration, ...]:
+    """Every artifact that a file of this package declares, file by file in order of their names."""
+    return tuple(_found())
+
+
+def _found() -> Iterator[Declaration]:
+    for module in sorted(info.name for info in iter_modules(__path__) if not info.ispkg):
+        name = f"{__name__}.{module}"
+        named = vars(import_module(name)).values()
+        yield from (value for value in named if isinstance(value, Declaration) and value.module == name)
+
+
+def build_graph(settings: Settings) -> dict[str, Artifact]:
+    """All artifacts of a params file by key, in topological order. Imports neither Dagster nor a model library."""
+    shared = Shared(settings)
+    found = {made.key: made for declaration in declarations() for made in declaration.artifacts(settings, shared)}
+    above = {key: {name for part in made.partitions for name, _ in made.upstream(part)} for key, made in found.items()}
+    return {key: found[key] for key in _in_order(found, above)}
+
+
+def _in_order(found: Mapping[str, Artifact], above: Mapping[str, set[str]]) -> Iterator[str]:
+    """Keys in topological order; of those that could come next, the one whose group and name come first."""
+    sorter = TopologicalSorter(above)
+    sorter.prepare()
+    ready: list[tuple[int, str]] = []
+    while sorter:
+        for key in sorter.get_ready():
+            heappush(ready, (GROUPS.index(found[key].declaration.group), key))
+        _, key = heappop(ready)
+        yield key
+        sorter.done(key)
+
+
+def build_assets(settings: Settings, graph: Mapping[str, Artifact]) -> list[dg.AssetsDefinition]:
+    """The Dagster assets of a params file, one for each artifact of `graph`."""
+    from assets.shared.stored import stored_asset
+
+    return [stored_asset(made, graph) for made in graph.values()]

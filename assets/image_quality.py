@@ -4,47 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import dagster as dg
 import pandas as pd
 
-from assets.shared.partitions import Graph
+from assets.shared.declaration import artifact
+from assets.shared.made import Made, Markdown
 from assets.shared.pictures import sheet_preview
-from assets.shared.stored import Made, stored_asset
-from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.artifacts.declared import DeclaredStore
+from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.data.images import decode_png, encode_png, resize_image
 from instsynth_dagster.data.masks import decode_rle, resize_mask
-from instsynth_dagster.evaluation.metrics.image_quality import Pair, image_quality
+from instsynth_dagster.evaluation.metrics.image_quality import Pair
+from instsynth_dagster.evaluation.metrics.image_quality import image_quality as measured
 from instsynth_dagster.evaluation.report.side_by_side import SIDE_BY_SIDE, side_by_side
 from instsynth_dagster.evaluation.tables.views import quality_view, to_markdown
+from instsynth_dagster.graph.refs import city_classes, each
 from instsynth_dagster.settings import Settings
 from resources.judge import Judge
 
 
-def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
-    judged = settings.judge
-    if "image_quality" not in graph or judged is None:
-        return []
+@artifact(
+    "image_quality",
+    code_version="2",
+    when=lambda settings: settings.judge and settings.generators,
+    settings=["judge"],
+    values={"generators": lambda at: list(at.settings.generators)},
+    reads=lambda at: [
+        ref
+        for asset in ("selected_instances", *(f"{name}/inpainted_crops" for name in at.settings.generators))
+        for ref in each(asset, city_classes(at.settings))
+    ],
+    group="evaluation",
+    kinds={"transformers"},
+)
+def image_quality(
+    out: PartitionWriter, _: str, settings: Settings, generators: list[str], store: DeclaredStore, judge: Judge
+) -> Made:
+    """CLIPScore, FID, SSIM and PSNR of each generator (Table IV): in the paper's definition, which rewards changing
+    nothing, and honestly (text against image, inside and outside the mask, diversity)."""
+    assert settings.judge is not None
+    clip, features = judge.clip(settings.judge), judge.fid_features(settings.judge)
+    partitions = store.declared("selected_instances")
+    rows = [
+        {"generator": name} | measured(pairs(store, name, partitions), clip, features, settings.judge.cut_out)
+        for name in generators
+    ]
+    table = pd.DataFrame(rows)
+    out.add_table(table)
+    sheet = side_by_side(store, generators, partitions)
+    (out.folder("pictures") / SIDE_BY_SIDE).write_bytes(encode_png(sheet))
+    return Made({"table_4": Markdown(to_markdown(quality_view(table))), "preview": sheet_preview(sheet)})
 
-    @stored_asset(graph["image_quality"], graph, group="evaluation", kinds={"transformers"})
-    def image_quality_table(out: PartitionWriter, _: str, store: Store, judge: Judge) -> Made:
-        """CLIPScore, FID, SSIM and PSNR of each generator (Table IV): in the paper's definition, which rewards changing
-        nothing, and honestly (text against image, inside and outside the mask, diversity)."""
-        partitions = graph["selected_instances"].partitions
-        rows = [
-            {"generator": name}
-            | image_quality(pairs(store, name, partitions), judge.clip, judge.fid_features, judged.cut_out)
-            for name in settings.generators
-        ]
-        table = pd.DataFrame(rows)
-        out.add_table(table)
-        sheet = side_by_side(store, list(settings.generators), partitions)
-        (out.folder("pictures") / SIDE_BY_SIDE).write_bytes(encode_png(sheet))
-        return Made({"table_4": dg.MetadataValue.md(to_markdown(quality_view(table))), "preview": sheet_preview(sheet)})
 
-    return [image_quality_table]
-
-
-def pairs(store: Store, generator: str, partitions: Sequence[str]) -> Iterator[Pair]:
+def pairs(store: DeclaredStore, generator: str, partitions: Sequence[str]) -> Iterator[Pair]:
     """First replicas of a generator's crops beside their sources, at the generator's size."""
     for partition in partitions:
         selected = {row["instance_id"]: row for row in store.iterate("selected_instances", partition)}

@@ -1,24 +1,26 @@
-"""Phase 3: composites, their focused windows, and the export other tools read."""
+"""Phase 3: composites and their focused windows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import pandas as pd
 
-from assets.shared.partitions import Graph
-from assets.shared.pictures import PREVIEWED_WINDOWS, windows_preview
-from assets.shared.stored import Check, Made, stored_asset
-from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from assets.shared.declaration import At, all_but, artifact
+from assets.shared.made import Check, Made
+from assets.shared.pictures import PREVIEWED_WINDOWS, sheet_preview, windows_preview
+from instsynth_dagster.artifacts.declared import DeclaredStore
+from instsynth_dagster.artifacts.store import PartitionWriter
+from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
 from instsynth_dagster.graph import COPY_PASTE, WITHOUT_GENERATOR, window_arms, window_replicas
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.graph.refs import city_class_dimensions
+from instsynth_dagster.graph.staleness import PartitionRef
+from instsynth_dagster.settings import GateSettings, Settings
 from instsynth_dagster.synthesis.copy_paste import copy_paste, target_frame
-from instsynth_dagster.synthesis.export import exported_files, write_export
-from instsynth_dagster.synthesis.gates import choose_crops
+from instsynth_dagster.synthesis.gates import choose_crops, rejection
 from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, repainted_instances, synthetic_window
 from resources.dataset import Dataset
 
@@ -26,46 +28,89 @@ CHECKS = {
     "outside_mask_identity": "Outside the repainted mask every pixel equals the source frame.",
     "masks_conserved": "Windows hold only ids of their source frame, and the target mask lies where it lay.",
 }
-
-FILES_PER_PART = 10_000
-"""Of an export's list, which is not held as a whole."""
-
-
-def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
-    arms = window_arms(settings)
-    return [_is_cityscapes(arm, settings, graph) for arm in arms] + [_export(arm, settings, graph) for arm in arms]
+HALF_ACCEPTED = "half_accepted"
+MIN_ACCEPTED = 0.5
 
 
-def _is_cityscapes(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefinition:
-    @stored_asset(graph[f"{arm}/is_cityscapes"], graph, group="phase_3", kinds={"opencv"}, checks=CHECKS)
-    def is_cityscapes(out: PartitionWriter, partition: str, store: Store, dataset: Dataset) -> Made:
-        """Synthetic training frames: the repainted instance pasted back inside its mask with a feathered alpha, then a
-        focused 2:1 window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames;
-        for `copy_paste` windows around real instances pasted into other frames of the city.
-        """
-        city, _ = partition.split("|")
-        frames = store.read("frames", city).set_index("frame_id", drop=False)
-        selected = store.read_lightly("selected_instances", partition)
-        crops = None if arm in WITHOUT_GENERATOR else _chosen_crops(arm, settings, store, partition)
-        rows = list(repainted_instances(selected, crops, window_replicas(settings)))
-        place = _copy_pasted if arm == COPY_PASTE else _in_place
-        shown: list[dict[str, Any]] = []
-        left = enumerate(rows[out.resumed_rows :], out.resumed_rows)
-        for index, untouched, image, ids, row in place(left, frames, dataset, settings):
-            window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed, untouched)
-            failed = [check for check in _checks(window) if not check.passed]
-            if failed:
-                return Made(checks=tuple(failed))
-            out.add(window)
-            if len(shown) < PREVIEWED_WINDOWS:
-                shown.append(window)
-        out.summary["windows"] = len(rows)
-        if crops is not None:
-            out.summary["rejected"] = sum(bool(crop["rejection"]) for crop in crops)
-        passed = tuple(Check(name, True, text) for name, text in CHECKS.items())
-        return Made({"preview": windows_preview(shown)} if shown else {}, passed)
+def _judged(at: At) -> bool:
+    return bool(at.settings.judge) and at.member not in WITHOUT_GENERATOR
 
-    return is_cityscapes
+
+def _read_settings(at: At) -> list[str]:
+    verdicts = all_but({"spares"}, GateSettings, "gates") if _judged(at) else []
+    return ["integration", "seed", "dataset.root", *verdicts]
+
+
+def _reads(at: At) -> list[PartitionRef]:
+    crops = [] if at.member in WITHOUT_GENERATOR else [(f"{at.member}/inpainted_crops", at.partition)]
+    quality = [(f"{at.member}/crop_quality", at.partition)] if _judged(at) else []
+    return [("frames", at["city"]), ("selected_instances", at.partition), *crops, *quality]
+
+
+def _replicas(at: At) -> int:
+    """Windows of each instance: the generator's replicas, or for a control as many as the generator with most."""
+    if at.member in WITHOUT_GENERATOR:
+        return window_replicas(at.settings)
+    return at.settings.generators[at.member].replicas
+
+
+@artifact(
+    "{member}/is_cityscapes",
+    code_version="2",
+    members=window_arms,
+    dimensions=city_class_dimensions,
+    settings=_read_settings,
+    values={"replicas": _replicas},
+    reads=_reads,
+    group="phase_3",
+    kinds={"opencv"},
+    checks=CHECKS,
+    warnings=lambda at: {HALF_ACCEPTED: "At least half of the crops pass the gates."} if _judged(at) else {},
+)
+def is_cityscapes(
+    out: PartitionWriter,
+    partition: str,
+    member: str,
+    settings: Settings,
+    replicas: int,
+    store: DeclaredStore,
+    dataset: Dataset,
+) -> Made:
+    """Synthetic training frames: the repainted instance pasted back inside its mask with a feathered alpha, then a
+    focused 2:1 window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames;
+    for `copy_paste` windows around real instances pasted into other frames of the city.
+    """
+    city, _ = partition.split("|")
+    frames = store.read("frames", city).set_index("frame_id", drop=False)
+    selected = store.read_lightly("selected_instances", partition)
+    crops = quality = None
+    if member not in WITHOUT_GENERATOR:
+        crops = store.read_lightly(f"{member}/inpainted_crops", partition)
+        quality = store.read(f"{member}/crop_quality", partition) if store.declared(f"{member}/crop_quality") else None
+    chosen = None if crops is None else _chosen_crops(crops, quality, settings, replicas)
+    rows = list(repainted_instances(selected, chosen, replicas))
+    place = _copy_pasted if member == COPY_PASTE else _in_place
+    shown: list[dict[str, Any]] = []
+    left = enumerate(rows[out.resumed_rows :], out.resumed_rows)
+    for index, untouched, image, ids, row in place(left, frames, dataset, settings):
+        window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed, untouched)
+        failed = [check for check in _checks(window) if not check.passed]
+        if failed:
+            return Made(checks=tuple(failed))
+        out.add(window)
+        if len(shown) < PREVIEWED_WINDOWS:
+            shown.append(window)
+    out.summary["windows"] = len(rows)
+    metadata: dict[str, Any] = {"preview": windows_preview(shown)} if shown else {}
+    checks = [Check(name, True, text) for name, text in CHECKS.items()]
+    if chosen is not None:
+        out.summary["rejected"] = sum(bool(crop["rejection"]) for crop in chosen)
+    if crops is not None and quality is not None and len(quality):
+        share = float(np.mean([not rejection(row, settings.gates) for row in quality.to_dict("records")]))
+        metadata |= {"accepted": share, "gates": sheet_preview(gate_sheet(selected, crops, quality, settings.gates))}
+        text = f"{partition}: {share:.0%} of {len(quality)} crops pass the gates"
+        checks.append(Check(HALF_ACCEPTED, share >= MIN_ACCEPTED, text, blocking=False))
+    return Made(metadata, tuple(checks))
 
 
 Placed = Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]]
@@ -96,12 +141,12 @@ def _copy_pasted(
         yield index, image, composite, ids, pasted | {"source_sha256": frame.image_sha256}
 
 
-def _chosen_crops(arm: str, settings: Settings, store: Store, partition: str) -> list[dict[str, Any]]:
-    crops = store.read_lightly(f"{arm}/inpainted_crops", partition)
-    if not settings.judge or crops.empty:
+def _chosen_crops(
+    crops: pd.DataFrame, quality: pd.DataFrame | None, settings: Settings, replicas: int
+) -> list[dict[str, Any]]:
+    if quality is None or crops.empty:
         return [crop | {"slot": crop["replica"], "rejection": ""} for crop in crops.to_dict("records")]
-    quality = store.read(f"{arm}/crop_quality", partition)
-    return choose_crops(crops, quality, settings.gates, settings.generators[arm].replicas)
+    return choose_crops(crops, quality, settings.gates, replicas)
 
 
 def _checks(window: Mapping[str, Any]) -> list[Check]:
@@ -118,23 +163,3 @@ def _checks(window: Mapping[str, Any]) -> list[Check]:
             f"{window['instance_id']}: the window's id map is not its source's",
         ),
     ]
-
-
-def _export(arm: str, settings: Settings, graph: Graph) -> dg.AssetsDefinition:
-    @stored_asset(graph[f"{arm}/export"], graph, group="exports", kinds={"cityscapes", "coco"})
-    def export(out: PartitionWriter, _: str, store: Store) -> Made:
-        """The windows as other tools read them: a Cityscapes tree (instanceIds, labelIds, polygons) and COCO RLE JSON,
-        below `artifacts.exports`."""
-        target = settings.artifacts.exports / arm
-        asset = f"{arm}/is_cityscapes"
-        partitions = graph[asset].partitions
-        columns = ["frame_id", "image_png", "ids_png"]
-        rows = (row for partition in partitions for row in store.iterate(asset, partition, columns))
-        write_export(rows, target)
-        files = exported_files(target)
-        while part := list(islice(files, FILES_PER_PART)):
-            out.add_table(pd.DataFrame(part, columns=["file", "sha256"]))
-        out.promise(target)
-        return Made({"folder": dg.MetadataValue.path(str(target.resolve()))})
-
-    return export

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import dagster as dg
 import numpy as np
 import pandas as pd
 
-from assets.shared.partitions import Graph
+from assets.shared.declaration import artifact
+from assets.shared.made import Check, Made
 from assets.shared.pictures import predictions_preview
-from assets.shared.stored import Check, Made, stored_asset
-from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from instsynth_dagster.artifacts.declared import DeclaredStore
+from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.evaluation.metrics.map_counts import COUNTS, MAPS, PICTURES, map_counts, map_pictures, map_scores
+from instsynth_dagster.graph import run_dimensions
+from instsynth_dagster.graph.refs import each
 from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.settings import Settings
 from resources.dataset import Dataset
@@ -22,51 +24,53 @@ WARNINGS = {"ap_sanity": "AP50 is neither nothing nor too good to be true, and A
 TOO_GOOD = 0.98
 
 
-def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
-    if "segmentation_scores" not in graph:
-        return []
-
-    @stored_asset(
-        graph["segmentation_scores"], graph, group="evaluation", kinds={"pytorch", "cityscapes"}, warnings=WARNINGS
-    )
-    def segmentation_scores(
-        out: PartitionWriter, partition: str, store: Store, dataset: Dataset, device: Device
-    ) -> Made:
-        """Predicted instances on every val frame (RLE) and Cityscapes AP / AP50 by the official protocol; panoptic and
-        semantic maps with PQ and mIoU where the segmenter gives them."""
-        _, name = partition.split("|")
-        recipe = settings.segmenters[name]
-        folder = store.folder("trained_segmenters", partition, "checkpoint")
-        predictor = get_segmenter(recipe.kind).load(folder, recipe, device=device.name)
-        frames = store.read_many("frames", settings.dataset.val_cities)
-        matches, tables, counts, pictures = [], [], [], []
-        shown: list[tuple[np.ndarray, np.ndarray, pd.DataFrame]] = []
-        with progress_bar(f"scoring {partition}", len(frames)) as progress:
-            for done, row in enumerate(frames.itertuples(), 1):
-                image, ids = dataset.image(row), dataset.ids(row)
-                predicted = predictor.predict([image])[0]
-                predicted.insert(0, "frame_id", row.frame_id)
-                matches.append(match_frame(ids, predicted))
-                tables.append(predicted)
-                maps = predictor.maps(image)
-                if maps:
-                    counts.append(map_counts(row.frame_id, ids, maps))
-                    pictures.append(map_pictures(row.frame_id, maps))
-                if len(shown) < 4:
-                    shown.append((image, ids, predicted))
-                progress(done, len(frames))
-        out.add_table(pd.concat(tables, ignore_index=True))
-        scores = average_precision(matches, settings.classes)
-        out.summary.update(ap=scores.ap, ap50=scores.ap50, frames=len(frames))
-        if counts:
-            folder = out.folder(MAPS)
-            every = pd.concat(counts, ignore_index=True)
-            every.to_parquet(folder / COUNTS)
-            pd.DataFrame(pictures).to_parquet(folder / PICTURES)
-            out.summary.update(map_scores(every))
-        return Made({"preview": predictions_preview(shown)}, (ap_sanity(scores.ap, scores.ap50),))
-
-    return [segmentation_scores]
+@artifact(
+    "segmentation_scores",
+    code_version="1",
+    when=lambda settings: settings.segmenters and settings.dataset.val_cities,
+    dimensions=run_dimensions,
+    settings=lambda at: [f"segmenters.{at['segmenter']}:inference", "classes", "dataset.root"],
+    reads=lambda at: [("trained_segmenters", at.partition), *each("frames", at.settings.dataset.val_cities)],
+    group="evaluation",
+    kinds={"pytorch", "cityscapes"},
+    warnings=WARNINGS,
+)
+def segmentation_scores(
+    out: PartitionWriter, partition: str, settings: Settings, store: DeclaredStore, dataset: Dataset, device: Device
+) -> Made:
+    """Predicted instances on every val frame (RLE) and Cityscapes AP / AP50 by the official protocol; panoptic and
+    semantic maps with PQ and mIoU where the segmenter gives them."""
+    _, name = partition.split("|")
+    recipe = settings.segmenters[name]
+    folder = store.folder("trained_segmenters", partition, "checkpoint")
+    predictor = get_segmenter(recipe.kind).load(folder, recipe, device=device.name)
+    frames = store.read_many("frames", store.declared("frames"))
+    matches, tables, counts, pictures = [], [], [], []
+    shown: list[tuple[np.ndarray, np.ndarray, pd.DataFrame]] = []
+    with progress_bar(f"scoring {partition}", len(frames)) as progress:
+        for done, row in enumerate(frames.itertuples(), 1):
+            image, ids = dataset.image(row), dataset.ids(row)
+            predicted = predictor.predict([image])[0]
+            predicted.insert(0, "frame_id", row.frame_id)
+            matches.append(match_frame(ids, predicted))
+            tables.append(predicted)
+            maps = predictor.maps(image)
+            if maps:
+                counts.append(map_counts(row.frame_id, ids, maps))
+                pictures.append(map_pictures(row.frame_id, maps))
+            if len(shown) < 4:
+                shown.append((image, ids, predicted))
+            progress(done, len(frames))
+    out.add_table(pd.concat(tables, ignore_index=True))
+    scores = average_precision(matches, settings.classes)
+    out.summary.update(ap=scores.ap, ap50=scores.ap50, frames=len(frames))
+    if counts:
+        folder = out.folder(MAPS)
+        every = pd.concat(counts, ignore_index=True)
+        every.to_parquet(folder / COUNTS)
+        pd.DataFrame(pictures).to_parquet(folder / PICTURES)
+        out.summary.update(map_scores(every))
+    return Made({"preview": predictions_preview(shown)}, (ap_sanity(scores.ap, scores.ap50),))
 
 
 def ap_sanity(ap: float, ap50: float) -> Check:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import dagster as dg
 import pandas as pd
 
-from assets.shared.partitions import Graph
-from assets.shared.stored import Check, Made, stored_asset
-from instsynth_dagster.artifacts.store import PartitionWriter, Store
+from assets.shared.checks import known_frames, train_frames
+from assets.shared.declaration import At, artifact
+from assets.shared.made import Check, Made
+from instsynth_dagster.artifacts.declared import DeclaredStore
+from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
+from instsynth_dagster.data.formats.cityscapes import city_of
 from instsynth_dagster.graph import FROM_SEMANTICS, TrainingSet, labels_asset, windows_asset
+from instsynth_dagster.graph import training_sets as names
+from instsynth_dagster.graph.refs import city_classes, each
+from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.segmenters.training.samples import (
     GROUPED_COLUMNS,
     WINDOW_COLUMNS,
@@ -22,78 +27,111 @@ from instsynth_dagster.segmenters.training.samples import (
 )
 from instsynth_dagster.settings import Settings
 
+GROUPED = "instances_from_semantics"
+CHECKS = {"no_val_sample": "Every sample of a training set comes from a train city."}
 WARNINGS = {"class_balance": "Synthesis gives every class of the real frames more instances, rare ones most of all."}
 
-Tables = Iterator[pd.DataFrame]
+
+def windows_and_labels(settings: Settings, arm: str) -> list[PartitionRef]:
+    """Partitions that hold the pixels and id maps of an arm's samples, beside the data set itself."""
+    if arm == FROM_SEMANTICS and settings.semantics:
+        return each(GROUPED, settings.semantics.cities)
+    sources = [asset for asset in (windows_asset(arm), labels_asset(arm)) if asset]
+    return [ref for asset in sources for ref in each(asset, city_classes(settings))]
 
 
-def build(settings: Settings, graph: Graph) -> list[dg.AssetsDefinition]:
-    checks = {"no_val_sample": "Every sample of a training set comes from a train city."}
+def _reads(at: At) -> list[PartitionRef]:
+    arm, cities = TrainingSet.parse(at["arm"]).arm, at.settings.dataset.train_cities
+    grouped = at.settings.semantics.cities if arm == FROM_SEMANTICS and at.settings.semantics else ()
+    return [
+        ("splits", UNPARTITIONED),
+        *each("frames", cities),
+        *each("instances", [city for city in cities if city not in grouped]),
+        *windows_and_labels(at.settings, arm),
+    ]
 
-    @stored_asset(
-        graph["training_sets"], graph, group="segmentation", kinds={"pandas"}, checks=checks, warnings=WARNINGS
-    )
-    def training_sets(out: PartitionWriter, name: str, store: Store) -> Made:
-        """Samples of one arm: the labelled train frames (all of them, or a share by a fixed list), and the arm's
-        synthetic windows of these frames beside them."""
-        data = TrainingSet.parse(name)
-        frames = store.read_many("frames", settings.dataset.train_cities)
-        labelled = labelled_frames(frames["frame_id"].tolist(), data.percent)
-        if data.arm == FROM_SEMANTICS:
-            tables = _grouped(settings, store, labelled)
-        else:
-            tables = _with_windows(settings, graph, store, data.arm, labelled)
-        counted = []
-        for table in tables:  # one at a time: of a hundred thousand windows even the table is large
+
+@artifact(
+    "training_sets",
+    code_version="2",
+    dimensions=lambda settings: {"arm": tuple(data.name for data in names(settings))},
+    settings=["classes"],
+    reads=_reads,
+    group="segmentation",
+    kinds={"pandas"},
+    checks=CHECKS,
+    warnings=WARNINGS,
+)
+def training_sets(out: PartitionWriter, name: str, settings: Settings, store: DeclaredStore) -> Made:
+    """Samples of one arm: the labelled train frames (all of them, or a share by a fixed list), and the arm's
+    synthetic windows of these frames beside them."""
+    data = TrainingSet.parse(name)
+    frames, splits = store.read_many("frames", store.declared("frames")), store.read("splits")
+    labelled = labelled_frames(frames["frame_id"].tolist(), data.percent)
+    make = _grouped if data.arm == FROM_SEMANTICS else _with_windows
+    counted, origins = [], set[str]()
+    for table, shown in make(settings.classes, store, data.arm, frames, labelled):
+        # one at a time: of a hundred thousand windows even the table is large
+        origins |= shown
+        if len(table):
             out.add_table(table)
             counted.append(table.assign(samples=1).groupby("source")[["samples", *_instances(table)]].sum())
-        counts = pd.concat(counted).groupby(level=0).sum()
-        samples, instances = counts["samples"], counts[_instances(counts)]
-        out.summary.update(frames=int(samples.get("frame", 0)), windows=int(samples.get("window", 0)))
-        out.summary["instances"] = {
-            name.removeprefix("instances_"): int(number) for name, number in instances.sum().items()
-        }
-        splits = store.read("splits").set_index("city")["split"]
-        foreign = [city for city in settings.dataset.train_cities if splits[city] != "train"]
-        described = f"{foreign[0]} is not a train city" if foreign else "all samples come from train cities"
-        return Made({}, (Check("no_val_sample", not foreign, described), class_balance(instances)))
-
-    return [training_sets]
+    counts = pd.concat(counted).groupby(level=0).sum()
+    samples, instances = counts["samples"], counts[_instances(counts)]
+    out.summary.update(frames=int(samples.get("frame", 0)), windows=int(samples.get("window", 0)))
+    sums = instances.sum().items()
+    out.summary["instances"] = {column.removeprefix("instances_"): int(number) for column, number in sums}
+    known = train_frames(splits, frames) | _grouped_frames(store, splits)
+    return Made({}, (known_frames("no_val_sample", origins, known), class_balance(instances)))
 
 
-def _real(settings: Settings, store: Store, cities: Sequence[str], labelled: set[str]) -> pd.DataFrame:
-    frames = store.read_many("frames", cities)
-    return frame_samples(
-        frames[frames["frame_id"].isin(labelled)], store.read_many("instances", cities), settings.classes
-    )
+Tables = Iterator[tuple[pd.DataFrame, set[str]]]
+"""Sample rows, and the frames that they show something of."""
 
 
-def _with_windows(settings: Settings, graph: Graph, store: Store, arm: str, labelled: set[str]) -> Tables:
+def _real(classes: tuple[str, ...], store: DeclaredStore, frames: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
+    instances = store.read_many("instances", store.declared("instances"))
+    samples = frame_samples(frames, instances, classes)
+    return samples, set(samples["sample_id"])
+
+
+def _with_windows(
+    classes: tuple[str, ...], store: DeclaredStore, arm: str, frames: pd.DataFrame, labelled: set[str]
+) -> Tables:
     """Real frames, and the arm's windows of them."""
-    yield _real(settings, store, settings.dataset.train_cities, labelled)
-    asset, labels = windows_asset(arm), labels_asset(arm)
-    for partition in graph[asset].partitions if asset else []:
-        windows = store.read(str(asset), partition, WINDOW_COLUMNS)
+    yield _real(classes, store, frames[frames["frame_id"].isin(labelled)])
+    asset, labels = windows_asset(arm) or "", labels_asset(arm)
+    for partition in store.declared(asset):
+        windows = store.read(asset, partition, WINDOW_COLUMNS)
         if labels and len(windows):
             windows = windows.assign(**store.read(labels, partition, ["ids_sha256", "instance_classes"]))
-        windows = windows[from_labelled(windows, labelled)]
+        chosen = windows[from_labelled(windows, labelled)]
         if len(windows):
-            yield window_samples(windows, partition, settings.classes)
+            origins = {*windows["source_frame"], *windows["instance_id"].str.partition(":")[0]}
+            yield window_samples(chosen, partition, classes) if len(chosen) else chosen, origins
 
 
-def _grouped(settings: Settings, store: Store, labelled: set[str]) -> Tables:
+def _grouped(
+    classes: tuple[str, ...], store: DeclaredStore, _: str, frames: pd.DataFrame, labelled: set[str]
+) -> Tables:
     """Frames whose instances SISeg told apart, and the real frames of the other train cities."""
-    assert settings.semantics is not None
-    grouped = settings.semantics.cities
-    rest = [city for city in settings.dataset.train_cities if city not in grouped]
+    rest = store.declared("instances")
     if rest:
-        yield _real(settings, store, rest, labelled)
-    for city in grouped:
-        rows = store.read("instances_from_semantics", city, GROUPED_COLUMNS)
-        if city in settings.dataset.train_cities:
+        yield _real(classes, store, frames[frames["city"].isin(rest)])
+    for city in store.declared(GROUPED):
+        rows = store.read(GROUPED, city, GROUPED_COLUMNS)
+        if city in store.declared("frames"):
             rows = rows[rows["frame_id"].isin(labelled)]
         if len(rows):
-            yield grouped_samples(rows, city, settings.classes)
+            yield grouped_samples(rows, city, classes), set(rows["frame_id"])
+
+
+def _grouped_frames(store: DeclaredStore, splits: pd.DataFrame) -> set[str]:
+    """Frames of cities with semantic maps, which no other gate has seen, as far as these are no val cities."""
+    val = set(splits.loc[splits["split"] == "val", "city"])
+    cities = [city for city in store.declared(GROUPED) if city not in val]
+    rows = ((city, row) for city in cities for row in store.read(GROUPED, city, ["frame_id"])["frame_id"])
+    return {frame_id for city, frame_id in rows if city_of(frame_id) == city}
 
 
 def _instances(table: pd.DataFrame) -> list[str]:

@@ -59,8 +59,7 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
     """Refresh a new store twice; everything in this process."""
     import dagster as dg
 
-    from assets import build_assets
-    from instsynth_dagster.graph import build_graph
+    from assets import build_assets, build_graph
     from instsynth_dagster.settings import Settings
     from jobs.refresh import refresh
     from resources import build_resources

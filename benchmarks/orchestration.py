@@ -21,11 +21,10 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from assets import build_assets
+from assets import build_assets, build_graph
 from assets.shared.partitions import asset_key
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.data.formats.cityscapes import CLASSES, write_frame
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.graph.staleness import Asset, expected
 from instsynth_dagster.settings import Settings
 from jobs.planning import planned_assets

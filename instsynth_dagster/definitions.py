@@ -8,9 +8,8 @@ from types import TracebackType
 
 import dagster as dg
 
-from assets import build_assets
+from assets import build_assets, build_graph
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings, load_settings
 from jobs.launch import build_jobs
 from jobs.nightly import build_schedule, build_sensor

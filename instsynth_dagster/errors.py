@@ -2,6 +2,7 @@
 
 import errno
 import re
+from dataclasses import dataclass
 
 _LONGEST = 1000
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
@@ -92,3 +93,22 @@ class BudgetReached(UserError):
 
 class CheckpointError(UserError):
     """A model folder or id that cannot be loaded."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who reads: a partition of an asset, and the file that declares what it may read."""
+
+    asset: str
+    partition: str
+    file: str
+
+
+class UndeclaredRead(RuntimeError):
+    """A read that an asset did not declare, so that no fingerprint knows of it: a mistake in the asset's own file."""
+
+    def __init__(self, reader: Reader | None, read: str, remedy: str) -> None:
+        """`read` names what was read, `remedy` what to add to the declaration."""
+        who = f"{reader.asset}[{reader.partition}]" if reader else "this view of the settings"
+        where = f" in {reader.file}" if reader else ""
+        super().__init__(f"{who} reads {read}, which it does not declare; add {remedy}{where}")

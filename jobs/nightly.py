@@ -5,11 +5,12 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets import build_graph
 from instsynth_dagster.artifacts.locking import dvc_at_work
 from instsynth_dagster.artifacts.store import open_store
 from instsynth_dagster.data.versions import dvc_revision
 from instsynth_dagster.errors import SettingsError, UserError
-from instsynth_dagster.graph import build_graph, data_signature
+from instsynth_dagster.graph import data_signature
 from instsynth_dagster.settings import NightlySettings, Settings
 from jobs.planning import planned_assets
 

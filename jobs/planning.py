@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from assets import build_graph
 from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.graph.staleness import Asset, ManifestOf, Stale, plan, readable
 from instsynth_dagster.settings import load_settings
 

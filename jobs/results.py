@@ -63,7 +63,7 @@ def cost_lines(graph: Graph, store: Store, costs: CostSettings) -> list[str]:
 
 
 def _views(graph: Graph, store: Store) -> list[tuple[str, str, pd.DataFrame]]:
-    return [view for view in stored_views(store) if view[0] in graph]
+    return list(stored_views(store, graph))
 
 
 def _metrics(graph: Graph, store: Store, tables: Path) -> dict[str, Any]:

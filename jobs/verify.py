@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from assets import build_graph
 from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import load_settings
 from resources.progress import progress_bar
 
 
-def damaged(graph: dict[str, Asset], store: Store) -> list[str]:
+def damaged(graph: Mapping[str, Asset], store: Store) -> list[str]:
     """What is wrong with the files of the graph's partitions, a line each; damaged files are set aside and damaged
     local copies removed, so that the next refresh makes or fetches them again."""
     refs = [(key, partition) for key, asset in graph.items() for partition in asset.partitions]

@@ -1,4 +1,4 @@
-"""What assets are given, built from the settings."""
+"""What assets are given: readers of the store and the data set, and models that stay loaded."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from resources.dataset import Dataset
 from resources.device import resolve_device
 from resources.generators import Generators
 from resources.judge import Judge
-from resources.no_pickles import NoPickles
 from resources.prompting import Prompting
-from resources.refining import FewShot, Refining
+from resources.refining import Refining
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
     """Resources by the name that assets ask for them."""
+    from resources.no_pickles import NoPickles  # the plan, which needs no resource, does without Dagster
+
     device = resolve_device(settings.device)
     return {
         "store": open_store(settings),
         "dataset": Dataset(settings.dataset.root),
-        "generators": Generators(settings, device),
-        "judge": Judge(settings, device),
-        "refining": Refining(settings, device),
-        "few_shot": FewShot(settings, device),
-        "prompting": Prompting(settings, device),
+        "generators": Generators(device),
+        "judge": Judge(settings.artifacts.local, device),
+        "refining": Refining(device),
+        "prompting": Prompting(device),
         "device": device,
         "io_manager": NoPickles(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from instsynth_dagster.data.formats.cityscapes import (
     city_of,
     instance_index,
     list_frames,
+    list_semantic_frames,
     read_frame,
     read_ids,
     read_image,
 )
 from instsynth_dagster.data.near_duplicates import mirrored_hash, perceptual_hash
 from instsynth_dagster.data.versions import city_directories
+from instsynth_dagster.errors import Reader, UndeclaredRead
 
 
 class Dataset:
@@ -27,13 +30,32 @@ class Dataset:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self._cities: frozenset[str] | None = None
+        self._reader: Reader | None = None
+
+    def of_cities(self, cities: Iterable[str], reader: Reader) -> Dataset:
+        """The same data set for an asset that may read the files of some cities only.
+
+        Raises:
+            UndeclaredRead: later, on reading a file of another city.
+        """
+        part = Dataset(self.root)
+        part._cities, part._reader = frozenset(cities), reader
+        return part
+
+    def _allow(self, city: str) -> None:
+        if self._cities is not None and city not in self._cities:
+            raise UndeclaredRead(self._reader, f"files of city {city}", f"frames[{city}] to its `reads`")
 
     def directories(self, city: str) -> list[Path]:
+        """Folders of a city's files."""
+        self._allow(city)
         return city_directories(self.root, city)
 
     def frame_table(self, city: str) -> pd.DataFrame:
         """One row per frame: frame_id, city, split, width, height, image, ids, image_sha256, ids_sha256, and the
         perceptual hashes of the image and of its mirror image."""
+        self._allow(city)
         return pd.DataFrame([self._frame_row(frame) for frame in list_frames(self.root, city)])
 
     def _frame_row(self, frame: Frame) -> dict[str, Any]:
@@ -52,12 +74,19 @@ class Dataset:
             "mirrored_hash": mirrored_hash(image),
         }
 
+    def semantic_frames(self, city: str) -> list[Frame]:
+        """Frames of a city that has semantic maps; `ids` is the path of the label id map."""
+        self._allow(city)
+        return list_semantic_frames(self.root, city)
+
     def image(self, row: Any) -> np.ndarray:
         """uint8 (H, W, 3) RGB of a row of the frame table."""
+        self._allow(city_of(row.frame_id))
         return read_image(self.root / row.image)
 
     def ids(self, row: Any) -> np.ndarray:
         """int32 (H, W) id map of a row of the frame table."""
+        self._allow(city_of(row.frame_id))
         return read_ids(self.root / row.ids)
 
     def image_of(self, frame_id: str) -> np.ndarray:
@@ -69,6 +98,7 @@ class Dataset:
         return read_frame(self._frame(frame_id))
 
     def _frame(self, frame_id: str) -> Frame:
+        self._allow(city_of(frame_id))
         frames = list_frames(self.root, city_of(frame_id))
         return next(frame for frame in frames if frame.frame_id == frame_id)
 
@@ -82,11 +112,9 @@ class Dataset:
             tables.append(table)
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
-    def preview(self, frames: pd.DataFrame) -> Any:
+    def preview(self, frames: pd.DataFrame) -> str:
         """Markdown with the first frames, instances drawn in."""
-        import dagster as dg
-
         from instsynth_dagster.evaluation.report.gallery import contact_sheet, overlay_instances, thumbnail_markdown
 
         shown = [overlay_instances(self.image(row), self.ids(row)) for row in frames.head(4).itertuples()]
-        return dg.MetadataValue.md(thumbnail_markdown(contact_sheet(shown, columns=2, captions=None), width=900))
+        return thumbnail_markdown(contact_sheet(shown, columns=2, captions=None), width=900)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings import GeneratorSettings
 from resources.device import Device
 
 if TYPE_CHECKING:
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 class Generators:
     """Hands out generators; the weights stay loaded for the partitions that follow."""
 
-    def __init__(self, settings: Settings, device: Device) -> None:
-        self._settings, self._device = settings, device
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self._loaded: dict[str, Generator] = {}
 
-    def __getitem__(self, name: str) -> Generator:
+    def load(self, name: str, settings: GeneratorSettings) -> Generator:
+        """The generator of params section `generators.<name>`, which `settings` holds."""
         if name not in self._loaded:
             from instsynth_dagster.synthesis.generators import load_generator
 
-            self._loaded[name] = load_generator(name, self._settings.generators[name], self._device.name)
+            self._loaded[name] = load_generator(name, settings, self._device.name)
         return self._loaded[name]

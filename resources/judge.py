@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.models.feature_cache import FeatureCache
-from instsynth_dagster.settings import JudgeSettings, Settings
+from instsynth_dagster.settings import JudgeSettings
 from resources.device import Device
 
 if TYPE_CHECKING:
@@ -20,27 +19,28 @@ CACHE = ".cache/features.sqlite"
 class Judge:
     """Hands out what params section `judge` names."""
 
-    def __init__(self, settings: Settings, device: Device) -> None:
-        self._given, self._device = settings.judge, device
-        self._cache = FeatureCache(settings.artifacts.local / CACHE)
+    def __init__(self, local: Path, device: Device) -> None:
+        """`local` is the local directory of the artifacts, in which the features are kept."""
+        self._device = device
+        self._cache = FeatureCache(local / CACHE)
+        self._loaded: dict[str, Clip | Inception] = {}
 
-    @property
-    def _settings(self) -> JudgeSettings:
-        if self._given is None:
-            raise SettingsError("judge: the params file names no CLIP; add judge.clip")
-        return self._given
-
-    @cached_property
-    def clip(self) -> Clip:
+    def clip(self, settings: JudgeSettings) -> Clip:
+        """The CLIP that the section names."""
         from instsynth_dagster.models.clip import Clip
 
-        return Clip(self._settings.clip, self._device.name, self._cache)
+        if "clip" not in self._loaded:
+            self._loaded["clip"] = Clip(settings.clip, self._device.name, self._cache)
+        clip = self._loaded["clip"]
+        assert isinstance(clip, Clip)
+        return clip
 
-    @cached_property
-    def fid_features(self) -> Clip | Inception:
+    def fid_features(self, settings: JudgeSettings) -> Clip | Inception:
         """What FID and KID compare."""
-        if self._settings.fid_features == "clip":
-            return self.clip
+        if settings.fid_features == "clip":
+            return self.clip(settings)
         from instsynth_dagster.evaluation.metrics.inception import Inception
 
-        return Inception(self._settings.inception_weights, self._cache, self._device.name)
+        if "inception" not in self._loaded:
+            self._loaded["inception"] = Inception(settings.inception_weights, self._cache, self._device.name)
+        return self._loaded["inception"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from instsynth_dagster.settings import PromptBankSettings, Settings
+from instsynth_dagster.settings import GeneratorSettings
 from resources.device import Device
 
 if TYPE_CHECKING:
@@ -16,26 +15,24 @@ if TYPE_CHECKING:
 class Prompting:
     """Hands out what params section `prompt_bank` names."""
 
-    def __init__(self, settings: Settings, device: Device) -> None:
-        self._settings, self._device = settings, device
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._encoders: dict[str, TextEncoder] = {}
+        self._agents: dict[tuple[str | None, int], Agent] = {}
 
-    @cached_property
-    def encoder(self) -> TextEncoder:
+    def encoder(self, name: str, settings: GeneratorSettings) -> TextEncoder:
+        """The text encoders of the generator `name`."""
         from instsynth_dagster.synthesis.text_encoder import TextEncoder
 
-        name = self._bank.encoder
-        return TextEncoder(name, self._settings.generators[name], self._device.name)
+        if name not in self._encoders:
+            self._encoders[name] = TextEncoder(name, settings, self._device.name)
+        return self._encoders[name]
 
-    @cached_property
-    def agent(self) -> Agent:
+    def agent(self, model: str | None, seed: int) -> Agent:
+        """What proposes prompts: a causal language model, or without one the grammar."""
         from instsynth_dagster.synthesis.prompt_agents import GrammarAgent, LanguageModelAgent
 
-        seed = self._settings.seed
-        if self._bank.agent is None:
-            return GrammarAgent(seed)
-        return LanguageModelAgent(self._bank.agent, seed, self._device.name)
-
-    @property
-    def _bank(self) -> PromptBankSettings:
-        assert self._settings.prompt_bank is not None
-        return self._settings.prompt_bank
+        if (model, seed) not in self._agents:
+            agent = LanguageModelAgent(model, seed, self._device.name) if model else GrammarAgent(seed)
+            self._agents[model, seed] = agent
+        return self._agents[model, seed]

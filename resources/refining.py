@@ -1,12 +1,10 @@
-"""What refines pseudo-labels and tells classes apart, loaded once per process."""
+"""Feature extractors and what redraws borders, loaded once per process."""
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.settings import FewShotSettings, RefinementSettings, Settings
+from instsynth_dagster.settings import BoundarySettings, FeatureSettings
 from resources.device import Device
 
 if TYPE_CHECKING:
@@ -15,45 +13,27 @@ if TYPE_CHECKING:
 
 
 class Refining:
-    """Hands out what params section `refinement` names."""
+    """Hands out what sections of the params file name."""
 
-    def __init__(self, settings: Settings, device: Device) -> None:
-        self._given, self._device = settings.refinement, device
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._extractors: dict[FeatureSettings, Extractor] = {}
+        self._refiners: dict[BoundarySettings, Refiner] = {}
 
-    @property
-    def settings(self) -> RefinementSettings:
-        if self._given is None:
-            raise SettingsError("refinement: the params file has no such section")
-        return self._given
-
-    @cached_property
-    def extractor(self) -> Extractor:
+    def extractor(self, features: FeatureSettings) -> Extractor:
+        """The frozen extractor of a section `features`."""
         from instsynth_dagster.refinement.features import build_extractor
 
-        return build_extractor(self.settings.features, self._device.name)
+        if features not in self._extractors:
+            self._extractors[features] = build_extractor(features, self._device.name)
+        return self._extractors[features]
 
-    @cached_property
-    def refiner(self) -> Refiner | None:
+    def refiner(self, boundary: BoundarySettings | None) -> Refiner | None:
+        """What redraws borders; None where the section is left out."""
         from instsynth_dagster.refinement.refiners import build_refiner
 
-        boundary = self.settings.boundary
-        return build_refiner(boundary, self._device.name) if boundary else None
-
-
-class FewShot:
-    """Hands out what params section `few_shot` names."""
-
-    def __init__(self, settings: Settings, device: Device) -> None:
-        self._given, self._device = settings.few_shot, device
-
-    @property
-    def settings(self) -> FewShotSettings:
-        if self._given is None:
-            raise SettingsError("few_shot: the params file has no such section")
-        return self._given
-
-    @cached_property
-    def extractor(self) -> Extractor:
-        from instsynth_dagster.refinement.features import build_extractor
-
-        return build_extractor(self.settings.features, self._device.name)
+        if boundary is None:
+            return None
+        if boundary not in self._refiners:
+            self._refiners[boundary] = build_refiner(boundary, self._device.name)
+        return self._refiners[boundary]

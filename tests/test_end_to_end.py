@@ -15,9 +15,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from assets import build_assets
+from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings
 from jobs.refresh import refresh
 from resources import build_resources

@@ -13,10 +13,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from assets import build_assets
+from assets import build_assets, build_graph
 from instsynth_dagster.definitions import build_definitions
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.graph.staleness import expected
 from instsynth_dagster.models.digests import PIN, SUMS, checkpoint_files, content_digest, verified
 from instsynth_dagster.settings import Settings, load_settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from instsynth_dagster.graph import build_graph
+from assets import build_graph
 from tests.assets.test_graph import Project, settings_for
 from tests.webserver import browser
 

@@ -1,4 +1,4 @@
-"""Pictures for the UI, as Markdown metadata."""
+"""Pictures for the UI."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import pandas as pd
 
+from assets.shared.made import Markdown
 from instsynth_dagster.data.images import decode_png, resize_image
 from instsynth_dagster.evaluation.report.charts import curve_svg
 from instsynth_dagster.evaluation.report.gallery import (
@@ -24,19 +24,19 @@ PREVIEWED_CROPS, PREVIEWED_WINDOWS = 12, 4
 _TILE = 128
 
 
-def crops_preview(rows: Sequence[Mapping[str, Any]], key: str) -> dg.MetadataValue:
+def crops_preview(rows: Sequence[Mapping[str, Any]], key: str) -> Markdown:
     """The first crops of a partition side by side, with their prompts where they have one."""
     first = rows[:PREVIEWED_CROPS]
     tiles = [resize_image(decode_png(row[key]), (_TILE, _TILE)) for row in first]
     return _sheet(tiles, [row.get("prompt") or row["instance_id"] for row in first], columns=6)
 
 
-def sheet_preview(sheet: np.ndarray) -> dg.MetadataValue:
+def sheet_preview(sheet: np.ndarray) -> Markdown:
     """A finished contact sheet."""
-    return dg.MetadataValue.md(thumbnail_markdown(sheet, width=900))
+    return Markdown(thumbnail_markdown(sheet, width=900))
 
 
-def windows_preview(windows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
+def windows_preview(windows: Sequence[Mapping[str, Any]]) -> Markdown:
     """Windows, and the same windows with their labels drawn in, for the first rows."""
     tiles, captions = [], []
     for window in windows[:PREVIEWED_WINDOWS]:
@@ -46,7 +46,7 @@ def windows_preview(windows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
     return _sheet(tiles, captions, columns=2)
 
 
-def predictions_preview(shown: Sequence[tuple[np.ndarray, np.ndarray, pd.DataFrame]]) -> dg.MetadataValue:
+def predictions_preview(shown: Sequence[tuple[np.ndarray, np.ndarray, pd.DataFrame]]) -> Markdown:
     """Ground truth beside confident predictions, for the first val frames."""
     tiles, captions = [], []
     for image, ids, predicted in shown:
@@ -55,7 +55,7 @@ def predictions_preview(shown: Sequence[tuple[np.ndarray, np.ndarray, pd.DataFra
     return _sheet(tiles, captions, columns=2)
 
 
-def ids_preview(shown: Sequence[tuple[np.ndarray, np.ndarray]]) -> dg.MetadataValue:
+def ids_preview(shown: Sequence[tuple[np.ndarray, np.ndarray]]) -> Markdown:
     """Frames with instances drawn in."""
     return _sheet([overlay_instances(image, ids) for image, ids in shown], [""] * len(shown), columns=2)
 
@@ -76,10 +76,10 @@ def grouping_sheet(
     return contact_sheet(tiles, captions=captions, columns=1 + len(found))
 
 
-def curve_picture(curve: pd.DataFrame) -> dg.MetadataValue:
+def curve_picture(curve: pd.DataFrame) -> Markdown:
     """Loss over steps as a picture."""
-    return dg.MetadataValue.md(f"![loss](data:image/svg+xml;base64,{base64.b64encode(curve_svg(curve)).decode()})")
+    return Markdown(f"![loss](data:image/svg+xml;base64,{base64.b64encode(curve_svg(curve)).decode()})")
 
 
-def _sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> dg.MetadataValue:
+def _sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> Markdown:
     return sheet_preview(contact_sheet(images, columns, captions))

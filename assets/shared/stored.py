@@ -5,11 +5,13 @@ import json
 import time
 import warnings as python_warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from assets.shared.declaration import Artifact
+from assets.shared.made import Check, Made, Markdown
 from assets.shared.partitions import Graph, asset_key, dependencies, partitions_definition, partitions_of_run
 from instsynth_dagster.artifacts.manifest import Manifest
 from instsynth_dagster.artifacts.store import Store
@@ -27,83 +29,48 @@ _OFF_DEVICE = {"store", "dataset"}
 python_warnings.filterwarnings("ignore", category=dg.BetaWarning)  # once per asset otherwise, on every start
 
 
-@dataclass(frozen=True)
-class Check:
-    """Outcome of one check on one partition. A blocking check that fails keeps the partition from being stored;
-    one that is not blocking only warns."""
-
-    name: str
-    passed: bool
-    description: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    blocking: bool = True
-
-
-@dataclass(frozen=True)
-class Made:
-    """What an asset reports beside what it stored: metadata for the UI and the outcome of its checks."""
-
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    checks: tuple[Check, ...] = ()
-
-
 class _Blocked(Exception):
     """Leaves a partition unwritten because a blocking check failed."""
 
 
-def stored_asset(
-    asset: Asset,
-    graph: Graph,
-    *,
-    group: str,
-    kinds: set[str],
-    checks: Mapping[str, str] | None = None,
-    warnings: Mapping[str, str] | None = None,
-) -> Callable[[Callable[..., Made | None]], dg.AssetsDefinition]:
-    """Decorator for `make(out: PartitionWriter, partition: str, <resources by name>) -> Made | None`.
+def stored_asset(artifact: Artifact, graph: Graph) -> dg.AssetsDefinition:
+    """The Dagster asset of an artifact.
 
-    The docstring becomes the description; `checks` names the blocking checks that `make` reports, `warnings` the
-    others. A partition whose manifest already carries the expected fingerprint is reported again, not made again.
+    A partition whose manifest already carries the expected fingerprint is reported again, not made again.
     """
-    definition = partitions_definition(asset)
+    definition = partitions_definition(artifact)
+    declared = artifact.declaration
 
-    def decorate(make: Callable[..., Made | None]) -> dg.AssetsDefinition:
-        resources = list(inspect.signature(make).parameters)[2:]
+    @dg.asset(
+        key=asset_key(artifact.key),
+        description=inspect.getdoc(declared.make),
+        partitions_def=definition,
+        deps=dependencies(artifact, graph),
+        backfill_policy=dg.BackfillPolicy.single_run() if definition else None,
+        code_version=artifact.code_version,
+        group_name=declared.group,
+        owners=[OWNER],
+        pool=DEVICE_POOL if _on_device(artifact.resources) else None,
+        metadata={"dagster/code_references": _code_reference(declared.make)},
+        kinds=set(declared.kinds),
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=asset_key(artifact.key), description=text, blocking=blocking)
+            for named, blocking in ((declared.checks, True), (artifact.warnings, False))
+            for name, text in named.items()
+        ],
+        required_resource_keys={"store", *artifact.resources},
+        dagster_type=dg.Nothing,  # type: ignore[call-overload]
+        output_required=False,
+    )
+    def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        yield from _materialise(context, artifact)
 
-        @dg.asset(
-            key=asset_key(asset.key),
-            description=inspect.getdoc(make),
-            partitions_def=definition,
-            deps=dependencies(asset, graph),
-            backfill_policy=dg.BackfillPolicy.single_run() if definition else None,
-            code_version=asset.code_version,
-            group_name=group,
-            owners=[OWNER],
-            pool=DEVICE_POOL if _on_device(resources) else None,
-            metadata={"dagster/code_references": _code_reference(make)},
-            kinds=kinds,
-            check_specs=[
-                dg.AssetCheckSpec(name, asset=asset_key(asset.key), description=text, blocking=blocking)
-                for named, blocking in ((checks, True), (warnings, False))
-                for name, text in (named or {}).items()
-            ],
-            required_resource_keys={"store", *resources},
-            dagster_type=dg.Nothing,  # type: ignore[call-overload]
-            output_required=False,
-        )
-        def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:
-            given = {name: getattr(context.resources, name) for name in resources}
-            yield from _materialise(context, asset, make, given)
-
-        return compute
-
-    return decorate
+    return compute
 
 
-def _materialise(
-    context: dg.AssetExecutionContext, asset: Asset, make: Callable[..., Made | None], resources: Mapping[str, Any]
-) -> Iterator[Any]:
+def _materialise(context: dg.AssetExecutionContext, asset: Artifact) -> Iterator[Any]:
     store: Store = context.resources.store
+    resources = {name: getattr(context.resources, name) for name in asset.resources}
     outcomes: list[tuple[str, Check]] = []
     events: list[tuple[str, Manifest, Mapping[str, Any]]] = []
     failure: Exception | None = None
@@ -111,7 +78,7 @@ def _materialise(
     with progress_bar(asset.key, len(partitions)) as progress:
         for partition in partitions:
             try:
-                manifest, made = _make_partition(store, asset, partition, make, resources, outcomes, context.log.info)
+                manifest, made = _make_partition(store, asset, partition, resources, outcomes, context.log.info)
             except (UserError, _Blocked) as error:
                 failure = error
                 break
@@ -147,9 +114,8 @@ def _code_reference(make: Callable[..., Any]) -> dg.CodeReferencesMetadataValue:
 
 def _make_partition(
     store: Store,
-    asset: Asset,
+    asset: Artifact,
     partition: str,
-    make: Callable[..., Made | None],
     resources: Mapping[str, Any],
     outcomes: list[tuple[str, Check]],
     say: Callable[[str], None],
@@ -170,7 +136,7 @@ def _make_partition(
             if on_device:
                 out.meter.check()
             started = time.monotonic()
-            made = make(out, partition, **resources) or Made()
+            made = asset.declaration.make(out, partition, **asset.arguments(partition, resources)) or Made()
             if on_device and out.rows and not out.device_seconds:  # without a row there was no work for the device
                 out.meter.spend(time.monotonic() - started)
                 out.device_seconds = out.meter.used
@@ -275,5 +241,12 @@ def _metadata(manifest: Manifest, extra: Mapping[str, Any]) -> dict[str, Any]:
         "digest": manifest.digest[:12],
         "fingerprint": manifest.fingerprint[:12],
         **summary,
-        **extra,
+        **{name: _shown(value) for name, value in extra.items()},
     }
+
+
+def _shown(value: Any) -> Any:
+    """A metadata value as Dagster shows it."""
+    if isinstance(value, Markdown):
+        return dg.MetadataValue.md(value.text)
+    return dg.MetadataValue.path(str(value)) if isinstance(value, Path) else value

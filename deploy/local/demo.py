@@ -126,8 +126,8 @@ def compare(steps: int = 20) -> list[str]:
 
 def digests(side: str, steps: int) -> dict[str, str]:
     """Content digest of every partition of a side."""
+    from assets import build_graph
     from instsynth_dagster.artifacts.store import open_store
-    from instsynth_dagster.graph import build_graph
     from instsynth_dagster.settings import load_settings
 
     settings = load_settings(params(side, steps))

@@ -38,6 +38,7 @@ class Store:
 
     def __init__(self, root: Path | str, rows_per_part: int = 64, cache: Path = Path(".cache/artifacts")) -> None:
         """`cache` keeps local copies of an object store's files; a local store has none."""
+        self.root, self.cache = str(root), cache
         self.storage = open_storage(root, cache)
         self.rows_per_part = rows_per_part
         self.device_hours: float | None = None

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
+import pandas as pd
 
 BITS = 256
 MAX_DISTANCE = 40
 """Of `BITS` bits. On the demo city, copies (JPEG at quality 40, half the size, brighter, noisy, cut by 2 %) lie within
 38 of their source, and different frames, of the same street style, 90 or more apart."""
+HASHES = ("perceptual_hash", "mirrored_hash")
+"""Columns of the frame table."""
 _SIZE = (64, 32)
 _CHUNK = 256
 
@@ -47,3 +50,18 @@ def near_duplicates(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[tupl
 def _bits(hashes: Sequence[str]) -> np.ndarray:
     """uint64 (N, 4)."""
     return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(len(hashes), -1)
+
+
+def leaked_frames(frames: pd.DataFrame) -> list[str]:
+    """Val frames that are also in train, byte for byte or as nearly the same picture.
+
+    Args:
+        frames: columns frame_id, image_sha256, split and HASHES.
+    """
+    train, val = (frames[frames["split"] == split].reset_index(drop=True) for split in ("train", "val"))
+    copies = val.merge(train, on="image_sha256", suffixes=("", "_train"))
+    found = dict.fromkeys(zip(copies["frame_id"], copies["frame_id_train"], strict=True), "is")
+    for column, how in (("perceptual_hash", "is nearly"), ("mirrored_hash", "mirrored is nearly")):
+        for row, other in near_duplicates(val[column].tolist(), train["perceptual_hash"].tolist()):
+            found.setdefault((val["frame_id"][row], train["frame_id"][other]), how)
+    return [f"{val_id} (val) {how} {train_id} (train)" for (val_id, train_id), how in found.items()]

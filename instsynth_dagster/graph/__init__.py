@@ -1,6 +1,6 @@
-"""The asset graph as data: who reads which partitions and which settings.
+"""What declarations of artifacts share: names of arms and runs, lists of partitions, the staleness engine.
 
-Everything that asks "what is stale?" (the refresh, the plan, Dagster's dependencies) reads this one description.
+The graph itself is the sum of the declarations in `assets/`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,12 @@ from instsynth_dagster.graph.arms import (
     TrainingSet,
     labels_asset,
     run_dimensions,
+    training_sets,
     window_arms,
     window_replicas,
     windows_asset,
 )
-from instsynth_dagster.graph.checkpoints import CheckpointContents
-from instsynth_dagster.graph.data import data_assets, data_signature, split_of
-from instsynth_dagster.graph.few_labels import FewShotTask, fsis_assets, gfss_assets, semantics_assets
-from instsynth_dagster.graph.learning import learning_assets
-from instsynth_dagster.graph.staleness import Asset
-from instsynth_dagster.graph.synthesis import drawn_replicas, synthesis_assets
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.graph.data import data_signature, split_of
 
 __all__ = [
     "COPY_PASTE",
@@ -33,30 +28,14 @@ __all__ = [
     "REAL",
     "WITHOUT_GENERATOR",
     "ZOOM_CROP",
-    "FewShotTask",
     "TrainingRun",
     "TrainingSet",
-    "build_graph",
     "data_signature",
-    "drawn_replicas",
     "labels_asset",
     "run_dimensions",
     "split_of",
+    "training_sets",
     "window_arms",
     "window_replicas",
     "windows_asset",
 ]
-
-
-def build_graph(settings: Settings) -> dict[str, Asset]:
-    """All assets of a params file by key, in topological order."""
-    contents = CheckpointContents(settings.artifacts.local)
-    assets = [
-        *data_assets(settings),
-        *synthesis_assets(settings, contents),
-        *gfss_assets(settings, contents),
-        *fsis_assets(settings, contents),
-        *semantics_assets(settings, contents),
-        *learning_assets(settings, contents),
-    ]
-    return {asset.key: asset for asset in assets}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-
-from pydantic import BaseModel
 
 from instsynth_dagster.artifacts.file_digests import FileDigests
 from instsynth_dagster.models.digests import checkpoint_files, named_checkpoints
@@ -32,15 +29,10 @@ class CheckpointContents:
 
         self._sign = sign
 
-    def of(self, *sections: BaseModel | None) -> str | None:
-        """Signature of all checkpoints on disk named in `sections`; None where all come from a hub, which pins them by
-        revision, or from nowhere."""
-        dumped = [section.model_dump() for section in sections if section]
-        paths = sorted(set(named_checkpoints(dumped)))
+    def of(self, values: object) -> str | None:
+        """Signature of all checkpoints on disk that dumped settings name; None where all come from a hub, which pins
+        them by revision, or from nowhere."""
+        paths = sorted(set(named_checkpoints(values)))
         if not paths:
             return None
         return hashlib.sha256("\n".join(self._sign(path) for path in paths).encode()).hexdigest()
-
-    def signed(self, *sections: BaseModel | None) -> Callable[[str], str | None]:
-        """The `files` of an asset whose partitions all read these sections."""
-        return lambda _: self.of(*sections)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from instsynth_dagster.artifacts.store import UNPARTITIONED
+from instsynth_dagster.graph.arms import run_dimensions
 from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.settings import Settings
 
-SPEED_ONLY = {"batch_size", "mirrors"}
-"""Generator settings that change how fast or from where, never what comes out."""
 
-
-def each(asset: str, partitions: Sequence[str]) -> list[PartitionRef]:
+def each(asset: str, partitions: Iterable[str]) -> list[PartitionRef]:
     """The given partitions of an asset."""
     return [(asset, partition) for partition in partitions]
 
@@ -22,10 +20,28 @@ def annotated(cities: Sequence[str]) -> list[PartitionRef]:
     return [("splits", UNPARTITIONED), *each("frames", cities), *each("instances", cities)]
 
 
+def all_cities(settings: Settings) -> tuple[str, ...]:
+    """Train cities, then val cities."""
+    return (*settings.dataset.train_cities, *settings.dataset.val_cities)
+
+
 def city_classes(settings: Settings) -> list[str]:
     """Keys of everything that is made for each train city and class."""
     return [f"{city}|{name}" for city in settings.dataset.train_cities for name in settings.classes]
 
 
 def city_class_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Partitions of everything that is made for each train city and class."""
     return {"city": settings.dataset.train_cities, "class": settings.classes}
+
+
+def all_runs(settings: Settings) -> list[str]:
+    """Keys `<run>|<segmenter>` of every training."""
+    runs = run_dimensions(settings)
+    return [f"{run}|{segmenter}" for run in runs["run"] for segmenter in runs["segmenter"]]
+
+
+def first_runs(settings: Settings) -> list[str]:
+    """Of each segmenter the key of its first training."""
+    runs = run_dimensions(settings)
+    return [f"{runs['run'][0]}|{segmenter}" for segmenter in runs["segmenter"]]

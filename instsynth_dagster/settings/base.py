@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
+
+from instsynth_dagster.errors import Reader, UndeclaredRead
 
 T = TypeVar("T")
+
+
+class Role(Enum):
+    """What a setting is for, as a marker of its field: `Annotated[int, Role.INFERENCE]`. A field without a marker is
+    part of the recipe by which something is made."""
+
+    RECIPE = "recipe"
+    INFERENCE = "inference"
+    """Read by what applies a trained model, and not by what trains it."""
+    EXECUTION = "execution"
+    """How, where and how fast something is made; never what comes out. It enters no fingerprint."""
 
 
 def _each_once(values: tuple[T, ...]) -> tuple[T, ...]:
@@ -22,4 +36,26 @@ Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
 class Section(BaseModel):
+    """A section of the params file: frozen, without unknown keys.
+
+    A section may be a view (`settings.view`) that holds only some of its fields; reading another one raises.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    _reader: Reader | None = PrivateAttr(None)
+    _place: str = PrivateAttr("")
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name in type(self).model_fields:
+                place = f"{self._place}.{name}".lstrip(".")
+                raise UndeclaredRead(self._reader, f"params {place}", f"{place!r} to its `settings`")
+            return super().__getattr__(name)
+
+
+def role(section: type[Section], name: str) -> Role:
+    """What a field of a section is for."""
+    marked = [marker for marker in section.model_fields[name].metadata if isinstance(marker, Role)]
+    return marked[0] if marked else Role.RECIPE

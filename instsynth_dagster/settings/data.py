@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from instsynth_dagster.settings.base import Distinct, Name, Section
+from instsynth_dagster.settings.base import Distinct, Name, Role, Section
 
 
 class DemoCitySettings(Section):
@@ -38,10 +38,14 @@ class DatasetSettings(Section):
 class ArtifactSettings(Section):
     """Where artifacts lie: a directory, or the URL of an object store (`s3://bucket/prefix`, `gs://...`)."""
 
-    root: str = "artifacts"
-    cache: Path = Field(Path(".cache/artifacts"), description="local copies of an object store's files; may be deleted")
+    root: Annotated[str, Role.EXECUTION] = "artifacts"
+    cache: Annotated[Path, Role.EXECUTION] = Field(
+        Path(".cache/artifacts"), description="local copies of an object store's files; may be deleted"
+    )
     exports: Path = Path("exports")
-    results: Path = Field(Path("results"), description="tables, metrics and curves with fixed names")
+    results: Annotated[Path, Role.EXECUTION] = Field(
+        Path("results"), description="tables, metrics and curves with fixed names"
+    )
 
     @field_validator("root")
     @classmethod

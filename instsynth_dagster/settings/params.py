@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.settings.base import Distinct, Name, Section
+from instsynth_dagster.settings.base import Distinct, Name, Role, Section
 from instsynth_dagster.settings.data import ArtifactSettings, DatasetSettings
 from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
 from instsynth_dagster.settings.folders import check_apart
@@ -66,7 +66,7 @@ class Settings(Section):
     """The whole params file."""
 
     seed: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Role.EXECUTION] = "auto"
     artifacts: ArtifactSettings = ArtifactSettings()
     dataset: DatasetSettings
     classes: Distinct[str] = Field(CLASSES, min_length=1)
@@ -87,8 +87,8 @@ class Settings(Section):
     label_percents: Distinct[Annotated[int, Field(ge=1, le=100)]] = Field(
         (100,), min_length=1, description="shares of the train frames that arms are trained on, by fixed nested lists"
     )
-    nightly: NightlySettings = NightlySettings()
-    costs: CostSettings = CostSettings()
+    nightly: Annotated[NightlySettings, Role.EXECUTION] = NightlySettings()
+    costs: Annotated[CostSettings, Role.EXECUTION] = CostSettings()
 
     @field_validator("classes")
     @classmethod

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from instsynth_dagster.settings.base import Section, Size
+from instsynth_dagster.settings.base import Role, Section, Size
 
 
 class SegmenterSettings(Section):
@@ -35,12 +35,18 @@ class SegmenterSettings(Section):
         description="LVIS repeat factors: samples with classes rarer than this come oftener",
     )
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    gradient_checkpointing: bool = Field(False, description="less memory for about a third more time")
-    processes: int = Field(1, ge=1, description="one per GPU, through torchrun; each takes its share of the batch")
-    workers: int = Field(0, ge=0)
-    checkpoint_every: int = Field(1000, ge=1)
-    test_size: Size | None = Field(None, description="height, width fed at inference; default: the image's own")
-    max_detections: int = Field(100, ge=1)
+    gradient_checkpointing: Annotated[bool, Role.EXECUTION] = Field(
+        False, description="less memory for about a third more time"
+    )
+    processes: Annotated[int, Role.EXECUTION] = Field(
+        1, ge=1, description="one per GPU, through torchrun; each takes its share of the batch"
+    )
+    workers: Annotated[int, Role.EXECUTION] = Field(0, ge=0)
+    checkpoint_every: Annotated[int, Role.EXECUTION] = Field(1000, ge=1)
+    test_size: Annotated[Size | None, Role.INFERENCE] = Field(
+        None, description="height, width fed at inference; default: the image's own"
+    )
+    max_detections: Annotated[int, Role.INFERENCE] = Field(100, ge=1)
     tokenizer: str | None = Field(None, description="oneformer: of its task and text inputs, folder or hub id")
     text_branch: bool = Field(True, description="oneformer: contrast queries with texts (w/o CLIP: false)")
     config_file: Path | None = Field(None, description="detectron2: a config file of its own, or of its model zoo")

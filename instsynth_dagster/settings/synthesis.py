@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from instsynth_dagster.settings.base import Name, Section, Size
+from instsynth_dagster.settings.base import Name, Role, Section, Size
 
 
 class SelectionSettings(Section):
@@ -98,7 +98,7 @@ class GeneratorSettings(Section):
         "z_image",
     ]
     model: str
-    mirrors: tuple[str, ...] = ()
+    mirrors: Annotated[tuple[str, ...], Role.EXECUTION] = ()
     variant: str | None = None
     lora: str | None = Field(None, description="folder or hub id[@revision]; melted into the weights")
     size: int = Field(512, ge=16, description="native square size, pixels")
@@ -109,8 +109,10 @@ class GeneratorSettings(Section):
     scheduler: Literal["ddim", "dpm++", "euler", "lcm", "unipc"] | None = None
     negative_prompt: str | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    batch_size: int = Field(8, ge=1)
-    compile: bool = Field(False, description="compile the denoiser's repeated blocks at the first batch")
+    batch_size: Annotated[int, Role.EXECUTION] = Field(8, ge=1)
+    compile: Annotated[bool, Role.EXECUTION] = Field(
+        False, description="compile the denoiser's repeated blocks at the first batch"
+    )
     replicas: int = Field(1, ge=1, description="repaintings of each selected instance")
     mask_dilations: int = Field(0, ge=0, description="blendeddiff: thin masks start this much wider and shrink")
     grounded_steps: float = Field(1.0, ge=0, le=1, description="gligen: share of the steps with grounding on")

@@ -10,13 +10,12 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from assets import prompt_bank
+from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.costs import HOUR, LEDGER, Ledger, Meter
 from instsynth_dagster.artifacts.storage.local import LocalStorage
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.errors import BudgetReached
 from instsynth_dagster.evaluation.tables.cost_tables import crop_costs, table_costs
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import CostSettings, Settings
 from jobs.results import COSTS, write_results
 from tests.segmenters.test_mask2former import fit
@@ -138,7 +137,7 @@ def test_who_uses_no_device_pays_for_none(tmp_path, model):
 @pytest.mark.parametrize(("bank", "pool"), [(None, None), ({"encoder": "diffinpainting"}, "device")])
 def test_only_a_diverse_bank_waits_for_the_device(tmp_path, model, bank, pool):
     settings = Settings.model_validate(raw_settings(tmp_path, model, arms=["real"], prompt_bank=bank))
-    (definition,) = prompt_bank.build(settings, build_graph(settings))
+    (definition,) = (made for made in build_assets(settings, build_graph(settings)) if made.key.path == ["prompt_bank"])
     assert definition.op.pool == pool
 
 

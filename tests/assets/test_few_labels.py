@@ -9,7 +9,7 @@ import pytest
 from instsynth_dagster.artifacts.store import UNPARTITIONED
 from instsynth_dagster.data.formats.cityscapes import label_ids, read_ids
 from instsynth_dagster.data.images import decode_png, encode_png
-from instsynth_dagster.graph import FewShotTask
+from instsynth_dagster.few_shot.tasks import FewShotTask
 from tests.assets.test_graph import Project, settings_for
 from tests.jobs.test_partial import Spied
 from tests.segmenters.test_contract import TINY

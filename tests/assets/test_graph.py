@@ -9,11 +9,10 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from assets import build_assets
+from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.manifest import MANIFEST
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.data.formats.cityscapes import CLASSES, write_frame
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.graph.staleness import plan
 from instsynth_dagster.settings import Settings
 from jobs.refresh import refresh

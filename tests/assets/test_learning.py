@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from assets import build_graph
 from instsynth_dagster.artifacts.store import UNPARTITIONED
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.graph import TrainingRun, TrainingSet
 from instsynth_dagster.segmenters.training.launch import train_run
 from instsynth_dagster.segmenters.training.samples import labelled_frames
+from instsynth_dagster.settings import Settings
 from tests.assets.test_graph import Project, settings_for
 from tests.segmenters.test_contract import TINY
 from tests.segmenters.test_oneformer import ARCHITECTURE
@@ -81,6 +83,14 @@ def test_tables_hold_seeds_shares_and_maps(project) -> None:
     assert "over the share of labelled frames" in report
 
 
+def run_of(settings: Settings, project: Project) -> tuple:
+    """Arguments of `train_run`, as the asset gives them."""
+    made = build_graph(settings)["trained_segmenters"]
+    given = made.arguments("real-s0|tiny", {"store": project.store})
+    chosen = given["settings"]
+    return TrainingRun.parse("real-s0"), chosen.segmenters["tiny"], chosen.classes, chosen.dataset.root, given["store"]
+
+
 def test_two_processes_share_a_batch(project, tmp_path) -> None:
     # without batch norm, which sees one image where it would see two
     recipe = tiny(kind="eomt", steps=2, batch_size=2, checkpoint_every=1, **EOMT)
@@ -92,9 +102,7 @@ def test_two_processes_share_a_batch(project, tmp_path) -> None:
         folder = tmp_path / f"by{processes}"
         (folder / "scratch").mkdir(parents=True)
         results[processes] = train_run(
-            settings,
-            project.store,
-            "real-s0|tiny",
+            *run_of(settings, project),
             out=folder / "checkpoint",
             scratch=folder / "scratch",
             device="cpu",
@@ -112,7 +120,7 @@ def test_a_failed_worker_is_one_clear_line(project, tmp_path) -> None:
     recipe = tiny(processes=2, model=str(tmp_path / "nowhere")).model_dump()
     settings = settings_for(project.root, segmenters={"tiny": recipe})
     with pytest.raises(SettingsError, match="a worker of the 2 that train real-s0"):
-        train_run(settings, project.store, "real-s0|tiny", out=tmp_path / "o", scratch=tmp_path, device="cpu")
+        train_run(*run_of(settings, project), out=tmp_path / "o", scratch=tmp_path, device="cpu")
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:

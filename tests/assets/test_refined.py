@@ -106,7 +106,7 @@ def test_synthesis_reads_the_shots_and_nothing_else(project) -> None:
             selected[frames],
             store.read("prompt_bank", "car"),
             image_of,
-            Generators(settings, resolve_device("cpu"))["diffinpainting"],
+            Generators(resolve_device("cpu")).load("diffinpainting", settings.generators["diffinpainting"]),
             "diffinpainting",
             settings.generators["diffinpainting"],
             IntegrationSettings(window_size=(128, 64)),

@@ -9,9 +9,8 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from assets.data import leaked_frames
 from instsynth_dagster.data.formats.cityscapes import list_frames, read_frame, write_frame
-from instsynth_dagster.data.near_duplicates import MAX_DISTANCE, near_duplicates, perceptual_hash
+from instsynth_dagster.data.near_duplicates import MAX_DISTANCE, leaked_frames, near_duplicates, perceptual_hash
 from instsynth_dagster.demo.city import write_demo_city
 from instsynth_dagster.settings import DemoCitySettings
 from resources.dataset import Dataset

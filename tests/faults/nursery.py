@@ -25,10 +25,9 @@ import dagster as dg
 # what a refresh imports only when an asset runs
 import instsynth_dagster.segmenters.mask2former
 import instsynth_dagster.synthesis.generators.diffinpainting  # noqa: F401
-from assets import build_assets
+from assets import build_assets, build_graph
 from assets.shared.partitions import asset_key, partition_tags
 from instsynth_dagster.artifacts.store import Store, open_store
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.synthesis.export import COCO_JSON
 from jobs.refresh import refresh

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
+from assets import build_graph
 from instsynth_dagster.artifacts.costs import Ledger
 from instsynth_dagster.artifacts.store import Store, open_store
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import Settings
 from tests.artifacts.storage.s3_server import BUCKET, s3_bucket
 from tests.faults.nursery import KILLS_EACH, PHASES, refreshed, whole_or_absent

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from assets import build_graph
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.data.formats.cityscapes import (
     Frame,
@@ -27,7 +28,7 @@ from instsynth_dagster.data.formats.cityscapes import (
     write_frame,
 )
 from instsynth_dagster.errors import DatasetError, UserError
-from instsynth_dagster.graph import build_graph, data_signature
+from instsynth_dagster.graph import data_signature
 from instsynth_dagster.settings import Settings
 from jobs.planning import planned_assets
 from resources.dataset import Dataset

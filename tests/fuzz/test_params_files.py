@@ -13,10 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets import build_assets
+from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.errors import SettingsError, UserError
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.graph.staleness import expected
 from instsynth_dagster.settings import Settings, load_settings
 from tests.fuzz.oracle import nothing_stored, outcome

@@ -9,10 +9,9 @@ import sys
 import dagster as dg
 import pytest
 
-from assets import build_assets
+from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import open_store
 from instsynth_dagster.errors import SettingsError, is_transient
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import NightlySettings
 from jobs.launch import build_jobs
 from jobs.leftovers import HOST, PROCESS, bury_dead_runs, process_tags

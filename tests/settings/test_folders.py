@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from assets import build_graph
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import load_settings
 from instsynth_dagster.settings.folders import check_apart
 from instsynth_dagster.settings.params import ARMS_WITHOUT_GENERATOR, RESERVED

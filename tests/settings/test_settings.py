@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from assets import build_graph
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import load_settings
 
 ROOT = Path(__file__).parents[2]

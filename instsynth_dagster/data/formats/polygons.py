@@ -1,4 +1,4 @@
-"""Polygons that redraw an id map when they are filled one after the other, as Cityscapes' annotation files hold them."""
+"""Polygons that redraw an id map when they are filled one after the other, as Cityscapes' annotations hold them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 Box = tuple[slice, slice]
 
@@ -34,6 +33,8 @@ def stacked_outlines(ids: np.ndarray, group_of: Callable[[int], int]) -> list[Ou
         ids: int32 (H, W), not negative.
         group_of: the id of an instance's group; any other id itself.
     """
+    from scipy import ndimage
+
     boxes = {value: box for value, box in enumerate(ndimage.find_objects(ids + 1)) if box is not None}
     groups = {value: group_of(value) for value in boxes}
     group_map = np.arange(max(groups, default=0) + 1, dtype=np.int32)
@@ -84,6 +85,8 @@ def _touching(ids: np.ndarray, value: int, box: Box) -> list[Component]:
 
 def _side_by_side(ids: np.ndarray, value: int, box: Box) -> list[Component]:
     """4-connected components of an id."""
+    from scipy import ndimage
+
     _, numbers = cv2.connectedComponents((ids[box] == value).astype(np.uint8), connectivity=4)
     components = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(numbers), 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -98,10 +98,10 @@ VIEWS: Mapping[str, View] = {
 }
 
 
-def stored_views(store: Store) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Asset, title and text table of each of `VIEWS` that has been made."""
+def stored_views(store: Store, assets: Collection[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Asset, title and text table of each of `VIEWS` that is one of `assets` and has been made."""
     for asset, view in VIEWS.items():
-        if store.manifest(asset):
+        if asset in assets and store.manifest(asset):
             table = store.read(asset)
             if len(table):
                 yield asset, view.title, view.text(table)

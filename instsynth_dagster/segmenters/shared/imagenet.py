@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -12,14 +15,20 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def as_pixels(image: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) -> float32 (3, H, W) in 0..1."""
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
 
 
 def normalised(pixels: Tensor) -> Tensor:
     """(3, H, W) in 0..1 -> ImageNet-normalised, so that 0 is the mean colour."""
+    import torch
+
     return (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
 
 
 def shown(normal: Tensor) -> Tensor:
     """Inverse of `normalised`; what lay outside the image has the mean colour."""
+    import torch
+
     return normal * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]

@@ -9,30 +9,32 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.files import write_atomically
-from instsynth_dagster.artifacts.store import open_store
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.segmenters.training.launch import CURVE, RESULT, SETTINGS, fit_partition
+from instsynth_dagster.graph import TrainingRun
+from instsynth_dagster.segmenters.training.launch import CURVE, JOB, RESULT, Job, fit_run
 from instsynth_dagster.segmenters.training.loop import is_first_process
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings import SegmenterSettings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("partition", help="<run>|<segmenter>")
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     arguments = parser.parse_args()
     first = is_first_process()
-    settings = Settings.model_validate_json((arguments.scratch / SETTINGS).read_text())
-    steps = settings.segmenters[arguments.partition.split("|")[1]].steps
-    with tqdm(total=steps, desc=f"training {arguments.partition}", disable=not first, mininterval=5.0) as bar:
+    job = Job(**json.loads((arguments.scratch / JOB).read_text()))
+    recipe = SegmenterSettings.model_validate(job.recipe)
+    with tqdm(total=recipe.steps, desc=f"training {job.run}", disable=not first, mininterval=5.0) as bar:
         try:
-            result = fit_partition(
-                settings,
-                open_store(settings),
-                arguments.partition,
+            result = fit_run(
+                TrainingRun.parse(job.run),
+                recipe,
+                job.classes,
+                Path(job.root),
+                DeclaredStore.at(job.store),
                 out=arguments.out,
                 scratch=arguments.scratch,
                 device=arguments.device,

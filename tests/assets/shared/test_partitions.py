@@ -7,8 +7,8 @@ from collections import defaultdict
 import dagster as dg
 import pytest
 
+from assets import build_graph
 from assets.shared.partitions import asset_key, dependencies, partitions_definition
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.settings import load_settings
 from tests.settings.test_settings import ROOT
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets import build_assets
+from assets import build_assets, build_graph
 from assets.shared.partitions import asset_key, partition_tags
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.graph import build_graph
 from instsynth_dagster.graph.staleness import Asset
 from jobs.distribute import cut, distribute
 from jobs.refresh import QUIET

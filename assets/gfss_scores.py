@@ -1,0 +1,128 @@
+"""Generalised few-shot segmentation, with and without synthetic images of the shots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from assets.shared.declaration import At, artifact
+from assets.shared.made import Made
+from instsynth_dagster.artifacts.declared import DeclaredStore
+from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
+from instsynth_dagster.few_shot.folds import FOLDS, Candidate, cityscapes_fold
+from instsynth_dagster.few_shot.gfss import Known, class_map, fold_rows
+from instsynth_dagster.few_shot.synthesis import repainted_shots
+from instsynth_dagster.graph.refs import all_cities, city_classes, each
+from instsynth_dagster.settings import Settings
+from resources.dataset import Dataset
+from resources.generators import Generators
+from resources.refining import Refining
+
+if TYPE_CHECKING:
+    from instsynth_dagster.refinement.features import Extractor
+
+
+def _settings(at: At) -> list[str]:
+    assert at.settings.few_shot is not None
+    generator = at.settings.few_shot.generator
+    painter = [f"generators.{generator}"] if generator else []
+    return ["few_shot", "integration.feather", "integration.color_match", "seed", "classes", "dataset.root", *painter]
+
+
+@artifact(
+    "gfss_scores",
+    code_version="1",
+    when=lambda settings: settings.few_shot,
+    dimensions=lambda settings: {"fold": tuple(str(fold) for fold in range(FOLDS))},
+    settings=_settings,
+    reads=lambda at: [
+        ("splits", UNPARTITIONED),
+        *each("frames", all_cities(at.settings)),
+        *each("selected_instances", city_classes(at.settings)),
+        *each("prompt_bank", cityscapes_fold(int(at["fold"]), at.settings.classes)),
+    ],
+    group="few_shot",
+    kinds={"pytorch"},
+)
+def gfss_scores(
+    out: PartitionWriter,
+    fold: str,
+    settings: Settings,
+    store: DeclaredStore,
+    dataset: Dataset,
+    generators: Generators,
+    refining: Refining,
+) -> Made:
+    """Base, novel, mean and harmonic mIoU of one fold for each K and seed: a cosine head on frozen features whose
+    novel rows are imprinted from K shots, and from K shots with images repainted from these shots alone."""
+    chosen = settings.few_shot
+    assert chosen is not None
+    novel = cityscapes_fold(int(fold), settings.classes)
+    selected = {
+        name: store.read_many(
+            "selected_instances",
+            [key for key in store.declared("selected_instances") if key.split("|")[1] == name],
+            lightly=True,
+        )
+        for name in novel
+    }
+    extract = refining.extractor(chosen.features)
+    known = _read(store, dataset, settings.classes, extract)
+
+    def repainted(frames: Sequence[str], name: str) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        generator = str(chosen.generator)
+        rows = selected[name]
+        made = repainted_shots(
+            rows[rows["frame_id"].isin(frames)],
+            store.read("prompt_bank", name),
+            lambda frame_id: known.images[frame_id],
+            generators.load(generator, settings.generators[generator]),
+            generator,
+            settings.generators[generator],
+            settings.integration,
+            seed=settings.seed,
+            replicas=chosen.replicas,
+        )
+        return ((shot.image, shot.mask) for shot in made)
+
+    present = [name for name in novel if len(selected[name])]
+    rows = fold_rows(
+        known,
+        {name: _candidates(selected, name, novel) for name in present},
+        present,
+        settings.classes,
+        shots=chosen.shots,
+        seeds=chosen.seeds,
+        extract=extract,
+        repainted=repainted if chosen.generator else None,
+    )
+    out.add_table(rows)
+    best = rows.query("background == 'excluded'").groupby(["shots", "with_synthesis"])["novel"].mean()
+    out.summary["novel"] = {f"{k} shots{', synthesis' * made}": float(v) for (k, made), v in best.items()}
+    return Made({"novel_classes": ", ".join(present)})
+
+
+def _candidates(selected: dict[str, pd.DataFrame], name: str, novel: Sequence[str]) -> list[Candidate]:
+    """Train frames with a selected instance of the class, and the areas of the fold's novel classes in them."""
+    areas = {other: selected[other].groupby("frame_id")["area"].sum() for other in novel if len(selected[other])}
+    return [
+        Candidate(frame, {other: int(found.get(frame, 0)) for other, found in areas.items()})
+        for frame in areas[name].index
+    ]
+
+
+def _read(store: DeclaredStore, dataset: Dataset, classes: tuple[str, ...], extract: Extractor) -> Known:
+    """All frames with their features, read and computed once for a fold."""
+    images, labels, features, queries = {}, {}, {}, []
+    for city, split in store.read("splits").itertuples(index=False):
+        for row in store.read("frames", city).itertuples():
+            image, truth = dataset.image(row), class_map(dataset.ids(row), classes)
+            if split == "train":
+                images[row.frame_id], labels[row.frame_id] = image, truth
+                features[row.frame_id] = extract(image)
+            else:
+                queries.append((extract(image), truth))
+    return Known(images, labels, features, queries)

@@ -1,0 +1,130 @@
+"""The report: one page for people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from assets.shared.declaration import At, all_but, artifact
+from assets.shared.made import Made
+from assets.shared.pictures import PICTURES, SHEET
+from instsynth_dagster.artifacts.declared import DeclaredStore
+from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
+from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.evaluation.report.examples import prediction_frames, synthesis_examples
+from instsynth_dagster.evaluation.report.gate_gallery import stored_gate_sheet
+from instsynth_dagster.evaluation.report.report import ReportData, render_report
+from instsynth_dagster.evaluation.report.side_by_side import SIDE_BY_SIDE
+from instsynth_dagster.evaluation.tables.curves import loss_curves
+from instsynth_dagster.evaluation.tables.few_label_views import VIEWS, stored_views
+from instsynth_dagster.evaluation.tables.tabulate import TABLES, paper_tables
+from instsynth_dagster.graph.refs import all_cities, all_runs, city_classes, each
+from instsynth_dagster.graph.staleness import PartitionRef
+from instsynth_dagster.settings import GateSettings, SegmenterSettings, Settings
+from resources.dataset import Dataset
+
+
+def _reads(at: At) -> list[PartitionRef]:
+    settings = at.settings
+    wanted = {
+        "segmenter_costs": True,
+        "gfss_table": settings.few_shot,
+        "fsis_table": settings.few_shot_instances,
+        "grouping_scores": settings.semantics,
+        "image_quality": settings.judge and settings.generators,
+    }
+    synthesis = [
+        f"{name}/{kind}"
+        for name in settings.generators
+        for kind in ("inpainted_crops", "is_cityscapes", *(("crop_quality",) if settings.judge else ()))
+    ]
+    return [
+        ("evaluation_tables", UNPARTITIONED),
+        *((asset, UNPARTITIONED) for asset, made in wanted.items() if made),
+        *each("trained_segmenters", all_runs(settings)),
+        *each("segmentation_scores", all_runs(settings)),
+        *each("frames", all_cities(settings)),
+        *(ref for asset in ("selected_instances", *synthesis) for ref in each(asset, city_classes(settings))),
+    ]
+
+
+@artifact(
+    "report",
+    code_version="2",
+    when=lambda settings: settings.segmenters and settings.dataset.val_cities,
+    settings=[
+        "seed",
+        "classes",
+        "arms",
+        "label_percents",
+        "training_seeds",
+        "generators.*.model",
+        "generators.*.steps",
+        "generators.*.guidance",
+        *all_but({"spares"}, GateSettings, "gates"),
+        "segmenters.*:recipe",
+        "selection.policy",
+        "selection.k",
+        "dataset.train_cities",
+        "dataset.val_cities",
+        "dataset.root",
+    ],
+    reads=_reads,
+    group="evaluation",
+    kinds={"html"},
+)
+def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
+    """One self-contained HTML page: verdict, tables, training curves, repainted instances from frame to window,
+    predictions beside the truth, provenance."""
+    tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
+    read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in TABLES}
+    quality = bool(store.declared("image_quality"))
+    data = ReportData(
+        verdict=(tables / "verdict.md").read_text(),
+        ap=read["average_precision"],
+        differences=read["differences"],
+        parts=read["parts"],
+        results=list(paper_tables(read, settings)),
+        instances=read["table_1"],
+        quality=store.read("image_quality") if quality else pd.DataFrame(),
+        side_by_side=_side_by_side(store) if quality else None,
+        further=[
+            (title, table, _picture(store, asset))
+            for asset, title, table in stored_views(store, [asset for asset in VIEWS if store.declared(asset)])
+        ],
+        gates={
+            name: stored_gate_sheet(store, name, judged, settings.gates)
+            for name in settings.generators
+            if (judged := store.declared(f"{name}/crop_quality"))
+        },
+        curves=loss_curves(store, store.declared("trained_segmenters")),
+        examples=synthesis_examples(store, dataset.image_of, settings),
+        frames=prediction_frames(store, dataset.image_and_ids, settings),
+        provenance={
+            "tables": store.require("evaluation_tables").digest[:16],
+            "base seed": str(settings.seed),
+            **{name: f"{s.model}, {s.steps} steps, guidance {s.guidance}" for name, s in settings.generators.items()},
+            **{name: f"{s.steps} steps from {_start(s)}" for name, s in settings.segmenters.items()},
+        },
+    )
+    path = out.folder("report") / "report.html"
+    path.write_text(render_report(data))
+    return Made({"report": path.resolve()})
+
+
+def _side_by_side(store: DeclaredStore) -> np.ndarray:
+    return decode_png((store.folder("image_quality", UNPARTITIONED, "pictures") / SIDE_BY_SIDE).read_bytes())
+
+
+def _picture(store: DeclaredStore, asset: str) -> np.ndarray | None:
+    """The contact sheet that an asset keeps beside its table, if it does."""
+    if PICTURES not in store.require(asset).folders:
+        return None
+    return decode_png((store.folder(asset, UNPARTITIONED, PICTURES) / SHEET).read_bytes())
+
+
+def _start(segmenter: SegmenterSettings) -> str:
+    """What a segmenter knew before: a pretrained one knows classes that synthesis might otherwise have taught it."""
+    if segmenter.model:
+        return f"the pretrained segmenter {segmenter.model}"
+    return f"the pretrained backbone {segmenter.backbone}" if segmenter.backbone else "random weights"

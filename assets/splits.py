@@ -1,0 +1,50 @@
+"""The gate between train and val."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from assets.shared.declaration import artifact
+from assets.shared.made import Check, Made
+from instsynth_dagster.artifacts.declared import DeclaredStore
+from instsynth_dagster.artifacts.store import PartitionWriter
+from instsynth_dagster.data.near_duplicates import HASHES, leaked_frames
+from instsynth_dagster.data.versions import dvc_revision
+from instsynth_dagster.graph.refs import all_cities, each
+from instsynth_dagster.settings import Settings
+
+CHECKS = {
+    "no_frame_in_two_splits": "No val image is also a train image: whatever it is called, re-encoded, resized, "
+    "brightened or mirrored."
+}
+
+
+@artifact(
+    "splits",
+    code_version="2",
+    settings=["dataset.train_cities", "dataset.val_cities", "dataset.root"],
+    reads=lambda at: each("frames", all_cities(at.settings)),
+    group="data",
+    kinds={"python"},
+    checks=CHECKS,
+)
+def splits(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore) -> Made:
+    """Which city trains and which validates; the gate in front of all synthesis and training."""
+    dataset = settings.dataset
+    roles = dict.fromkeys(dataset.train_cities, "train") | dict.fromkeys(dataset.val_cities, "val")
+    out.add_table(pd.DataFrame({"city": list(roles), "split": list(roles.values())}))
+    frames = pd.concat(
+        [
+            store.read("frames", city, ["frame_id", "image_sha256", *HASHES]).assign(split=split)
+            for city, split in roles.items()
+        ]
+    )
+    leaks = leaked_frames(frames)
+    described = f"{leaks[0]}; remove one of the two" if leaks else "train and val share no image"
+    counts = frames["split"].value_counts()
+    out.summary.update(train_cities=len(dataset.train_cities), val_cities=len(dataset.val_cities))
+    metadata: dict[str, Any] = {f"{split}_frames": int(count) for split, count in counts.items()}
+    metadata["dvc_revision"] = dvc_revision(dataset.root) or "not tracked"
+    return Made(metadata, (Check("no_frame_in_two_splits", not leaks, described, {"leaks": len(leaks)}),))

@@ -1,0 +1,49 @@
+"""Declarations: what the body of an artifact is handed, and that every artifact reads no more than it declares."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assets import build_graph, declarations
+from assets.shared.declaration import GROUPS
+from instsynth_dagster.errors import UndeclaredRead
+from instsynth_dagster.settings import load_settings
+from resources.dataset import Dataset
+from tests.settings.test_settings import SHIPPED
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_body_closes_over_nothing() -> None:
+    """What it reads it is handed: a module-level function has no settings to look at behind the declaration's back."""
+    for declaration in declarations():
+        assert declaration.make.__closure__ is None, declaration.key
+        assert declaration.make.__qualname__ == declaration.make.__name__, declaration.key
+        assert inspect.getdoc(declaration.make), declaration.key
+        assert declaration.group in GROUPS
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_declared_setting_exists(name) -> None:
+    for artifact in build_graph(load_settings(ROOT / name)).values():
+        artifact.settings(artifact.partitions[0])
+
+
+def test_pixels_come_with_the_declared_frames(tmp_path) -> None:
+    graph = build_graph(load_settings(ROOT / "params.yaml"))
+    given = graph["selected_instances"].arguments("alderford|car", {"dataset": Dataset(tmp_path)})["dataset"]
+    assert given.directories("alderford") == []
+    with pytest.raises(UndeclaredRead, match=r"selected_instances\[alderford\|car\] reads files of city dunmere"):
+        given.image_of("dunmere_000000_000001")
+
+
+def test_the_plan_needs_neither_dagster_nor_a_model_library() -> None:
+    code = "import sys, jobs.planning; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = {"dagster", "torch", "torchvision", "transformers", "diffusers", "scipy", "matplotlib"}
+    assert set(done.stdout.split()) & heavy == set()

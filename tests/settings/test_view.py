@@ -1,0 +1,121 @@
+"""Views of the settings: what is declared can be read and is hashed, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from instsynth_dagster.errors import Reader, UndeclaredRead
+from instsynth_dagster.settings import Settings, load_settings
+from instsynth_dagster.settings.view import hashed, view
+
+READER = Reader("crops", "aachen|car", "assets/crops.py")
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return load_settings()
+
+
+def changed(settings: Settings, section: str, **values: object) -> Settings:
+    return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
+
+
+def with_segmenter(settings: Settings, **values: object) -> Settings:
+    recipe = settings.segmenters["mask2former"].model_copy(update=values)
+    return settings.model_copy(update={"segmenters": {"mask2former": recipe}})
+
+
+def test_a_whole_section_is_itself(settings):
+    assert view(settings, ["selection"]).selection is settings.selection
+
+
+def test_what_is_not_declared_raises_and_names_asset_setting_and_file(settings):
+    seen = view(settings, ["selection.k", "generators.diffinpainting.model"], READER)
+    assert seen.selection.k == 3
+    with pytest.raises(UndeclaredRead) as caught:
+        _ = seen.selection.margin
+    assert str(caught.value) == (
+        "crops[aachen|car] reads params selection.margin, which it does not declare; "
+        "add 'selection.margin' to its `settings` in assets/crops.py"
+    )
+
+
+@pytest.mark.parametrize(
+    ("read", "named"),
+    [
+        (lambda seen: seen.seed, "seed"),
+        (lambda seen: seen.generators["other"], "generators.other"),
+        (lambda seen: "other" in seen.generators, "generators.other"),
+        (lambda seen: seen.generators.get("other"), "generators.other"),
+        (lambda seen: list(seen.generators), "generators.*"),
+        (lambda seen: dict(seen.generators), "generators.*"),
+        (lambda seen: len(seen.generators), "generators.*"),
+        (lambda seen: seen.generators.items(), "generators.*"),
+        (lambda seen: seen.generators["diffinpainting"].steps, "generators.diffinpainting.steps"),
+        (lambda seen: getattr(seen.gates, "max_seam", None), "gates.max_seam"),
+        (lambda seen: seen.gates.closed, "gates.m"),
+    ],
+)
+def test_no_way_round(settings, read, named):
+    seen = view(settings, ["generators.diffinpainting.model", "gates.spares"], READER)
+    with pytest.raises(UndeclaredRead, match=f"params {named.replace('*', '[*]')}"):
+        read(seen)
+
+
+def test_a_use_holds_the_fields_of_its_role(settings):
+    recipe = view(settings, ["segmenters.mask2former:recipe"]).segmenters["mask2former"]
+    assert (recipe.kind, recipe.steps, recipe.workers) == ("mask2former", 700, 0)
+    with pytest.raises(UndeclaredRead):
+        _ = recipe.max_detections
+    inference = view(settings, ["segmenters.mask2former:inference"]).segmenters["mask2former"]
+    assert (inference.kind, inference.max_detections) == ("mask2former", 60)
+    with pytest.raises(UndeclaredRead):
+        _ = inference.steps
+
+
+@pytest.mark.parametrize(
+    ("change", "training", "scoring"),
+    [
+        ({"max_detections": 1}, False, True),
+        ({"test_size": (64, 64)}, False, True),
+        ({"steps": 2}, True, False),
+        ({"workers": 7}, False, False),
+        ({"processes": 2}, False, False),
+        ({"checkpoint_every": 3}, False, False),
+    ],
+)
+def test_what_is_hashed_follows_the_role(settings, change, training, scoring):
+    for use, differs in (("recipe", training), ("inference", scoring)):
+        before, after = (
+            hashed(view(given, [f"segmenters.mask2former:{use}"]))
+            for given in (settings, with_segmenter(settings, **change))
+        )
+        assert (before != after) is differs, (use, change)
+
+
+def test_hashed_values_are_json_and_the_order_of_entries_counts(settings):
+    generators = dict.fromkeys(("a", "b"), settings.generators["diffinpainting"])
+    turned = dict(reversed(generators.items()))
+    one, other = (
+        hashed(view(settings.model_copy(update={"generators": given}), ["generators.*.model", "dataset.root"]))
+        for given in (generators, turned)
+    )
+    assert json.loads(json.dumps(one)) == one
+    assert one != other
+
+
+@pytest.mark.parametrize("path", ["selektion", "selection.kk", "generators.none", "seed.x", "generators.*.stepz"])
+def test_a_path_that_names_nothing_is_an_error(settings, path):
+    with pytest.raises(ValueError, match="no such setting"):
+        view(settings, [path])
+
+
+def test_a_view_survives_what_the_method_does_with_settings(settings):
+    recipe = view(settings, ["segmenters.mask2former:recipe"]).segmenters["mask2former"]
+    copy = recipe.model_copy(update={"steps": 3})
+    assert copy.steps == 3
+    with pytest.raises(UndeclaredRead):
+        _ = copy.max_detections
+    assert "max_detections" not in recipe.model_dump()
