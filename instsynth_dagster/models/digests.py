@@ -67,6 +67,17 @@ def content_digest(path: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """sha256 of a file, read once as long as its size and time stay."""
+    look = path.stat()
+    return _file_digest(path, look.st_size, look.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, time: int) -> str:
+    return file_sha256(path)
+
+
 def _stamps(path: Path) -> tuple[tuple[str, int, int], ...]:
     files = [path.parent / SUMS, *([path] if path.is_file() else checkpoint_files(path))]
     looks = ((file, file.stat()) for file in files if file.exists())

@@ -2,41 +2,85 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from instsynth_dagster.errors import CheckpointError
-from instsynth_dagster.models.digests import verified
+from instsynth_dagster.models.conversion import converted, converted_folder, torch_files
+from instsynth_dagster.models.digests import file_digest, verified
+from instsynth_dagster.models.hub import file_names, snapshot
+from instsynth_dagster.models.references import CONVERT, hub_reference, without_mark
+from instsynth_dagster.models.weight_files import NEVER_LOADED, weights_of
 
 OWN_LIBRARIES = ("diffusers", "transformers")
 """Whose classes a diffusers folder may ask for."""
 
-_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
+_log = logging.getLogger(__name__)
+_WHERE: dict[str, Any] = {"local_files_only": True, "revision": "main"}
 
 
-def pretrained(source: str | Path) -> tuple[str, dict[str, Any]]:
-    """Name and keywords for a `from_pretrained`.
+def pretrained(
+    source: str | Path,
+    *,
+    variant: str | None = None,
+    parts: Collection[str] | None = None,
+    with_weights: bool = True,
+    weights: Mapping[str, str] | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """Folder and keywords for a `from_pretrained`; what a hub holds is downloaded to its cache first.
 
     Args:
-        source: `folder`, `folder@sha256:digest`, `owner/name` or `owner/name@revision`; a folder is never looked up on
-            the hub.
+        source: `folder`, `folder@sha256:digest`, `owner/name` or `owner/name@revision`, each of them with `+convert` at
+            its end where torch files may be converted to safetensors. What is written like a path is never looked up
+            on the hub.
+        variant: of the weights, as `fp16`.
+        parts: folders of a diffusers pipeline that will be read; all that are ever loaded where not given.
+        with_weights: False where a tokenizer or a configuration is all that is wanted.
+        weights: sha256 that files of the checkpoint must have.
 
     Raises:
-        CheckpointError: the folder's content is not the one that is pinned or listed (see `checkpoint_digests`).
+        CheckpointError: it is not there, its content is not the one that is pinned, listed or named in `weights`, or
+            its weights are torch files and nobody asked to convert them.
     """
-    folder = verified(source)
+    name, convert = without_mark(source)
+    folder = verified(name)
     if folder is not None and not folder.is_dir():
         raise CheckpointError(f"{folder}: not a folder")
-    if folder is not None:
-        return str(folder), {"local_files_only": True, "revision": "main"}
-    name, _, revision = str(source).partition("@")
-    if not _HUB_ID.fullmatch(name):
-        raise CheckpointError(f"{name}: no such folder, and no id of a model hub either (owner/name)")
-    return name, {"local_files_only": False, "revision": revision or "main"}
+    if folder is None:
+        reference = hub_reference(source)
+        folder = snapshot(reference, variant, parts, with_weights)
+        if not reference.pinned:
+            _log.info("%s: %s is at %s", reference.name, reference.revision, folder.name)
+    for file, digest in (weights or {}).items():
+        _check(name, folder / file, digest)
+    return str(_as_safetensors(name, folder, variant, parts, convert) if with_weights else folder), dict(_WHERE)
+
+
+def _check(source: str, path: Path, digest: str) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{source}: lacks {path.name}, which weights names")
+    if file_digest(path) != digest:
+        raise CheckpointError(f"{source}: holds other weights: the sha256 of {path.name} is not that of weights")
+
+
+def _as_safetensors(
+    source: str, folder: Path, variant: str | None, parts: Collection[str] | None, convert: bool
+) -> Path:
+    """The folder itself, or its conversion where weights that are read are torch files."""
+    names = file_names(folder)
+    files = torch_files(names, variant, parts)
+    if not files:
+        return folder
+    if convert or converted_folder(folder, files).is_dir():
+        return converted(folder, names, variant, parts)
+    raise CheckpointError(
+        f"{source}: its weights are torch files ({files[0]}); write {source}{CONVERT} to have them converted to "
+        f"safetensors once, or run python -m instsynth_dagster.models.conversion {source}"
+    )
 
 
 def trained_folder(source: str | Path) -> Path:
@@ -55,22 +99,71 @@ def pipeline_index(source: str | Path) -> dict[str, Any]:
     """The model_index.json of a diffusers folder or hub id.
 
     Raises:
-        CheckpointError: it asks for code from elsewhere than diffusers and transformers.
+        CheckpointError: it asks for code from elsewhere than diffusers and transformers in a part that is ever loaded.
         OSError, ValueError: it cannot be read.
     """
     from diffusers import DiffusionPipeline
 
-    name, where = pretrained(source)
+    name, where = pretrained(source, with_weights=False)
     index: dict[str, Any] = DiffusionPipeline.load_config(name, **where)
     if not isinstance(index.get("_class_name"), str):
         raise CheckpointError(f"{name}: model_index.json asks for a pipeline of its own code, which is not run")
     for part, asked in index.items():
-        if isinstance(asked, list) and asked and asked[0] not in (None, *OWN_LIBRARIES):
+        if part in NEVER_LOADED or not isinstance(asked, list) or not asked:
+            continue
+        if asked[0] not in (None, *OWN_LIBRARIES):
             raise CheckpointError(
                 f"{name}: model_index.json asks for {part} from {asked[0]!r}, which is not run; "
                 f"only {' and '.join(OWN_LIBRARIES)} are"
             )
     return index
+
+
+def whole_pipeline(
+    kind: Any, source: str, *, dtype: Any, variant: str | None = None, weights: Mapping[str, str] | None = None
+) -> Any:
+    """`kind.from_pretrained`, each of its models loaded by `whole_model`: nothing is filled up with random weights.
+
+    Args:
+        kind: a pipeline class of diffusers.
+
+    Raises:
+        CheckpointError: see `pretrained` and `pipeline_index`.
+        ValueError: a model lacks weights or its configuration, a tokenizer its words; further what the library raises.
+    """
+    index = pipeline_index(source)
+    name, where = pretrained(source, variant=variant, weights=weights)
+    takes = inspect.signature(kind.__init__).parameters
+    given: dict[str, Any] = {part: None for part in NEVER_LOADED if part in takes}
+    if "requires_safety_checker" in takes:
+        given["requires_safety_checker"] = False
+    names = file_names(Path(name))
+    for part, asked in index.items():
+        if part in takes and part not in given and _is_model(asked):
+            found = weights_of(names, part, variant)
+            given[part] = whole_model(
+                getattr(import_module(asked[0]), asked[1]),
+                name,
+                subfolder=part,
+                variant=found.variant if found else None,
+                dtype=dtype,
+                **where,
+            )
+    pipeline = kind.from_pretrained(name, use_safetensors=True, **where, **given)
+    for part in pipeline.components.values():
+        if hasattr(part, "get_vocab"):
+            checked_tokenizer(part)
+    return pipeline
+
+
+def _is_model(asked: Any) -> bool:
+    """Whether an entry of a model_index.json names a class of networks of the libraries that may be asked."""
+    from torch import nn
+
+    if not isinstance(asked, list) or len(asked) != 2 or asked[0] not in OWN_LIBRARIES:
+        return False
+    kind = getattr(import_module(asked[0]), str(asked[1]), None)
+    return isinstance(kind, type) and issubclass(kind, nn.Module)
 
 
 def whole_model(kind: Any, name: str, *, may_miss: tuple[str, ...] = (), **options: Any) -> Any:
@@ -106,41 +199,3 @@ def checked_tokenizer(tokenizer: Any) -> Any:
     if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
         raise ValueError("its tokenizer knows no words")
     return tokenizer
-
-
-_TELL_OF_RANDOM_WEIGHTS = ("diffusers.models.modeling_utils", "transformers.modeling_utils")
-_WORDS = ("newly initialized", "MISSING")
-
-
-class _Heard(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
-@contextmanager
-def nothing_made_up() -> Iterator[None]:
-    """Around the loading of a whole pipeline, whose parts do not report what they lack but in their logs.
-
-    Raises:
-        ValueError: weights were filled up with random ones.
-    """
-    heard, loggers = _Heard(), [logging.getLogger(name) for name in _TELL_OF_RANDOM_WEIGHTS]
-    before = [(logger.level, logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-        logger.propagate = False
-        logger.addHandler(heard)
-    try:
-        yield
-    finally:
-        for logger, (level, propagate) in zip(loggers, before, strict=True):
-            logger.removeHandler(heard)
-            logger.setLevel(level)
-            logger.propagate = propagate
-    for message in heard.messages:
-        if any(word in message for word in _WORDS):
-            raise ValueError(f"its weights are not complete: {message}")

@@ -22,6 +22,7 @@ from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
 
+_PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 _NOISE_SEED = 0
 _NOISE_SIDE = 64
 
@@ -42,7 +43,7 @@ def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: s
     Raises:
         CheckpointError: one line beginning with `key`.
     """
-    name, where = pretrained(source)
+    name, where = pretrained(source, parts=_PARTS)
     small, small_where = pretrained(tiny_vae) if tiny_vae else ("", {})
     options: dict[str, Any] = {"torch_dtype": torch.float32}
     try:

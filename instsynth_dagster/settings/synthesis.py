@@ -84,7 +84,7 @@ class PromptBankSettings(Section):
 
 class GeneratorSettings(Section):
     """A diffusion backend that fills a mask. `model` is a local folder, which `@sha256:<digest>` pins, or a hub id,
-    which `@revision` pins; `mirrors` are tried after it."""
+    which `@revision` pins; `mirrors` are tried after it and must hold the same `weights`."""
 
     kind: Literal[
         "blendeddiff",
@@ -98,7 +98,12 @@ class GeneratorSettings(Section):
         "z_image",
     ]
     model: str
-    mirrors: Annotated[tuple[str, ...], Role.EXECUTION] = ()
+    mirrors: Annotated[tuple[str, ...], Role.EXECUTION] = Field(
+        (), description="the same weights elsewhere; each is checked by `weights`"
+    )
+    weights: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(
+        default_factory=dict, description="sha256 of files of the model, as unet/diffusion_pytorch_model.safetensors"
+    )
     variant: str | None = None
     lora: str | None = Field(None, description="folder or hub id[@revision]; melted into the weights")
     size: int = Field(512, ge=16, description="native square size, pixels")
@@ -122,6 +127,11 @@ class GeneratorSettings(Section):
         for knob, kind in (("mask_dilations", "blendeddiff"), ("grounded_steps", "gligen")):
             if knob in self.model_fields_set and self.kind != kind:
                 raise ValueError(f"{knob} belongs to kind {kind}, not to {self.kind}; remove it")
+        if self.mirrors and not self.weights:
+            raise ValueError(
+                "mirrors must be the same weights elsewhere: add weights, the sha256 of the model's files; "
+                "other weights are another generator"
+            )
         if any(size >= self.size for size in self.small_sizes):
             raise ValueError(f"small_sizes must be smaller than size, {self.size}")
         return self

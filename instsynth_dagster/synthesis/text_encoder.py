@@ -16,6 +16,7 @@ from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_m
 from instsynth_dagster.settings import GeneratorSettings
 
 _KINDS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
+_PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 _BATCH = 64
 
 
@@ -55,7 +56,7 @@ class TextEncoder:
 
 
 def _load(source: str, device: str) -> list[tuple[Any, CLIPTokenizer]]:
-    name, where = pretrained(source)
+    name, where = pretrained(source, parts=_PARTS)
     index = pipeline_index(source)
     encoders = []
     with quiet_transformers():

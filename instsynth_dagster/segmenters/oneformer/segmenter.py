@@ -177,7 +177,7 @@ def _batches(model: Any, classes: Sequence[str]) -> TaskBatches:
 
 
 def _tokenizer(source: str) -> Any:
-    name, where = pretrained(source)
+    name, where = pretrained(source, with_weights=False)
     try:
         return whole_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
     except UNLOADABLE as error:

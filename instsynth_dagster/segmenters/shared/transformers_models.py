@@ -36,7 +36,7 @@ def model_type(source: str) -> str:
     Raises:
         CheckpointError: it has no configuration that can be loaded.
     """
-    name, where = pretrained(source)
+    name, where = pretrained(source, with_weights=False)
     try:
         return str(AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type)
     except UNLOADABLE as error:

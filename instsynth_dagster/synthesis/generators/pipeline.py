@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.digests import weights_digest
 from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
-from instsynth_dagster.models.sources import checked_tokenizer, nothing_made_up, pipeline_index, pretrained
+from instsynth_dagster.models.sources import pretrained, whole_pipeline
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.base import Capabilities
 
@@ -28,7 +27,6 @@ _SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
-_UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 class PipelineGenerator:
@@ -202,30 +200,17 @@ def to_images(array: np.ndarray) -> np.ndarray:
 
 
 def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any]) -> Any:
-    """The pipeline from the model or the first mirror that has it whole."""
+    """The pipeline from the model, or from the first mirror that holds the same weights."""
     problems = []
     for source in (settings.model, *settings.mirrors):
         try:
-            pipeline_index(source)
-            kind = choose(source)
-            takes = inspect.signature(kind.__init__).parameters
-            unused: dict[str, Any] = {part: None for part in _UNUSED_PARTS if part in takes}
-            if "requires_safety_checker" in takes:
-                unused["requires_safety_checker"] = False
-            repository, where = pretrained(source)
-            with nothing_made_up():
-                pipeline = kind.from_pretrained(
-                    repository,
-                    variant=settings.variant,
-                    dtype=getattr(torch, settings.dtype),
-                    use_safetensors=True,
-                    **where,
-                    **unused,
-                )
-            for part in pipeline.components.values():
-                if hasattr(part, "get_vocab"):
-                    checked_tokenizer(part)
-            return pipeline
+            return whole_pipeline(
+                choose(source),
+                source,
+                dtype=getattr(torch, settings.dtype),
+                variant=settings.variant,
+                weights=settings.weights,
+            )
         except Exception as error:  # damaged files make the library raise nearly anything
-            problems.append(f"{source}: {' '.join(str(error).split())[:160] or type(error).__name__}")
+            problems.append(f"{source}: {' '.join(str(error).split())[:240] or type(error).__name__}")
     raise CheckpointError(f"generators.{name}.model: nothing could be loaded; tried {'; '.join(problems)}")
