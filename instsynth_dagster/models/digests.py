@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from instsynth_dagster.artifacts.files import file_sha256, write_atomically
 from instsynth_dagster.errors import CheckpointError, UserError
+from instsynth_dagster.models.references import without_mark
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,7 +137,17 @@ def weights_digest(modules: Mapping[str, nn.Module]) -> str:
     return digest.hexdigest()
 
 
-_KEYS = ("model", "lora", "backbone", "tokenizer", "tiny_vae", "clip", "agent", "checkpoint", "inception_weights")
+CHECKPOINT_KEYS = (
+    "model",
+    "lora",
+    "backbone",
+    "tokenizer",
+    "tiny_vae",
+    "clip",
+    "agent",
+    "checkpoint",
+    "inception_weights",
+)
 _TRAINED = ("trained_detector", "trained_semantics", "config_file")
 
 
@@ -144,15 +155,21 @@ def named_checkpoints(values: object) -> Iterator[Path]:
     """Folders and files on disk that settings name as checkpoints, wherever they stand in dumped settings."""
     if isinstance(values, dict):
         for key, value in values.items():
-            if key in (*_KEYS, *_TRAINED) and isinstance(value, str | Path):
-                path = Path(str(value).partition(PIN)[0])
-                if str(value) and path.exists():
-                    yield path
+            if key in (*CHECKPOINT_KEYS, *_TRAINED) and isinstance(value, str | Path):
+                yield from _on_disk(value)
+            elif key == "mirrors":
+                yield from (path for mirror in value for path in _on_disk(mirror))
             else:
                 yield from named_checkpoints(value)
     elif isinstance(values, list | tuple):
         for value in values:
             yield from named_checkpoints(value)
+
+
+def _on_disk(source: str | Path) -> Iterator[Path]:
+    path = Path(without_mark(source)[0].partition(PIN)[0])
+    if str(source) and path.exists():
+        yield path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -26,7 +26,6 @@ class BlendedDiff(StableDiffusionGenerator):
     """Fills masks by blending the noised source around a text-to-image denoising."""
 
     LICENCE = "CreativeML OpenRAIL++-M"
-    UNET_INPUTS = ("text-to-image",)
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
         super().__init__(name, settings, device, inpainting_pipeline)

@@ -11,7 +11,5 @@ from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffus
 class DiffInpainting(StableDiffusionGenerator):
     """Fills masks with a Stable Diffusion inpainting checkpoint."""
 
-    UNET_INPUTS = ("inpainting",)
-
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
         super().__init__(name, settings, device, lambda _: StableDiffusionInpaintPipeline)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.synthesis.generators.fit import no_grounding
 from instsynth_dagster.synthesis.generators.pipeline import to_images, to_pixels
 from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffusionGenerator
 
@@ -35,7 +36,7 @@ class Gligen(StableDiffusionGenerator):
         # not StableDiffusionGLIGENPipeline: only the components are wanted, and that class may vanish
         super().__init__(name, settings, device, lambda _: diffusers.StableDiffusionPipeline)
         if getattr(self._pipeline.unet, "position_net", None) is None:
-            raise CheckpointError(f"generators.{name}.model: its UNet has no grounding; name a GLIGEN checkpoint")
+            raise CheckpointError(no_grounding(name))
         self._phrases: dict[str, Tensor] = {}
 
     @torch.inference_mode()

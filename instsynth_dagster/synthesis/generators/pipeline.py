@@ -18,6 +18,7 @@ from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.models.sources import pretrained, whole_pipeline
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.base import Capabilities
+from instsynth_dagster.synthesis.generators.fit import wrong_size
 
 _SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -68,14 +69,8 @@ class PipelineGenerator:
 
     def _check(self, name: str) -> None:
         """Whether the parts fit the adapter and the size fits the parts."""
-        multiple = self._pipeline.vae_scale_factor * self.PATCH
-        for size in (self._settings.size, *self._settings.small_sizes):
-            if size % multiple:
-                nearest = max(multiple, round(size / multiple) * multiple)
-                raise CheckpointError(
-                    f"generators.{name}.size: this model needs multiples of {multiple} pixels, got {size}; "
-                    f"the nearest is {nearest}"
-                )
+        if line := wrong_size(name, self._settings, self._pipeline.vae_scale_factor * self.PATCH):
+            raise CheckpointError(line)
 
     def _add_lora(self, name: str) -> None:
         """Melt a few-step or style LoRA into the weights, so that the digest knows it and steps cost nothing more."""

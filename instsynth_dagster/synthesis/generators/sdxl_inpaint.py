@@ -12,7 +12,6 @@ class SDXLInpaint(StableDiffusionGenerator):
     """Fills masks with an XL inpainting checkpoint."""
 
     LICENCE = "CreativeML OpenRAIL++-M"
-    UNET_INPUTS = ("inpainting",)
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
         super().__init__(name, settings, device, lambda _: StableDiffusionXLInpaintPipeline)

@@ -13,6 +13,7 @@ from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.quiet import quiet_diffusers
 from instsynth_dagster.models.sources import pipeline_index
 from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.synthesis.generators.fit import UNET_INPUTS, wrong_inputs
 from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
 
 
@@ -20,8 +21,6 @@ class StableDiffusionGenerator(PipelineGenerator):
     """A UNet with one text encoder, or XL's two."""
 
     LICENCE = "CreativeML OpenRAIL-M"
-    UNET_INPUTS: tuple[str, ...] = ("inpainting", "text-to-image")
-    """Kinds of UNet that the generator can drive, by what their input holds."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
         super().__init__(name, settings, device, choose)
@@ -33,12 +32,11 @@ class StableDiffusionGenerator(PipelineGenerator):
 
     def _check(self, name: str) -> None:
         super()._check(name)
-        given = self._pipeline.unet.config.in_channels
-        latents = self._pipeline.vae.config.latent_channels
-        wanted = {"inpainting": 2 * latents + 1, "text-to-image": latents}
-        if given not in [wanted[kind] for kind in self.UNET_INPUTS]:
-            expected = " or ".join(f"{wanted[kind]} ({kind})" for kind in self.UNET_INPUTS)
-            raise CheckpointError(f"generators.{name}.model: its UNet takes {given} channels, needed are {expected}")
+        inputs = self._pipeline.unet.config.in_channels
+        if line := wrong_inputs(
+            name, UNET_INPUTS[self._settings.kind], inputs, self._pipeline.vae.config.latent_channels
+        ):
+            raise CheckpointError(line)
 
     @property
     def _is_xl(self) -> bool:
