@@ -8,13 +8,14 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # beta and supersession notices of libraries drown the job's own lines
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup demo paper-demo plan verify refresh prepare synthesize export train evaluate stock repro test test-fast check dev clean
+.PHONY: help setup demo paper-demo doctor plan verify refresh prepare synthesize export train evaluate stock repro test test-fast check dev clean
 
 help:
 	@echo "make demo         run the main job on the demo city and print the tables"
 	@echo "make paper-demo   the same with the three generators of the paper"
 	@echo "make test         run all tests"
 	@echo "make test-fast    the quick ones, for the inner loop"
+	@echo "make doctor       examine models, data, device, disk, time and money of a params file; CALIBRATE=1 measures times"
 	@echo "make plan         what a refresh would make, why, and how long it would take"
 	@echo "make verify       compare every artifact with its digest; a refresh makes again what is damaged"
 	@echo "make refresh      make whatever is stale (INSTSYNTH_PARAMS=profiles/cityscapes.yaml for the paper's setting)"
@@ -40,6 +41,9 @@ $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 demo refresh prepare synthesize export train evaluate: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster job execute -m instsynth_dagster.definitions -j $@
 	@test $@ != demo || $(MAKE) --silent stock
+
+doctor: setup
+	@$(BIN)/python -m jobs.doctor $(if $(CALIBRATE),--calibrate)
 
 plan: setup
 	@$(BIN)/python -m jobs.planning

@@ -11,6 +11,10 @@ from instsynth_dagster.models.references import HubReference
 from instsynth_dagster.models.weight_files import needed, weights_by_part
 
 
+class HubUnreachable(CheckpointError):
+    """The hub does not answer and the cache does not hold what is asked for."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """What is known of a repository at one revision.
@@ -43,7 +47,8 @@ def listing(reference: HubReference) -> Listing:
     except Exception as error:  # the http library beneath has errors of its own
         refusal = _refusal(reference, error)
         if cached is None:
-            raise CheckpointError(f"{reference}: {refusal}") from None
+            kind = CheckpointError if _answered(error) else HubUnreachable
+            raise kind(f"{reference}: {refusal}") from None
         return _of_cache(cached, refusal)
     files = info.siblings or []
     return Listing(
@@ -135,19 +140,25 @@ def _of_cache(folder: Path, refusal: str) -> Listing:
 
 def card_licence(card: Path) -> str | None:
     """The licence that a model card names in its front matter."""
-    from huggingface_hub import ModelCard
+    from huggingface_hub.repocard import metadata_load
 
-    if not card.is_file():
-        return None
     try:
-        return _licence(ModelCard.load(card).data)
+        data = metadata_load(card) if card.is_file() else None
     except Exception:  # a card that says nothing readable
         return None
+    return str(data.get("license_name") or data.get("license") or "") or None if isinstance(data, dict) else None
 
 
 def _licence(data: object) -> str | None:
     name, kind = getattr(data, "license_name", None), getattr(data, "license", None)
     return str(name or kind) if name or kind else None
+
+
+def _answered(error: Exception) -> bool:
+    """Whether the hub itself said no."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return isinstance(error, HfHubHTTPError)
 
 
 def _refusal(reference: HubReference, error: Exception) -> str:

@@ -1,0 +1,64 @@
+"""An examination before anything long: models, data set, device, memory, disk, time and money of a params file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from instsynth_dagster.doctor.calibration import calibrate, read_calibration
+from instsynth_dagster.doctor.dataset import examine_dataset
+from instsynth_dagster.doctor.estimate import disk_needs, tell_work, work
+from instsynth_dagster.doctor.findings import Finding, problem, problems
+from instsynth_dagster.doctor.machine import examine_device, examine_disk, find_device
+from instsynth_dagster.doctor.models import Model, examine_models
+from instsynth_dagster.errors import UserError
+from instsynth_dagster.settings import Settings
+
+__all__ = ["Finding", "examine", "examine_thoroughly", "problems"]
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """What can be told at once, from what lies on this machine: nothing is asked of a hub, nothing heavy imported."""
+    models, dataset = examine_models(settings, ask_hub=False), examine_dataset(settings, look_inside=False)
+    found = [*dataset.findings, *_prompts(settings), *_of(models)]
+    return [*found, *tell_work(work(settings, dataset, models, _measured(settings)), settings)]
+
+
+def examine_thoroughly(settings: Settings, *, measure: bool = False) -> list[Finding]:
+    """The same with the hub asked, frames read, device and disks looked at.
+
+    Args:
+        measure: run two crops of each generator and three steps of each segmenter, and keep the times for later.
+    """
+    models, dataset = examine_models(settings, ask_hub=True), examine_dataset(settings, look_inside=True)
+    found = [*dataset.findings, *_prompts(settings), *_of(models)]
+    device = find_device(settings.device)
+    found += examine_device(settings, device, models)
+    found += examine_disk(disk_needs(settings, dataset, models))
+    if measure and not problems(found):
+        found += calibrate(settings, "cuda" if device.gpu else "cpu", _calibration(settings))
+    return [*found, *tell_work(work(settings, dataset, models, _measured(settings)), settings)]
+
+
+def _of(models: list[Model]) -> list[Finding]:
+    return [finding for model in models for finding in model.findings]
+
+
+def _prompts(settings: Settings) -> list[Finding]:
+    from instsynth_dagster.synthesis.prompts import prompt_bank
+
+    found = []
+    for name in settings.classes:
+        try:
+            prompt_bank(name, settings.prompts[name])
+        except UserError as error:
+            found.append(problem(str(error)))
+    return found
+
+
+def _calibration(settings: Settings) -> Path:
+    return settings.artifacts.local / ".cache" / "calibration.json"
+
+
+def _measured(settings: Settings) -> Mapping[str, float]:
+    return read_calibration(_calibration(settings), settings)

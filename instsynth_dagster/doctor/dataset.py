@@ -1,0 +1,107 @@
+"""The data set: whether it can be read, and what is in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, Frame, instance_areas, list_frames, read_frame
+from instsynth_dagster.data.images import encode_png, resize_image
+from instsynth_dagster.doctor.findings import Finding, fact, problem, warning
+from instsynth_dagster.errors import UserError
+from instsynth_dagster.settings import Settings
+
+_SAMPLE = 24
+_SIZED = 3
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """Frames of the train and val cities, and bytes of a window of the configured size per pixel, as PNG."""
+
+    train_frames: int
+    val_frames: int
+    bytes_per_pixel: float
+    findings: tuple[Finding, ...]
+
+
+def examine_dataset(settings: Settings, look_inside: bool) -> DatasetFacts:
+    """List every frame, and read some where `look_inside`, evenly spread over the train cities."""
+    dataset = settings.dataset
+    if dataset.demo_city and not dataset.root.exists():
+        count = dataset.demo_city.frames_per_city
+        drawn = fact(f"dataset.root: {dataset.root}: not there yet; the demo draws it")
+        return DatasetFacts(
+            count * len(dataset.train_cities), count * len(dataset.val_cities), _BYTES_PER_PIXEL, (drawn,)
+        )
+    train, found = _listed(settings, dataset.train_cities)
+    val, more = _listed(settings, dataset.val_cities)
+    found += more
+    if train or val:
+        found.append(fact(f"dataset.root: {dataset.root}: {len(train)} train frames, {len(val)} val frames"))
+    size = _BYTES_PER_PIXEL
+    if look_inside and train:
+        sample = train[:: max(1, len(train) // _SAMPLE)][:_SAMPLE]
+        inside, size = _looked_at(settings, sample)
+        found += inside
+    return DatasetFacts(len(train), len(val), size, tuple(found))
+
+
+_BYTES_PER_PIXEL = 1.1
+"""Of a photograph that was enlarged, as PNG; taken where no frame is read."""
+
+
+def _listed(settings: Settings, cities: Sequence[str]) -> tuple[list[Frame], list[Finding]]:
+    frames: list[Frame] = []
+    for city in cities:
+        try:
+            frames += list_frames(settings.dataset.root, city)
+        except UserError as error:
+            return frames, [problem(str(error))]
+    return frames, []
+
+
+def _looked_at(settings: Settings, sample: Sequence[Frame]) -> tuple[list[Finding], float]:
+    """What a sample holds, and the size of its windows."""
+    found: list[Finding] = []
+    counts: Counter[str] = Counter()
+    groups, shapes, sizes = 0, Counter[tuple[int, ...]](), list[float]()
+    for frame in sample:
+        try:
+            image, ids = read_frame(frame)
+        except UserError as error:
+            found.append(problem(str(error)))
+            continue
+        shapes[image.shape[:2]] += 1
+        if len(sizes) < _SIZED:
+            sizes.append(_window_bytes(settings, image))
+        for value in instance_areas(ids):
+            label = LABEL_BY_ID[value if value < 1000 else value // 1000]
+            if label.name in settings.classes:
+                groups += value < 1000
+                counts[label.name] += value >= 1000
+    of_sample = partial("{}: {}".format, f"in {len(sample)} train frames")
+    if counts:
+        found.append(fact(of_sample(f"{_told(counts)}; {groups} groups, which are never selected")))
+    missing = [name for name in settings.classes if not counts[name]]
+    if missing:
+        found.append(warning(of_sample(f"no {', no '.join(missing)}")))
+    if len(shapes) > 1:
+        found.append(warning(of_sample("sizes differ: " + ", ".join(f"{w}x{h}" for h, w in shapes))))
+    return found, float(np.mean(sizes)) if sizes else _BYTES_PER_PIXEL
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.most_common())
+
+
+def _window_bytes(settings: Settings, image: np.ndarray) -> float:
+    """PNG bytes per pixel of a window that is enlarged twofold, as most are."""
+    height, width = image.shape[:2]
+    window = image[height // 4 : height // 4 + max(1, height // 2), width // 4 : width // 4 + max(1, width // 2)]
+    enlarged = resize_image(window, (window.shape[1] * 2, window.shape[0] * 2))
+    return len(encode_png(enlarged)) / (enlarged.shape[0] * enlarged.shape[1])

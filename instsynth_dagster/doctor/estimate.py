@@ -1,0 +1,155 @@
+"""How much a params file would make: crops, windows, trainings, bytes, and time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from instsynth_dagster.doctor.dataset import DatasetFacts
+from instsynth_dagster.doctor.findings import Finding, duration, fact, warning
+from instsynth_dagster.doctor.models import Model
+from instsynth_dagster.graph.arms import run_dimensions, window_arms, window_replicas
+from instsynth_dagster.settings import GeneratorSettings, SegmenterSettings, Settings
+
+_PICTURE_FLOPS = 1.5e14
+"""Operations a second that a diffusion model reaches on an H100 in half precision; half of it in float32."""
+_TRAINING_FLOPS = 6e13
+_DENOISERS = {"blendeddiff": 2.6e9, "diffinpainting": 0.87e9, "gligen": 1.1e9, "sdxl_inpaint": 2.6e9}
+_DENOISER = 10e9
+"""Weights of the published denoisers of each kind, for one whose files are not seen; otherwise those of a large one."""
+_STEP = 0.2
+"""Seconds of a training step that no device shortens: reading, matching, losses."""
+_IDS = 0.05
+"""Id maps, in sizes of their window."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work on the device: how often it is done and how long once takes, in seconds."""
+
+    what: str
+    times: int
+    each: float
+    measured: bool
+
+    @property
+    def seconds(self) -> float:
+        return self.times * self.each
+
+
+def selected(settings: Settings, train_frames: int) -> int:
+    """Instances that are selected at most."""
+    most = settings.selection.k * train_frames
+    if settings.selection.policy == "paper":
+        return most
+    return min(most, settings.selection.quota * len(settings.classes) * len(settings.dataset.train_cities))
+
+
+def drawn(settings: Settings, generator: GeneratorSettings, instances: int) -> int:
+    """Repaintings of a generator, spares included."""
+    return instances * (generator.replicas + settings.gates.spares)
+
+
+def disk_needs(settings: Settings, dataset: DatasetFacts, models: Sequence[Model]) -> list[tuple[str, Path, float]]:
+    """What is written, where, and how many bytes at most."""
+    from huggingface_hub import constants
+
+    instances, store = selected(settings, dataset.train_frames), settings.artifacts.local
+    width, height = settings.integration.window_size
+    window = width * height * dataset.bytes_per_pixel * (1 + _IDS)
+    windows = sum(
+        instances * (settings.generators[arm].replicas if arm in settings.generators else window_replicas(settings))
+        for arm in window_arms(settings)
+    )
+    crops = sum(
+        drawn(settings, generator, instances) * generator.size**2 * dataset.bytes_per_pixel
+        for generator in settings.generators.values()
+    )
+    cache = Path(constants.HF_HUB_CACHE)
+    runs = _runs(settings)
+    trained = sum(_weights(f"segmenters.{name}", models, segmenter) for name, segmenter in settings.segmenters.items())
+    return [
+        ("models to download", cache, sum(model.missing_bytes for model in models)),
+        ("models to convert", cache, sum(model.converted_bytes for model in models)),
+        ("crops", store, crops),
+        (f"{windows:,} windows", store, windows * window),
+        ("exports of the windows", settings.artifacts.exports, windows * window),
+        ("trained segmenters", store, runs * trained),
+    ]
+
+
+def work(
+    settings: Settings, dataset: DatasetFacts, models: Sequence[Model], measured: Mapping[str, float]
+) -> list[Work]:
+    """What the device would do.
+
+    Args:
+        measured: seconds of one repainting by `generators.<name>`, and of one training step by `segmenters.<name>`, on
+            this machine; the others are assumed for an H100.
+    """
+    found = []
+    instances = selected(settings, dataset.train_frames)
+    for name, generator in settings.generators.items():
+        key = f"generators.{name}"
+        each = measured.get(key) or _picture_seconds(generator, _denoiser_weights(generator, models))
+        found.append(Work(f"{key}: repaintings", drawn(settings, generator, instances), each, key in measured))
+    for name, segmenter in settings.segmenters.items():
+        key = f"segmenters.{name}"
+        step = measured.get(key) or _step_seconds(segmenter, _weights(key, models, segmenter))
+        what = f"{key}: trainings of {segmenter.steps:,} steps"
+        found.append(Work(what, _runs(settings), segmenter.steps * step, key in measured))
+    return found
+
+
+def _runs(settings: Settings) -> int:
+    return len(run_dimensions(settings)["run"]) if settings.segmenters and settings.dataset.val_cities else 0
+
+
+def _weights(key: str, models: Sequence[Model], segmenter: SegmenterSettings | None = None) -> int:
+    """Bytes of the model of a section, in files; 100 MB where it is not known."""
+    source = (segmenter.model or segmenter.backbone) if segmenter else None
+    for model in models:
+        if model.weight_bytes and (model.wanted.key.startswith(f"{key}.") or model.wanted.source == source):
+            return model.weight_bytes
+    return 100_000_000
+
+
+def _denoiser_weights(settings: GeneratorSettings, models: Sequence[Model]) -> float:
+    """Number of weights of a generator's denoiser."""
+    for model in models:
+        if model.denoiser_bytes and model.wanted.source == settings.model:
+            return model.denoiser_bytes / (2 if settings.variant in ("fp16", "bf16") else 4)
+    return _DENOISERS.get(settings.kind, _DENOISER)
+
+
+def _picture_seconds(settings: GeneratorSettings, weights: float) -> float:
+    """Each weight is used about once for every eight cells of the latent, in each step, twice with guidance."""
+    cells = (settings.size / 8) ** 2
+    passes = max(1, int(settings.steps * settings.strength)) * (2 if settings.guidance > 1 else 1)
+    speed = _PICTURE_FLOPS / (1 if settings.dtype != "float32" else 2)
+    return 2 * weights * cells / 8 * passes / speed
+
+
+def _step_seconds(settings: SegmenterSettings, weight_bytes: int) -> float:
+    """Ten operations for each weight and 32 x 32 pixels forward, and twice that backward."""
+    pixels = settings.crop[0] * settings.crop[1] * settings.batch_size / settings.processes
+    again = 4 if settings.gradient_checkpointing else 3
+    return _STEP + 10 * weight_bytes / 4 * pixels / 1024 * again / _TRAINING_FLOPS
+
+
+def tell_work(works: Sequence[Work], settings: Settings) -> Iterator[Finding]:
+    """Time and money, as an upper bound with its assumptions."""
+    for one in works:
+        how = "measured here" if one.measured else "assumed for one H100"
+        yield fact(f"time: {one.what}: {one.times:,} x {one.each:,.2f} s = {duration(one.seconds)} ({how})")
+    total = sum(one.seconds for one in works)
+    if not total:
+        return
+    price = settings.costs.price_per_hour
+    money = f", {total / 3600 * price:,.0f} {settings.costs.currency} at {price:g} an hour" if price else ""
+    rest = "" if all(one.measured for one in works) else "; make doctor CALIBRATE=1 measures what is assumed"
+    bound = "nothing made before is reused, one crop at a time"
+    text = f"time: at most {duration(total)} of one device{money}, where {bound}{rest}"
+    budget = settings.costs.device_hours
+    yield warning(f"{text}; more than costs.device_hours") if budget and total > budget * 3600 else fact(text)

@@ -1,0 +1,49 @@
+"""What an examination says: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line. A run cannot succeed with a `problem`; a `warning` is worth a look; a `fact` tells what was found, or
+    what could not be checked."""
+
+    kind: Literal["problem", "warning", "fact"]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text if self.kind == "fact" else f"{self.kind}: {self.text}"
+
+
+def problem(text: str) -> Finding:
+    return Finding("problem", text)
+
+
+def warning(text: str) -> Finding:
+    return Finding("warning", text)
+
+
+def fact(text: str) -> Finding:
+    return Finding("fact", text)
+
+
+def problems(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.kind == "problem"]
+
+
+def gigabytes(count: float) -> str:
+    return f"{count / GB:.1f} GB" if count >= GB / 10 else f"{count / 1e6:.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """A span in the unit that people plan in."""
+    for unit, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * unit or (name != "days" and seconds >= unit):
+            return f"{seconds / unit:.1f} {name}" if seconds < 100 * unit else f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
