@@ -22,7 +22,7 @@ FILES_PER_PART = 10_000
 @artifact(
     "{member}/export",
     code_version="3",
-    members=window_arms,
+    members=lambda settings: window_arms(settings) if settings.artifacts.exports else [],
     settings=["artifacts.exports"],
     reads=lambda at: each(f"{at.member}/is_cityscapes", city_classes(at.settings)),
     group="exports",
@@ -31,6 +31,7 @@ FILES_PER_PART = 10_000
 def export(out: PartitionWriter, _: str, member: str, settings: Settings, store: DeclaredStore) -> Made:
     """The windows as other tools read them: a Cityscapes tree (instanceIds, labelIds, polygons) and COCO RLE JSON,
     below `artifacts.exports`."""
+    assert settings.artifacts.exports is not None, "else there is no such artifact"
     target = settings.artifacts.exports / member
     asset, columns = f"{member}/is_cityscapes", ["frame_id", "image_png", "ids_png"]
     rows = (row for partition in store.declared(asset) for row in store.iterate(asset, partition, columns))

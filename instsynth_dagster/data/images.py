@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import SupportsBytes
+from typing import Literal, SupportsBytes
 
 import cv2
 import numpy as np
@@ -24,8 +24,26 @@ def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
     ].tobytes()
 
 
+Stored = Literal["png", "webp", "jpeg"]
+"""How windows are stored: `png` and `webp` without loss, `jpeg` at quality 95 without subsampled colour."""
+
+
+def encode_stored(image: np.ndarray, form: Stored) -> bytes:
+    """Bytes of uint8 (H, W, 3) RGB, which `decode_png` reads whatever their form."""
+    if form == "png":
+        return encode_png(image)
+    options = {
+        "webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100: without loss
+        "jpeg": [
+            *(cv2.IMWRITE_JPEG_QUALITY, 95),
+            *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+        ],
+    }
+    return cv2.imencode(f".{form}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options[form])[1].tobytes()
+
+
 def decode_png(data: SupportsBytes) -> np.ndarray:
-    """Inverse of `encode_png`; bytes, or what gives them (`artifacts.rows.StoredBytes`)."""
+    """Inverse of `encode_png` and `encode_stored`; bytes, or what gives them (`artifacts.rows.StoredBytes`)."""
     try:
         array = cv2.imdecode(np.frombuffer(bytes(data), np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, TypeError):  # empty, or no bytes at all

@@ -22,6 +22,8 @@ _STEP = 0.2
 """Seconds of a training step that no device shortens: reading, matching, losses."""
 _IDS = 0.05
 """Id maps, in sizes of their window."""
+_OF_PNG = {"png": 1.0, "webp": 0.65, "jpeg": 0.3}
+"""Sizes of stored windows, of that as PNG."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def disk_needs(settings: Settings, dataset: DatasetFacts, models: Sequence[Model
 
     instances, store = selected(settings, dataset.train_frames), settings.artifacts.local
     width, height = settings.integration.window_size
-    window = width * height * dataset.bytes_per_pixel * (1 + _IDS)
+    as_png = width * height * dataset.bytes_per_pixel
+    window = as_png * (_OF_PNG[settings.integration.stored_as] + _IDS)
     windows = sum(
         instances * (settings.generators[arm].replicas if arm in settings.generators else window_replicas(settings))
         for arm in window_arms(settings)
@@ -66,7 +69,7 @@ def disk_needs(settings: Settings, dataset: DatasetFacts, models: Sequence[Model
         drawn(settings, generator, instances) * generator.size**2 * dataset.bytes_per_pixel
         for generator in settings.generators.values()
     )
-    cache = Path(constants.HF_HUB_CACHE)
+    cache, exports = Path(constants.HF_HUB_CACHE), settings.artifacts.exports
     runs = _runs(settings)
     trained = sum(_weights(f"segmenters.{name}", models, segmenter) for name, segmenter in settings.segmenters.items())
     return [
@@ -74,7 +77,7 @@ def disk_needs(settings: Settings, dataset: DatasetFacts, models: Sequence[Model
         ("models to convert", cache, sum(model.converted_bytes for model in models)),
         ("crops", store, crops),
         (f"{windows:,} windows", store, windows * window),
-        ("exports of the windows", settings.artifacts.exports, windows * window),
+        *([("exports of the windows", exports, windows * as_png * (1 + _IDS))] if exports else []),
         ("trained segmenters", store, runs * trained),
     ]
 

@@ -42,7 +42,7 @@ class ArtifactSettings(Section):
     cache: Annotated[Path, Role.EXECUTION] = Field(
         Path(".cache/artifacts"), description="local copies of an object store's files; may be deleted"
     )
-    exports: Path = Path("exports")
+    exports: Path | None = Field(Path("exports"), description="null: none are written, until a folder is named")
     results: Annotated[Path, Role.EXECUTION] = Field(
         Path("results"), description="tables, metrics and curves with fixed names"
     )
@@ -60,11 +60,12 @@ class ArtifactSettings(Section):
     def folders(self) -> dict[str, Path]:
         """Local folders that are written, by the keys that name them."""
         remote = "://" in self.root
-        return {
+        found = {
             "artifacts.cache" if remote else "artifacts.root": self.cache if remote else Path(self.root),
             "artifacts.exports": self.exports,
             "artifacts.results": self.results,
         }
+        return {key: folder for key, folder in found.items() if folder is not None}
 
     @property
     def local(self) -> Path:

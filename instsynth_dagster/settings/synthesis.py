@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from instsynth_dagster.data.images import Stored
 from instsynth_dagster.settings.base import Name, Role, Section, Size
 
 
@@ -174,6 +175,11 @@ class IntegrationSettings(Section):
     scale_std: float = Field(1.0, gt=0)
     window_size: Size = (2048, 1024)
     min_visible: float = Field(0.25, ge=0, le=1, description="a neighbour cut below this fraction becomes a group")
+    stored_as: Stored = Field(
+        "png",
+        description="of windows: webp is two thirds of png and takes ten times longer to write, jpeg is a quarter, but "
+        "pixels outside the mask are then close to the source's and not equal",
+    )
 
     @field_validator("window_size")
     @classmethod

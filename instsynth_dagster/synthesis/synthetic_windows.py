@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, LABEL_BY_NAME, instance_areas
-from instsynth_dagster.data.images import decode_png, encode_png
+from instsynth_dagster.data.images import decode_png, encode_png, encode_stored
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
@@ -65,8 +65,8 @@ def synthetic_window(
             `zoom_crop` control get the same windows.
 
     Returns:
-        A row of `is_cityscapes`: image_png and ids_png at `settings.window_size`, window box in source pixels,
-        provenance, and the figures that the asset checks read.
+        A row of `is_cityscapes`: image_png (of the form `settings.stored_as`) and ids_png at `settings.window_size`,
+        window box in source pixels, provenance, and the figures that the asset checks read.
     """
     crop_box = _box(row, "crop_")
     side = crop_box[2] - crop_box[0]
@@ -82,7 +82,7 @@ def synthetic_window(
     window_areas = instance_areas(window_ids)
     target = ids == value
     native = target[window.y1 : window.y2, window.x1 : window.x2]
-    image_png, ids_png = encode_png(window_image), encode_png(window_ids.astype(np.uint16))
+    image_png, ids_png = encode_stored(window_image, settings.stored_as), encode_png(window_ids.astype(np.uint16))
     return {
         "frame_id": synthetic_frame_id(city, row["class_name"], index),
         "instance_id": row["instance_id"],
