@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
@@ -29,6 +29,7 @@ VOLATILE_COLUMNS = frozenset({"device_seconds", "perceptual_hash", "mirrored_has
 
 PIECE = "device_piece_seconds"
 """Entry of the summary: the longest piece of work that the device did at a stretch."""
+_ROWS_AT_ONCE = 16
 _RECORDED_PACKAGES = ("instsynth-dagster", "torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
 
 
@@ -88,6 +89,19 @@ class PartitionWriter:
         """Rows so far, resumed ones included."""
         carried = len(self._carried) if self._carried is not None else 0
         return sum(rows for _, rows, _ in self._parts) + carried + len(self._pending)
+
+    def stored_rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The rows so far, resumed ones included, in order, few of them in memory at once.
+
+        Summaries and previews are made of these, so that a resumed partition reports what an undisturbed one does.
+        """
+        wanted = list(columns) if columns else None
+        for part, _, _ in self._parts:
+            file = pq.ParquetFile(self._storage.fetch(self._folder, part))
+            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
+                yield from batch.to_pylist()
+        for row in (*(self._carried.to_pylist() if self._carried is not None else ()), *self._pending):
+            yield {name: row[name] for name in wanted or row}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; a full part goes to the store at once."""

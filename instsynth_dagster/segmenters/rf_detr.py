@@ -13,6 +13,7 @@ from transformers import RfDetrForInstanceSegmentation
 
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.segmenters.shared import transformers_models
+from instsynth_dagster.segmenters.shared.normaliser import share_of_batch
 from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -29,6 +30,7 @@ class RfDetrSegmenter(QuerySegmenter):
             if settings.model
             else transformers_models.new_model(RfDetrForInstanceSegmentation, settings, **labels)
         )
+        model.loss_function = _over_the_batch(model.loss_function, model.config.group_detr)
         stride = self.stride(model)
         if any(side % stride for side in settings.crop):
             raise SettingsError(f"segmenters.crop: rf_detr needs multiples of {stride} (patch size x windows)")
@@ -57,6 +59,17 @@ class RfDetrSegmenter(QuerySegmenter):
         backbone = model.config.backbone_config
         patch = backbone.patch_size
         return (patch if isinstance(patch, int) else max(patch)) * getattr(backbone, "num_windows", 1)
+
+
+def _over_the_batch(loss_function: Callable[..., Any], groups: int) -> Callable[..., Any]:
+    """A loss that the library divides by the boxes of its images, divided by those of the whole batch."""
+
+    def loss(logits: Tensor, labels: list[dict[str, Tensor]], *rest: Any, **options: Any) -> Any:
+        total, terms, auxiliary = loss_function(logits, labels, *rest, **options)
+        share = share_of_batch(groups * sum(len(label["class_labels"]) for label in labels), logits.device)
+        return total * share, terms, auxiliary
+
+    return loss
 
 
 def with_boxes(items: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_an_interrupted_write_loses_no_row(tmp_path_factory, rows, stop):
                 out.add(row)
         assert stopped.require("crops", "aachen|car").digest == whole.require("crops", "aachen|car").digest
         assert list(stopped.iterate("crops", "aachen|car")) == rows
+
+
+@given(rows=rows_strategy, stop=st.integers(0, 11))
+def test_a_resumed_write_knows_all_its_rows(tmp_path_factory, rows, stop):
+    store = Store(tmp_path_factory.mktemp("store"), rows_per_part=3)
+    with contextlib.suppress(KeyboardInterrupt):
+        fill(store, rows, stop_at=stop)
+    with store.write("crops", "aachen|car", "a" * 64 if stop >= len(rows) else FINGERPRINT) as out:
+        for number, row in enumerate(rows[out.resumed_rows :], out.resumed_rows + 1):
+            out.add(row)
+            assert list(out.stored_rows()) == rows[:number]
+        assert list(out.stored_rows(["value"])) == [{"value": row["value"]} for row in rows]
 
 
 def test_the_digest_names_content_not_time(tmp_path: Path):

@@ -254,16 +254,16 @@ def test_a_batch_that_the_device_cannot_hold_is_worked_through_in_pieces(tmp_pat
     def cramped(self, pixel_values, **rest):
         """As on a device whose memory holds two images, and one of them has got company after step 2."""
         seen.append(len(pixel_values))
-        if len(pixel_values) > (2 if len(seen) < 8 else 1):
+        if len(pixel_values) > (2 if len(seen) < 10 else 1):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(self, pixel_values, **rest)
 
     monkeypatch.setattr(Mask2FormerForUniversalSegmentation, "forward", cramped)
     halved = fit(tmp_path / "halved", recipe)
-    assert seen == [4, 2, 2, 2, 2, 2, 2, 2, *[1] * 8]
-    assert "out of memory on the device with 4 samples at once; trying smaller pieces" in caplog.text
+    assert seen == [4, *[2] * 8, 2, *[1] * 16]  # each piece is passed twice
+    assert "out of memory on the device with 4 samples at once; going on with 2" in caplog.text
     assert halved.curve["step"].tolist() == whole.curve["step"].tolist()
-    np.testing.assert_allclose(halved.curve["loss"], whole.curve["loss"], rtol=0.2)
+    np.testing.assert_allclose(halved.curve["loss"], whole.curve["loss"], rtol=0.1)  # other points are drawn
     monkeypatch.setattr(Mask2FormerForUniversalSegmentation, "forward", lambda *_, **__: cramped(None, [0] * 9))
     with pytest.raises(SettingsError, match="the device has no memory for one sample; lower crop"):
         fit(tmp_path / "none", recipe)

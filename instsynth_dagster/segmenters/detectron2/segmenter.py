@@ -98,6 +98,7 @@ class Detectron2Segmenter:
             scratch=scratch,
             device=device,
             progress=progress,
+            divisible=False,
         )
         if is_first_process():
             out.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
-from instsynth_dagster.segmenters.shared.normaliser import masks_per_process
+from instsynth_dagster.segmenters.shared.normaliser import batch_cross_entropy, masks_per_process
 
 Match = tuple[Tensor, Tensor]
 """Indices of queries and of the instances that they answer for, equally long."""
@@ -54,13 +54,13 @@ class Criterion:
 
     def query_losses(self, logits: Tensor, masks: Tensor, matches: Sequence[Match], targets: Targets) -> Tensor:
         """Classification, mask and dice of one depth."""
-        config = self.config
+        config, count = self.config, targets.count
         wanted = torch.full(logits.shape[:2], logits.shape[2] - 1, device=logits.device)
         for image, (queries, instances) in enumerate(matches):
             wanted[image, queries] = targets.classes[image][instances]
         weight = torch.ones(logits.shape[2], device=logits.device)
         weight[-1] = config.no_object_weight
-        total = config.class_weight * F.cross_entropy(logits.float().transpose(1, 2), wanted, weight)
+        total = config.class_weight * batch_cross_entropy(logits.float().transpose(1, 2), wanted, weight)
         ours = torch.cat([masks[image][queries] for image, (queries, _) in enumerate(matches)]).float()
         truth = torch.cat([targets.masks[image][instances] for image, (_, instances) in enumerate(matches)])
         if not len(ours):
@@ -70,9 +70,9 @@ class Criterion:
         total += (
             config.mask_weight
             * F.binary_cross_entropy_with_logits(ours, theirs, reduction="none").mean(1).sum()
-            / targets.count
+            / count
         )
-        return total + config.dice_weight * _dice(ours.sigmoid(), theirs).sum() / targets.count
+        return total + config.dice_weight * _dice(ours.sigmoid(), theirs).sum() / count
 
     def proposal_loss(self, logits: Tensor, targets: Targets) -> Tensor:
         """Cross-entropy of the auxiliary classifier: one pixel of each instance is its class, all others nothing."""
@@ -86,7 +86,7 @@ class Criterion:
             cost = -config.class_weight * probability - config.location_weight * inside
             pixels, instances = _assign(cost.T)
             wanted[image, pixels] = classes[instances]
-        return config.proposal_weight * F.cross_entropy(logits.float().flatten(2), wanted)
+        return config.proposal_weight * batch_cross_entropy(logits.float().flatten(2), wanted)
 
     def _uncertain_points(self, masks: Tensor) -> Tensor:
         """(M, P, 2) points: `importance_ratio` of them where an oversampled draw is least sure, the rest anywhere."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from instsynth_dagster.models.denoising import cosine_schedule
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
+from instsynth_dagster.segmenters.shared.normaliser import batch_mean
 
 NO_CLASS = 0
 """Row of the class embedding that stands for "any class"."""
@@ -51,7 +52,7 @@ class MaskDenoiser(nn.Module):
         labels = torch.where(withheld, NO_CLASS, class_labels + 1)
         predicted = self.predict(self.schedule.add_noise(masks, noise, steps), regions, shots, labels, steps)
         target = masks if self.sizes.prediction == "sample" else noise
-        return {"loss": F.mse_loss(predicted.float(), target)}
+        return {"loss": batch_mean((predicted.float() - target).square())}
 
     def predict(self, noisy: Tensor, regions: Tensor, shots: Tensor, labels: Tensor, steps: Tensor) -> Tensor:
         """What the UNet says (B, 1, R, R); with `shots_mode` mean the mean over the shots one by one.

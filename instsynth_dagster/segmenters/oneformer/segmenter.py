@@ -51,6 +51,10 @@ class OneFormerSegmenter(QuerySegmenter):
     def backbone(self, model: Any) -> nn.Module:
         return _encoder(model)
 
+    def is_divisible(self, settings: SegmenterSettings) -> bool:
+        """The contrastive loss compares the images of a batch with one another."""
+        return not settings.text_branch
+
     def targets(self, settings: SegmenterSettings, classes: Sequence[str]) -> Targets:
         return task_targets(classes)
 

@@ -41,6 +41,10 @@ class QuerySegmenter(ABC):
     def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
         """A module to train; its forward takes a collated batch and returns a "loss"."""
 
+    def is_divisible(self, settings: SegmenterSettings) -> bool:
+        """Whether a batch may be worked through in pieces; see `training.loop.train`."""
+        return True
+
     def prepare(
         self,
         model: Any,
@@ -125,6 +129,7 @@ class QuerySegmenter(ABC):
             scratch=scratch,
             device=device,
             progress=progress,
+            divisible=self.is_divisible(settings),
         )
         if is_first_process():
             with quiet_transformers():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.models.sources import pretrained, whole_model
 from instsynth_dagster.segmenters.shared.backbones import TRAINED_ANEW, UNLOADABLE, first_line, load_backbone
-from instsynth_dagster.segmenters.shared.normaliser import masks_per_process
+from instsynth_dagster.segmenters.shared.normaliser import batch_cross_entropy, masks_per_process
 from instsynth_dagster.settings import SegmenterSettings
 
 
@@ -97,9 +99,26 @@ def new_model(
 
 
 def _counting_masks(model: Any) -> Any:
-    if hasattr(getattr(model, "criterion", None), "get_num_masks"):
-        model.criterion.get_num_masks = masks_per_process
+    """Have the losses of a model divided by what the whole batch holds (`shared.normaliser`)."""
+    criterion: Any = getattr(model, "criterion", None)
+    if hasattr(criterion, "get_num_masks"):
+        criterion.get_num_masks = masks_per_process
+        criterion.loss_labels = partial(_loss_labels, criterion)
     return model
+
+
+def _loss_labels(
+    criterion: Any, logits: Tensor, class_labels: Sequence[Tensor], indices: Sequence[tuple[Tensor, Tensor]]
+) -> dict[str, Tensor]:
+    """Cross-entropy of the classes, "no object" last and with the criterion's weight.
+
+    Args:
+        logits: (B, Q, C + 1). class_labels: int64 (N_i,) of each image. indices: matched queries and instances.
+    """
+    wanted = torch.full(logits.shape[:2], logits.shape[2] - 1, device=logits.device)
+    for image, (queries, instances) in enumerate(indices):
+        wanted[image, queries] = class_labels[image][instances]
+    return {"loss_cross_entropy": batch_cross_entropy(logits.transpose(1, 2), wanted, criterion.empty_weight)}
 
 
 def save(model: Any, out: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from instsynth_dagster.segmenters.shared.normaliser import batch_mean
 from instsynth_dagster.segmenters.shared.pyramid import conv
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.pairs import BACKGROUND, IGNORED, gauge_loss, pair_losses, pair_offsets
@@ -65,12 +66,12 @@ class SISeg(nn.Module):
         drawn = [chosen[index] for index in torch.randperm(len(chosen))[: config.offsets].tolist()]
         pairs = pair_losses(field, boundary.sigmoid(), labels, drawn)
         outside = labels == BACKGROUND
-        still = (field.abs().sum(1) * outside).sum() / outside.sum().clamp(min=1)
+        still = batch_mean(field.abs().sum(1), outside)
         loss = config.boundary_weight * pairs.boundary + config.background_weight * still
         if config.supervision == "instance":
             known = ~centroids.isnan().any(1)
             error = (field - centroids.nan_to_num()).abs().sum(1) / extents
-            loss = loss + config.centroid_weight * (error * known).sum() / known.sum().clamp(min=1)
+            loss = loss + config.centroid_weight * batch_mean(error, known)
         else:
             loss = loss + pairs.displacement + pairs.background
             loss = loss + config.gauge_weight * gauge_loss(field, components)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from instsynth_dagster.segmenters.shared.normaliser import batch_total
+
 IGNORED = 255
 BACKGROUND = 0
 _EPS = 1e-5
@@ -113,7 +115,7 @@ def pair_losses(field: Tensor, boundary: Tensor, labels: Tensor, offsets: Sequen
         ):
             sums[name][0] = sums[name][0] + (values * where).sum()
             sums[name][1] = sums[name][1] + where.sum()
-    mean = {name: total / count.clamp(min=1) for name, (total, count) in sums.items()}
+    mean = {name: total / batch_total(count).clamp(min=1) for name, (total, count) in sums.items()}
     together = (mean["same"] + mean["empty"]) / 2
     return PairLosses(mean["within"], mean["outside"], together + mean["apart"])
 
@@ -137,4 +139,4 @@ def gauge_loss(field: Tensor, components: Tensor) -> Tensor:
         sums = image.new_zeros(2, number + 1).index_add(1, index, image.flatten(1))[:, 1:]
         areas = torch.bincount(index, minlength=number + 1)[1:].clamp(min=1)
         total, count = total + (sums / areas).abs().sum(), count + number
-    return total / max(count, 1)
+    return total / batch_total(count, field.device).clamp(min=1)

@@ -29,6 +29,7 @@ from instsynth_dagster.errors import BudgetReached, SettingsError
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.contract import Progress
+from instsynth_dagster.segmenters.training.pieces import divisors, step_in_pieces
 
 WEIGHTS = "model.safetensors"
 _log = logging.getLogger(__name__)
@@ -81,49 +82,43 @@ def train(
     scratch: Path,
     device: str,
     progress: Progress | None,
+    divisible: bool = True,
 ) -> TrainingLog:
     """Train a model in place on draws 0, 1, 2, ... for `recipe.steps` steps: AdamW, poly 0.9, clipped gradients.
 
     Every `recipe.checkpoint_every` steps the state goes to `scratch`; a later call continues after the last whole
     one. The global random number generators are left as they were found. Where the device's memory does not hold a
-    batch, it is worked through in halves (and halves of these) whose gradients add up to its own.
+    batch, it is worked through in pieces whose losses and gradients add up to its own (`training.pieces`).
 
     Args:
         model: its forward takes what `collate` makes of `batch_size` items and returns a "loss".
         draws: at least steps x batch_size items.
         backbone: the part of `model` that learns at `backbone_lr_factor` of the rate.
+        divisible: whether the loss is a sum over images of terms that `shared.normaliser` divides, so that a batch may
+            be worked through in pieces.
 
     Raises:
-        SettingsError: the loss left the finite numbers, or the device has no memory for one sample.
-        BudgetReached: `progress` said so; the state of the last checkpoint is in `scratch`.
+        SettingsError: the loss became non-finite, or the device has no memory for a batch or a piece of it.
+        BudgetReached: raised by `progress`; the state of the last checkpoint is in `scratch`.
     """
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    untrained = {name: weight.to("cpu", copy=True) for name, weight in model.state_dict().items()}
     watch = _Watch(progress)
     with isolated_random_state(), quiet_transformers():
         if recipe.gradient_checkpointing:
             recompute_activations(model)
-        for pieces in _divisors(recipe.batch_size // recipe.processes):
-            trainer = _SegmenterTrainer(
-                seed=seed,
-                model=model,
-                args=_arguments(recipe, scratch, device, pieces),
-                train_dataset=draws,
-                data_collator=collate,
-                callbacks=[watch],
-                optimizers=(_optimizer(model, backbone, recipe), None),
-            )
-            trainer.remove_callback(PrinterCallback)
-            try:
-                trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
-                break
-            except torch.OutOfMemoryError:
-                _log.warning("out of memory on the device with %s; trying smaller pieces", _samples(recipe, pieces))
-            model.load_state_dict(untrained)
-            torch.cuda.empty_cache()
-        else:
-            raise SettingsError("segmenters: the device has no memory for one sample; lower crop or the architecture")
+        trainer = _SegmenterTrainer(
+            seed=seed,
+            divisible=divisible and recipe.processes == 1,
+            model=model,
+            args=_arguments(recipe, scratch, device),
+            train_dataset=draws,
+            data_collator=collate,
+            callbacks=[watch],
+            optimizers=(_optimizer(model, backbone, recipe), None),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
     if watch.stopped:
         raise watch.stopped
     history = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
@@ -134,15 +129,6 @@ def train(
 def is_first_process() -> bool:
     """Whether this is the only process of a training or the first of several, which writes what they made together."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _divisors(batch: int) -> list[int]:
-    """Numbers of equal pieces that a batch can be cut into, ascending."""
-    return [pieces for pieces in range(1, batch + 1) if batch % pieces == 0]
-
-
-def _samples(recipe: Recipe, pieces: int) -> str:
-    return f"{recipe.batch_size // recipe.processes // pieces} samples at once"
 
 
 @contextmanager
@@ -176,17 +162,47 @@ def _outermost_layers(module: nn.Module) -> Iterator[nn.Module]:
 
 
 class _SegmenterTrainer(Trainer):
-    """The loss samples its points from (seed, step); logged rows know the seconds spent, resumed parts included."""
+    """The loss samples its points from (seed, step); logged rows hold the seconds spent, resumed parts included."""
 
-    def __init__(self, *, seed: int, **kwargs: Any) -> None:
+    def __init__(self, *, seed: int, divisible: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.model_accepts_loss_kwargs = False  # the mean over pieces of a batch is the library's to take
-        self._seed = seed
+        self.model_accepts_loss_kwargs = False  # the loss is already the mean over the batch
+        self._seed, self._divisible, self._pieces = seed, divisible, 1
         self._module: nn.Module = kwargs["model"]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        torch.manual_seed(content_seed(self._seed, "step", self.state.global_step))
-        return super().training_step(model, inputs, num_items_in_batch)
+        """The loss of a batch, its gradients accumulated; in smaller pieces from the first one on that the device has
+        no memory for."""
+        batch = self.args.per_device_train_batch_size
+        while True:
+            try:
+                return self._step(model, inputs)
+            except torch.OutOfMemoryError:
+                smaller = [pieces for pieces in divisors(batch) if pieces > self._pieces]
+                if not smaller or not self._divisible:
+                    raise SettingsError(_no_memory(batch, self._pieces, self._divisible)) from None
+            _log.warning(
+                "out of memory on the device with %s samples at once; going on with %s",
+                batch // self._pieces,
+                batch // smaller[0],
+            )
+            self._pieces = smaller[0]
+            model.zero_grad()
+            torch.cuda.empty_cache()
+
+    def _step(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        seed = content_seed(self._seed, "step", self.state.global_step)
+        if self._pieces == 1:
+            torch.manual_seed(seed)
+            return super().training_step(model, inputs)
+        model.train()
+        batch = self._prepare_inputs(inputs)
+
+        def loss_of(piece: dict[str, Any]) -> torch.Tensor:
+            with self.compute_loss_context_manager():
+                return self.compute_loss(model, piece)
+
+        return step_in_pieces(model, batch, self._pieces, loss_of, self.accelerator.backward, seed)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         return model(**inputs)[
@@ -217,7 +233,7 @@ class _SegmenterTrainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Reports progress, logs the last step too, and stops a training whose loss is no number or whose budget is used
+    """Reports progress, logs the last step too, and stops a training whose loss is non-finite or whose budget is used
     up; the latter after a checkpoint that is due has been written."""
 
     def __init__(self, progress: Progress | None) -> None:
@@ -240,12 +256,21 @@ class _Watch(TrainerCallback):
             )
 
 
-def _arguments(recipe: Recipe, scratch: Path, device: str, pieces: int) -> TrainingArguments:
+def _no_memory(batch: int, pieces: int, divisible: bool) -> str:
+    """What to do where the device has no memory for a batch of so many samples, or for the smallest piece of it."""
+    if divisible:
+        return "segmenters: the device has no memory for one sample; lower crop or the architecture"
+    return (
+        f"segmenters: the device has no memory for {batch // pieces} samples at once; lower batch_size or crop, or set "
+        "gradient_checkpointing (this training cannot be worked through in pieces)"
+    )
+
+
+def _arguments(recipe: Recipe, scratch: Path, device: str) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=recipe.steps,
-        per_device_train_batch_size=recipe.batch_size // recipe.processes // pieces,
-        gradient_accumulation_steps=pieces,
+        per_device_train_batch_size=recipe.batch_size // recipe.processes,
         ddp_find_unused_parameters=True,
         train_sampling_strategy="sequential",
         dataloader_num_workers=recipe.workers,
