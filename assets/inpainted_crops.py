@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from assets.shared.declaration import artifact
@@ -36,7 +37,6 @@ def inpainted_crops(
     recipe = settings.generators[member]
     selected = store.read_lightly("selected_instances", partition)
     bank = store.read("prompt_bank", partition.split("|")[1])
-    shown: list[dict[str, Any]] = []
     metadata: dict[str, Any] = {}
     if len(selected):
         generator = generators.load(member, recipe)
@@ -53,12 +53,10 @@ def inpainted_crops(
         )
         for row in rows:
             out.add(row)
-            if len(shown) < PREVIEWED_CROPS:
-                shown.append(row)
         out.meter.check_refused()
         metadata["licence_of_published_weights"] = generator.capabilities.licence
     out.summary["crops"] = out.rows
     metadata["seconds_per_crop"] = round(out.device_seconds / max(out.rows, 1), 3)
-    if shown:
+    if shown := list(islice(out.stored_rows(["instance_id", "prompt", "image_png"]), PREVIEWED_CROPS)):
         metadata["preview"] = crops_preview(shown, "image_png")
     return Made(metadata)

@@ -16,7 +16,7 @@ from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
 from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, Frame, read_image, read_label_ids
-from instsynth_dagster.data.images import encode_png
+from instsynth_dagster.data.images import decode_png, encode_png
 from instsynth_dagster.data.near_duplicates import leaked_frames, perceptual_hash
 from instsynth_dagster.data.versions import SEMANTIC_SUFFIXES, city_files
 from instsynth_dagster.graph.refs import each
@@ -59,7 +59,6 @@ def instances_from_semantics(
     if not leaked.passed:
         return Made(checks=(leaked,))
     predictor = load_siseg(chosen, store, device)
-    shown: list[tuple[np.ndarray, np.ndarray]] = []
     with progress_bar(f"telling instances of {city} apart", len(frames)) as progress:
         for number, frame in enumerate(frames):
             if number < out.resumed_rows:
@@ -69,10 +68,10 @@ def instances_from_semantics(
             labels = read_label_ids(frame.ids) if known else predictor.semantic_map(image)
             ids = predictor.instances(image, labels)
             out.add(_row(frame, dataset, ids))
-            if len(shown) < SHOWN:
-                shown.append((image, ids))
             progress(number + 1, len(frames))
-    out.summary["frames"] = len(frames)
+    out.summary["frames"] = out.rows
+    first = zip(frames[:SHOWN], out.stored_rows(["ids_png"]), strict=False)
+    shown = [(read_image(frame.image), decode_png(row["ids_png"]).astype(np.int32)) for frame, row in first]
     return Made({"preview": ids_preview(shown)} if shown else {}, (leaked,))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,6 @@ def is_cityscapes(
     chosen = None if crops is None else _chosen_crops(crops, quality, settings, replicas)
     rows = list(repainted_instances(selected, chosen, replicas))
     place = _copy_pasted if member == COPY_PASTE else _in_place
-    shown: list[dict[str, Any]] = []
     left = enumerate(rows[out.resumed_rows :], out.resumed_rows)
     for index, untouched, image, ids, row in place(left, frames, dataset, settings):
         window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed, untouched)
@@ -98,9 +97,10 @@ def is_cityscapes(
         if failed:
             return Made(checks=tuple(failed))
         out.add(window)
-        if len(shown) < PREVIEWED_WINDOWS:
-            shown.append(window)
-    out.summary["windows"] = len(rows)
+    out.summary["windows"] = out.rows
+    shown = list(
+        islice(out.stored_rows(["instance_id", "frame_id", "prompt", "image_png", "ids_png"]), PREVIEWED_WINDOWS)
+    )
     metadata: dict[str, Any] = {"preview": windows_preview(shown)} if shown else {}
     checks = [Check(name, True, text) for name, text in CHECKS.items()]
     if chosen is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from assets.shared.declaration import all_but, artifact
@@ -21,6 +22,8 @@ from resources.refining import Refining
 WARNINGS = {"class_survival": "At least half of the instances of a class keep most of their area."}
 MIN_SURVIVAL = 0.5
 SHOWN = 6
+COUNTED = ("freed", "returned", "given_away", "unclear", "border_removed")
+"""Columns of pixels that the summary adds up."""
 
 
 @artifact(
@@ -44,23 +47,19 @@ def refined_pseudo_labels(
     assert recipe is not None
     extractor, refiner = refining.extractor(recipe.features), refining.refiner(recipe.boundary)
     known = from_table(store.read("prototypes", UNPARTITIONED))
-    rows: list[dict[str, Any]] = []
-    changes: list[Change] = []
     for number, window in enumerate(store.iterate(f"{member}/is_cityscapes", partition)):
         if number < out.resumed_rows:
             continue
-        row = refine_window(window, extractor, known, refiner, recipe)
-        out.add(row)
-        rows.append({name: value for name, value in row.items() if not name.endswith("_png")})
-        if len(changes) < SHOWN and row["verdict"] != "untouched":
-            changes.append(_change(window, row))
-    touched = [row for row in rows if row["verdict"] != "untouched"]
+        out.add(refine_window(window, extractor, known, refiner, recipe))
+    touched = [row for row in out.stored_rows(["verdict", *COUNTED]) if row["verdict"] != "untouched"]
     lost = sum(row["verdict"] == LOST for row in touched)
-    out.summary.update(windows=len(rows), refined=len(touched), lost=lost)
-    for name in ("freed", "returned", "given_away", "unclear", "border_removed"):
+    out.summary.update(windows=out.rows, refined=len(touched), lost=lost)
+    for name in COUNTED:
         out.summary[f"pixels_{name}"] = sum(row[name] for row in touched)
     survival = 1 - lost / max(len(touched), 1)
     text = f"{partition}: {survival:.0%} of {len(touched)} instances kept at least half of their area"
+    both = zip(store.iterate(f"{member}/is_cityscapes", partition), out.stored_rows(), strict=True)
+    changes = list(islice((_change(*pair) for pair in both if pair[1]["verdict"] != "untouched"), SHOWN))
     pictures = {"preview": sheet_preview(change_sheet(changes))} if changes else {}
     return Made(pictures, (Check("class_survival", survival >= MIN_SURVIVAL, text, blocking=False),))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from assets.shared.checks import known_frames, train_frames
@@ -43,16 +44,13 @@ def selected_instances(
     if not check.passed:
         return Made(checks=(check,))
     sources = frames.set_index("frame_id", drop=False)
-    shown: list[dict[str, Any]] = []
     for frame_id, rows in chosen.iloc[out.resumed_rows :].groupby("frame_id", sort=True):
         frame = sources.loc[frame_id]
         for row in cut_selected(dataset.image(frame), dataset.ids(frame), rows, settings.selection):
             row["source_sha256"] = frame.image_sha256
             out.add(row)
-            if len(shown) < PREVIEWED_CROPS:
-                shown.append(row)
     out.summary["instances"] = len(chosen)
     metadata: dict[str, Any] = {"available": int((instances["class_name"] == class_name).sum())}
-    if shown:
+    if shown := list(islice(out.stored_rows(["instance_id", "crop_png"]), PREVIEWED_CROPS)):
         metadata["preview"] = crops_preview(shown, "crop_png")
     return Made(metadata, (check,))

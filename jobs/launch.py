@@ -42,6 +42,8 @@ _JOBS = {
     "demo": ("The main job: refresh, then print the tables and where the report is.", None),
 }
 """Description of each job, and last parts of the asset keys that it brings up to date (None: all)."""
+REFRESHING = tuple(_JOBS)
+"""Names of the jobs that make partitions."""
 
 
 def build_jobs(

@@ -12,6 +12,7 @@ from instsynth_dagster.data.versions import dvc_revision
 from instsynth_dagster.errors import SettingsError, UserError
 from instsynth_dagster.graph import data_signature
 from instsynth_dagster.settings import NightlySettings, Settings
+from jobs.launch import REFRESHING
 from jobs.planning import planned_assets
 
 AT_WORK = "is at work"
@@ -22,7 +23,6 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 ]
-_REFRESHING = ("refresh", "demo", "synthesize", "train", "evaluate", "export")
 
 
 def build_schedule(nightly: NightlySettings, read: Callable[[], Settings]) -> dg.ScheduleDefinition:
@@ -86,7 +86,7 @@ def requested(settings: Settings, instance: dg.DagsterInstance) -> dg.RunRequest
     if holder := dvc_at_work(Path.cwd()):
         return dg.SkipReason(f"DVC {AT_WORK}: {holder}")
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
-    if busy := [run for run in runs if run.job_name in _REFRESHING]:
+    if busy := [run for run in runs if run.job_name in REFRESHING]:
         return dg.SkipReason(f"{busy[0].job_name} {AT_WORK}: run {busy[0].run_id[:8]}")
     planned = [item for item in planned_assets(graph, open_store(settings)) if item.certain]
     if not planned:

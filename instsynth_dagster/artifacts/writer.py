@@ -91,7 +91,8 @@ class PartitionWriter:
         return sum(rows for _, rows, _ in self._parts) + carried + len(self._pending)
 
     def stored_rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The rows so far, resumed ones included, in order, few of them in memory at once.
+        """The rows so far, resumed ones included, in order, few of them in memory at once; with those of `columns`
+        that there are.
 
         Summaries and previews are made of these, so that a resumed partition reports what an undisturbed one does.
         """
@@ -101,7 +102,7 @@ class PartitionWriter:
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
                 yield from batch.to_pylist()
         for row in (*(self._carried.to_pylist() if self._carried is not None else ()), *self._pending):
-            yield {name: row[name] for name in wanted or row}
+            yield {name: row[name] for name in wanted or row if name in row}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; a full part goes to the store at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -14,6 +15,10 @@ from instsynth_dagster.errors import DatasetError, UnreadableError, is_transient
 READ_SUFFIXES = ("_leftImg8bit.png", "_gtFine_instanceIds.png")
 SEMANTIC_SUFFIXES = ("_leftImg8bit.png", "_gtFine_labelIds.png")
 """Of the files of a Cityscapes tree that the graph reads; others may change without making anything stale."""
+
+
+_LEVELS = 3
+"""Of folders in a Cityscapes tree: kind, split, city."""
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -57,6 +62,9 @@ def city_files(root: Path, city: str, suffixes: tuple[str, ...] = READ_SUFFIXES)
 def dvc_revision(root: Path) -> str | None:
     """md5 that DVC recorded for the data set at `root` or for a folder above it (`data.dvc` beside `data`).
 
+    None where there is no record, or where a link to a folder lies between the record and the files of the data set:
+    DVC does not follow these, so the record says nothing about the files.
+
     Raises:
         DatasetError: that file is not one of DVC's.
     """
@@ -65,7 +73,22 @@ def dvc_revision(root: Path) -> str | None:
         if pointer and pointer.is_file():
             try:
                 outs = (yaml.safe_load(pointer.read_text()) or {}).get("outs") or [{}]
-                return outs[0].get("md5")
+                recorded = outs[0].get("md5")
             except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 raise DatasetError(f"{pointer}: not a file of DVC; make it again with `dvc add`") from None
+            return None if _is_linked(root, folder) else recorded
     return None
+
+
+def _is_linked(root: Path, tracked: Path) -> bool:
+    """Whether a link to a folder lies on the way from a tracked folder to the files of the data set at `root`."""
+    way = [root, *root.parents][: len(root.parts) - len(tracked.parts) + 1]
+    return any(path.is_symlink() for path in way) or _links_folder(root, _LEVELS)
+
+
+def _links_folder(folder: Path, levels: int) -> bool:
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir() and (entry.is_symlink() or (levels > 1 and _links_folder(Path(entry), levels - 1))):
+                return True
+    return False

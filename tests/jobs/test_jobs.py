@@ -13,7 +13,7 @@ from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import open_store
 from instsynth_dagster.errors import SettingsError, is_transient
 from instsynth_dagster.settings import NightlySettings
-from jobs.launch import build_jobs
+from jobs.launch import REFRESHING, build_jobs
 from jobs.leftovers import HOST, PROCESS, bury_dead_runs, process_tags
 from jobs.nightly import build_schedule, build_sensor
 from jobs.planning import describe, planned_assets
@@ -88,10 +88,13 @@ def test_the_night_runs_what_is_stale_and_skips_with_a_reason(project, tmp_path)
         assert tick(project, instance).skip_message.startswith("nothing is stale: ")
         (request,) = tick(project, instance, selection={"min_area": 50, "k": 1}).run_requests
         assert request.tags["instsynth/stale"] == "16"
-        run = dg.DagsterRun(job_name="refresh", status=dg.DagsterRunStatus.STARTED)
-        instance.add_run(run)
-        skipped = tick(project, instance, selection={"min_area": 50, "k": 1})
-        assert skipped.skip_message == f"refresh is at work: run {run.run_id[:8]}"
+        for name in REFRESHING:
+            run = dg.DagsterRun(job_name=name, status=dg.DagsterRunStatus.STARTED)
+            instance.add_run(run)
+            skipped = tick(project, instance, selection={"min_area": 50, "k": 1})
+            assert skipped.skip_message == f"{name} is at work: run {run.run_id[:8]}"
+            instance.report_run_canceled(run)
+        assert {"refresh", "prepare", "export"} <= set(REFRESHING)
 
 
 def test_a_params_file_that_cannot_be_read_skips_the_night():
