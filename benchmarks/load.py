@@ -62,6 +62,7 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
     from assets import build_assets, build_graph
     from instsynth_dagster.settings import Settings
     from jobs.refresh import refresh
+    from jobs.workers.runs import InThisProcess
     from resources import build_resources
 
     given = Settings.model_validate(settings(folder, frames))
@@ -77,11 +78,12 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
 
     before = _peak()
     with dg.DagsterInstance.local_temp(str(_made(folder / "home"))) as instance:
+        workers = InThisProcess(definitions, resources, instance)
         started, worked = time.monotonic(), time.process_time()
-        refresh(graph, definitions, resources, instance, say)
+        refresh(graph, store, workers, say)
         wall, cpu, peak = time.monotonic() - started, time.process_time() - worked, _peak()
         started = time.monotonic()
-        done = refresh(graph, definitions, resources, instance, say)
+        done = refresh(graph, store, workers, say)
         idle = time.monotonic() - started
     assert done.partitions == 0
     root = folder / "artifacts"

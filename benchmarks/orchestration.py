@@ -28,7 +28,8 @@ from instsynth_dagster.data.formats.cityscapes import CLASSES, write_frame
 from instsynth_dagster.graph.staleness import Asset, expected
 from instsynth_dagster.settings import Settings
 from jobs.planning import planned_assets
-from jobs.refresh import QUIET, refresh
+from jobs.refresh import refresh
+from jobs.workers.runs import QUIET, InThisProcess
 from resources import build_resources
 
 TRAIN, VAL = [f"train{n:02d}" for n in range(18)], [f"val{n}" for n in range(3)]
@@ -44,7 +45,7 @@ def settings_for(root: Path, frames: int) -> Settings:
     generator = {"kind": "diffinpainting", "model": "none"}
     return Settings.model_validate(
         {
-            "artifacts": {"root": root / "artifacts", "exports": root / "exports"},
+            "artifacts": {"root": str(root / "artifacts"), "exports": root / "exports"},
             "dataset": {"root": root / "data", "train_cities": TRAIN, "val_cities": VAL},
             "prompts": {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES},
             "generators": dict.fromkeys(GENERATORS, generator),
@@ -101,7 +102,8 @@ def main() -> None:
         count = pretend(graph, store)
         print(f"{count} partitions of {len(graph)} assets, {arguments.frames * (len(TRAIN) + len(VAL))} frames")
         with timed("refresh that finds nothing stale"):
-            assert refresh(graph, assets, resources, instance, lambda _: None).partitions == 0
+            workers = InThisProcess(assets, resources, instance)
+            assert refresh(graph, store, workers, lambda _: None).partitions == 0
         with timed("plan"):
             assert planned_assets(graph, store) == []
         bank = graph["prompt_bank"]

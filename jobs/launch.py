@@ -10,12 +10,9 @@ from assets.shared.partitions import Graph
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.settings import Settings
 from jobs.console import console
-from jobs.distribute import distribute
-from jobs.leftovers import process_tags
 from jobs.refresh import refresh
 from jobs.results import cost_lines, result_lines, write_results
-from jobs.routing import RoutedRunCoordinator
-from jobs.run_queue import RunQueue
+from jobs.workers import open_workers
 from resources.progress import progress_bar
 
 INFO = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
@@ -57,11 +54,8 @@ def build_jobs(
         part = graph if ends is None else _above(graph, [key for key in graph if key.split("/")[-1] in ends])
 
         def body(context: dg.OpExecutionContext) -> None:
-            context.instance.add_run_tags(context.run_id, process_tags())
-            if isinstance(context.instance.run_coordinator, RoutedRunCoordinator):
-                done = distribute(part, store, RunQueue(context, assets), context.log.info)
-            else:
-                done = refresh(part, assets, resources, context.instance, context.log.info)
+            with open_workers(settings, part, assets, resources, context) as workers:
+                done = refresh(part, store, workers, context.log.info)
             context.instance.add_run_tags(context.run_id, done.tags())
             if name in ("evaluate", "demo"):
                 write_results(graph, store, settings.artifacts.results, settings.costs)

@@ -1,107 +1,265 @@
-"""The stale-only refresh: walks the graph, upstream first, and runs what is stale, many partitions in one run."""
+"""The walk over the graph: whatever is stale is made again, upstream first, by workers that are somewhere else."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Protocol
 
 import dagster as dg
 
-from assets.shared.partitions import asset_key, partition_tags
+from instsynth_dagster.artifacts.locking import refresh_lock
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.graph.staleness import Asset, stale_partitions, stretches
-from jobs.leftovers import bury_dead_runs, process_tags
-from jobs.walking import Made, Refreshed, walk_until_whole
+from instsynth_dagster.errors import UserError
+from instsynth_dagster.graph.staleness import Asset, PartitionRef, stretches, why_stale
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+CHANGED = ".changed"
+"""Touched below the store by every refresh that made something."""
 
 
-def refresh(
-    graph: Mapping[str, Asset],
-    definitions: Sequence[dg.AssetsDefinition],
-    resources: Mapping[str, Any],
-    instance: dg.DagsterInstance,
-    say: Callable[[str], None],
-) -> Refreshed:
-    """Materialise every stale partition of `graph`.
+class Workers(Protocol):
+    """Where the runs of a refresh are made: processes of this machine, or the queue of a cluster."""
 
-    Each asset is planned after everything above it is made, so an upstream partition that comes out with equal content
-    stops the wave there. A file that is found damaged on the way is made again.
+    runs_per_asset: int
+    """Into about how many runs the stale partitions of an asset are cut."""
+
+    def has_room(self, asset: Asset) -> bool:
+        """Whether a run of an asset may be submitted now."""
+
+    def submit(self, asset: Asset, first: str, last: str) -> str:
+        """Begin or queue a run of the partitions from `first` to `last`; returns its id."""
+
+    def unfinished(self, asset: Asset) -> list[str]:
+        """Runs of an asset that an earlier refresh has left in the queue or at work."""
+
+    def outcome(self, run: str) -> str | None:
+        """None while a run, or the one that takes its place after a crash, is not over; then why it failed or ""."""
+
+    def wait(self) -> None:
+        """Return when it is worth asking for outcomes again."""
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh made and what it cost: partitions, seconds of the wall and of the device."""
+
+    partitions: int
+    wall_seconds: float
+    device_seconds: float
+
+    def tags(self) -> dict[str, str]:
+        """The cost, as tags of the run."""
+        return {
+            "instsynth/partitions": str(self.partitions),
+            "instsynth/wall_seconds": f"{self.wall_seconds:.1f}",
+            "instsynth/device_seconds": f"{self.device_seconds:.1f}",
+        }
+
+
+def refresh(graph: Mapping[str, Asset], store: Store, workers: Workers, say: Callable[[str], None]) -> Refreshed:
+    """Materialise every stale partition of `graph` on `workers`.
+
+    A partition is looked at when everything it reads is up to date, so an upstream partition that comes out with equal
+    content stops the wave there, and what does not read one another is made at the same time. A file that is found
+    damaged on the way is made again. One refresh at a time works on a store; a second one waits.
 
     Raises:
-        dagster.Failure: naming the asset whose run failed; what was made before stays.
+        dagster.Failure: naming the runs that failed; what else is at work is waited for, and what was made stays. Or
+            for a store that cannot be locked or reached.
     """
-    store: Store = resources["store"]
-
-    def run(asset: Asset, first: str, last: str) -> None:
-        _run(asset, first, last, definitions, resources, instance)
-
-    def walk(made: Made) -> str:
-        bury_dead_runs(instance, say)
-        damaged = len(store.set_aside)
-        try:
-            _walk(graph, store, run, say, made)
-        except dg.Failure as failure:
-            if len(store.set_aside) == damaged:
-                raise
-            return str(failure.description)
-        return ""
-
-    return walk_until_whole(store, walk, say)
+    started = time.monotonic()
+    made: dict[PartitionRef, float] = {}
+    try:
+        with refresh_lock(store.storage, Path.cwd(), say):
+            while failure := _Walk(graph, store, workers, say, made).failure():
+                say(f"{failure}; going on with it")
+            if made:
+                store.storage.write(CHANGED, b"")
+    except (UserError, ConnectionError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
+    say("nothing is stale" if not made else f"{len(made)} partitions made")
+    return Refreshed(len(made), time.monotonic() - started, sum(made.values()))
 
 
-def _walk(
-    graph: Mapping[str, Asset],
-    store: Store,
-    run: Callable[[Asset, str, str], None],
-    say: Callable[[str], None],
-    made: Made,
-) -> None:
-    """Run what is stale, upstream first; notes in `made` the device seconds of each partition."""
-    manifest_of = store.snapshot()
-    for position, asset in enumerate(graph.values(), 1):
-        stale = stale_partitions(asset, manifest_of)
-        if not stale:
-            continue
-        place = f"[{position}/{len(graph)}] {asset.key}"
-        say(f"{place}: {len(stale)} of {len(asset.partitions)} partitions ({stale[0].reason})")
-        begun = time.monotonic()
-        for first, last in stretches(asset, [item.partition for item in stale]):
-            run(asset, first, last)
-        manifest_of.forget(asset.key)
-        for item in stale:
-            made[asset.key, item.partition] = store.require(asset.key, item.partition).device_seconds
-        say(f"{place}: done in {time.monotonic() - begun:.1f} s")
+@dataclass
+class _Progress:
+    """Where an asset stands: partitions that wait for others, that are stale and can be made, and that are at work."""
+
+    place: str
+    waiting: int
+    ready: dict[str, str] = field(default_factory=dict)
+    """Partition -> why it is stale."""
+    at_work: dict[str, list[str]] = field(default_factory=dict)
+    """Run -> its partitions."""
+    left_over: list[str] | None = None
+    """Runs of an earlier refresh, which are waited for; None before they are asked for."""
+    size: int | None = None
+    """Partitions of one run; None before the first."""
+    begun: float = 0.0
 
 
-def _run(
-    asset: Asset,
-    first: str,
-    last: str,
-    definitions: Sequence[dg.AssetsDefinition],
-    resources: Mapping[str, Any],
-    instance: dg.DagsterInstance,
-) -> None:
-    result = dg.materialize(
-        definitions,
-        selection=dg.AssetSelection.assets(asset_key(asset.key)),
-        resources=resources,
-        instance=instance,
-        tags=partition_tags(first, last) | process_tags(),
-        run_config=QUIET,
-        raise_on_error=False,
-    )
-    if not result.success:
-        raise dg.Failure(description=f"{asset.key}: {_cause(result)}", allow_retries=False)
+class _Walk:
+    """One walk over the graph."""
+
+    def __init__(
+        self,
+        graph: Mapping[str, Asset],
+        store: Store,
+        workers: Workers,
+        say: Callable[[str], None],
+        made: dict[PartitionRef, float],
+    ) -> None:
+        """`made` notes the device seconds of each partition that is made."""
+        self._graph, self._store, self._workers, self._say, self._made = graph, store, workers, say, made
+        self._manifest_of = store.snapshot()
+        self._failures: list[str] = []
+        self._failed: list[PartitionRef] = []
+        self._assets = {
+            key: _Progress(f"[{number}/{len(graph)}] {key}", len(asset.partitions))
+            for number, (key, asset) in enumerate(graph.items(), 1)
+        }
+        self._reads = {
+            (key, partition): set(asset.upstream(partition))
+            for key, asset in graph.items()
+            for partition in asset.partitions
+        }
+        self._read_by: dict[PartitionRef, list[PartitionRef]] = defaultdict(list)
+        for ref, upstream in self._reads.items():
+            for above in upstream:
+                self._read_by[above].append(ref)
+
+    def failure(self) -> str:
+        """Walk until nothing is stale: "", or the failure that a damaged file, now set aside and stale, is behind.
+
+        Raises:
+            dagster.Failure: any other failure.
+        """
+        open_above = {ref: set(upstream) for ref, upstream in self._reads.items()}
+        self._open_above = open_above
+        self._look([ref for ref, upstream in open_above.items() if not upstream])
+        while self._step():
+            self._workers.wait()
+        failure = "; ".join(dict.fromkeys(self._failures))
+        if failure and not self._damage_above():
+            raise dg.Failure(description=failure, allow_retries=False)
+        return failure
+
+    def _look(self, refs: list[PartitionRef]) -> None:
+        """See which partitions are stale, now that all they read is up to date."""
+        while refs:
+            key, partition = refs.pop()
+            self._assets[key].waiting -= 1
+            if reason := why_stale(self._graph[key], partition, self._manifest_of):
+                self._assets[key].ready[partition] = reason
+            else:
+                refs += self._up_to_date((key, partition))
+
+    def _up_to_date(self, ref: PartitionRef) -> Iterator[PartitionRef]:
+        """Partitions that waited for this one last."""
+        for reader in self._read_by[ref]:
+            waits_for = self._open_above[reader]
+            waits_for.discard(ref)
+            if not waits_for:
+                yield reader
+
+    def _step(self) -> bool:
+        """Collect what is over and submit what there is room for; whether anything is at work."""
+        for key in self._graph:
+            self._collect(key)
+        if not self._failures:
+            for key in self._graph:
+                self._submit(key)
+        return any(progress.at_work or progress.left_over for progress in self._assets.values())
+
+    def _submit(self, key: str) -> None:
+        asset, progress = self._graph[key], self._assets[key]
+        if not progress.ready or progress.left_over:
+            return
+        if progress.left_over is None:
+            progress.left_over = self._workers.unfinished(asset)
+            if progress.left_over:
+                self._say(f"{progress.place}: {len(progress.left_over)} runs of an earlier refresh are at work")
+                return
+        if progress.size is None:
+            progress.begun = time.monotonic()
+            progress.size = ceil((len(progress.ready) + progress.waiting) / self._workers.runs_per_asset)
+        while len(progress.ready) >= (progress.size if progress.waiting else 1) and self._workers.has_room(asset):
+            self._submit_one(asset, progress)
+
+    def _submit_one(self, asset: Asset, progress: _Progress) -> None:
+        stale = [partition for partition in asset.partitions if partition in progress.ready]
+        first, last = next(cut(asset, stale, progress.size or 1))
+        partitions = within(asset, first, last)
+        reason = progress.ready[partitions[0]]
+        for partition in partitions:
+            del progress.ready[partition]
+        self._say(f"{progress.place}: {len(partitions)} of {len(asset.partitions)} partitions ({reason})")
+        progress.at_work[self._workers.submit(asset, first, last)] = partitions
+
+    def _collect(self, key: str) -> None:
+        progress = self._assets[key]
+        if progress.left_over and None not in [self._workers.outcome(run) for run in progress.left_over]:
+            progress.left_over = []
+            self._look_again(key)
+        over = {run: outcome for run in progress.at_work if (outcome := self._workers.outcome(run)) is not None}
+        if not over:
+            return
+        self._manifest_of.forget(key)
+        for run, failure in over.items():
+            self._record(key, progress.at_work.pop(run), failure)
+        if not (progress.at_work or progress.ready or progress.waiting):
+            self._say(f"{progress.place}: done in {time.monotonic() - progress.begun:.1f} s")
+
+    def _look_again(self, key: str) -> None:
+        """At stale partitions that others may have made meanwhile."""
+        self._manifest_of.forget(key)
+        progress = self._assets[key]
+        partitions, progress.ready = list(progress.ready), {}
+        progress.waiting += len(partitions)
+        self._look([(key, partition) for partition in partitions])
+
+    def _record(self, key: str, partitions: Sequence[str], failure: str) -> None:
+        """Note what a run has made."""
+        done = []
+        for partition in partitions:
+            reason = why_stale(self._graph[key], partition, self._manifest_of)
+            if reason:
+                self._failed.append((key, partition))
+                failure = failure or f"{partition} is still stale ({reason}): a worker has other settings or code"
+            else:
+                self._made[key, partition] = self._store.require(key, partition).device_seconds
+                done.append((key, partition))
+        if failure:
+            self._failures.append(f"{key}: {failure}")
+        self._look([reader for ref in done for reader in self._up_to_date(ref)])
+
+    def _damage_above(self) -> bool:
+        """Whether anything that a failed partition is made from, all up to date when it began, has become stale."""
+        now = self._store.snapshot()
+        seen: set[PartitionRef] = set()
+        waiting = [above for ref in self._failed for above in self._reads[ref]]
+        while waiting:
+            ref = waiting.pop()
+            if ref in seen:
+                continue
+            seen.add(ref)
+            if why_stale(self._graph[ref[0]], ref[1], now):
+                return True
+            waiting += self._reads[ref]
+        return False
 
 
-def _cause(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_step_failure:
-            failure = event.step_failure_data
-            if failure.user_failure_data and failure.user_failure_data.description:
-                return failure.user_failure_data.description
-            if failure.error:
-                return failure.error.to_string()
-    return "run failed"
+def cut(asset: Asset, partitions: Sequence[str], size: int) -> Iterator[tuple[str, str]]:
+    """(first, last) of stretches that cover `partitions` exactly, of at most `size` partitions each."""
+    for start in range(0, len(partitions), size):
+        yield from stretches(asset, partitions[start : start + size])
+
+
+def within(asset: Asset, first: str, last: str) -> list[str]:
+    """The partitions of a stretch."""
+    keys = asset.partitions
+    return keys[keys.index(first) : keys.index(last) + 1]

@@ -7,7 +7,7 @@ from typing import Any
 from instsynth_dagster.artifacts.store import open_store
 from instsynth_dagster.settings import Settings
 from resources.dataset import Dataset
-from resources.device import resolve_device
+from resources.device import Device
 from resources.generators import Generators
 from resources.judge import Judge
 from resources.prompting import Prompting
@@ -18,7 +18,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     """Resources by the name that assets ask for them."""
     from resources.no_pickles import NoPickles  # the plan, which needs no resource, does without Dagster
 
-    device = resolve_device(settings.device)
+    device = Device(settings.device, settings.workers.threads)
     return {
         "store": open_store(settings),
         "dataset": Dataset(settings.dataset.root),

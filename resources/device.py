@@ -13,29 +13,32 @@ from typing import IO, Literal
 from instsynth_dagster.errors import UnreadableError
 
 Wanted = Literal["auto", "cpu", "cuda"]
+_DRIVERS = ("nvidia[0-9]*", "dxg", "kfd")
+"""Names below /dev by which drivers of CUDA, CUDA in WSL, and ROCm show."""
 
 
 @dataclass(frozen=True)
 class Device:
     """`name` is resolved on first use, so that loading the definitions does not import torch.
 
-    Of several GPUs a process takes the first that no other process of this user has, and keeps it as long as it lives;
-    where all are taken it shares the first, and the pool keeps their steps apart.
+    On the CPU a process computes with `threads` threads: the last bits of a training depend on their number, so it may
+    not depend on the machine. Of several GPUs a process takes the first that no other process of this user has, and
+    keeps it as long as it lives; where all are taken it shares the first, and the pool keeps their steps apart.
     """
 
     wanted: Wanted
+    threads: int = 1
     leases: Path = Path(tempfile.gettempdir()) / f"instsynth-gpus-{os.getuid()}"
     _held: list[IO[str]] = field(default_factory=list, repr=False, compare=False)
 
     @cached_property
     def name(self) -> str:
-        if self.wanted == "cpu":
-            return "cpu"
         import torch
 
         from instsynth_dagster.segmenters.training.launch import ALL_GPUS
 
-        if self.wanted == "auto" and not torch.cuda.is_available():
+        if self.wanted == "cpu" or (self.wanted == "auto" and not torch.cuda.is_available()):
+            torch.set_num_threads(self.threads)
             return "cpu"
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
         if "," in visible:
@@ -60,5 +63,10 @@ class Device:
         return gpus[0]
 
 
-def resolve_device(wanted: Wanted) -> Device:
-    return Device(wanted)
+def count_gpus(wanted: Wanted) -> int:
+    """How many GPUs steps may run on; torch is asked only where the machine has a driver of any."""
+    if wanted == "cpu" or not any(path for pattern in _DRIVERS for path in Path("/dev").glob(pattern)):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()

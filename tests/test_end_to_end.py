@@ -19,6 +19,7 @@ from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.settings import Settings
 from jobs.refresh import refresh
+from jobs.workers.runs import InThisProcess
 from resources import build_resources
 from tests.segmenters.toy import tiny
 from tests.tiny_pipelines import save_tiny_clip, save_tiny_inpainting
@@ -62,7 +63,8 @@ def run(raw: dict[str, Any], rows_per_part: int = 64) -> Store:
     resources = build_resources(settings)
     resources["store"].rows_per_part = rows_per_part
     with dg.DagsterInstance.ephemeral() as instance:
-        refresh(graph, build_assets(settings, graph), resources, instance, lambda _: None)
+        workers = InThisProcess(build_assets(settings, graph), resources, instance)
+        refresh(graph, resources["store"], workers, lambda _: None)
     return resources["store"]
 
 

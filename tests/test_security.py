@@ -20,6 +20,7 @@ from instsynth_dagster.graph.staleness import expected
 from instsynth_dagster.models.digests import PIN, SUMS, checkpoint_files, content_digest, verified
 from instsynth_dagster.settings import Settings, load_settings
 from jobs.refresh import refresh
+from jobs.workers.runs import InThisProcess
 from resources import build_resources
 from resources.no_pickles import NoPickles
 from tests.settings.test_settings import SHIPPED
@@ -223,7 +224,7 @@ def test_a_secret_of_the_environment_is_written_nowhere(tmp_path, monkeypatch, c
     graph, resources = build_graph(settings), build_resources(settings)
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
-        refresh(graph, build_assets(settings, graph), resources, instance, print)
+        refresh(graph, resources["store"], InThisProcess(build_assets(settings, graph), resources, instance), print)
         events = [str(record) for run in instance.get_runs() for record in instance.all_logs(run.run_id)]
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 20

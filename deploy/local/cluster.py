@@ -101,8 +101,8 @@ def services() -> list[Service]:
 def worker(name: str) -> Service:
     """A Celery worker in a folder of its own, as if on its own machine: no cache and no relative path is shared."""
     folder = STATE / "machines" / name
-    celery = [sys.executable, "-m", "celery", "-A", "jobs.worker", "worker", "--concurrency", "1", "--loglevel", "INFO"]
-    command = [*celery, "-Q", WORKERS[name], "-n", f"{name}@%h"]
+    celery = [sys.executable, "-m", "celery", "-A", "jobs.workers.celery_app", "worker", "--loglevel", "INFO"]
+    command = [*celery, "--concurrency", "1", "-Q", WORKERS[name], "-n", f"{name}@%h"]
     return Service(f"worker-{name}", command, folder=folder, ready=lambda: _consumes(name))
 
 
@@ -207,6 +207,7 @@ def environment() -> dict[str, str]:
         "INSTSYNTH_POSTGRES_USER": "instsynth",
         "INSTSYNTH_POSTGRES_PASSWORD": words["POSTGRES"],
         "INSTSYNTH_POSTGRES_DB": "instsynth",
+        "INSTSYNTH_WEBSERVER": f"http://127.0.0.1:{UI}",
         "INSTSYNTH_BROKER": f"amqp://instsynth:{words['RABBITMQ']}@127.0.0.1:{BROKER}//",
         "INSTSYNTH_RESULTS": f"db+postgresql+psycopg2://{database}",
         "FSSPEC_S3_ENDPOINT_URL": f"http://127.0.0.1:{S3}",

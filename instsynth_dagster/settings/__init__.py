@@ -10,7 +10,7 @@ from instsynth_dagster.settings.few_labels import (
     FewShotSystem,
     SemanticsSettings,
 )
-from instsynth_dagster.settings.operation import CostSettings, NightlySettings
+from instsynth_dagster.settings.operation import CostSettings, NightlySettings, WorkerSettings
 from instsynth_dagster.settings.params import REFINED, Settings, load_settings
 from instsynth_dagster.settings.refinement import BoundarySettings, FeatureSettings, RefinementSettings
 from instsynth_dagster.settings.segmentation import SegmenterSettings
@@ -47,5 +47,6 @@ __all__ = [
     "SelectionSettings",
     "SemanticsSettings",
     "Settings",
+    "WorkerSettings",
     "load_settings",
 ]

@@ -1,7 +1,8 @@
-"""When a refresh starts by itself, and what the device may cost."""
+"""When a refresh starts by itself, how much of the machine it takes, and what the device may cost."""
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator
@@ -18,6 +19,20 @@ class CostSettings(Section):
         None,
         gt=0,
         description="budget of this store, all that was ever made in it included",
+    )
+
+
+class WorkerSettings(Section):
+    """Processes of this machine in which a refresh makes its runs. Results do not depend on their number."""
+
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="auto: one for every `threads` CPU cores, no more than fit into memory"
+    )
+    memory_gb: float = Field(
+        3.0, gt=0, description="of a process; one that holds more after a run is replaced by a fresh one"
+    )
+    threads: int = Field(
+        1, ge=1, description="of a process that computes on the CPU; the last bits of a training depend on it"
     )
 
 

@@ -16,6 +16,7 @@ from instsynth_dagster.data.formats.cityscapes import CLASSES, write_frame
 from instsynth_dagster.graph.staleness import plan
 from instsynth_dagster.settings import Settings
 from jobs.refresh import refresh
+from jobs.workers.runs import InThisProcess
 from resources import build_resources
 
 CITIES = {"ashford": "train", "birchley": "train", "valdale": "val"}
@@ -64,7 +65,7 @@ class Project:
         before = {key: _written(store, key) for key in self.partitions(graph)}
         planned = {(item.asset, item.partition) for item in plan(list(graph.values()), store.manifest)}
         with dg.DagsterInstance.ephemeral() as instance:
-            refresh(graph, build_assets(settings, graph), resources, instance, lambda _: None)
+            refresh(graph, store, InThisProcess(build_assets(settings, graph), resources, instance), lambda _: None)
         made = [key for key in self.partitions(graph) if _written(store, key) != before[key]]
         assert set(made) <= planned
         self.store, self.graph = store, graph
@@ -189,7 +190,8 @@ def test_dagster_calls_everything_synced_until_an_input_changes(project):
         settings = settings_for(project.root, **changes)
         graph = build_graph(settings)
         definitions = build_assets(settings, graph)
-        refresh(graph, definitions, build_resources(settings), instance, lambda _: None)
+        resources = build_resources(settings)
+        refresh(graph, resources["store"], InThisProcess(definitions, resources, instance), lambda _: None)
         return definitions, graph
 
     with dg.DagsterInstance.ephemeral() as instance:
@@ -199,8 +201,7 @@ def test_dagster_calls_everything_synced_until_an_input_changes(project):
         settings = settings_for(project.root, selection={"min_area": 50, "k": 1})
         changed = {key: asset for key, asset in build_graph(settings).items() if "is_cityscapes" not in key}
         early = {key: changed[key] for key in list(changed)[: list(changed).index("selected_instances") + 1]}
-        refresh(
-            early, build_assets(settings, build_graph(settings)), build_resources(settings), instance, lambda _: None
-        )
+        workers = InThisProcess(build_assets(settings, build_graph(settings)), resources, instance)
+        refresh(early, resources["store"], workers, lambda _: None)
         found = statuses(instance, definitions, graph, "zoom_crop/is_cityscapes")
         assert StaleStatus.STALE in {status for status, *_ in found}

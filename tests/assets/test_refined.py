@@ -12,7 +12,7 @@ from instsynth_dagster.artifacts.store import UNPARTITIONED
 from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.few_shot.synthesis import repainted_shots
 from instsynth_dagster.settings import IntegrationSettings
-from resources.device import resolve_device
+from resources.device import Device
 from resources.generators import Generators
 from tests.assets.test_graph import settings_for
 from tests.jobs.test_partial import Spied
@@ -106,7 +106,7 @@ def test_synthesis_reads_the_shots_and_nothing_else(project) -> None:
             selected[frames],
             store.read("prompt_bank", "car"),
             image_of,
-            Generators(resolve_device("cpu")).load("diffinpainting", settings.generators["diffinpainting"]),
+            Generators(Device("cpu")).load("diffinpainting", settings.generators["diffinpainting"]),
             "diffinpainting",
             settings.generators["diffinpainting"],
             IntegrationSettings(window_size=(128, 64)),

@@ -31,6 +31,7 @@ from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.synthesis.export import COCO_JSON
 from jobs.refresh import refresh
+from jobs.workers.runs import InThisProcess
 from resources import build_resources
 
 CROPS = "diffinpainting/inpainted_crops"
@@ -52,7 +53,8 @@ def refreshed(settings: Settings, say: Callable[[str], None]) -> Store:
     graph, resources = build_graph(settings), build_resources(settings)
     resources["store"].rows_per_part = ROWS_PER_PART
     with dg.DagsterInstance.ephemeral() as instance:
-        refresh(graph, build_assets(settings, graph), resources, instance, say)
+        workers = InThisProcess(build_assets(settings, graph), resources, instance)
+        refresh(graph, resources["store"], workers, say)
     return resources["store"]
 
 

@@ -14,11 +14,12 @@ from instsynth_dagster.artifacts.store import open_store
 from instsynth_dagster.errors import SettingsError, is_transient
 from instsynth_dagster.settings import NightlySettings
 from jobs.launch import REFRESHING, build_jobs
-from jobs.leftovers import HOST, PROCESS, bury_dead_runs, process_tags
 from jobs.nightly import build_schedule, build_sensor
 from jobs.planning import describe, planned_assets
 from jobs.refresh import refresh
 from jobs.verify import damaged
+from jobs.workers.orphans import HOST, PROCESS, fail_orphaned_runs, process_tags
+from jobs.workers.runs import InThisProcess
 from resources import build_resources
 from resources.dataset import Dataset
 from tests.assets.test_graph import Project, settings_for, write_city
@@ -68,7 +69,8 @@ def test_verifying_names_what_a_refresh_makes_again(project):
     assert {"frames", "selected_instances"} <= {item.asset for item in planned(project) if item.certain}
     settings = settings_for(project.root)
     with dg.DagsterInstance.ephemeral() as instance:
-        refresh(graph, build_assets(settings, graph), build_resources(settings), instance, lambda _: None)
+        workers = InThisProcess(build_assets(settings, graph), build_resources(settings), instance)
+        refresh(graph, store, workers, lambda _: None)
     assert damaged(graph, store) == []
 
 
@@ -187,7 +189,7 @@ def test_killed_runs_are_marked_and_living_ones_are_left(tmp_path):
         for name, given in runs.items():
             instance.add_run(dg.DagsterRun(job_name=name, status=dg.DagsterRunStatus.STARTED, tags=given))
         said: list[str] = []
-        assert bury_dead_runs(instance, said.append) == 1
+        assert fail_orphaned_runs(instance, said.append) == 1
         assert "of killed was killed" in said[0]
         states = {run.job_name: run.status for run in instance.get_runs()}
         assert states.pop("killed") == dg.DagsterRunStatus.FAILURE
@@ -210,5 +212,5 @@ def test_a_job_runs_its_part_of_the_graph_and_carries_its_cost(project, monkeypa
         assert int(tags["instsynth/partitions"]) == len(graph["zoom_crop/is_cityscapes"].partitions) + 1
         assert float(tags["instsynth/wall_seconds"]) > 0
         assert jobs["refresh"].execute_in_process(instance=instance).success
-        done = refresh(graph, build_assets(settings, graph), resources, instance, lambda _: None)
-        assert done.partitions == 0
+        workers = InThisProcess(build_assets(settings, graph), resources, instance)
+        assert refresh(graph, store, workers, lambda _: None).partitions == 0

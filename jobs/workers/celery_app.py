@@ -1,4 +1,4 @@
-"""The Celery app of a worker machine: `celery -A jobs.worker worker -Q gpu --concurrency 1`.
+"""The Celery app of a worker machine: `celery -A jobs.workers.celery_app worker -Q gpu --concurrency 1`.
 
 Broker and result backend are those of the run launcher in `$DAGSTER_HOME/dagster.yaml`. A run's message is
 acknowledged when the run is over, so a worker that dies gives it back to the broker.
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import signal
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 from celery import Celery
 from celery.signals import task_prerun, worker_process_init
-from dagster._grpc.types import ExecuteRunArgs, ResumeRunArgs
-from dagster._serdes import unpack_value
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
@@ -22,7 +20,8 @@ from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 import instsynth_dagster.refinement.features
 import instsynth_dagster.synthesis.generators.pipeline  # noqa: F401  diffusers
 import jobs.launch  # noqa: F401
-from jobs.celery_launcher import QueueRunLauncher
+from jobs.workers.celery_launcher import QueueRunLauncher
+from jobs.workers.dagster_internals import run_of_task
 
 WORKER = "instsynth/worker"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -33,7 +32,7 @@ def build_app() -> Celery:
     """The launcher's app, with tasks and with what the promises of this project ask of a worker."""
     with dg.DagsterInstance.get() as instance:
         launcher = instance.run_launcher
-        assert isinstance(launcher, QueueRunLauncher), "dagster.yaml names no jobs.celery_launcher.QueueRunLauncher"
+        assert isinstance(launcher, QueueRunLauncher), "dagster.yaml names no QueueRunLauncher"
         app = make_app(launcher.app_args())
     app.conf.update(
         worker_max_tasks_per_child=1,  # a run sees the params file of its day, and the GPU is free after it
@@ -54,9 +53,8 @@ def _die_with_the_worker(**_: Any) -> None:
 
 @task_prerun.connect
 def _name_the_worker(task: Any, kwargs: Any, **_: Any) -> None:
-    run = cast(ExecuteRunArgs | ResumeRunArgs, unpack_value(next(iter(kwargs.values()))))
     with dg.DagsterInstance.get() as instance:
-        instance.add_run_tags(run.run_id, {WORKER: task.request.hostname})
+        instance.add_run_tags(run_of_task(kwargs), {WORKER: task.request.hostname})
 
 
 app = build_app()

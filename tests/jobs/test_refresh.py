@@ -1,8 +1,9 @@
-"""The distributed walk of the graph, its runs made in this process as they are submitted."""
+"""The walk over the graph, its runs made in this process as they are submitted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from math import ceil
 
 import dagster as dg
 import pytest
@@ -10,70 +11,74 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets import build_assets, build_graph
-from assets.shared.partitions import asset_key, partition_tags
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.graph.staleness import Asset
-from jobs.distribute import cut, distribute
-from jobs.refresh import QUIET
-from jobs.walking import Refreshed
+from jobs.refresh import Refreshed, cut, refresh, within
+from jobs.workers.runs import AssetRuns
 from resources import build_resources
 from tests.assets.test_graph import Project, settings_for
 
 
 class Here:
-    """A cluster of one: a run is over when it is submitted, and reports as late as `slow` asks."""
+    """Workers that make a run when it is submitted, and report it when they were asked `slow` times before; the run
+    `slower` when they were asked more often."""
 
     runs_per_asset = 2
 
-    def __init__(self, project: Project, slow: int = 0, **changes) -> None:
-        self._settings = settings_for(project.root, **changes)
-        self.graph = build_graph(self._settings)
-        self._resources = build_resources(self._settings)
-        self._assets = build_assets(self._settings, self.graph)
+    def __init__(self, project: Project, slow: int = 0, slower: str = "", room: int = 99, **changes) -> None:
+        settings = settings_for(project.root, **changes)
+        self.graph = build_graph(settings)
+        self._resources = build_resources(settings)
+        self._assets = build_assets(settings, self.graph)
         self.store: Store = self._resources["store"]
-        self._slow = slow
+        self._slow, self._slower, self._room = slow, slower, room
         self._asked: dict[str, int] = {}
         self._outcomes: dict[str, str] = {}
+        self._late: dict[str, Callable[[], object]] = {}
         self.submitted: list[tuple[str, str, str]] = []
         self.at_once: set[frozenset[str]] = set()
-        self.left: dict[str, list[str]] = {}
+        self.most = 0
+        self.left: dict[str, tuple[str, Callable[[], object]]] = {}
         self.said: list[str] = []
+
+    def has_room(self, asset: Asset) -> bool:
+        return len(self._unfinished()) < self._room
 
     def submit(self, asset: Asset, first: str, last: str) -> str:
         run = f"{asset.key} {first} {last}"
         self.submitted.append((asset.key, first, last))
         with dg.DagsterInstance.ephemeral() as instance:
-            result = dg.materialize(
-                self._assets,
-                selection=dg.AssetSelection.assets(asset_key(asset.key)),
-                resources=self._resources,
-                instance=instance,
-                tags=partition_tags(first, last),
-                run_config=QUIET,
-                raise_on_error=False,
-            )
-        self._outcomes[run] = "" if result.success else "a check failed"
+            failure = AssetRuns(self._assets, self._resources, instance, {}).make(asset.key, first, last)
+        self._outcomes[run] = "a check failed" if failure else ""
+        self.most = max(self.most, len(self._unfinished()))
         return run
 
+    def wait(self) -> None:
+        self.at_once.add(frozenset(run.split(" ")[0] for run in self._unfinished()))
+
+    def _unfinished(self) -> set[str]:
+        return {run for run in self._outcomes if not self._over(run)}
+
+    def _over(self, run: str) -> bool:
+        return self._asked.get(run, 0) > (9 if run == self._slower else self._slow)
+
     def unfinished(self, asset: Asset) -> list[str]:
-        runs = self.left.get(asset.key, [])
-        return [run for run in runs if self._asked.get(run, 0) <= self._slow]
+        """A run that some other refresh has queued, and that makes its partitions when it is over."""
+        if asset.key not in self.left:
+            return []
+        run, make = self.left.pop(asset.key)
+        self._outcomes[run], self._late[run] = "", make
+        return [run]
 
     def outcome(self, run: str) -> str | None:
         self._asked[run] = self._asked.get(run, 0) + 1
-        if self._asked[run] <= self._slow:
-            unfinished = {key for key in self._outcomes if self._asked.get(key, 0) <= self._slow}
-            self.at_once.add(frozenset(key.split(" ")[0] for key in unfinished))
+        if not self._over(run):
             return None
+        self._late.pop(run, lambda: None)()
         return self._outcomes[run]
 
     def refresh(self) -> Refreshed:
-        return distribute(self.graph, self.store, self, self.said.append)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.distribute._EVERY", 0)
+        return refresh(self.graph, self.store, self, self.said.append)
 
 
 @pytest.fixture
@@ -92,7 +97,7 @@ def test_everything_once_then_nothing_and_an_equal_partition_stops_the_wave(proj
     assert again.submitted == [("selected_instances", "ashford|car", "ashford|car")]
 
 
-def test_the_digests_are_those_of_a_refresh_in_one_process(project, tmp_path):
+def test_digests_do_not_depend_on_how_the_graph_is_cut_into_runs(project, tmp_path):
     here = Here(project)
     here.refresh()
     other = Project(tmp_path / "other")
@@ -123,13 +128,11 @@ def test_a_failed_run_is_named_and_starts_nothing_more(project):
 
 def test_runs_that_an_earlier_refresh_left_are_waited_for_and_not_doubled(project):
     first = Here(project)
-    left = first.submit(first.graph["frames"], "ashford", "valdale")
     second = Here(project, slow=3)
-    second.left = {"frames": [left]}
-    second._outcomes[left] = ""
+    second.left = {"frames": ("left", lambda: first.submit(first.graph["frames"], "ashford", "valdale"))}
     second.refresh()
     assert "frames" not in {key for key, _, _ in second.submitted}
-    assert second.said.count("frames: 1 runs of an earlier refresh are at work") == 1
+    assert second.said.count("[1/8] frames: 1 runs of an earlier refresh are at work") == 1
 
 
 def test_a_worker_with_other_settings_is_told_from_one_that_failed(project):
@@ -137,12 +140,6 @@ def test_a_worker_with_other_settings_is_told_from_one_that_failed(project):
     cluster.graph = build_graph(settings_for(project.root, selection={"min_area": 50, "k": 1}))
     with pytest.raises(dg.Failure, match="a worker has other settings or code"):
         cluster.refresh()
-
-
-def _covered(asset: Asset, pieces: list[tuple[str, str]]) -> Iterator[str]:
-    order = asset.partitions
-    for first, last in pieces:
-        yield from order[order.index(first) : order.index(last) + 1]
 
 
 @given(data=st.data(), pieces=st.integers(1, 9))
@@ -154,8 +151,8 @@ def test_pieces_cover_what_is_stale_exactly(data, pieces):
     stale = [key for key in asset.partitions if data.draw(st.booleans())]
     if not stale:
         return
-    found = list(cut(asset, stale, pieces))
-    assert sorted(_covered(asset, found)) == sorted(stale)
+    found = list(cut(asset, stale, ceil(len(stale) / pieces)))
+    assert sorted(partition for corners in found for partition in within(asset, *corners)) == sorted(stale)
     if stale == asset.partitions:
         assert len(found) <= pieces
 
@@ -168,3 +165,21 @@ def test_a_file_that_a_run_finds_damaged_is_made_again(project):
     cluster.refresh()
     assert ("instances", "ashford", "ashford") in cluster.submitted
     assert Here(project, selection={"min_area": 50, "k": 1}).refresh().partitions == 0
+
+
+def test_a_partition_does_not_wait_for_others_of_the_assets_it_reads(project):
+    """While crops of one class are still being cut, windows are made of those of the others."""
+    project.refresh()
+    crops, windows = "selected_instances", "zoom_crop/is_cityscapes"
+    cluster = Here(project, slower=f"{crops} birchley|car birchley|car", selection={"min_area": 50, "k": 1})
+    cluster.runs_per_asset = 16  # a partition each
+    cluster.refresh()
+    assert frozenset({crops, windows}) in cluster.at_once
+
+
+def test_no_more_is_submitted_than_there_is_room_for(project):
+    cluster = Here(project, slow=2, room=3)
+    cluster.runs_per_asset = 8
+    cluster.refresh()
+    assert cluster.most == 3
+    assert Here(project).refresh().partitions == 0

@@ -6,35 +6,34 @@ Named in `dagster.yaml` as the run coordinator, it is also what makes a refresh 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self, cast
 
 import dagster as dg
-from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
-from dagster._serdes import ConfigurableClassData
 
 ROUTE = "instsynth/route"
 DEVICE, HOST, JOB = "gpu", "cpu", "jobs"
 """Routes: assets that need the accelerator, assets that do not, and jobs that walk the graph and wait for others."""
 
 
-class RoutedRunCoordinator(QueuedRunCoordinator):
+class RoutedRunCoordinator(dg.QueuedRunCoordinator):
     """The queued run coordinator of Dagster; every run that passes it gets a route and the tags of that route.
 
     `routes` maps a route (`gpu`, `cpu`, `jobs`) to run tags, such as the Celery queue or the Kubernetes node pool.
-    `runs_per_asset` is into how many runs a refresh cuts the stale partitions of one asset, at most: about twice the
-    number of workers.
+    `webserver` is the URL at which a refresh submits its runs; `runs_per_asset` is into about how many it cuts the
+    stale partitions of one asset: twice the number of workers.
     """
 
     def __init__(
         self,
         routes: Mapping[str, Mapping[str, Any]],
+        webserver: str,
         runs_per_asset: int,
-        inst_data: ConfigurableClassData | None = None,
+        inst_data: Any = None,
         **queue: Any,
     ) -> None:
         super().__init__(inst_data=inst_data, **queue)
-        self.runs_per_asset = runs_per_asset
+        self.webserver, self.runs_per_asset = webserver, runs_per_asset
         self._routes = {
             route: {key: _tag(value) for key, value in routes.get(route, {}).items()} for route in (DEVICE, HOST, JOB)
         }
@@ -45,28 +44,29 @@ class RoutedRunCoordinator(QueuedRunCoordinator):
         return {
             **cast(dict[str, Any], super().config_type()),
             "routes": dg.Field(dg.Shape(routes)),
+            "webserver": dg.Field(dg.StringSource, default_value="http://127.0.0.1:3000"),
             "runs_per_asset": dg.Field(int, default_value=8),
         }
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
         return cls(inst_data=inst_data, **config_value)
 
-    def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
+    def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
         run = context.dagster_run
         if ROUTE in run.tags:
             return super().submit_run(context)
         graph = context.workspace.asset_graph
-        pools = {pool for key in run.asset_selection or () for pool in graph.get(key).pools or ()}
-        tags = self.tags(pools) if run.asset_selection else self._tags(JOB)
+        on_device = any(pool for key in run.asset_selection or () for pool in graph.get(key).pools or ())
+        tags = self.tags(on_device) if run.asset_selection else self._tags(JOB)
         self._instance.add_run_tags(run.run_id, tags)
         tagged = self._instance.get_run_by_id(run.run_id)
         assert tagged
         return super().submit_run(context._replace(dagster_run=tagged))
 
-    def tags(self, pools: Iterable[str]) -> dict[str, str]:
-        """Tags of a run of assets that belong to `pools`."""
-        return self._tags(DEVICE if any(pools) else HOST)
+    def tags(self, on_device: bool) -> dict[str, str]:
+        """Tags of a run of assets."""
+        return self._tags(DEVICE if on_device else HOST)
 
     def _tags(self, route: str) -> dict[str, str]:
         return {ROUTE: route, **self._routes[route]}

@@ -12,9 +12,8 @@ import pytest
 import yaml
 from dagster._config import process_config
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
-from dagster._core.run_coordinator import SubmitRunContext
 
-from jobs.routing import DEVICE, HOST, JOB, ROUTE, RoutedRunCoordinator
+from jobs.workers.routing import DEVICE, HOST, JOB, ROUTE, RoutedRunCoordinator
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -22,6 +21,11 @@ DEPLOY = ROOT / "deploy"
 
 def read(path: str) -> dict[str, Any]:
     return yaml.safe_load((DEPLOY / path).read_text())
+
+
+@pytest.fixture(autouse=True)
+def webserver(monkeypatch):
+    monkeypatch.setenv("INSTSYNTH_WEBSERVER", "http://webserver:3000")
 
 
 def coordinator(config: dict[str, Any]) -> RoutedRunCoordinator:
@@ -47,8 +51,8 @@ def variables(node: Any) -> set[str]:
 
 def test_queues_of_the_routes_have_workers_in_compose():
     routes = coordinator(read("dagster.yaml")["run_coordinator"]["config"])
-    assert routes.tags(["device"]) == {ROUTE: DEVICE, "dagster-celery/queue": "gpu"}
-    assert routes.tags([]) == {ROUTE: HOST, "dagster-celery/queue": "cpu"}
+    assert routes.tags(on_device=True) == {ROUTE: DEVICE, "dagster-celery/queue": "gpu"}
+    assert routes.tags(on_device=False) == {ROUTE: HOST, "dagster-celery/queue": "cpu"}
     commands = [service.get("command", []) for service in read("compose/compose.yaml")["services"].values()]
     served = {command[command.index("-Q") + 1] for command in commands if "-Q" in command}
     assert served == {DEVICE, HOST, JOB}
@@ -57,7 +61,7 @@ def test_queues_of_the_routes_have_workers_in_compose():
 def test_launcher_and_storage_read_the_configuration(monkeypatch):
     pytest.importorskip("dagster_celery", reason="pip install -e .[cluster]")
     storage = pytest.importorskip("dagster_postgres", reason="pip install -e .[cluster]").DagsterPostgresStorage
-    from jobs.celery_launcher import QueueRunLauncher
+    from jobs.workers.celery_launcher import QueueRunLauncher
 
     instance = read("dagster.yaml")
     for name in variables(instance):
@@ -100,14 +104,14 @@ def test_a_run_of_a_device_asset_becomes_a_pod_on_the_gpu_pool():
     snake = {re.sub("([A-Z])", r"_\1", name).lower(): value for name, value in every.items()}
     assert UserDefinedDagsterK8sConfig.from_dict(snake).to_dict()
 
-    def pod(pools: list[str]) -> dict[str, Any]:
-        config = get_user_defined_k8s_config(k8s_coordinator().tags(pools))
+    def pod(on_device: bool) -> dict[str, Any]:
+        config = get_user_defined_k8s_config(k8s_coordinator().tags(on_device))
         job = construct_dagster_k8s_job(
             DagsterK8sJobConfig(job_image="image", dagster_home="/home"), ["dagster"], "run", config
         )
         return job.to_dict()["spec"]["template"]["spec"]
 
-    gpu, cpu = pod(["device"]), pod([])
+    gpu, cpu = pod(True), pod(False)
     assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert gpu["node_selector"] == {"instsynth/pool": "gpu"}
     assert gpu["tolerations"][0]["key"] == "nvidia.com/gpu"
@@ -120,7 +124,7 @@ def test_the_image_holds_every_package_and_what_it_copies_exists():
     copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
     assert all((ROOT / name).exists() for name in copied)
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert {package.split(".")[0] for package in packages} <= copied
+    assert {pattern.rstrip("*") for pattern in packages["find"]["include"]} | {"assets", "jobs", "resources"} <= copied
     let_in = {
         line[1:] for line in (DEPLOY / "image/Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"
     }
@@ -158,7 +162,7 @@ def test_a_run_without_a_route_gets_one_by_the_pool_of_its_assets():
                 ),
             )
             instance.add_run(run)
-            return routes.submit_run(SubmitRunContext(run, Workspace())).tags[ROUTE]  # type: ignore[arg-type]
+            return routes.submit_run(dg.SubmitRunContext(run, Workspace())).tags[ROUTE]  # type: ignore[arg-type]
 
     assert route("crops", "frames") == DEVICE
     assert route("frames") == HOST

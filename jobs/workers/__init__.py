@@ -1,0 +1,76 @@
+"""Where the runs of a refresh go: processes of this machine, or Dagster's own queue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.shared.stored import DEVICE_POOL
+from instsynth_dagster.graph.staleness import Asset
+from instsynth_dagster.settings import Settings, WorkerSettings
+from jobs.refresh import Workers
+from jobs.workers.dagster_internals import set_pool_limit
+from jobs.workers.orphans import fail_orphaned_runs, process_tags
+from jobs.workers.processes import GB, Processes, lanes
+from jobs.workers.queue import RunQueue
+from jobs.workers.routing import RoutedRunCoordinator
+from jobs.workers.runs import InThisProcess
+from resources.device import count_gpus
+
+
+@contextmanager
+def open_workers(
+    settings: Settings,
+    graph: Mapping[str, Asset],
+    definitions: Sequence[dg.AssetsDefinition],
+    resources: Mapping[str, Any],
+    context: dg.OpExecutionContext,
+) -> Iterator[Workers]:
+    """Workers for the refresh whose op `context` is: the queue where the instance routes runs, else processes of this
+    machine, or this process alone where it may be only one or where the instance is gone with it."""
+    instance, say = context.instance, context.log.info
+    pools = {definition.key.to_user_string(): definition.op.pool for definition in definitions}
+    on_device = {key for key in graph if pools[key]}
+    if isinstance(instance.run_coordinator, RoutedRunCoordinator):
+        yield RunQueue(context, on_device)
+        return
+    instance.add_run_tags(context.run_id, process_tags())
+    fail_orphaned_runs(instance, say)
+    root = context.run.tags.get("dagster/root_run_id", context.run_id)
+    tags = {"dagster/parent_run_id": context.run_id, "dagster/root_run_id": root}
+    processes = count_processes(settings.workers)
+    if processes == 1 or not instance.is_persistent:
+        yield InThisProcess(definitions, resources, instance, tags)
+        return
+    gpus = count_gpus(settings.device)
+    if any(segmenter.processes > 1 for segmenter in settings.segmenters.values()):
+        gpus = min(gpus, 1)  # such a training takes all of them
+    set_pool_limit(instance, DEVICE_POOL, gpus or processes)
+    with Processes(settings, instance, lanes(processes, gpus), on_device, tags, say) as workers:
+        yield workers
+
+
+def count_processes(given: WorkerSettings) -> int:
+    """How many worker processes this machine has room for, or as many as the settings ask for."""
+    if given.processes != "auto":
+        return given.processes
+    return max(1, min(_cores() // given.threads, int(_memory() / (given.memory_gb * GB))))
+
+
+def _cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> int:
+    """Bytes of this machine, or of the container that this process is in."""
+    bounds = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in map(Path, ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        if path.exists() and (text := path.read_text().strip()).isdigit():
+            bounds.append(int(text))
+    return min(bounds)

@@ -1,0 +1,91 @@
+"""How a run of one asset is made in this process, with its own events in the instance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from assets.shared.partitions import asset_key, partition_tags
+from instsynth_dagster.graph.staleness import Asset
+from jobs.workers.orphans import process_tags
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class AssetRuns:
+    """Makes runs of assets in this process; what resources have loaded stays loaded for the runs that follow."""
+
+    def __init__(
+        self,
+        definitions: Sequence[dg.AssetsDefinition],
+        resources: Mapping[str, Any],
+        instance: dg.DagsterInstance,
+        tags: Mapping[str, str],
+    ) -> None:
+        """`tags` are given to every run."""
+        self._definitions, self._resources, self._instance, self._tags = definitions, resources, instance, tags
+        self._jobs: dict[str, dg.JobDefinition] = {}
+
+    def make(self, key: str, first: str, last: str) -> str:
+        """Run the partitions from `first` to `last`; "", or why it failed."""
+        result = self._job(key).execute_in_process(
+            instance=self._instance,
+            tags={**partition_tags(first, last), **self._tags, **process_tags()},
+            run_config=QUIET,
+            raise_on_error=False,
+        )
+        return "" if result.success else _cause(result)
+
+    def _job(self, key: str) -> dg.JobDefinition:
+        """A job that is named after its asset, so that lists of runs say what each has made."""
+        if key not in self._jobs:
+            name = key.replace("/", "__").replace("-", "_")
+            job = dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset_key(key)))
+            definitions = dg.Definitions(assets=self._definitions, resources=self._resources, jobs=[job])
+            self._jobs[key] = definitions.resolve_job_def(name)
+        return self._jobs[key]
+
+
+class InThisProcess:
+    """Workers of a refresh that are this process itself: a run is over when it is submitted."""
+
+    runs_per_asset = 1
+
+    def __init__(
+        self,
+        definitions: Sequence[dg.AssetsDefinition],
+        resources: Mapping[str, Any],
+        instance: dg.DagsterInstance,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self._runs = AssetRuns(definitions, resources, instance, tags or {})
+        self._outcomes: list[str] = []
+
+    def has_room(self, asset: Asset) -> bool:
+        return True
+
+    def submit(self, asset: Asset, first: str, last: str) -> str:
+        self._outcomes.append(self._runs.make(asset.key, first, last))
+        return str(len(self._outcomes) - 1)
+
+    def unfinished(self, asset: Asset) -> list[str]:
+        return []
+
+    def outcome(self, run: str) -> str:
+        return self._outcomes[int(run)]
+
+    def wait(self) -> None:
+        """There is nothing to wait for."""
+
+
+def _cause(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            if failure.user_failure_data and failure.user_failure_data.description:
+                return failure.user_failure_data.description
+            if failure.error:
+                return failure.error.to_string()
+    return "run failed"

@@ -1,0 +1,45 @@
+"""What this project uses of Dagster without Dagster's promise: each test says what to do when it fails."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
+from dagster._core.storage import tags
+
+from jobs.workers import dagster_internals
+
+MOVED = "Dagster has moved this; adapt jobs/workers/dagster_internals.py"
+
+
+def test_names_are_those_of_this_dagster():
+    assert dagster_internals.ASSET_JOB == IMPLICIT_ASSET_JOB_NAME, MOVED
+    assert dagster_internals.WILL_RETRY == tags.WILL_RETRY_TAG, MOVED
+    assert dagster_internals.REPLACEMENT == tags.AUTO_RETRY_RUN_ID_TAG, MOVED
+    assert dagster_internals.RETRY_STRATEGY == tags.RETRY_STRATEGY_TAG, MOVED
+
+
+def test_a_pool_has_the_limit_that_was_set_and_gets_back_what_a_run_held(tmp_path):
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        try:
+            dagster_internals.set_pool_limit(instance, "device", 1)
+            storage = instance.event_log_storage
+            assert storage.claim_concurrency_slot("device", "dead", "step").is_claimed
+            assert not storage.claim_concurrency_slot("device", "next", "step").is_claimed
+            dagster_internals.free_pool_slots(instance, "dead")
+            assert storage.claim_concurrency_slot("device", "next", "step").is_claimed
+        except AttributeError as error:
+            pytest.fail(f"{MOVED}: {error}")
+
+
+def test_a_task_of_celery_names_its_run():
+    """As dagster-celery's launcher packs what it sends."""
+    from dagster._core.code_pointer import ModuleCodePointer
+    from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+    from dagster._grpc.types import ExecuteRunArgs, ResumeRunArgs
+    from dagster._serdes import pack_value
+
+    repository = RepositoryPythonOrigin("python", ModuleCodePointer("module", "defs"))
+    for kind, name in ((ExecuteRunArgs, "execute_job_args_packed"), (ResumeRunArgs, "resume_job_args_packed")):
+        packed = pack_value(kind(JobPythonOrigin("refresh", repository), "abc", None))
+        assert dagster_internals.run_of_task({name: packed}) == "abc", MOVED
