@@ -15,7 +15,7 @@ from resources.dataset import Dataset
 
 @artifact(
     "evaluation_tables",
-    code_version="1",
+    code_version="2",
     when=lambda settings: settings.segmenters and settings.dataset.val_cities,
     settings=[
         "seed",
@@ -39,8 +39,8 @@ from resources.dataset import Dataset
 )
 def evaluation_tables(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
     """Tables I to III: instances per class and arm, scores of each segmenter and arm (mean and deviation over
-    seeds), and every arm's difference to `real` and `zoom_crop` with a paired bootstrap interval over the val
-    frames, in all, by class and by size."""
+    seeds), and every arm's difference to its baselines with a bootstrap interval over val frames and seeds, in
+    all, by class and by size."""
     frames = store.read_many("frames", store.declared("frames"))
     truth = {row.frame_id: dataset.ids(row) for row in frames.itertuples()}
     runs = read_runs(store, store.declared("segmentation_scores"), truth, settings)

@@ -1,4 +1,8 @@
-"""How much of a difference the val frames can tell: a paired bootstrap over frames, for every metric at once."""
+"""How much of a difference val frames and trainings can tell: a bootstrap over both, for every metric at once.
+
+Frames are resampled for all arms together, which pairs the comparison. The trainings are resampled for each arm by
+itself: seeds of different arms have nothing in common that would pair them.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +50,33 @@ def frame_weights(frames: int, seed: int, resamples: int = RESAMPLES) -> np.ndar
     return np.random.default_rng(seed).multinomial(frames, np.full(frames, 1 / frames), size=resamples)
 
 
-def resample(runs: Sequence[Scored], weights: np.ndarray, classes: Sequence[str] = CLASSES) -> Resampled:
-    """The metrics of one arm, averaged over its trainings, on all frames and on the resamplings `weights` (R, F).
+def run_weights(runs: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """Share of each of an arm's S trainings in each resampling, float64 (R, S), rows sum to 1.
+
+    S - 1 of them are drawn with replacement, because drawing S would make the variance of the mean too small by
+    (S - 1) / S, a half with two seeds (McCarthy and Snowden 1985). A single training is all there is of its arm.
+    """
+    if runs == 1:
+        return np.ones((resamples, 1))
+    drawn = np.random.default_rng(seed).multinomial(runs - 1, np.full(runs, 1 / runs), size=resamples)
+    return drawn / (runs - 1)
+
+
+def resample(
+    runs: Sequence[Scored], weights: np.ndarray, shares: np.ndarray, classes: Sequence[str] = CLASSES
+) -> Resampled:
+    """The metrics of one arm, averaged over its trainings, on all of it and on resamplings.
+
+    Args:
+        runs: the S trainings; weights: `frame_weights` (R, F); shares: `run_weights` (R, S).
 
     Keys: ap, ap50, ap50_<class>, coco_ap_small, coco_ap_medium, coco_ap_large, pq, miou; the last five only where all
     runs have what they need.
     """
     every = np.vstack([np.ones((1, weights.shape[1]), dtype=np.int64), weights])
     found = [_metrics(run, every, classes) for run in runs]
-    return {metric: np.mean([metrics[metric] for metrics in found], axis=0) for metric in found[0]}
+    share = np.vstack([np.full((1, len(runs)), 1 / len(runs)), shares]).T
+    return {metric: np.sum([metrics[metric] for metrics in found] * share, axis=0) for metric in found[0]}
 
 
 def _metrics(run: Scored, weights: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:

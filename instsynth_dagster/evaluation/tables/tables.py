@@ -13,11 +13,22 @@ import pandas as pd
 
 from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
 from instsynth_dagster.evaluation.metrics import coco_ap, instance_ap, panoptic_quality, semantic_iou
-from instsynth_dagster.evaluation.metrics.bootstrap import RESAMPLES, Resampled, frame_weights, interval, resample
+from instsynth_dagster.evaluation.metrics.bootstrap import (
+    RESAMPLES,
+    Resampled,
+    frame_weights,
+    interval,
+    resample,
+    run_weights,
+)
 from instsynth_dagster.evaluation.metrics.coco_ap import CocoMatches, coco_scores
 from instsynth_dagster.evaluation.metrics.instance_ap import FrameMatches, average_precision, class_mean
+from instsynth_dagster.seeds import content_seed
 
 BASELINES = ("real", "zoom_crop")
+INSERT = "_insert"
+"""Ends the name of an arm of instances in new places."""
+PASTED_INSERT = f"copy_paste{INSERT}"
 METRICS = ("ap", "ap50", "pq", "miou")
 PROTOCOL = f"{instance_ap.PROTOCOL}; {coco_ap.PROTOCOL}"
 MAPS_PROTOCOL = f"{panoptic_quality.PROTOCOL}; {semantic_iou.PROTOCOL}"
@@ -139,7 +150,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], seed: int, classes: Sequence[str] = CLASSES, resamples: int = RESAMPLES) -> Comparison:
-    """Resample the val frames of all runs together.
+    """Resample the val frames of all runs together, and the trainings of each arm.
 
     Raises:
         ValueError: runs that were not scored on the same frames in the same order.
@@ -148,15 +159,19 @@ def compare(runs: Sequence[Run], seed: int, classes: Sequence[str] = CLASSES, re
     groups = _by_arm([run for run in runs if run.matches])
     frames = len(runs[0].matches) if groups else 0
     weights = frame_weights(max(frames, 1), seed, resamples)
-    arms = {key: resample(group, weights, classes) for key, group in groups.items()}
+    arms = {
+        key: resample(group, weights, run_weights(len(group), content_seed(seed, *key), resamples), classes)
+        for key, group in groups.items()
+    }
     return Comparison(arms, {key: len(group) for key, group in groups.items()}, frames, resamples)
 
 
 def difference_table(comparison: Comparison) -> pd.DataFrame:
-    """Every arm against the baselines `real` and `zoom_crop`, with 95 % intervals by paired bootstrap over val frames.
+    """Every arm against its baselines, with 95 % intervals by bootstrap over val frames and trainings.
 
     Columns segmenter, percent, arm, baseline, then for each metric of METRICS the difference (arm minus baseline),
-    and with _low and _high the ends of its interval (nan where a segmenter gives no maps), seeds, frames, resamples.
+    and with _low and _high the ends of its interval (nan where a segmenter gives no maps), best_ap50 (the better of the
+    two arms), seeds, frames, resamples.
     """
     rows = []
     for key, baseline in _pairs(comparison):
@@ -169,10 +184,11 @@ def difference_table(comparison: Comparison) -> pd.DataFrame:
                     strict=True,
                 )
             )
+        row["best_ap50"] = max(float(comparison.arms[of]["ap50"][0]) for of in (key, (*key[:2], baseline)))
         seeds = min(comparison.seeds[key], comparison.seeds[(*key[:2], baseline)])
         rows.append(row | {"seeds": seeds, "frames": comparison.frames, "resamples": comparison.resamples})
     columns = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=[*_NAMES, *columns, "seeds", "frames", "resamples"])
+    return pd.DataFrame(rows, columns=[*_NAMES, *columns, "best_ap50", "seeds", "frames", "resamples"])
 
 
 def part_table(comparison: Comparison) -> pd.DataFrame:
@@ -198,13 +214,21 @@ def _named(key: ArmKey, baseline: str) -> dict[str, object]:
 
 
 def _pairs(comparison: Comparison) -> list[tuple[ArmKey, str]]:
-    """Each arm with the baselines that it is held against: both, or `real` for `zoom_crop` itself."""
+    """Each arm with the baselines that it is held against, as far as they are there: `real`, for all but itself and
+    `zoom_crop` that one too, and for instances in new places real ones pasted at the same places."""
     return [
         (key, baseline)
         for key in comparison.arms
-        for baseline in BASELINES[: BASELINES.index(key[2]) if key[2] in BASELINES else None]
+        for baseline in _baselines(key[2])
         if (*key[:2], baseline) in comparison.arms
     ]
+
+
+def _baselines(arm: str) -> Sequence[str]:
+    if arm in BASELINES:
+        return BASELINES[: BASELINES.index(arm)]
+    inserted = arm.endswith(INSERT) and arm != PASTED_INSERT
+    return (*BASELINES, PASTED_INSERT) if inserted else BASELINES
 
 
 def _difference(comparison: Comparison, key: ArmKey, baseline: str, metric: str) -> tuple[float, float, float]:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from instsynth_dagster.evaluation.tables.tables import BASELINES
+from instsynth_dagster.evaluation.tables.tables import BASELINES, PASTED_INSERT
 from instsynth_dagster.evaluation.tables.views import signed
 
 REAL, ZOOM_CROP = BASELINES
-COPY_PASTE = "copy_paste"
+LEARNED = 0.01
+"""AP50 (0..1) below which a segmenter has learned nothing that could be compared."""
+_CONTROLS = {
+    ZOOM_CROP: ("Zooming in on instances", "zooming in"),
+    "copy_paste": ("Pasting real instances into other frames", "pasting real instances into other frames"),
+    PASTED_INSERT: ("Pasting real instances at new places", "pasting real instances at new places"),
+    "color_jitter": ("Other colours without a generator", "other colours without a generator"),
+    "color_jitter_frame": ("Other colours without a generator", "other colours without a generator"),
+    "oracle": ("A perfect generator", "a perfect generator"),
+    "oracle_frame": ("A perfect generator in whole frames", "a perfect generator in whole frames"),
+}
+"""Arms without a generator: who or what acts, at the start of a sentence and within one."""
 _BETTER, _WORSE, _OPEN = "better", "worse", "open"
 
 
@@ -33,10 +44,17 @@ def _paragraph(rows: pd.DataFrame) -> str:
     arm, segmenter = rows["arm"].iloc[0], rows["segmenter"].iloc[0]
     records = {str(row["baseline"]): row for row in rows.to_dict("records")}
     found = {baseline: _finding(row) for baseline, row in records.items()}
-    clauses = " and ".join(_clause(row) for row in records.values())
+    clauses = _listed([_clause(row) for row in records.values()])
     percent = int(rows["percent"].iloc[0])
     share = "" if percent == 100 else f" with {percent} % of the labelled frames"
+    if rows["best_ap50"].max() < LEARNED:
+        best = 100 * rows["best_ap50"].max()
+        return f"Nothing was learned by {segmenter}{share}: AP50 is {best:.1f} at most, so {arm} proves nothing."
     return f"{_conclusion(arm, found)} Trained on {arm}{share}, {segmenter} {clauses}."
+
+
+def _listed(clauses: Sequence[str]) -> str:
+    return " and ".join([", ".join(clauses[:-1]), clauses[-1]] if len(clauses) > 1 else clauses)
 
 
 def _finding(row: Mapping[Hashable, Any]) -> str:
@@ -57,17 +75,13 @@ def _clause(row: Mapping[Hashable, Any]) -> str:
 
 def _conclusion(arm: str, found: dict[str, str]) -> str:
     real, zoom = found.get(REAL), found.get(ZOOM_CROP)
-    if arm == ZOOM_CROP:
+    if arm in _CONTROLS:
+        subject, within = _CONTROLS[arm]
+        before = ", before anything was repainted" if arm == ZOOM_CROP else ""
         return {
-            _BETTER: "Zooming in on instances helped, before anything was repainted.",
-            _WORSE: "Zooming in on instances hurt.",
-            _OPEN: "No effect of zooming in is shown.",
-        }[real or _OPEN]
-    if arm == COPY_PASTE:
-        return {
-            _BETTER: "Pasting real instances into other frames helped.",
-            _WORSE: "Pasting real instances into other frames hurt.",
-            _OPEN: "No effect of pasting real instances into other frames is shown.",
+            _BETTER: f"{subject} helped{before}.",
+            _WORSE: f"{subject} hurt.",
+            _OPEN: f"No effect of {within} is shown.",
         }[real or _OPEN]
     if zoom is None:
         tail = " Without the arm zoom_crop, repainting and zooming in cannot be separated."
@@ -91,4 +105,4 @@ def _caveat(differences: pd.DataFrame) -> str:
     text = f"The intervals resample the {frames} val frames"
     if seeds == 1:
         return f"{text}; with one training seed an arm they leave out the noise of training itself."
-    return f"{text}, on the mean of {seeds} training seeds an arm; the tables give the deviation between seeds."
+    return f"{text} and the {seeds} training seeds of each arm."

@@ -8,7 +8,7 @@ import pytest
 
 from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.evaluation.metrics import instance_ap
-from instsynth_dagster.evaluation.metrics.bootstrap import frame_weights, interval, resample
+from instsynth_dagster.evaluation.metrics.bootstrap import frame_weights, interval, resample, run_weights
 from instsynth_dagster.evaluation.metrics.coco_ap import coco_matches, coco_scores
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.evaluation.tables.tables import (
@@ -95,7 +95,7 @@ def test_differences_are_paired_seeded_and_cover_the_estimate(runs: list[Run]) -
     assert (row["arm"], row["baseline"], row["seeds"], row["frames"]) == ("zoom_crop", "real", 2, FRAMES)
     assert row["ap"] == pytest.approx(ap["ap"]["zoom_crop"] - ap["ap"]["real"])
     assert row["ap50"] == pytest.approx(ap["ap50"]["zoom_crop"] - ap["ap50"]["real"])
-    assert 0 < row["ap_low"] < row["ap"] < row["ap_high"] < 1
+    assert row["ap_low"] < row["ap"] < row["ap_high"] < 1
     pd.testing.assert_frame_equal(difference_table(compare(runs, seed=1)), difference_table(compare(runs, seed=1)))
     assert difference_table(compare(runs, seed=2))["ap_low"][0] != row["ap_low"]
 
@@ -116,7 +116,7 @@ def test_bootstrap_agrees_with_scoring_each_resample_by_hand() -> None:
     matches = run.matches
     weights = frame_weights(FRAMES, seed=9, resamples=7)
     assert weights.sum(axis=1).tolist() == [FRAMES] * 7
-    result = resample([run], weights)
+    result = resample([run], weights, run_weights(1, 0, 7))
     by_hand = [
         average_precision([m for m, times in zip(matches, row, strict=True) for _ in range(times)]).ap
         for row in weights
@@ -145,6 +145,37 @@ def test_resamplings_are_scored_all_at_once(monkeypatch) -> None:
     assert 0 < len(calls) <= 3 * len(CLASSES) * len(instance_ap.OVERLAPS)
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_resampled_trainings_have_the_variance_of_their_mean(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=count)
+    shares = run_weights(count, seed=0, resamples=20_000)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    means = shares @ values
+    assert means.mean() == pytest.approx(values.mean(), abs=0.02)
+    assert means.var() == pytest.approx(values.var(ddof=1) / count, rel=0.05)
+
+
+def test_intervals_hold_the_noise_of_training() -> None:
+    steady = [replace(scored("real", 1), seed=seed) for seed in range(4)]
+    noisy = [replace(scored("diffinpainting", 1, lost), seed=seed) for seed, lost in enumerate((0.0, 0.9, 0.0, 0.9))]
+    alike = [replace(scored("diffinpainting", 1, 0.4), seed=seed) for seed in range(4)]
+    spans = []
+    for arm in (noisy, alike):
+        row = difference_table(compare([*steady, *arm], seed=0)).iloc[0]
+        spans.append(row["ap_high"] - row["ap_low"])
+    assert spans[0] > 1.2 * spans[1]
+
+
+def test_newcomers_are_held_against_real_instances_at_the_same_places() -> None:
+    arms = ("real", "zoom_crop", "copy_paste_insert", "diffinpainting_insert", "diffinpainting")
+    runs = [scored(arm, 1) for arm in arms]
+    table = difference_table(compare(runs, seed=0, resamples=5))
+    pairs = list(zip(table["arm"], table["baseline"], strict=True))
+    assert ("diffinpainting_insert", "copy_paste_insert") in pairs
+    assert [arm for arm, baseline in pairs if baseline == "copy_paste_insert"] == ["diffinpainting_insert"]
+    assert ("copy_paste_insert", "real") in pairs
+
+
 def test_runs_on_other_frames_are_refused(runs: list[Run]) -> None:
     other = Run("zoom_crop", "mask2former", 0, 1, 1, runs[1].matches[::-1], runs[1].coco)
     with pytest.raises(ValueError, match=r"zoom_crop .* same frames"):
@@ -152,8 +183,8 @@ def test_runs_on_other_frames_are_refused(runs: list[Run]) -> None:
 
 
 def differences(**by_baseline: tuple[float, float, float]) -> pd.DataFrame:
-    rows = [("m2f", 100, "diffinpainting", name, *ap, *ap, 1, 24, 300) for name, ap in by_baseline.items()]
-    columns = ["segmenter", "percent", "arm", "baseline", *METRICS, "seeds", "frames", "resamples"]
+    rows = [("m2f", 100, "diffinpainting", name, *ap, *ap, 0.4, 1, 24, 300) for name, ap in by_baseline.items()]
+    columns = ["segmenter", "percent", "arm", "baseline", *METRICS, "best_ap50", "seeds", "frames", "resamples"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -185,9 +216,19 @@ def test_verdict_without_controls() -> None:
     zoom = differences(real=UP).assign(arm="zoom_crop")
     assert "before anything was repainted" in verdict(zoom)
     assert "cannot be compared with real" in verdict(differences(real=(np.nan,) * 3))
+    assert "No effect of a perfect generator" in verdict(differences(real=OPEN).assign(arm="oracle"))
     pasted = differences(real=UP, zoom_crop=UP).assign(arm="copy_paste")
     assert "Pasting real instances into other frames helped" in verdict(pasted)
     assert "epainting" not in verdict(pasted)
+
+
+def test_verdict_of_a_segmenter_that_learned_nothing() -> None:
+    table = differences(real=UP, zoom_crop=UP).assign(best_ap50=[0.004, 0.006])
+    text = verdict(table)
+    assert "Nothing was learned by m2f: AP50 is 0.6 at most, so diffinpainting proves nothing." in text
+    assert "helped" not in text
+    one = table.assign(best_ap50=[0.004, 0.3])
+    assert "helped beyond zooming in" in verdict(one)
 
 
 def test_markdown_is_aligned_and_complete(runs: list[Run]) -> None:
