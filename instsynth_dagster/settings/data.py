@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,6 +17,10 @@ class DemoCitySettings(Section):
     height: int = Field(256, ge=64)
     frames_per_city: int = Field(40, ge=1)
     seed: int = 20
+    palette: Literal["full", "dull"] = Field(
+        "full", description="of the train cities' vehicles and clothes; val cities wear every colour"
+    )
+    like_train: Distinct[Name] = Field((), description="val and test cities in the palette of the train cities")
 
 
 class DatasetSettings(Section):

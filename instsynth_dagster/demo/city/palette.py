@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,12 @@ PAINTS: dict[str, Color] = {
     "silver": (162, 167, 175),
 }
 CLOTHES = tuple(name for name in PAINTS if name != "silver")
+
+_DULL = {"red": "white", "blue": "black", "green": "silver", "yellow": "silver"}
+_DULL_CLOTHES = {"red": "white", "blue": "black", "green": "black", "yellow": "white"}
+PALETTES = ("full", "dull")
+"""What a city's vehicles and clothes may look like: every colour, or only white, black and silver (clothes: white and
+black)."""
 
 _VARIANTS = {"person": ("man", "woman"), "rider": ("male", "female")}
 _CAR_COLORS = np.array([0.17, 0.16, 0.09, 0.18, 0.14, 0.10, 0.16])
@@ -49,6 +55,18 @@ def draw_attributes(rng: np.random.Generator, class_name: str) -> Attributes:
         return Attributes(class_name, str(rng.choice(CLOTHES)), str(rng.choice(_VARIANTS[class_name])))
     weights = _CAR_COLORS if class_name == "car" else None
     return Attributes(class_name, str(rng.choice(tuple(PAINTS), p=weights)))
+
+
+def dulled(attributes: Attributes) -> Attributes:
+    """The same instance in the palette `dull`."""
+    colors = _DULL_CLOTHES if attributes.class_name in _VARIANTS else _DULL
+    return replace(attributes, color=colors.get(attributes.color, attributes.color))
+
+
+def recolored(attributes: Attributes, rng: np.random.Generator) -> Attributes:
+    """The same instance in a random colour of the full palette, each as likely as the others."""
+    colors = CLOTHES if attributes.class_name in _VARIANTS else tuple(PAINTS)
+    return replace(attributes, color=str(rng.choice(colors)))
 
 
 def scale(color: Color, factor: float) -> Color:

@@ -12,7 +12,8 @@ import numpy as np
 from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
 from instsynth_dagster.demo.city import people, scenery, vehicles
 from instsynth_dagster.demo.city.canvas import SUPERSAMPLING, Camera, Canvas, Pen
-from instsynth_dagster.demo.city.palette import PAINTS, Attributes, draw_attributes, mix
+from instsynth_dagster.demo.city.palette import PAINTS, PALETTES, Attributes, draw_attributes, dulled, mix, recolored
+from instsynth_dagster.seeds import content_seed
 
 MEAN_COUNTS = {
     "person": 4.5,
@@ -75,10 +76,26 @@ class _Place:
         return self.x - half_x, self.z - half_z, self.x + half_x, self.z + half_z
 
 
+Painter = Callable[[Attributes, bool], Attributes]
+"""What becomes of the looks of an instance, or of a member of a crowd (True)."""
+
+
+def _painter(palette: str, repaint: int | None) -> Painter:
+    """Has its own random numbers, so that everything else in a scene is drawn as ever."""
+    rng = np.random.default_rng(repaint)
+
+    def paint(attributes: Attributes, crowd: bool) -> Attributes:
+        shown = dulled(attributes) if palette == "dull" else attributes
+        return shown if crowd or repaint is None else recolored(shown, rng)
+
+    return paint
+
+
 @dataclass
 class _Ledger:
-    """Ids given so far; numbering restarts at 0 per class."""
+    """Ids given so far; numbering restarts at 0 per class. `paint` changes what is drawn."""
 
+    paint: Painter
     counts: dict[str, int] = field(default_factory=dict)
     attributes: dict[int, Attributes] = field(default_factory=dict)
 
@@ -90,16 +107,27 @@ class _Ledger:
         return value
 
 
-def render_scene(seed: int, width: int, height: int, class_weights: Mapping[str, float] | None = None) -> Scene:
-    """One street scene, the same bits for the same arguments.
+def render_scene(
+    seed: int,
+    width: int,
+    height: int,
+    class_weights: Mapping[str, float] | None = None,
+    palette: str = "full",
+    repaint: int | None = None,
+) -> Scene:
+    """One street scene, the same bits for the same arguments; neither palette nor repaint changes where anything is.
 
     Args:
         seed: any non-negative integer.
         class_weights: factor on the mean number of each class (`MEAN_COUNTS`); classes left out keep 1.
+        palette: one of `PALETTES`.
+        repaint: a number that draws every instance again in a random colour of the full palette; crowds keep theirs.
 
     Raises:
-        ValueError: `class_weights` names a class that is not one of the eight.
+        ValueError: `class_weights` names a class that is not one of the eight, or `palette` is unknown.
     """
+    if palette not in PALETTES:
+        raise ValueError(f"palette: {palette!r} is not one of {', '.join(PALETTES)}")
     unknown = sorted(set(class_weights or {}) - set(CLASSES))
     if unknown:
         raise ValueError(f"class_weights: {', '.join(unknown)} not among {', '.join(CLASSES)}")
@@ -118,7 +146,7 @@ def render_scene(seed: int, width: int, height: int, class_weights: Mapping[str,
     scenery.draw_buildings(canvas, street, rng)
     backdrop = canvas.ids.copy()
     places = _populate(counts, street, tracks, rng)
-    ledger = _Ledger()
+    ledger = _Ledger(_painter(palette, None if repaint is None else content_seed("repaint", seed, repaint)))
     _draw_shadows(canvas, places, street)
     jobs = _furniture(canvas, street, rng)
     jobs += [(place.z, partial(_draw, canvas, place, ledger, rng)) for place in places]
@@ -246,11 +274,11 @@ def _draw(canvas: Canvas, place: _Place, ledger: _Ledger, rng: np.random.Generat
         value = label if place.crowd else ledger.take(attributes)
         return Pen(canvas, place.x, place.z, place.yaw, value, size)
 
-    attributes = draw_attributes(rng, name)
+    attributes = ledger.paint(draw_attributes(rng, name), place.crowd)
     size = rng.uniform(0.93, 1.06) * (1.04 if attributes.variant == "man" else 1.0)
     if name == "rider":
         motorcycle = bool(rng.random() < 0.35)
-        mount = draw_attributes(rng, "motorcycle" if motorcycle else "bicycle")
+        mount = ledger.paint(draw_attributes(rng, "motorcycle" if motorcycle else "bicycle"), place.crowd)
         _DRAW[mount.class_name](pen_for(mount, size), PAINTS[mount.color], rng)
         people.draw_rider(pen_for(attributes, size), PAINTS[attributes.color], attributes.variant, rng, motorcycle)
     elif name == "person":
@@ -307,7 +335,7 @@ def _drop_invisible(
     """Hands instances below `MIN_VISIBLE` pixels to the backdrop and closes the gaps in the numbering."""
     visible = np.bincount(ids.ravel(), minlength=34_000)
     lookup = np.arange(len(visible), dtype=np.int32)
-    kept = _Ledger()
+    kept = _Ledger(lambda attributes, _: attributes)
     lost = np.zeros(len(visible), bool)
     for value in sorted(attributes):
         if visible[value] >= MIN_VISIBLE:

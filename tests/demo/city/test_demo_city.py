@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME, instance_index, list_frames, read_frame
-from instsynth_dagster.demo.city import caption, city_frames, render_scene, write_demo_city
+from instsynth_dagster.demo.city import caption, city_frames, render_scene, repainted_frame, write_demo_city
+from instsynth_dagster.demo.city.palette import PAINTS
 from instsynth_dagster.settings import DemoCitySettings
 
 
@@ -20,6 +22,55 @@ def test_the_same_seed_gives_the_same_bytes():
     np.testing.assert_array_equal(first.image, second.image)
     np.testing.assert_array_equal(first.ids, second.ids)
     assert (first.image != other.image).any()
+
+
+@pytest.mark.parametrize("given", [{"palette": "dull"}, {"repaint": 1}, {"palette": "dull", "repaint": 1}])
+def test_other_paint_changes_no_shape_and_nothing_but_the_painted(given):
+    for seed in range(3):
+        plain, painted = render_scene(seed, 256, 128), render_scene(seed, 256, 128, **given)
+        np.testing.assert_array_equal(plain.ids, painted.ids)
+        assert plain.attributes.keys() == painted.attributes.keys()
+        changed = (plain.image != painted.image).any(axis=2)
+        # the edges of an instance are drawn smoothly, half a pixel beyond its mask
+        near = cv2.dilate((plain.ids > 23).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        assert not (changed & ~near).any()
+        assert changed.any()
+
+
+def test_a_dull_city_wears_no_colours_and_a_repainted_one_all():
+    dull, repainted = set(), set()
+    for seed in range(6):
+        dull |= {kind.color for kind in render_scene(seed, 256, 128, palette="dull").attributes.values()}
+        again = render_scene(seed, 256, 128, palette="dull", repaint=0)
+        repainted |= {kind.color for kind in again.attributes.values()}
+    assert dull == {"white", "black", "silver"}
+    assert repainted == set(PAINTS)
+    with pytest.raises(ValueError, match="'pale' is not one of full, dull"):
+        render_scene(0, 256, 128, palette="pale")
+
+
+def test_only_train_cities_and_those_like_them_are_dull(tmp_path):
+    settings = DemoCitySettings(width=256, height=128, frames_per_city=1, palette="dull", like_train=("calm",))
+    written = {}
+    for split, city in (("train", "dim"), ("val", "calm"), ("val", "gay")):
+        write_demo_city(tmp_path, split, city, settings)
+        written[city] = read_frame(list_frames(tmp_path, city)[0])[0]
+    for city, palette in (("dim", "dull"), ("calm", "dull"), ("gay", "full")):
+        (_, image, _), *_ = city_frames(city, settings, palette)
+        np.testing.assert_array_equal(written[city], image)
+
+
+def test_a_frame_is_drawn_again_in_other_colours():
+    settings = DemoCitySettings(width=256, height=128, frames_per_city=2, palette="dull")
+    (_, _, _), (frame_id, image, ids) = city_frames("dim", settings, "dull")
+    first, again, other = (repainted_frame(frame_id, settings, "train", number) for number in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert (first != image)[ids >= 24000].any()
+    assert np.abs(first.astype(int) - image)[ids < 24].mean() < 0.5
+    for wrong in ("dim_000002_000019", "dim_000000_000001", "dim"):
+        with pytest.raises(ValueError, match="no frame of a demo city"):
+            repainted_frame(wrong, settings, "train", 0)
 
 
 def test_every_class_is_there_and_rare_ones_are_rare(scenes):
