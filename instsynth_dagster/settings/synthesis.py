@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from instsynth_dagster.data.images import Stored
-from instsynth_dagster.settings.base import Name, Role, Section, Size
+from instsynth_dagster.settings.base import Distinct, Name, Role, Section, Size
 
 
 class SelectionSettings(Section):
@@ -108,7 +108,9 @@ class GeneratorSettings(Section):
     variant: str | None = None
     lora: str | None = Field(None, description="folder or hub id[@revision]; melted into the weights")
     size: int = Field(512, ge=16, description="native square size, pixels")
-    small_sizes: tuple[Annotated[int, Field(ge=16)], ...] = Field((), description="cheaper squares for small crops")
+    sizes: Distinct[Annotated[int, Field(ge=16)]] = Field(
+        (), description="further squares, smaller or larger; a crop is painted at the smallest that loses nothing"
+    )
     steps: int = Field(50, ge=1)
     guidance: float = Field(7.5, ge=0)
     strength: float = Field(1.0, gt=0, le=1)
@@ -133,8 +135,6 @@ class GeneratorSettings(Section):
                 "mirrors must be the same weights elsewhere: add weights, the sha256 of the model's files; "
                 "other weights are another generator"
             )
-        if any(size >= self.size for size in self.small_sizes):
-            raise ValueError(f"small_sizes must be smaller than size, {self.size}")
         return self
 
 
@@ -156,6 +156,8 @@ class GateSettings(Section):
     max_source_similarity: float | None = None
     min_change: float | None = Field(None, description="mean absolute difference inside the mask, 0..1")
     max_seam: float | None = Field(None, description="grey levels per pixel")
+    min_sharpness: float | None = Field(None, description="gradient inside the mask over the source's")
+    max_upscale: float | None = Field(None, description="width of the crop over the width it was painted at")
     spares: int = Field(0, ge=0, description="replicas drawn beyond those wanted, to stand in for rejected ones")
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.data.formats.cityscapes import CLASSES
-from instsynth_dagster.data.images import decode_png, resize_image
+from instsynth_dagster.data.images import decode_png, png_size, resize_image
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.settings import GateSettings
 from instsynth_dagster.synthesis.crops import focus
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from instsynth_dagster.models.clip import Clip
 
 _BATCH = 64
-SCORES = ("class_margin", "real_similarity", "source_similarity", "change", "seam")
+SCORES = ("class_margin", "real_similarity", "source_similarity", "change", "seam", "sharpness", "upscale")
 
 
 def gate_scores(selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_out: bool) -> pd.DataFrame:
@@ -39,7 +39,8 @@ def gate_scores(selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_ou
         real_similarity: cosine with the most similar *other* real instance of the partition, NaN without one;
         source_similarity: cosine with its own source;
         change: mean absolute difference to the source inside the mask, 0..1;
-        seam: how much steeper the contour of the mask is than in the source, grey levels per pixel.
+        seam: how much steeper the contour of the mask is than in the source, grey levels per pixel;
+        sharpness: see `sharpness`; upscale: width of the crop over the width that it was painted at.
     """
     if crops.empty:
         return pd.DataFrame(columns=["instance_id", "replica", *SCORES])
@@ -50,6 +51,8 @@ def gate_scores(selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_ou
         row = {"instance_id": crop["instance_id"], "replica": crop["replica"]}
         row["change"] = float(np.abs(image.astype(np.int16) - source)[mask].mean() / 255) if mask.any() else 0.0
         row["seam"] = contour_gradient(image, mask) - contour_gradient(source, mask)
+        row["sharpness"] = sharpness(image, source, mask)
+        row["upscale"] = len(mask) / png_size(crop["image_png"])[0]
         rows.append(row)
     features = _features(judge, (focus(image, mask, cut_out=cut_out) for image, mask, _ in pasted_crops(crops, own)))
     table = pd.DataFrame(rows)
@@ -80,10 +83,30 @@ def contour_gradient(image: np.ndarray, mask: np.ndarray) -> float:
     contour = cv2.dilate(inside, np.ones((3, 3), np.uint8)) != cv2.erode(inside, np.ones((3, 3), np.uint8))
     if not contour.any():
         return 0.0
+    return mean_gradient(image, contour)
+
+
+def mean_gradient(image: np.ndarray, where: np.ndarray) -> float:
+    """Mean gradient magnitude (grey levels per pixel) of uint8 (H, W, 3) on the pixels of bool (H, W), not empty."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     # whole numbers and doubles: single precision sums differ in the last bit from run to run
-    dx, dy = (cv2.Sobel(grey, cv2.CV_16S, *order, ksize=3)[contour].astype(np.float64) for order in ((1, 0), (0, 1)))
+    dx, dy = (cv2.Sobel(grey, cv2.CV_16S, *order, ksize=3)[where].astype(np.float64) for order in ((1, 0), (0, 1)))
     return float(np.hypot(dx, dy).mean() / 8)
+
+
+def sharpness(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> float:
+    """Mean gradient magnitude of a repainting over that of its source, inside the mask and off its contour.
+
+    1 is as sharp as the source, 0 is flat; NaN where the source itself is flat or the mask has no inside.
+
+    Args:
+        painted, source: uint8 (S, S, 3); mask: bool (S, S).
+    """
+    inside = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    if not inside.any():
+        return float("nan")
+    ours, theirs = (mean_gradient(image, inside) for image in (painted, source))
+    return ours / theirs if theirs > 0 else float("nan")
 
 
 def rejection(scores: dict[str, Any], gates: GateSettings) -> str:
@@ -94,6 +117,8 @@ def rejection(scores: dict[str, Any], gates: GateSettings) -> str:
         ("source_similarity", gates.max_source_similarity, -1),
         ("change", gates.min_change, 1),
         ("seam", gates.max_seam, -1),
+        ("sharpness", gates.min_sharpness, 1),
+        ("upscale", gates.max_upscale, -1),
     )
     for name, bound, sign in bounds:
         if bound is not None and sign * (scores[name] - bound) < 0:

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +9,18 @@ from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.settings import GateSettings
-from instsynth_dagster.synthesis.gates import choose_crops, contour_gradient, gate_scores, rejection
+from instsynth_dagster.synthesis.gates import choose_crops, contour_gradient, gate_scores, rejection, sharpness
 
 SIDE = 32
-GOOD = {"class_margin": 0.2, "real_similarity": 0.9, "source_similarity": 0.8, "change": 0.3, "seam": 1.0}
+GOOD = {
+    "class_margin": 0.2,
+    "real_similarity": 0.9,
+    "source_similarity": 0.8,
+    "change": 0.3,
+    "seam": 1.0,
+    "sharpness": 0.95,
+    "upscale": 1.0,
+}
 
 
 class FakeClip:
@@ -78,6 +87,27 @@ def test_the_gradient_of_a_contour_is_in_grey_levels_per_pixel():
     assert contour_gradient(ramp, np.ones_like(MASK)) == 0
 
 
+def test_sharpness_is_the_share_of_the_gradient_that_is_left():
+    rng = np.random.default_rng(0)
+    source = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    half = (128 + (source.astype(float) - 128) / 2).astype(np.uint8)
+    assert sharpness(source, source, MASK) == 1
+    assert sharpness(half, source, MASK) == pytest.approx(0.5, abs=0.02)
+    assert sharpness(cv2.GaussianBlur(source, (0, 0), 2), source, MASK) < 0.2
+    elsewhere = np.where(MASK[..., None], source, 0).astype(np.uint8)
+    assert sharpness(elsewhere, source, MASK) == 1  # neither surroundings nor the contour count
+    assert np.isnan(sharpness(source, np.zeros_like(source), MASK))
+    assert np.isnan(sharpness(source, source, np.zeros_like(MASK)))
+
+
+def test_upscale_is_the_width_of_the_crop_over_the_width_painted():
+    small = np.full((SIDE // 2, SIDE // 2, 3), 200, np.uint8)
+    selected = pd.DataFrame({"instance_id": ["i"], "crop_png": [encode_png(square((9, 9, 9)))]})
+    crops = pd.DataFrame({"instance_id": ["i"], "replica": 0, "class_name": "car", "image_png": [encode_png(small)]})
+    scores = gate_scores(selected.assign(mask_counts=encode_rle(MASK)["counts"]), crops, FakeClip(), cut_out=False)
+    assert scores["upscale"].tolist() == [2.0]
+
+
 @pytest.mark.parametrize(
     ("bound", "worse"),
     [
@@ -86,6 +116,8 @@ def test_the_gradient_of_a_contour_is_in_grey_levels_per_pixel():
         ("max_source_similarity", {"source_similarity": 0.99}),
         ("min_change", {"change": 0.01}),
         ("max_seam", {"seam": 30.0}),
+        ("min_sharpness", {"sharpness": 0.4}),
+        ("max_upscale", {"upscale": 3.0}),
     ],
 )
 def test_each_gate_rejects_on_its_own_score_only(bound, worse):

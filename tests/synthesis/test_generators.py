@@ -152,20 +152,15 @@ def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path):
         load_generator("mine", settings(plain, kind="gligen"), "cpu")
 
 
-def test_small_crops_take_the_smallest_square_that_holds_them(generator, recipe):
-    rows, bucketed = selected(6), recipe.model_copy(update={"small_sizes": (16, 24)})
+def test_a_crop_is_painted_at_the_smallest_square_that_loses_nothing_of_it(generator, recipe):
+    rows, bucketed = selected(6), recipe.model_copy(update={"sizes": (48, 16, 24)})
     made = list(repaint(generator, "g", rows, BANK, bucketed, 0))
     sides = {row["instance_id"]: decode_png(row["image_png"]).shape[0] for row in made}
     for row in rows.to_dict("records"):
         crop = decode_png(row["crop_png"]).shape[0]
-        assert sides[row["instance_id"]] == (24 if crop <= 24 else SIZE)
+        assert sides[row["instance_id"]] == next((side for side in (16, 24, SIZE, 48) if side >= crop), 48)
     resumed = list(repaint(generator, "g", rows, BANK, bucketed, 0, skip=4))
     assert [row["image_png"] for row in resumed] == [row["image_png"] for row in made[4:]]
-
-
-def test_a_size_that_is_not_smaller_is_refused():
-    with pytest.raises(ValueError, match="small_sizes must be smaller than size, 32"):
-        settings(Path("model"), small_sizes=(32,))
 
 
 def test_compiled_blocks_paint_the_same(generator, recipe, monkeypatch):

@@ -64,7 +64,7 @@ class Generator(Protocol):
         """Repaint a batch.
 
         Args:
-            images: uint8 (N, S, S, 3) RGB, S the native size or one of `small_sizes`; masks: bool (N, S, S), True
+            images: uint8 (N, S, S, 3) RGB, S the native size or one of `sizes`; masks: bool (N, S, S), True
                 where to paint.
             prompts: N texts; subjects: N class names, for generators that ground a phrase; seeds: N numbers below
                 2**63.
@@ -153,8 +153,8 @@ class _Job:
 
 def _side(row: dict[str, Any], settings: GeneratorSettings) -> int:
     """The smallest of the generator's sizes that loses nothing of a crop, or its largest."""
-    needed = max(png_size(row["crop_png"]))
-    return min((side for side in settings.small_sizes if side >= needed), default=settings.size)
+    needed, sides = max(png_size(row["crop_png"])), {settings.size, *settings.sizes}
+    return min((side for side in sides if side >= needed), default=max(sides))
 
 
 def _batches(jobs: Sequence[_Job], size: int) -> Iterator[Sequence[_Job]]:

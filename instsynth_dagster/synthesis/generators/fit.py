@@ -63,7 +63,7 @@ def no_grounding(name: str) -> str:
 
 def wrong_size(name: str, settings: GeneratorSettings, multiple: int) -> str:
     """Why a size cannot be made of whole cells of `multiple` pixels; "" where it can."""
-    for size in (settings.size, *settings.small_sizes):
+    for size in (settings.size, *settings.sizes):
         if size % multiple:
             nearest = max(multiple, round(size / multiple) * multiple)
             return (
