@@ -15,7 +15,7 @@ from instsynth_dagster.demo.pretraining.generative import pretrain_generative
 from instsynth_dagster.demo.pretraining.vision import pretrain_vision
 from instsynth_dagster.segmenters.contract import Progress
 
-_FAMILIES = {"generative": pretrain_generative, "vision": pretrain_vision, "decoder": pretrain_decoder}
+_FAMILIES = ("generative", "vision", "decoder")
 """In this order: mini-oneformer reads with mini-clip's tokenizer, mini-generative with mini-gligen's features."""
 
 
@@ -37,11 +37,28 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/pretraining"), help="data and unfinished trainings")
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="where the models go")
     parser.add_argument("--only", choices=_FAMILIES, help="vision: the three segmenters; decoder: mini-generative")
+    parser.add_argument(
+        "--minutes", type=_positive, help="time for the generators together; those that are there are trained on"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for the generators")
     arguments = parser.parse_args()
-    with listed_anew(arguments.checkpoints):
-        for name, pretrain in _FAMILIES.items():
-            if arguments.only in (None, name):
-                pretrain(arguments.build, arguments.checkpoints, _bar)
+    build, checkpoints, only = arguments.build, arguments.checkpoints, arguments.only
+    if arguments.minutes:
+        only = only or "generative"
+    with listed_anew(checkpoints):
+        if only in (None, "generative"):
+            pretrain_generative(build, checkpoints, _bar, minutes=arguments.minutes, device=arguments.device)
+        if only in (None, "vision"):
+            pretrain_vision(build, checkpoints, _bar)
+        if only in (None, "decoder"):
+            pretrain_decoder(build, checkpoints, _bar)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("give a number of minutes above 0")
+    return value
 
 
 if __name__ == "__main__":

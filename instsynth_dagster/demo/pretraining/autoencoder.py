@@ -103,7 +103,11 @@ def train_autoencoder(
 
 @torch.inference_mode()
 def encode(
-    autoencoder: AutoencoderTiny, images: np.ndarray, holes: np.ndarray | None = None, batch_size: int = 64
+    autoencoder: AutoencoderTiny,
+    images: np.ndarray,
+    holes: np.ndarray | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
 ) -> Tensor:
     """Latents float32 (N, 4, S/4, S/4) times the scaling factor, as an inpainting pipeline makes them.
 
@@ -112,12 +116,14 @@ def encode(
         holes: bool (N, S, S); there the image is grey.
     """
     latents = []
+    autoencoder.to(device)
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).permute(0, 3, 1, 2)
         pixels = batch.float() / 127.5 - 1
         if holes is not None:
             pixels = pixels * ~torch.from_numpy(np.ascontiguousarray(holes[start : start + batch_size]))[:, None]
-        latents.append(autoencoder.encode(pixels).latents)
+        latents.append(autoencoder.encode(pixels.to(device)).latents.cpu())
+    autoencoder.to("cpu")
     return torch.cat(latents) * (autoencoder.config["scaling_factor"] or 1.0)
 
 

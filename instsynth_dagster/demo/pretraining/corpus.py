@@ -1,12 +1,14 @@
 """Captioned instances by the ten thousand: the "web-scale" data of the mini foundation models.
 
 Square crops around instances of procedural scenes that no demo city shows, with masks and captions, the same number of
-every class. Kept as memory-mapped arrays below one folder.
+every class. All are kept at the smallest size, and those that lose by it at the larger sizes too, as memory-mapped
+arrays below one folder.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -37,15 +39,20 @@ CLASS_WEIGHTS = {
 }
 """Makes the classes about equally frequent, so that few scenes go to waste."""
 MARGINS = (0.15, 0.4)
+COLUMNS = ("class_name", "color", "variant", "caption", "scene", "area", "side", "number")
 _CHUNK = 16
 
 
 @dataclass(frozen=True)
 class CorpusRecipe:
-    """`per_class` crops of every class, `side` pixels wide, of instances with at least `min_area` pixels."""
+    """`per_class` crops of every class, of instances with at least `min_area` pixels.
+
+    `sides` are the widths in pixels, ascending: the first is of all crops, each further one of those that are wider
+    in their scene than the one before.
+    """
 
     per_class: int = 4000
-    side: int = 96
+    sides: tuple[int, ...] = (96, 128, 192)
     min_area: int = 300
     seed: int = 0
 
@@ -55,7 +62,8 @@ class Corpus:
     """Captioned crops, shuffled by nature: in the order of the scenes.
 
     images: uint8 (N, S, S, 3) RGB; masks: bool (N, S, S), True on the instance in the middle; table: class_name, color,
-    variant, caption, scene and area (pixels in the scene) of each.
+    variant, caption, scene, area (pixels in the scene), side (of the crop in the scene, pixels) and number (the same
+    for a crop at all sides) of each.
     """
 
     images: np.ndarray
@@ -70,36 +78,72 @@ class Corpus:
         return Corpus(self.images[which], self.masks[which], self.table.iloc[which].reset_index(drop=True))
 
 
-def build_corpus(folder: Path, recipe: CorpusRecipe, *, progress: Progress, workers: int = 2) -> Corpus:
-    """Render a corpus into `folder`, or open it when it is there."""
-    if not (folder / "table.parquet").exists():
-        _render(folder, recipe, progress, workers)
-    return Corpus(
-        np.load(folder / "images.npy", mmap_mode="r"),
-        np.load(folder / "masks.npy", mmap_mode="r"),
-        pd.read_parquet(folder / "table.parquet"),
-    )
+def build_corpora(
+    folder: Path, recipe: CorpusRecipe, *, progress: Progress, workers: int | None = None
+) -> dict[int, Corpus]:
+    """Render a corpus into `folder`, or open it when it is there.
+
+    Args:
+        workers: processes that draw scenes; by default one per processor.
+
+    Returns:
+        The corpus at each of the recipe's sides.
+    """
+    if not (folder / f"{recipe.sides[0]}.parquet").exists():
+        _render(folder, recipe, progress, workers or os.cpu_count() or 1)
+    corpora = {}
+    for side in recipe.sides:
+        table = pd.read_parquet(folder / f"{side}.parquet")
+        images, masks = (np.load(folder / f"{name}_{side}.npy", mmap_mode="r") for name in ("images", "masks"))
+        corpora[side] = Corpus(images[: len(table)], masks[: len(table)], table)
+    return corpora
 
 
 def _render(folder: Path, recipe: CorpusRecipe, progress: Progress, workers: int) -> None:
-    """Scenes 0, 1, 2, ... until every class has its share; the table is written last."""
-    total, side = recipe.per_class * len(CLASSES), recipe.side
+    """Scenes 0, 1, 2, ... until every class has its share; the table of the smallest side is written last."""
+    total, done = recipe.per_class * len(CLASSES), 0
     folder.mkdir(parents=True, exist_ok=True)
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (total, side, side, 3))
-    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.bool_, (total, side, side))
-    rows: list[dict[str, Any]] = []
+    writers = [_SideWriter(folder, side, total) for side in recipe.sides]
+    smaller = [0, *recipe.sides[:-1]]
     wanted = dict.fromkeys(CLASSES, recipe.per_class)
     for crop, mask, row in _all_crops(recipe, workers):
         if wanted[row["class_name"]]:
             wanted[row["class_name"]] -= 1
-            images[len(rows)], masks[len(rows)] = crop, mask
-            rows.append(row)
-            progress(len(rows), total)
+            row["number"] = done
+            done += 1
+            for writer, enough in zip(writers, smaller, strict=True):
+                if row["side"] > enough:
+                    writer.add(crop, mask, row)
+            progress(done, total)
         if not any(wanted.values()):
             break
-    images.flush()
-    masks.flush()
-    pd.DataFrame(rows).to_parquet(folder / "table.parquet")
+    for writer in reversed(writers):
+        writer.close()
+
+
+class _SideWriter:
+    """The crops of one side; the files have room for all, and take it only for those that come."""
+
+    def __init__(self, folder: Path, side: int, most: int) -> None:
+        self._folder, self._side = folder, side
+        self._rows: list[dict[str, Any]] = []
+        arrays = (
+            (f"images_{side}.npy", np.uint8, (most, side, side, 3)),
+            (f"masks_{side}.npy", np.bool_, (most, side, side)),
+        )
+        self._images, self._masks = (
+            np.lib.format.open_memmap(folder / name, "w+", kind, shape) for name, kind, shape in arrays
+        )
+
+    def add(self, crop: np.ndarray, mask: np.ndarray, row: dict[str, Any]) -> None:
+        number = len(self._rows)
+        self._images[number], self._masks[number] = resize_image(crop, (self._side,) * 2), resize_mask(mask, self._side)
+        self._rows.append(row)
+
+    def close(self) -> None:
+        self._images.flush()
+        self._masks.flush()
+        pd.DataFrame(self._rows, columns=[*COLUMNS]).to_parquet(self._folder / f"{self._side}.parquet")
 
 
 def _all_crops(recipe: CorpusRecipe, workers: int) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
@@ -115,7 +159,7 @@ def _all_crops(recipe: CorpusRecipe, workers: int) -> Iterator[tuple[np.ndarray,
 
 
 def scene_crops(number: int, recipe: CorpusRecipe) -> list[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
-    """Crop, mask and table row of every large enough instance of a corpus scene."""
+    """Crop, mask (both as they lie in the scene) and table row of every large enough instance of a corpus scene."""
     seed = content_seed("corpus", recipe.seed, number)
     scene = render_scene(seed, *SCENE_SIZE, class_weights=CLASS_WEIGHTS)
     crops = []
@@ -127,6 +171,6 @@ def scene_crops(number: int, recipe: CorpusRecipe) -> list[tuple[np.ndarray, np.
         margin = np.random.default_rng(content_seed(seed, value)).uniform(*MARGINS)
         crop, mask = cut_crop(scene.image, scene.ids, value, crop_box(mask_box(whole), margin, *SCENE_SIZE))
         row: dict[str, Any] = {"class_name": about.class_name, "color": about.color, "variant": about.variant}
-        row |= {"caption": caption(about), "scene": number, "area": area}
-        crops.append((resize_image(crop, (recipe.side,) * 2), resize_mask(mask, recipe.side), row))
+        row |= {"caption": caption(about), "scene": number, "area": area, "side": len(crop)}
+        crops.append((crop, mask, row))
     return crops

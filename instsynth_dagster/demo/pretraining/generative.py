@@ -1,9 +1,10 @@
-"""Pretrains the demo's generative models one after the other: corpus, mini-clip, autoencoder, mini-sd-inpaint,
-mini-gligen."""
+"""Pretrains the demo's generative models one after the other: corpus, mini-clip, autoencoder and its decoder,
+mini-sd-inpaint, mini-gligen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,20 @@ import pandas as pd
 
 from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.data.images import encode_jpeg
-from instsynth_dagster.demo.pretraining import autoencoder, clip, grounded, inpainting
+from instsynth_dagster.demo.pretraining import autoencoder, clip, grounded, inpainting, sharpening
 from instsynth_dagster.demo.pretraining.cards import is_complete, link_equal, write_card
-from instsynth_dagster.demo.pretraining.corpus import Corpus, CorpusRecipe, build_corpus
+from instsynth_dagster.demo.pretraining.corpus import Corpus, CorpusRecipe, build_corpora
 from instsynth_dagster.demo.pretraining.judgement import judge
 from instsynth_dagster.demo.pretraining.latents import Foundations
-from instsynth_dagster.demo.pretraining.recipe import Recipe
+from instsynth_dagster.demo.pretraining.timed import TimedRecipe
 from instsynth_dagster.demo.pretraining.vision import Bars
 from instsynth_dagster.segmenters.contract import FitResult
 from instsynth_dagster.settings import GeneratorSettings
 
 Folders = Mapping[str, Path]
 """Checkpoint folders by model name."""
+Corpora = Mapping[int, Corpus]
+"""A corpus by side."""
 
 TRAINING, HELD_OUT = CorpusRecipe(), CorpusRecipe(per_class=200, seed=1)
 SAMPLING: dict[str, dict[str, Any]] = {
@@ -37,37 +40,77 @@ JUDGED = 25
 """Held-out instances of each class that the finished generator repaints for its card."""
 
 
-def pretrain_generative(build: Path, checkpoints: Path, bars: Bars) -> None:
-    """Make mini-clip, mini-sd-inpaint and mini-gligen below `checkpoints` from nothing, model cards included.
+SHARES = {"decoder": 0.15, "mini-sd-inpaint": 0.6, "mini-gligen": 0.25}
+"""How the trainings share a time that is given for all."""
+
+
+def pretrain_generative(
+    build: Path, checkpoints: Path, bars: Bars, *, minutes: float | None = None, device: str = "cpu"
+) -> None:
+    """Make mini-clip, mini-sd-inpaint and mini-gligen below `checkpoints`, model cards included.
 
     Args:
         build: corpus and unfinished trainings; the same call goes on from there.
         checkpoints: holds one `from_pretrained` folder per model.
+        minutes: time for the generators together, mini-clip and the corpus not counted; generators that are there
+            already are trained on. By default each recipe's own time, for those that are missing.
     """
     folders = {name: checkpoints / name for name in ("mini-clip", "mini-sd-inpaint", "mini-gligen")}
-    if all(is_complete(folder) for folder in folders.values()):
+    if minutes is None and all(is_complete(folder) for folder in folders.values()):
         return
     training, held_out = _corpora(build / "corpus", bars)
+    smallest = training[min(training)]
     if not is_complete(folders["mini-clip"]):
-        make_clip(training, held_out, folders["mini-clip"], build / "mini-clip", bars)
-    with bars("training the autoencoder", autoencoder.RECIPE.steps) as progress:
-        coder = autoencoder.train_autoencoder(
-            training,
-            out=build / "autoencoder" / "final",
-            scratch=build / "autoencoder",
-            recipe=autoencoder.RECIPE,
-            progress=progress,
-        )
-    foundations = Foundations(coder.folder, folders["mini-clip"])
-    if not is_complete(folders["mini-sd-inpaint"]):
-        make_inpainting(training, held_out, foundations, folders, build, bars)
-    make_grounded(training, held_out, foundations, folders, build, bars)
+        make_clip(smallest, held_out[min(held_out)], folders["mini-clip"], build / "mini-clip", bars)
+    sharpened = make_autoencoder(training, folders["mini-sd-inpaint"], build, bars, minutes, device)
+    foundations = Foundations(sharpened, folders["mini-clip"])
+    if minutes or not is_complete(folders["mini-sd-inpaint"]):
+        make_inpainting(training, held_out, foundations, folders, build, bars, minutes, device)
+    make_grounded(training, held_out, foundations, folders, build, bars, minutes, device)
 
 
-def _corpora(folder: Path, bars: Bars) -> Iterator[Corpus]:
+def _corpora(folder: Path, bars: Bars) -> Iterator[dict[int, Corpus]]:
     for name, recipe in (("training", TRAINING), ("held_out", HELD_OUT)):
         with bars(f"rendering the {name.replace('_', '-')} corpus", recipe.per_class * len(CLASSES)) as progress:
-            yield build_corpus(folder / name, recipe, progress=progress)
+            yield build_corpora(folder / name, recipe, progress=progress)
+
+
+def _timed(recipe: TimedRecipe, name: str, minutes: float | None) -> TimedRecipe:
+    """A recipe with its share of the time for all."""
+    return recipe if minutes is None else replace(recipe, minutes=minutes * SHARES[name])
+
+
+def make_autoencoder(
+    training: Corpora, inpainting: Path, build: Path, bars: Bars, minutes: float | None, device: str
+) -> Path:
+    """The folder of the autoencoder: mini-sd-inpaint's where there is one, with a decoder trained on where time is
+    given; otherwise trained from nothing."""
+    out = build / "decoder" / "final"
+    if is_complete(inpainting):
+        given = inpainting / "vae"
+        if minutes is None:
+            return given
+    else:
+        with bars("training the autoencoder", autoencoder.RECIPE.steps) as progress:
+            given = autoencoder.train_autoencoder(
+                training[min(training)],
+                out=build / "autoencoder" / "final",
+                scratch=build / "autoencoder",
+                recipe=autoencoder.RECIPE,
+                progress=progress,
+            ).folder
+    recipe = _timed(sharpening.RECIPE, "decoder", minutes)
+    with bars("sharpening the decoder, seconds", round(recipe.minutes * 60)) as progress:
+        sharpening.train_decoder(
+            training[max(training)],
+            given,
+            out=out,
+            scratch=build / "decoder",
+            recipe=recipe,
+            device=device,
+            progress=progress,
+        )
+    return out
 
 
 def make_clip(training: Corpus, held_out: Corpus, out: Path, scratch: Path, bars: Bars) -> None:
@@ -107,22 +150,31 @@ similarities stand for CLIPScore in the demo.
 
 
 def make_inpainting(
-    training: Corpus, held_out: Corpus, foundations: Foundations, folders: Folders, build: Path, bars: Bars
+    training: Corpora,
+    held_out: Corpora,
+    foundations: Foundations,
+    folders: Folders,
+    build: Path,
+    bars: Bars,
+    minutes: float | None = None,
+    device: str = "cpu",
 ) -> None:
     """Train mini-sd-inpaint and write its card with a contact sheet."""
-    out, recipe = folders["mini-sd-inpaint"], inpainting.RECIPE
-    with bars("training mini-sd-inpaint", recipe.steps) as progress:
+    out, recipe = folders["mini-sd-inpaint"], _timed(inpainting.RECIPE, "mini-sd-inpaint", minutes)
+    with bars("training mini-sd-inpaint, seconds", round(recipe.minutes * 60)) as progress:
         result = inpainting.train_inpainting(
             training,
             foundations,
             out=out,
             latents=build / "latents",
             scratch=build / "mini-sd-inpaint",
+            start=out if is_complete(out) else None,
             recipe=recipe,
+            device=device,
             progress=progress,
         )
-    quality = autoencoder.measure_reconstruction(build / "autoencoder" / "final", held_out)
-    settings = _settings("diffinpainting", out, training)
+    quality = autoencoder.measure_reconstruction(out / "vae", held_out[min(held_out)])
+    settings = _settings("diffinpainting", out)
     judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
     (out / "contact_sheet.jpg").write_bytes(encode_jpeg(judged.sheet, CARD_QUALITY))
     write_card(
@@ -134,9 +186,9 @@ A small Stable Diffusion inpainting pipeline (diffusers `StableDiffusionInpaintP
 channels at a quarter of the width, a 9-channel UNet, mini-clip's text encoder. It repaints an instance of a procedural
 street inside its mask, with the class and colour of a prompt such as "a photo of a red car".
 
-- **Data**: {len(training):,} captioned crops with masks of rendered scenes; other seeds than any demo city.
-- **Training**: autoencoder {autoencoder.RECIPE.steps} steps of {autoencoder.RECIPE.batch_size} patches; UNet
-  {_described(recipe, result)}.
+- **Data**: {_counted(training)} with masks of rendered scenes; other seeds than any demo city.
+- **Training**: autoencoder {autoencoder.RECIPE.steps} steps of {autoencoder.RECIPE.batch_size} patches, then its
+  decoder alone for sharpness; UNet {_described(recipe, result)}.
 - **Measured** on held-out crops: autoencoder {quality["psnr"]:.1f} dB PSNR, mean colour of an instance off by
   {quality["color_error"]:.1f} grey levels. {judged.text(settings)}
 
@@ -146,11 +198,18 @@ street inside its mask, with the class and colour of a prompt such as "a photo o
 
 
 def make_grounded(
-    training: Corpus, held_out: Corpus, foundations: Foundations, folders: Folders, build: Path, bars: Bars
+    training: Corpora,
+    held_out: Corpora,
+    foundations: Foundations,
+    folders: Folders,
+    build: Path,
+    bars: Bars,
+    minutes: float | None = None,
+    device: str = "cpu",
 ) -> None:
     """Train mini-gligen and write its card with a contact sheet for each of its two uses."""
-    out, recipe = folders["mini-gligen"], grounded.RECIPE
-    with bars("training mini-gligen", recipe.steps) as progress:
+    out, recipe = folders["mini-gligen"], _timed(grounded.RECIPE, "mini-gligen", minutes)
+    with bars("training mini-gligen, seconds", round(recipe.minutes * 60)) as progress:
         result = grounded.train_grounded(
             training,
             foundations,
@@ -158,14 +217,16 @@ def make_grounded(
             out=out,
             latents=build / "latents",
             scratch=build / "mini-gligen",
+            start=out if is_complete(out) else None,
             recipe=recipe,
+            device=device,
             progress=progress,
         )
     for part in ("vae", "text_encoder"):  # the same bytes: kept once
         link_equal(out / part, folders["mini-sd-inpaint"] / part)
     texts = {}
     for kind in ("gligen", "blendeddiff"):
-        settings = _settings(kind, out, training)
+        settings = _settings(kind, out)
         judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
         (out / f"{kind}.jpg").write_bytes(encode_jpeg(judged.sheet, CARD_QUALITY))
         texts[kind] = judged.text(settings)
@@ -178,7 +239,7 @@ A small GLIGEN (diffusers `UNet2DConditionModel` with gated grounding, 4 channel
 and text encoder. With grounding it paints a class where its box says (generator `gligen`); without, it is a plain
 text-to-image model (base of `blendeddiff`).
 
-- **Data**: {len(training):,} captioned crops with boxes of rendered scenes; other seeds than any demo city.
+- **Data**: {_counted(training)} with boxes of rendered scenes; other seeds than any demo city.
 - **Training**: from mini-sd-inpaint's UNet, {_described(recipe, result)}; half of the steps grounded.
 - **Measured**, `gligen`: {texts["gligen"]}
 - **Measured**, `blendeddiff`: {texts["blendeddiff"]}
@@ -189,14 +250,23 @@ text-to-image model (base of `blendeddiff`).
     )
 
 
-def _settings(kind: str, model: Path, corpus: Corpus) -> GeneratorSettings:
+def _settings(kind: str, model: Path) -> GeneratorSettings:
+    smallest, *larger = TRAINING.sides
     return GeneratorSettings.model_validate(
-        {"kind": kind, "model": str(model), "size": corpus.images.shape[1], "batch_size": 16} | SAMPLING[kind]
+        {"kind": kind, "model": str(model), "size": smallest, "sizes": larger, "batch_size": 8} | SAMPLING[kind]
     )
 
 
-def _described(recipe: Recipe, result: FitResult) -> str:
+def _counted(training: Corpora) -> str:
+    smallest, *larger = training
+    further = ", ".join(f"{len(training[side]):,} of them at {side}" for side in larger)
+    return f"{len(training[smallest]):,} captioned crops at {smallest} pixels ({further})"
+
+
+def _described(recipe: TimedRecipe, result: FitResult) -> str:
+    steps = int(result.curve["step"].iloc[-1])
     return (
-        f"{recipe.steps} steps of {recipe.batch_size}, velocity prediction, zero terminal SNR, AdamW,\n"
-        f"  learning rate {recipe.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes"
+        f"{steps} steps of {inpainting.BATCH} crops or as many pixels of larger\n  ones, mirrored half of the time, "
+        f"velocity prediction, zero terminal SNR, min-SNR weights, AdamW, learning rate\n  {recipe.learning_rate:g}, "
+        f"moving average of the weights, {result.seconds / 60:.0f} minutes"
     )

@@ -7,23 +7,30 @@ instance by box and class, the other half leave the grounding layers out, so tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from instsynth_dagster.demo.pretraining.corpus import Corpus
-from instsynth_dagster.demo.pretraining.inpainting import ARCHITECTURE, SCHEDULER, draw_noise, weighted_error
-from instsynth_dagster.demo.pretraining.latents import EncodedCrops, Foundations
-from instsynth_dagster.demo.pretraining.recipe import Recipe
+from instsynth_dagster.demo.pretraining.inpainting import (
+    ARCHITECTURE,
+    BATCH,
+    SCHEDULER,
+    draw_noise,
+    load_unet,
+    weighted_error,
+)
+from instsynth_dagster.demo.pretraining.latents import EncodedCrops, Foundations, load_fitting
+from instsynth_dagster.demo.pretraining.timed import TimedRecipe, train_within
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.contract import FitResult, Progress
-from instsynth_dagster.segmenters.training.loop import isolated_random_state, train
+from instsynth_dagster.segmenters.training.loop import isolated_random_state
 from instsynth_dagster.synthesis.generators.gligen import grounding
 
-RECIPE = Recipe(steps=3000, batch_size=32, learning_rate=7e-4, weight_decay=0.01)
+RECIPE = TimedRecipe(minutes=30, learning_rate=7e-4)
 OBJECT_DROPOUT = 0.1
 
 
@@ -42,9 +49,9 @@ class GroundedDenoising(nn.Module):
             objects = grounding(box, phrase)
             objects["masks"] = objects["masks"] * (torch.rand(len(box), 1, device=box.device) >= OBJECT_DROPOUT)
             kwargs = {"gligen": objects}
-        steps, noisy, velocity = draw_noise(self._scheduler, latents)
-        predicted = self.unet(noisy, steps, hidden, cross_attention_kwargs=kwargs).sample
-        return {"loss": weighted_error(predicted, velocity, mask)}
+        noisy = draw_noise(self._scheduler, latents)
+        predicted = self.unet(noisy.latents, noisy.steps, hidden, cross_attention_kwargs=kwargs).sample
+        return {"loss": weighted_error(predicted, noisy, mask)}
 
 
 def grounded_unet(inpainting: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -61,14 +68,15 @@ def grounded_unet(inpainting: UNet2DConditionModel) -> UNet2DConditionModel:
 
 
 def train_grounded(
-    corpus: Corpus,
+    corpora: Mapping[int, Corpus],
     foundations: Foundations,
     inpainting: Path,
     *,
     out: Path,
     latents: Path,
     scratch: Path,
-    recipe: Recipe = RECIPE,
+    start: Path | None = None,
+    recipe: TimedRecipe = RECIPE,
     seed: int = 2,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -76,24 +84,29 @@ def train_grounded(
     """Train the UNet and write the whole pipeline (fp16) as a `from_pretrained` folder.
 
     Args:
+        corpora: the corpus by side.
         inpainting: the folder of mini-sd-inpaint.
         latents: folder for the encoded corpus, shared by trainings.
-        scratch: the state of an unfinished training; the same call goes on from there.
+        scratch: the state of an earlier call, from which this one goes on.
+        start: a grounded pipeline whose UNet to start from, as far as it fits; mini-sd-inpaint's otherwise.
     """
-    start = UNet2DConditionModel.from_pretrained(inpainting, subfolder="unet", local_files_only=True).float()
     with isolated_random_state():
         torch.manual_seed(content_seed(seed, "grounding"))
-        unet = grounded_unet(start)
+        unet = grounded_unet(load_unet(inpainting))
+    if start:
+        load_fitting(unet, load_unet(start).state_dict())
     scheduler = DDIMScheduler(**SCHEDULER)
-    log = train(
+    batches = EncodedCrops(corpora, foundations, latents=latents, area=BATCH, seed=seed, device=device)
+    result = train_within(
         GroundedDenoising(unet, scheduler),
-        EncodedCrops(corpus, foundations, latents=latents, count=recipe.steps * recipe.batch_size, seed=seed),
+        unet,
+        batches,
         recipe,
-        collate=default_collate,
-        seed=seed,
+        out=out,
         scratch=scratch,
+        seed=seed,
         device=device,
         progress=progress,
     )
     foundations.save_pipeline(StableDiffusionPipeline, unet, scheduler, out)
-    return FitResult(out, log.curve, log.seconds, log.peak_memory)
+    return result

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.data.masks import resize_mask
 from instsynth_dagster.demo.city.palette import Attributes, caption, draw_attributes
 from instsynth_dagster.demo.pretraining.clip import name_accuracy
 from instsynth_dagster.demo.pretraining.corpus import Corpus
@@ -18,14 +20,17 @@ from instsynth_dagster.models.clip import Clip
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.crops import focus
+from instsynth_dagster.synthesis.gates import sharpness
 from instsynth_dagster.synthesis.generators import load_generator
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """accuracy: see `measure_prompts`; count: instances; sheet: a contact sheet, uint8 (H, W, 3)."""
+    """accuracy: see `measure_prompts`; sharpness: median of each class, see `gates.sharpness`; count: instances; sheet:
+    a contact sheet, uint8 (H, W, 3)."""
 
     accuracy: dict[str, float]
+    sharpness: dict[str, float]
     count: int
     sheet: np.ndarray
 
@@ -36,17 +41,67 @@ class Judgement:
             f"{self.count} held-out instances repainted with another\n  prompt of their class ({settings.steps} steps, "
             f"guidance {settings.guidance:g}): mini-clip, seeing them cut out, names the class of\n  {a['class']:.1%} "
             f"and the prompt's colour of {a['color']:.1%} (of the untouched instances {a['class_before']:.1%} and "
-            f"{a['color_before']:.1%})."
+            f"{a['color_before']:.1%}). Sharpness against the source's: "
+            f"{', '.join(f'{name} {value:.2f}' for name, value in self.sharpness.items())}."
         )
 
 
-def judge(settings: GeneratorSettings, corpus: Corpus, clip_folder: Path, per_class: int) -> Judgement:
-    """Repaint the first instances of each class three times; the first time counts, all are shown."""
-    chosen = [np.flatnonzero(corpus.table["class_name"] == name)[:per_class] for name in CLASSES]
-    judged = corpus.take(np.sort(np.concatenate(chosen)))
-    versions = [repaint_held_out(settings, judged, replica) for replica in range(3)]
+def judge(
+    settings: GeneratorSettings, corpora: Mapping[int, Corpus], clip_folder: Path, per_class: int, device: str = "cpu"
+) -> Judgement:
+    """Repaint the first instances of each class three times, each at the size that loses nothing of it; the first time
+    counts, all are shown.
+
+    Args:
+        corpora: held-out crops by side, see `build_corpora`.
+    """
+    table = corpora[min(corpora)].table
+    chosen = np.concatenate([np.flatnonzero(table["class_name"] == name)[:per_class] for name in CLASSES])
+    native = at_native_size(corpora, set(chosen.tolist()))
+    repainted = [[repaint_held_out(settings, part, replica, device) for part in native] for replica in range(3)]
+    largest = max(corpora)
+    judged = Corpus(
+        np.concatenate([_resized(part.images, largest) for part in native]),
+        np.concatenate([np.stack([resize_mask(mask, largest) for mask in part.masks]) for part in native]),
+        pd.concat([part.table for part in native], ignore_index=True),
+    )
+    versions = [
+        Repainted(
+            np.concatenate([_resized(part.images, largest) for part in parts]),
+            [about for part in parts for about in part.wanted],
+        )
+        for parts in repainted
+    ]
+    sharp = [
+        sharpness(painted, image, mask)
+        for part, source in zip(repainted[0], native, strict=True)
+        for painted, image, mask in zip(part.images, source.images, source.masks, strict=True)
+    ]
     accuracy = measure_prompts(clip_folder, judged, versions[0])
-    return Judgement(accuracy, len(judged), repainting_sheet(judged, versions))
+    by_class = pd.Series(sharp).groupby(judged.table["class_name"]).median().to_dict()  # a dark source gives any ratio
+    return Judgement(accuracy, by_class, len(judged), repainting_sheet(judged, versions))
+
+
+def at_native_size(corpora: Mapping[int, Corpus], numbers: Collection[int] | None = None) -> list[Corpus]:
+    """Every crop once, at the smallest side that loses nothing of it, or at the largest.
+
+    Args:
+        numbers: of the crops wanted, in the corpus of the smallest side; all by default.
+    """
+    sides = sorted(corpora)
+    parts = []
+    for side, larger in zip(sides, [*sides[1:], None], strict=True):
+        table = corpora[side].table
+        here = np.ones(len(table), bool) if larger is None else (table["side"] <= side).to_numpy()
+        if numbers is not None:
+            here = here & table["number"].isin(numbers).to_numpy()
+        if here.any():
+            parts.append(corpora[side].take(np.flatnonzero(here)))
+    return parts
+
+
+def _resized(images: np.ndarray, side: int) -> np.ndarray:
+    return np.stack([resize_image(np.ascontiguousarray(image), (side, side)) for image in images])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from scipy import ndimage
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from instsynth_dagster.data.masks import mask_box
@@ -60,62 +61,101 @@ class Foundations:
         ).save_pretrained(out)
 
 
-class EncodedCrops(Dataset):
-    """Training example number i as a pure function of (seed, i): latents, hole, box, class and caption of a crop.
+class EncodedCrops:
+    """Training batch number i as a pure function of (seed, i): latents, holes, boxes, classes and captions of crops.
 
-    Latents of image and masked image are encoded once and kept in the folder `latents`.
+    A batch is of one size; the sizes take turns. Latents of images and masked images, and of their mirror images, are
+    encoded once and kept in the folder `latents`.
     """
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpora: Mapping[int, Corpus],
         foundations: Foundations,
         *,
         latents: Path,
-        count: int,
+        area: int,
         seed: int,
+        device: str = "cpu",
     ) -> None:
-        self._latents, self._masked, self._masks = _encode_holes(corpus, foundations.autoencoder, latents, seed)
-        self._foundations, self._count, self._seed = foundations, count, seed
-        self._claims = claims(corpus)
-        self._boxes = torch.tensor([mask_box(mask) for mask in self._masks]) / self._masks.shape[1]
+        """`area` is the number of crops of the smallest size in a batch; larger ones hold as many pixels."""
+        self._foundations, self._seed = foundations, seed
+        self._encoded = {
+            side: _encode_holes(corpus, foundations.autoencoder, latents / str(side), seed, device)
+            for side, corpus in corpora.items()
+            if len(corpus)
+        }
+        self._claims = {side: claims(corpora[side]) for side in self._encoded}
+        smallest, *larger = self._encoded
+        self._turns = [turn for side in larger or [smallest] for turn in dict.fromkeys((smallest, side))]
+        self._batch = {side: max(1, round(area * (smallest / side) ** 2)) for side in self._encoded}
 
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        generator = np.random.default_rng(content_seed(self._seed, "hole", index))
-        chosen = generator.integers(len(self._claims))
-        text, _ = draw_caption(self._claims[chosen], generator)
+    def __call__(self, number: int) -> dict[str, Tensor]:
+        """latents and masked float32 (B, 4, s, s), mask float32 (B, 1, s, s), hidden (B, L, D), box float32 (B, 4) in
+        0..1, phrase (B, D), s a fourth of the side."""
+        side = self._turns[number % len(self._turns)]
+        generator = np.random.default_rng(content_seed(self._seed, "holes", number))
+        encoded, claimed = self._encoded[side], self._claims[side]
+        chosen = generator.integers(len(encoded.masks), size=self._batch[side])
+        about = [claimed[index % len(claimed)] for index in chosen.tolist()]
+        texts = [draw_caption(claim, generator)[0] for claim in about]
+        texts = ["" if generator.random() < CAPTION_DROPOUT else text for text in texts]
         return {
-            "latents": torch.from_numpy(self._latents[chosen].astype(np.float32)),
-            "masked": torch.from_numpy(self._masked[chosen].astype(np.float32)),
-            "mask": torch.from_numpy(self._masks[chosen].astype(np.float32))[None],
-            "hidden": self._foundations.encode_text("" if generator.random() < CAPTION_DROPOUT else text)[0],
-            "box": self._boxes[chosen],
-            "phrase": self._foundations.encode_text(self._claims[chosen].class_name)[1],
+            "latents": torch.from_numpy(encoded.latents[chosen].astype(np.float32)),
+            "masked": torch.from_numpy(encoded.masked[chosen].astype(np.float32)),
+            "mask": torch.from_numpy(encoded.masks[chosen].astype(np.float32))[:, None],
+            "hidden": torch.stack([self._foundations.encode_text(text)[0] for text in texts]),
+            "box": encoded.boxes[chosen],
+            "phrase": torch.stack([self._foundations.encode_text(claim.class_name)[1] for claim in about]),
         }
 
 
-def _encode_holes(corpus: Corpus, autoencoder: AutoencoderTiny, folder: Path, seed: int) -> list[np.ndarray]:
-    """float16 latents of images and of masked images, and bool masks at latent size.
+@dataclass(frozen=True)
+class _Encoded:
+    """float16 latents (2 N, 4, s, s) of images and of masked images, bool masks (2 N, s, s) and boxes (2 N, 4) in 0..1:
+    those of N crops, then those of their mirror images."""
 
-    A hole is the instance, sometimes grown by a few pixels.
-    """
+    latents: np.ndarray
+    masked: np.ndarray
+    masks: np.ndarray
+    boxes: Tensor
+
+
+def _encode_holes(corpus: Corpus, autoencoder: AutoencoderTiny, folder: Path, seed: int, device: str) -> _Encoded:
+    """Encode a corpus, or open what is there. A hole is the instance, sometimes grown by a few pixels."""
     paths = [folder / f"{name}.npy" for name in ("latents", "masked", "masks")]
     if not paths[-1].exists():
         folder.mkdir(parents=True, exist_ok=True)
-        latents, masked, masks = [], [], []
-        for start in range(0, len(corpus), 512):
-            part = corpus.take(slice(start, start + 512))
-            holes = np.stack([_grow(mask, content_seed(seed, start + i)) for i, mask in enumerate(part.masks)])
-            images = np.asarray(part.images)
-            latents.append(encode(autoencoder, images).numpy().astype(np.float16))
-            masked.append(encode(autoencoder, images, holes).numpy().astype(np.float16))
-            masks.append(holes[:, ::SCALE, ::SCALE])
-        for path, arrays in zip(paths, (latents, masked, masks), strict=True):
+        parts: tuple[list[np.ndarray], ...] = ([], [], [])
+        for mirrored in (False, True):
+            for start in range(0, len(corpus), 512):
+                part = corpus.take(slice(start, start + 512))
+                holes = np.stack([_grow(mask, content_seed(seed, start + i)) for i, mask in enumerate(part.masks)])
+                images = np.asarray(part.images)
+                if mirrored:
+                    images, holes = images[:, :, ::-1], holes[:, :, ::-1]
+                parts[0].append(encode(autoencoder, images, device=device).numpy().astype(np.float16))
+                parts[1].append(encode(autoencoder, images, holes, device=device).numpy().astype(np.float16))
+                parts[2].append(touched_cells(holes, SCALE))
+        for path, arrays in zip(paths, parts, strict=True):
             np.save(path, np.concatenate(arrays))
-    return [np.load(path, mmap_mode="r") for path in paths]
+    latents, masked, masks = (np.load(path, mmap_mode="r") for path in paths)
+    return _Encoded(latents, masked, masks, torch.tensor([mask_box(mask) for mask in masks]) / masks.shape[1])
+
+
+def touched_cells(holes: np.ndarray, scale: int) -> np.ndarray:
+    """Cells of which a hole takes any part: bool (N, S, S) -> (N, S / scale, S / scale); none is lost, however thin."""
+    count, height, width = holes.shape
+    return holes.reshape(count, height // scale, scale, width // scale, scale).any(axis=(2, 4))
+
+
+def load_fitting(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Take over the weights whose name and shape fit. The output of attention blocks that are new starts at zero, so
+    that the network begins as the one it grew from."""
+    own = network.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    fresh = [name for name in own if name not in fitting and ".attentions." in name and ".proj_out." in name]
+    network.load_state_dict(fitting | {name: torch.zeros_like(own[name]) for name in fresh}, strict=False)
 
 
 def _grow(mask: np.ndarray, seed: int) -> np.ndarray:

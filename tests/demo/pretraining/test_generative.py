@@ -1,4 +1,6 @@
+import itertools
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,21 +11,31 @@ from hypothesis import strategies as st
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.data.masks import resize_mask
 from instsynth_dagster.demo.city.palette import PAINTS
-from instsynth_dagster.demo.pretraining import autoencoder, clip, generative, grounded, inpainting
+from instsynth_dagster.demo.pretraining import autoencoder, clip, generative, grounded, inpainting, sharpening, timed
 from instsynth_dagster.demo.pretraining.cards import link_equal
 from instsynth_dagster.demo.pretraining.clip import Claim, code, draw_caption, true_pairs
-from instsynth_dagster.demo.pretraining.corpus import CorpusRecipe, build_corpus, scene_crops
+from instsynth_dagster.demo.pretraining.corpus import CorpusRecipe, build_corpora, scene_crops
+from instsynth_dagster.demo.pretraining.judgement import at_native_size
+from instsynth_dagster.demo.pretraining.latents import load_fitting, touched_cells
 from instsynth_dagster.demo.pretraining.recipe import Recipe
+from instsynth_dagster.demo.pretraining.timed import TimedRecipe
 from instsynth_dagster.demo.pretraining.vocabulary import train_tokenizer
 from tests.demo.pretraining.toy_scenes import silent_bar
 
-RECIPE = CorpusRecipe(per_class=3, side=48, min_area=60)
+RECIPE = CorpusRecipe(per_class=3, sides=(48, 64), min_area=60)
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return build_corpus(tmp_path_factory.mktemp("corpus"), RECIPE, progress=lambda done, total: None)
+def corpora(tmp_path_factory):
+    return build_corpora(tmp_path_factory.mktemp("corpus"), RECIPE, progress=lambda done, total: None, workers=2)
+
+
+@pytest.fixture(scope="module")
+def corpus(corpora):
+    return corpora[48]
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +49,21 @@ def test_a_corpus_is_balanced_and_its_crops_show_what_the_caption_says(corpus):
     assert corpus.masks.any(axis=(1, 2)).all()
     for row, mask, image in zip(corpus.table.itertuples(), corpus.masks, corpus.images, strict=True):
         assert row.color in row.caption.split()
-        again = scene_crops(row.scene, RECIPE)
-        assert any(np.array_equal(crop, image) and np.array_equal(shape, mask) for crop, shape, _ in again)
+        again = [
+            (resize_image(crop, (48, 48)), resize_mask(shape, 48)) for crop, shape, _ in scene_crops(row.scene, RECIPE)
+        ]
+        assert any(np.array_equal(crop, image) and np.array_equal(shape, mask) for crop, shape in again)
+
+
+def test_only_crops_that_lose_by_the_smaller_size_are_kept_at_the_larger(corpora):
+    small, large = corpora[48], corpora[64]
+    assert large.images.shape[1:] == (64, 64, 3)
+    assert large.table["number"].tolist() == np.flatnonzero(small.table["side"] > 48).tolist()
+    native = at_native_size(corpora)
+    assert [part.images.shape[1] for part in native] == [48, 64]
+    assert sorted(number for part in native for number in part.table["number"]) == list(range(24))
+    assert (native[0].table["side"] <= 48).all()
+    assert len(at_native_size(corpora, {0})) == 1
 
 
 @given(st.sampled_from(CLASSES), st.sampled_from(["", *PAINTS]), st.integers(0, 2**32))
@@ -85,17 +110,24 @@ def test_latents_are_what_the_pipeline_would_encode(corpus):
 def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
     few = {"batch_size": 4, "learning_rate": 1e-3, "checkpoint_every": 1}
     monkeypatch.setattr(generative, "TRAINING", RECIPE)
-    monkeypatch.setattr(generative, "HELD_OUT", CorpusRecipe(per_class=2, side=48, min_area=60, seed=1))
+    monkeypatch.setattr(generative, "HELD_OUT", CorpusRecipe(per_class=2, sides=(48, 64), min_area=60, seed=1))
     monkeypatch.setattr(generative, "JUDGED", 1)
+    for kind, sampling in generative.SAMPLING.items():
+        monkeypatch.setitem(generative.SAMPLING, kind, sampling | {"steps": 2})
     monkeypatch.setattr(clip, "RECIPE", Recipe(steps=2, **few))
     monkeypatch.setattr(clip, "VISION_RECIPE", Recipe(steps=2, **few))
     monkeypatch.setattr(clip, "VISION", clip.VISION | {"image_size": 48, "num_hidden_layers": 1})
     monkeypatch.setattr(autoencoder, "RECIPE", Recipe(steps=2, **few))
-    monkeypatch.setattr(inpainting, "RECIPE", Recipe(steps=2, **few))
-    monkeypatch.setattr(grounded, "RECIPE", Recipe(steps=2, **few))
+    for module in (sharpening, inpainting, grounded):
+        monkeypatch.setattr(module, "RECIPE", TimedRecipe(minutes=0.002, learning_rate=1e-3))
+    monkeypatch.setattr(inpainting, "BATCH", 4)
+    monkeypatch.setattr(grounded, "BATCH", 4)
 
-    def run():
-        generative.pretrain_generative(tmp_path / "build", tmp_path / "checkpoints", silent_bar)
+    ticks = itertools.count()
+    monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
+
+    def run(**given):
+        generative.pretrain_generative(tmp_path / "build", tmp_path / "checkpoints", silent_bar, **given)
 
     with monkeypatch.context() as patch:
         patch.setattr(generative.inpainting, "train_inpainting", _killed)
@@ -128,6 +160,32 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
     second = CLIPModel.from_pretrained(tmp_path / "checkpoints/mini-clip").vision_model.state_dict()
     assert any(not torch.equal(value, first[key]) for key, value in second.items())
     assert CLIPTokenizer.from_pretrained(tmp_path / "checkpoints/mini-clip").model_max_length == clip.TOKENS
+
+    run()  # nothing is missing
+    before = (tmp_path / "checkpoints/mini-sd-inpaint/vae/config.json").read_bytes(), gligen.state_dict()
+    run(minutes=0.01)
+    assert (tmp_path / "checkpoints/mini-sd-inpaint/vae/config.json").read_bytes() == before[0]
+    after = UNet2DConditionModel.from_pretrained(tmp_path / "checkpoints/mini-gligen/unet").state_dict()
+    assert any(not torch.equal(value, after[name]) for name, value in before[1].items())
+
+
+def test_a_thin_hole_is_never_lost_between_cells():
+    holes = np.zeros((1, 8, 8), bool)
+    holes[0, 1, :] = True
+    assert touched_cells(holes, 4).tolist() == [[[True, True], [False, False]]]
+
+
+def test_a_network_begins_as_the_one_it_grew_from():
+    torch.manual_seed(0)
+    plain = inpainting.ARCHITECTURE | {
+        "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    }
+    old, new = (UNet2DConditionModel(sample_size=12, **kind).eval() for kind in (plain, inpainting.ARCHITECTURE))
+    load_fitting(new, old.state_dict())
+    inputs = torch.randn(1, 9, 12, 12), torch.tensor([500]), torch.randn(1, 4, 128)
+    with torch.no_grad():
+        torch.testing.assert_close(new(*inputs).sample, old(*inputs).sample)
 
 
 def _killed(*_args, **_kwargs):
