@@ -8,6 +8,7 @@ from assets.shared.pictures import sheet_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
+from instsynth_dagster.graph import instances_asset, painting_arms
 from instsynth_dagster.graph.refs import city_class_dimensions
 from instsynth_dagster.settings import GateSettings, Settings
 from instsynth_dagster.synthesis.gates import SCORES, gate_scores
@@ -16,12 +17,12 @@ from resources.judge import Judge
 
 @artifact(
     "{member}/crop_quality",
-    code_version="2",
+    code_version="3",
     when=lambda settings: settings.judge,
-    members=lambda settings: settings.generators,
+    members=painting_arms,
     dimensions=city_class_dimensions,
     settings=["judge.clip", "judge.cut_out"],
-    reads=lambda at: [("selected_instances", at.partition), (f"{at.member}/inpainted_crops", at.partition)],
+    reads=lambda at: [(instances_asset(at.member), at.partition), (f"{at.member}/inpainted_crops", at.partition)],
     group="phase_2",
     kinds={"transformers"},
 )
@@ -29,11 +30,11 @@ def crop_quality(
     out: PartitionWriter, partition: str, member: str, settings: Settings, store: DeclaredStore, judge: Judge
 ) -> Made:
     """Scores of every repainted crop: class margin, similarity to other real instances and to its own source,
-    change inside the mask, seam. Verdicts follow from thresholds in `is_cityscapes`, so an edited threshold
-    repaints nothing.
+    change inside the mask, seam, sharpness, upscale. Verdicts follow from thresholds in `is_cityscapes`, so an
+    edited threshold repaints nothing.
     """
     assert settings.judge is not None
-    selected = store.read_lightly("selected_instances", partition)
+    selected = store.read_lightly(instances_asset(member), partition)
     crops = store.read_lightly(f"{member}/inpainted_crops", partition)
     scores = gate_scores(selected, crops, judge.clip(settings.judge), settings.judge.cut_out)
     if scores.empty:

@@ -10,6 +10,7 @@ from assets.shared.made import Made
 from assets.shared.pictures import PREVIEWED_CROPS, crops_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
+from instsynth_dagster.graph import generator_of, instances_asset, painting_arms
 from instsynth_dagster.graph.refs import city_class_dimensions
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.synthesis.generators.base import repaint
@@ -19,27 +20,28 @@ from resources.generators import Generators
 @artifact(
     "{member}/inpainted_crops",
     code_version="1",
-    members=lambda settings: settings.generators,
+    members=painting_arms,
     dimensions=city_class_dimensions,
-    settings=lambda at: [f"generators.{at.member}", "seed", "gates.spares"],
-    reads=lambda at: [("selected_instances", at.partition), ("prompt_bank", at["class"])],
+    settings=lambda at: [f"generators.{generator_of(at.member)}", "seed", "gates.spares"],
+    reads=lambda at: [(instances_asset(at.member), at.partition), ("prompt_bank", at["class"])],
     group="phase_2",
     kinds={"diffusers", "pytorch"},
 )
 def inpainted_crops(
     out: PartitionWriter, partition: str, member: str, settings: Settings, store: DeclaredStore, generators: Generators
 ) -> Made:
-    """Selected instances repainted by a diffusion model inside their own masks (InstSynth phase 2).
+    """Selected instances repainted by a diffusion model inside their own masks (InstSynth phase 2); for an arm that
+    ends in `_insert` where they stand in other frames.
 
     Seeds come from content (instance, prompt, generator, replica, base seed), so a killed run goes on with the
     next crop and ends with the same digest. Rows carry full provenance.
     """
-    recipe = settings.generators[member]
-    selected = store.read_lightly("selected_instances", partition)
+    recipe = settings.generators[generator_of(member)]
+    selected = store.read_lightly(instances_asset(member), partition)
     bank = store.read("prompt_bank", partition.split("|")[1])
     metadata: dict[str, Any] = {}
     if len(selected):
-        generator = generators.load(member, recipe)
+        generator = generators.load(generator_of(member), recipe)
         rows = repaint(
             generator,
             member,

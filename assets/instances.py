@@ -16,7 +16,7 @@ from resources.dataset import Dataset
 
 @artifact(
     "instances",
-    code_version="1",
+    code_version="2",
     dimensions=lambda settings: {"city": all_cities(settings)},
     settings=["dataset.root"],
     reads=lambda at: [("frames", at["city"])],
@@ -24,7 +24,8 @@ from resources.dataset import Dataset
     kinds={"python", "opencv"},
 )
 def instances(out: PartitionWriter, city: str, dataset: Dataset, store: DeclaredStore) -> Made:
-    """One row per annotated instance and group of a city: area (pixels), box (xyxy), border contact, components."""
+    """One row per annotated instance and group of a city: area (pixels), box (xyxy), border contact, components,
+    and the label that it stands on."""
     rows = dataset.instance_table(store.read("frames", city))
     out.add_table(rows)
     out.summary["instances"] = int((~rows["is_group"]).sum()) if len(rows) else 0

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from assets.shared.declaration import At, all_but, artifact
+from assets.shared import repainted
+from assets.shared.declaration import artifact
 from assets.shared.made import Check, Made
 from assets.shared.pictures import PREVIEWED_WINDOWS, sheet_preview, windows_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
-from instsynth_dagster.graph import COPY_PASTE, WITHOUT_GENERATOR, window_arms, window_replicas
+from instsynth_dagster.graph import COPY_PASTE, instances_asset, window_arms
 from instsynth_dagster.graph.refs import city_class_dimensions
-from instsynth_dagster.graph.staleness import PartitionRef
-from instsynth_dagster.settings import GateSettings, Settings
+from instsynth_dagster.settings import INSERT, Settings
 from instsynth_dagster.synthesis.copy_paste import copy_paste, target_frame
-from instsynth_dagster.synthesis.gates import choose_crops, rejection
+from instsynth_dagster.synthesis.gates import rejection
+from instsynth_dagster.synthesis.insertion import with_newcomer
 from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, repainted_instances, synthetic_window
 from resources.dataset import Dataset
 
@@ -29,29 +30,8 @@ CHECKS = {
     "masks_conserved": "Windows hold only ids of their source frame, and the target mask lies where it lay.",
 }
 HALF_ACCEPTED = "half_accepted"
+ACCEPTED = "At least half of the crops pass the gates."
 MIN_ACCEPTED = 0.5
-
-
-def _judged(at: At) -> bool:
-    return bool(at.settings.judge) and at.member not in WITHOUT_GENERATOR
-
-
-def _read_settings(at: At) -> list[str]:
-    verdicts = all_but({"spares"}, GateSettings, "gates") if _judged(at) else []
-    return ["integration", "seed", "dataset.root", *verdicts]
-
-
-def _reads(at: At) -> list[PartitionRef]:
-    crops = [] if at.member in WITHOUT_GENERATOR else [(f"{at.member}/inpainted_crops", at.partition)]
-    quality = [(f"{at.member}/crop_quality", at.partition)] if _judged(at) else []
-    return [("frames", at["city"]), ("selected_instances", at.partition), *crops, *quality]
-
-
-def _replicas(at: At) -> int:
-    """Windows of each instance: the generator's replicas, or for a control as many as the generator with most."""
-    if at.member in WITHOUT_GENERATOR:
-        return window_replicas(at.settings)
-    return at.settings.generators[at.member].replicas
 
 
 @artifact(
@@ -59,13 +39,13 @@ def _replicas(at: At) -> int:
     code_version="2",
     members=window_arms,
     dimensions=city_class_dimensions,
-    settings=_read_settings,
-    values={"replicas": _replicas},
-    reads=_reads,
+    settings=repainted.read_settings,
+    values={"replicas": repainted.replicas},
+    reads=lambda at: [("frames", at["city"]), *repainted.reads(at, at.partition)],
     group="phase_3",
     kinds={"opencv"},
     checks=CHECKS,
-    warnings=lambda at: {HALF_ACCEPTED: "At least half of the crops pass the gates."} if _judged(at) else {},
+    warnings=lambda at: {HALF_ACCEPTED: ACCEPTED} if repainted.is_judged(at.settings, at.member) else {},
 )
 def is_cityscapes(
     out: PartitionWriter,
@@ -78,18 +58,17 @@ def is_cityscapes(
 ) -> Made:
     """Synthetic training frames: the repainted instance pasted back inside its mask with a feathered alpha, then a
     focused 2:1 window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames;
-    for `copy_paste` windows around real instances pasted into other frames of the city.
+    for `copy_paste` windows around real instances pasted into other frames of the city; `color_jitter` and `oracle`
+    paste other pixels into the masks, shifted colours and a drawing of the demo city in other paint. Arms that end
+    in `_insert` show instances in new places (`insertions`).
     """
     city, _ = partition.split("|")
     frames = store.read("frames", city).set_index("frame_id", drop=False)
-    selected = store.read_lightly("selected_instances", partition)
-    crops = quality = None
-    if member not in WITHOUT_GENERATOR:
-        crops = store.read_lightly(f"{member}/inpainted_crops", partition)
-        quality = store.read(f"{member}/crop_quality", partition) if store.declared(f"{member}/crop_quality") else None
-    chosen = None if crops is None else _chosen_crops(crops, quality, settings, replicas)
-    rows = list(repainted_instances(selected, chosen, replicas))
-    place = _copy_pasted if member == COPY_PASTE else _in_place
+    selected = store.read_lightly(instances_asset(member), partition)
+    crops, quality, chosen = repainted.chosen_crops(store, member, partition, settings, replicas)
+    paint = repainted.control_paint(member, settings)
+    rows = [row for row in repainted_instances(selected, chosen, replicas, paint) if not _vanished(row)]
+    place = _inserted if member.endswith(INSERT) else _copy_pasted if member == COPY_PASTE else _in_place
     left = enumerate(rows[out.resumed_rows :], out.resumed_rows)
     for index, untouched, image, ids, row in place(left, frames, dataset, settings):
         window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed, untouched)
@@ -127,6 +106,21 @@ def _in_place(
             yield index, image, image, ids, row
 
 
+def _vanished(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a newcomer that was not painted, or not well: it is not there then, and neither is its mask."""
+    return row.get("reason") == "" and row["repainted_png"] is None
+
+
+def _inserted(
+    rows: Iterable[tuple[int, dict[str, Any]]], frames: pd.DataFrame, dataset: Dataset, settings: Settings
+) -> Placed:
+    """Every newcomer in its new frame, the others in their own."""
+    for index, row in rows:
+        frame = frames.loc[row["frame_id"]]
+        image, ids = dataset.image(frame), dataset.ids(frame)
+        yield index, image, image, with_newcomer(ids, row) if row["reason"] == "" else ids, row
+
+
 def _copy_pasted(
     rows: Iterable[tuple[int, dict[str, Any]]], frames: pd.DataFrame, dataset: Dataset, settings: Settings
 ) -> Placed:
@@ -139,14 +133,6 @@ def _copy_pasted(
             row, frame_id, image, dataset.ids(frame), settings.integration, settings.seed
         )
         yield index, image, composite, ids, pasted | {"source_sha256": frame.image_sha256}
-
-
-def _chosen_crops(
-    crops: pd.DataFrame, quality: pd.DataFrame | None, settings: Settings, replicas: int
-) -> list[dict[str, Any]]:
-    if quality is None or crops.empty:
-        return [crop | {"slot": crop["replica"], "rejection": ""} for crop in crops.to_dict("records")]
-    return choose_crops(crops, quality, settings.gates, replicas)
 
 
 def _checks(window: Mapping[str, Any]) -> list[Check]:

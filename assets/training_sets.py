@@ -25,7 +25,7 @@ from instsynth_dagster.segmenters.training.samples import (
     labelled_frames,
     window_samples,
 )
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings import FRAME, Settings
 
 GROUPED = "instances_from_semantics"
 CHECKS = {"no_val_sample": "Every sample of a training set comes from a train city."}
@@ -37,7 +37,8 @@ def windows_and_labels(settings: Settings, arm: str) -> list[PartitionRef]:
     if arm == FROM_SEMANTICS and settings.semantics:
         return each(GROUPED, settings.semantics.cities)
     sources = [asset for asset in (windows_asset(arm), labels_asset(arm)) if asset]
-    return [ref for asset in sources for ref in each(asset, city_classes(settings))]
+    partitions = settings.dataset.train_cities if arm.endswith(FRAME) else city_classes(settings)
+    return [ref for asset in sources for ref in each(asset, partitions)]
 
 
 def _reads(at: At) -> list[PartitionRef]:

@@ -14,6 +14,7 @@ from instsynth_dagster.data.formats.cityscapes import (
     Frame,
     city_of,
     instance_index,
+    label_ids,
     list_frames,
     list_semantic_frames,
     read_frame,
@@ -23,6 +24,7 @@ from instsynth_dagster.data.formats.cityscapes import (
 from instsynth_dagster.data.near_duplicates import mirrored_hash, perceptual_hash
 from instsynth_dagster.data.versions import city_directories
 from instsynth_dagster.errors import Reader, UndeclaredRead
+from instsynth_dagster.synthesis.places import grounds
 
 
 class Dataset:
@@ -103,10 +105,13 @@ class Dataset:
         return next(frame for frame in frames if frame.frame_id == frame_id)
 
     def instance_table(self, frames: pd.DataFrame) -> pd.DataFrame:
-        """`instance_index` of every frame, with instance_id and frame_id in front."""
+        """`instance_index` of every frame, with instance_id and frame_id in front, and as `ground` the id of the label
+        that an instance stands on, -1 where that is not in the frame."""
         tables = []
         for row in frames.itertuples():
-            table = instance_index(self.ids(row))
+            ids = self.ids(row)
+            table = instance_index(ids)
+            table["ground"] = grounds(ids, label_ids(ids), table)
             table.insert(0, "instance_id", [f"{row.frame_id}:{value}" for value in table["value"]])
             table.insert(1, "frame_id", row.frame_id)
             tables.append(table)

@@ -4,22 +4,54 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from instsynth_dagster.settings import REFINED, Settings
+from instsynth_dagster.settings import FRAME, INSERT, REFINED, Settings
 
 REAL, ZOOM_CROP, COPY_PASTE = "real", "zoom_crop", "copy_paste"
+COLOR_JITTER, ORACLE = "color_jitter", "oracle"
+"""Controls with other pixels inside the masks: shifted colours, and the demo city drawn again in other paint."""
 FROM_SEMANTICS = "from_semantics"
 """The arm of real frames whose instances were told apart by SISeg."""
-WITHOUT_GENERATOR = (ZOOM_CROP, COPY_PASTE)
-"""Arms whose windows come from real pixels alone."""
+PASTED_INSERT = f"{COPY_PASTE}{INSERT}"
+"""Real instances at the very places where `<generator>_insert` has repainted ones."""
+WITHOUT_GENERATOR = (ZOOM_CROP, COPY_PASTE, COLOR_JITTER, ORACLE, PASTED_INSERT)
+"""Arms whose samples are made without a generator."""
 
 
 def window_arms(settings: Settings) -> list[str]:
-    """Sources of synthetic windows: every generator, and `zoom_crop` and `copy_paste` where an arm asks for them."""
-    return [*settings.generators, *(arm for arm in WITHOUT_GENERATOR if arm in settings.arms)]
+    """Sources of synthetic windows: every generator, and of the other arms with windows those that are asked for."""
+    others = [arm for arm in settings.arms if arm in WITHOUT_GENERATOR or arm.endswith(INSERT)]
+    return [*settings.generators, *others]
+
+
+def painting_arms(settings: Settings) -> list[str]:
+    """What generators paint for: every generator in place, and the arms `<generator>_insert` that are asked for."""
+    return [*settings.generators, *(arm for arm in inserting_arms(settings) if arm != PASTED_INSERT)]
+
+
+def inserting_arms(settings: Settings) -> list[str]:
+    """Arms whose instances stand in new places."""
+    return [arm for arm in settings.arms if arm.endswith(INSERT)]
+
+
+def generator_of(arm: str) -> str:
+    """The generator of one of the `painting_arms`."""
+    return arm.removesuffix(INSERT)
+
+
+def instances_asset(arm: str) -> str:
+    """The asset that holds the instances that an arm repaints, and where they stand."""
+    return "insertions" if arm.endswith(INSERT) else "selected_instances"
+
+
+def composite_sources(settings: Settings) -> list[str]:
+    """What is integrated as whole frames: the generators and controls whose arm `<name>_frame` is asked for."""
+    return [arm.removesuffix(FRAME) for arm in settings.arms if arm.endswith(FRAME)]
 
 
 def windows_asset(arm: str) -> str | None:
-    """The asset that holds an arm's synthetic windows; None for arms of real frames."""
+    """The asset that holds an arm's synthetic samples, windows or composite frames; None for arms of real frames."""
+    if arm.endswith(FRAME):
+        return f"{arm.removesuffix(FRAME)}/composite_frames"
     return None if arm in (REAL, FROM_SEMANTICS) else f"{arm.removesuffix(REFINED)}/is_cityscapes"
 
 

@@ -11,7 +11,7 @@ from instsynth_dagster.settings.few_labels import (
     SemanticsSettings,
 )
 from instsynth_dagster.settings.operation import CostSettings, NightlySettings, WorkerSettings
-from instsynth_dagster.settings.params import REFINED, Settings, load_settings
+from instsynth_dagster.settings.params import FRAME, INSERT, REFINED, Settings, load_settings
 from instsynth_dagster.settings.refinement import BoundarySettings, FeatureSettings, RefinementSettings
 from instsynth_dagster.settings.segmentation import SegmenterSettings
 from instsynth_dagster.settings.synthesis import (
@@ -25,6 +25,8 @@ from instsynth_dagster.settings.synthesis import (
 )
 
 __all__ = [
+    "FRAME",
+    "INSERT",
     "REFINED",
     "ArtifactSettings",
     "BoundarySettings",

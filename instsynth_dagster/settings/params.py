@@ -31,7 +31,21 @@ from instsynth_dagster.settings.synthesis import (
 REFINED = "_refined"
 """Ending of the arm that trains on a generator's refined pseudo-labels."""
 
-ARMS_WITHOUT_GENERATOR = ("real", "zoom_crop", "copy_paste", "from_semantics")
+FRAME = "_frame"
+"""Ending of the arm that trains on whole frames with all accepted repaintings instead of focused windows."""
+
+INSERT = "_insert"
+"""Ending of the arm that trains on instances in new places."""
+
+ARMS_WITHOUT_GENERATOR = (
+    "real",
+    "zoom_crop",
+    "copy_paste",
+    "color_jitter",
+    "oracle",
+    "copy_paste_insert",
+    "from_semantics",
+)
 RESERVED = frozenset(
     {
         *ARMS_WITHOUT_GENERATOR,
@@ -44,6 +58,7 @@ RESERVED = frozenset(
         "gfss_scores",
         "gfss_table",
         "grouping_scores",
+        "insertions",
         "image_quality",
         "instances",
         "instances_from_semantics",
@@ -102,7 +117,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _names_meet(self) -> Self:
         check_apart(self.artifacts.folders | {"dataset.root": self.dataset.root})
-        taken = [name for name in self.generators if name in RESERVED or name.endswith(REFINED)]
+        taken = [name for name in self.generators if name in RESERVED or name.endswith((REFINED, FRAME, INSERT))]
         if taken:
             raise ValueError(f"generators names {taken[0]!r}, the name of another arm or asset; choose another")
         missing = [c for c in self.classes if c not in self.prompts]
@@ -127,18 +142,25 @@ class Settings(Section):
             self._labels_suffice()
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
-        refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
-        grouped = ["from_semantics"] if self.semantics else []
-        sources = {*ARMS_WITHOUT_GENERATOR[:3], *self.generators, *refined, *grouped}
-        lost = [a for a in self.arms if a not in sources]
+        known = self._known_arms()
+        lost = [a for a in self.arms if a not in known]
         if lost:
             hint = "; refined arms need a section refinement" if lost[0].endswith(REFINED) else ""
-            raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(sources))}{hint}")
+            hint += "; an oracle needs dataset.demo_city" if lost[0].startswith("oracle") else ""
+            raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(known))}{hint}")
         return self
+
+    def _known_arms(self) -> set[str]:
+        repainting = [*self.generators, "color_jitter", *(["oracle"] if self.dataset.demo_city else [])]
+        refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
+        grouped = ["from_semantics"] if self.semantics else []
+        frames = [f"{name}{FRAME}" for name in repainting]
+        inserts = [f"{name}{INSERT}" for name in ("copy_paste", *self.generators)]
+        return {"real", "zoom_crop", "copy_paste", *repainting, *frames, *inserts, *refined, *grouped}
 
     def _labels_suffice(self) -> None:
         """A share of the labels means that nothing in an arm was made with the others."""
-        beyond = [arm for arm in self.arms if arm.endswith(REFINED) or arm == "from_semantics"]
+        beyond = [arm for arm in self.arms if arm.endswith((REFINED, INSERT)) or arm == "from_semantics"]
         if beyond:
             raise ValueError(f"label_percents below 100: {beyond[0]!r} is made with the labels of all train frames")
         if self.gates.min_real_similarity is not None:

@@ -53,7 +53,7 @@ def copy_paste(
     y = min(max(int(row["y2"]) - (bottom - top), 0), max(0, height - (bottom - top)))
     box = (x - left, y - top, x - left + side, y - top + side)
     composite = paste(image, resize_image(crop, (side, side)), scaled, box, settings)
-    value = _free_id(ids, row["class_name"])
+    value = free_id(ids, row["class_name"])
     pasted = ids.copy()
     inside = scaled[top:bottom, left:right][: height - y, : width - x]
     pasted[y : y + inside.shape[0], x : x + inside.shape[1]][inside] = value
@@ -61,7 +61,7 @@ def copy_paste(
     return composite, pasted, dict(row) | place | {"frame_id": frame_id, "value": value}
 
 
-def _free_id(ids: np.ndarray, class_name: str) -> int:
+def free_id(ids: np.ndarray, class_name: str) -> int:
     """The lowest instance id of a class that the frame does not use."""
     first = LABEL_BY_NAME[class_name].id * 1000
     used = set(np.unique(ids[(ids >= first) & (ids < first + 1000)]).tolist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -60,6 +60,12 @@ def cut_crop(image: np.ndarray, ids: np.ndarray, value: int, box: Box) -> tuple[
     crop = np.pad(image[inside], (pads[:2], pads[2:], (0, 0)), mode="reflect" if min(mask.shape) > 1 else "edge")
     padded = cv2.copyMakeBorder(mask, *pads, cv2.BORDER_CONSTANT, value=0)
     return np.ascontiguousarray(crop), padded.astype(bool)
+
+
+def cut_box(image: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
+    """The crop of a row of `selected_instances` out of another picture of its frame, uint8 (H, W, 3) -> (S, S, 3)."""
+    box = row["crop_x1"], row["crop_y1"], row["crop_x2"], row["crop_y2"]
+    return cut_crop(image, np.zeros(image.shape[:2], np.int32), 1, box)[0]
 
 
 def cut_selected(

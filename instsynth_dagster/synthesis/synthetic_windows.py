@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -25,15 +25,21 @@ PROVENANCE = ("generator", "weights_digest", "scheduler", "steps", "guidance", "
 VERDICT = (*SCORES, "rejection")
 
 
+Paint = Callable[[Mapping[str, Any], int], np.ndarray | None]
+"""What a control without a generator makes of a row and a slot: uint8 (S, S, 3) at the size of its crop, or nothing."""
+
+
 def repainted_instances(
-    selected: pd.DataFrame, crops: Sequence[Mapping[str, Any]] | None, replicas: int
+    selected: pd.DataFrame, crops: Sequence[Mapping[str, Any]] | None, replicas: int, paint: Paint | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Selected rows with their repainting: the chosen crops of a generator (`gates.choose_crops`), or `replicas`
-    untouched copies without one. `slot` numbers the windows of an instance."""
+    """Selected rows with their repainting: the chosen crops of a generator (`gates.choose_crops`), or without one
+    `replicas` times what `paint` makes of each, untouched by default. `slot` numbers the samples of an instance."""
     if crops is None:
         for row in selected.to_dict("records"):
-            for replica in range(replicas):
-                yield row | {"slot": replica, "generator": "none", "repainted_png": None}
+            for slot in range(replicas):
+                image = paint(row, slot) if paint else None
+                painted = None if image is None else encode_png(image)
+                yield row | {"slot": slot, "generator": "none", "repainted_png": painted}
         return
     if selected.empty:
         return

@@ -146,7 +146,7 @@ def _encode_holes(corpus: Corpus, autoencoder: AutoencoderTiny, folder: Path, se
 def touched_cells(holes: np.ndarray, scale: int) -> np.ndarray:
     """Cells of which a hole takes any part: bool (N, S, S) -> (N, S / scale, S / scale); none is lost, however thin."""
     count, height, width = holes.shape
-    return holes.reshape(count, height // scale, scale, width // scale, scale).any(axis=(2, 4))
+    return holes.reshape(count, height // scale, scale, width // scale, scale).max(axis=(2, 4))
 
 
 def load_fitting(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

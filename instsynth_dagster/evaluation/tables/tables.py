@@ -23,12 +23,11 @@ from instsynth_dagster.evaluation.metrics.bootstrap import (
 )
 from instsynth_dagster.evaluation.metrics.coco_ap import CocoMatches, coco_scores
 from instsynth_dagster.evaluation.metrics.instance_ap import FrameMatches, average_precision, class_mean
+from instsynth_dagster.graph import PASTED_INSERT
 from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.settings import INSERT
 
 BASELINES = ("real", "zoom_crop")
-INSERT = "_insert"
-"""Ends the name of an arm of instances in new places."""
-PASTED_INSERT = f"copy_paste{INSERT}"
 METRICS = ("ap", "ap50", "pq", "miou")
 PROTOCOL = f"{instance_ap.PROTOCOL}; {coco_ap.PROTOCOL}"
 MAPS_PROTOCOL = f"{panoptic_quality.PROTOCOL}; {semantic_iou.PROTOCOL}"

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from instsynth_dagster.evaluation.tables.tables import BASELINES, PASTED_INSERT
+from instsynth_dagster.evaluation.tables.tables import BASELINES
 from instsynth_dagster.evaluation.tables.views import signed
+from instsynth_dagster.graph import PASTED_INSERT
 
 REAL, ZOOM_CROP = BASELINES
 LEARNED = 0.01

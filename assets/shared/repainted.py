@@ -1,0 +1,94 @@
+"""Repainted instances of a city and class, whether a generator made them or a control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from assets.shared.declaration import At, all_but
+from instsynth_dagster.artifacts.declared import DeclaredStore
+from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.graph import (
+    COLOR_JITTER,
+    ORACLE,
+    PASTED_INSERT,
+    WITHOUT_GENERATOR,
+    generator_of,
+    instances_asset,
+    window_replicas,
+)
+from instsynth_dagster.graph.staleness import PartitionRef
+from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.settings import DemoCitySettings, GateSettings, Settings
+from instsynth_dagster.synthesis.color_jitter import jitter_row
+from instsynth_dagster.synthesis.crops import cut_box
+from instsynth_dagster.synthesis.gates import choose_crops
+from instsynth_dagster.synthesis.synthetic_windows import Paint
+
+
+def is_judged(settings: Settings, member: str) -> bool:
+    """Whether gates decide about the crops of a generator or control."""
+    return bool(settings.judge) and member not in WITHOUT_GENERATOR
+
+
+def read_settings(at: At) -> list[str]:
+    """Settings that decide what is pasted, and how."""
+    verdicts = all_but({"spares"}, GateSettings, "gates") if is_judged(at.settings, at.member) else []
+    drawn = ["dataset.demo_city"] if at.member == ORACLE else []
+    return ["integration", "seed", "dataset.root", *verdicts, *drawn]
+
+
+def reads(at: At, key: str) -> list[PartitionRef]:
+    """The instances of a city and class that are repainted, and a generator's crops of them with their scores."""
+    crops = [] if at.member in WITHOUT_GENERATOR else [(f"{at.member}/inpainted_crops", key)]
+    quality = [(f"{at.member}/crop_quality", key)] if is_judged(at.settings, at.member) else []
+    return [(instances_asset(at.member), key), *crops, *quality]
+
+
+def replicas(at: At) -> int:
+    """Samples of each instance: the generator's replicas, or for a control as many as the generator with most."""
+    if at.member in WITHOUT_GENERATOR:
+        return window_replicas(at.settings)
+    return at.settings.generators[generator_of(at.member)].replicas
+
+
+def chosen_crops(
+    store: DeclaredStore, member: str, key: str, settings: Settings, count: int
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None, list[dict[str, Any]] | None]:
+    """A generator's crops of a city and class, their scores where there is a judge, and the crops that are pasted; all
+    None for a control."""
+    if member in WITHOUT_GENERATOR:
+        return None, None, None
+    crops = store.read_lightly(f"{member}/inpainted_crops", key)
+    if not store.declared(f"{member}/crop_quality"):
+        return crops, None, [row | {"slot": row["replica"], "rejection": ""} for row in crops.to_dict("records")]
+    quality = store.read(f"{member}/crop_quality", key)
+    chosen = choose_crops(crops, quality, settings.gates, count) if len(crops) else []
+    return crops, quality, chosen
+
+
+def control_paint(member: str, settings: Settings) -> Paint | None:
+    """What a control paints into an instance's mask; None where it leaves the pixels alone."""
+    if member == COLOR_JITTER:
+        return lambda row, slot: jitter_row(row, slot, settings.seed)
+    if member == ORACLE:
+        assert settings.dataset.demo_city is not None
+        return _oracle(settings.dataset.demo_city, settings.seed)
+    if member == PASTED_INSERT:
+        return lambda row, _: decode_png(row["pasted_png"]) if row["reason"] == "" else None
+    return None
+
+
+def _oracle(demo: DemoCitySettings, seed: int) -> Callable[[Mapping[str, Any], int], np.ndarray]:
+    """Crops of the same frames in other paint, which is what a perfect generator would have painted."""
+    from instsynth_dagster.demo.city import repainted_frame
+
+    @lru_cache(maxsize=4)
+    def redrawn(frame_id: str, slot: int) -> np.ndarray:
+        return repainted_frame(frame_id, demo, "train", content_seed("oracle", slot, seed))
+
+    return lambda row, slot: cut_box(redrawn(row["frame_id"], slot), row)

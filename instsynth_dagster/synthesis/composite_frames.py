@@ -1,0 +1,81 @@
+"""Integration by whole frames: every accepted repainting of a frame pasted in at once, at its own scale.
+
+The other road to training samples beside the paper's focused windows: nothing is enlarged, and one sample holds as many
+repainted instances as its frame has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from instsynth_dagster.data.images import decode_png, encode_png, encode_stored
+from instsynth_dagster.data.masks import decode_rle
+from instsynth_dagster.settings import IntegrationSettings
+from instsynth_dagster.synthesis.crops import Box
+from instsynth_dagster.synthesis.integration import outside_difference, paste
+
+
+def composite_frame_id(city: str, index: int, slot: int) -> str:
+    """Name of a composite frame, unique in an export and parsable by the official tools."""
+    return f"{city}syn_{index:06}_{slot:06}"
+
+
+def composite_frame(
+    image: np.ndarray,
+    ids: np.ndarray,
+    frame_id: str,
+    slot: int,
+    rows: Sequence[Mapping[str, Any]],
+    settings: IntegrationSettings,
+) -> dict[str, Any] | None:
+    """Paste the accepted repaintings of one frame and one slot; None where there is none.
+
+    Args:
+        image, ids: the frame, uint8 (H, W, 3) and int32 (H, W).
+        frame_id: the name of the composite.
+        slot: which of the repaintings of each instance, see `gates.choose_crops`.
+        rows: of `synthetic_windows.repainted_instances`, all of this frame; other slots are passed over.
+
+    Returns:
+        A row: image_png (of the form `settings.stored_as`) and ids_png at the size of the frame, the ids those of the
+        source; lists of what was repainted (instance_ids, class_names, prompts, seeds); and outside_difference, the
+        largest difference to the source outside all masks, and changed_ids, pixels whose id is another one, both 0 by
+        construction.
+    """
+    accepted = [row for row in rows if row["slot"] == slot and row["repainted_png"] is not None]
+    if not accepted:
+        return None
+    composite, painted = image, np.zeros(ids.shape, bool)
+    for row in sorted(accepted, key=lambda row: str(row["instance_id"])):
+        box = _crop_box(row)
+        side = box[2] - box[0]
+        mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
+        composite = paste(composite, decode_png(row["repainted_png"]), mask, box, settings)
+        painted |= ids == int(row["value"])
+    image_png, ids_png = encode_stored(composite, settings.stored_as), encode_png(ids.astype(np.uint16))
+    return {
+        "frame_id": frame_id,
+        "instance_id": accepted[0]["frame_id"],
+        "source_frame": accepted[0]["frame_id"],
+        "source_sha256": accepted[0]["source_sha256"],
+        "slot": slot,
+        "generator": accepted[0]["generator"],
+        "instance_ids": [row["instance_id"] for row in accepted],
+        "class_names": [row["class_name"] for row in accepted],
+        "prompts": [str(row.get("prompt", "")) for row in accepted],
+        "seeds": [int(row.get("seed", 0)) for row in accepted],
+        "outside_difference": outside_difference(image, composite, painted),
+        "changed_ids": int((decode_png(ids_png) != ids).sum()),
+        "image_sha256": hashlib.sha256(image_png).hexdigest(),
+        "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
+        "image_png": image_png,
+        "ids_png": ids_png,
+    }
+
+
+def _crop_box(row: Mapping[str, Any]) -> Box:
+    return int(row["crop_x1"]), int(row["crop_y1"]), int(row["crop_x2"]), int(row["crop_y2"])
