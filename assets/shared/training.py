@@ -19,14 +19,15 @@ def train_into(
     Args:
         fit: `Segmenter.fit` but for its arguments out, scratch, device and progress.
     """
+    devices = 1 if device.name == "cpu" else recipe.processes
     with progress_bar(title, recipe.steps) as progress:
         result = fit(
             out=out.folder("checkpoint"),
             scratch=out.scratch(),
             device=device.name,
-            progress=out.meter.over_steps(progress, recipe.checkpoint_every),
+            progress=out.meter.over_steps(progress, recipe.checkpoint_every, devices),
         )
     out.add_table(result.curve)
-    out.device_seconds = result.seconds
+    out.device_seconds = result.seconds * devices
     out.summary.update(steps=recipe.steps, final_loss=float(result.curve["loss"].iloc[-1]))
     return result

@@ -93,15 +93,18 @@ class Meter:
         if not self._affords(self.longest or self._expected):
             raise BudgetReached(_REACHED)
 
-    def over_steps(self, progress: Progress, every: int) -> Progress:
-        """`progress` of a training that pays for its steps. Pieces of work are the stretches between checkpoints, which
-        come after so many steps: none is begun that cannot be ended, so that nothing is paid for in vain."""
+    def over_steps(self, progress: Progress, every: int, devices: int = 1) -> Progress:
+        """The `progress` of a training that pays for its steps.
+
+        Pieces of work are the stretches between checkpoints, which come after so many steps: none is begun that cannot
+        be ended, so that nothing is paid for in vain. A second on several devices costs as many device seconds.
+        """
         started, first = time.monotonic(), 0
 
         def step(done: int, total: int) -> None:
             nonlocal first
             first = first or done
-            self.used = time.monotonic() - started
+            self.used = (time.monotonic() - started) * devices
             progress(done, total)
             ahead = min(every - done % every, total - done)
             if (done == first or ahead == every) and not self._affords(ahead * self.used / (done - first + 1)):

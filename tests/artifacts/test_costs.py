@@ -79,6 +79,19 @@ def test_a_training_begins_no_stretch_that_it_cannot_end(monkeypatch, left, stop
     assert seen[-1] == (stops_at or 12)
 
 
+@pytest.mark.parametrize("devices", [1, 4])
+def test_a_second_on_several_devices_costs_as_many(monkeypatch, devices):
+    clock = itertools.count()
+    monkeypatch.setattr("instsynth_dagster.artifacts.costs.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    meter = Meter(left=8.0 * devices - 0.5)
+    step = meter.over_steps(lambda *_: None, every=2, devices=devices)
+    for done in range(1, 6):
+        step(done, 12)
+    with pytest.raises(BudgetReached):
+        step(6, 12)
+    assert meter.used == 6 * devices
+
+
 def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path):
     def poor(done, _):
         if done == 2:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from assets import build_graph
 from instsynth_dagster.artifacts.store import UNPARTITIONED
-from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.errors import BudgetReached, SettingsError
 from instsynth_dagster.graph import TrainingRun, TrainingSet
 from instsynth_dagster.segmenters.training.launch import train_run
 from instsynth_dagster.segmenters.training.samples import labelled_frames
@@ -108,11 +108,31 @@ def test_two_processes_share_a_batch(project, tmp_path) -> None:
             device="cpu",
         )
     alone, shared = (results[n].curve["loss"].to_numpy() for n in (1, 2))
-    # each process divides by its own number of masks, so the means differ a little
+    # each process draws its own points, so the losses differ a little
     assert shared == pytest.approx(alone, rel=0.02)
     ours, theirs = (load_file(results[n].folder / "model.safetensors") for n in (1, 2))
     assert ours.keys() == theirs.keys()
     assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_budget_stops_several_processes_after_the_same_step(project, tmp_path) -> None:
+    project.refresh()
+    recipe = tiny(kind="eomt", steps=3, batch_size=2, checkpoint_every=1, processes=2, **EOMT)
+    settings = settings_for(project.root, segmenters={"tiny": recipe.model_dump(exclude_unset=False)})
+    seen: list[int] = []
+
+    def poor(done: int, _: int) -> None:
+        seen.append(done)
+        if done == 2:
+            raise BudgetReached("costs.device_hours: used up")
+
+    places = {"out": tmp_path / "out", "scratch": tmp_path / "scratch", "device": "cpu"}
+    places["scratch"].mkdir()
+    with pytest.raises(BudgetReached, match="used up"):
+        train_run(*run_of(settings, project), progress=poor, **places)
+    result = train_run(*run_of(settings, project), progress=lambda done, _: seen.append(done), **places)
+    assert seen == [1, 2, 3]
+    assert result.curve["step"].tolist() == [1, 2, 3]
 
 
 def test_a_failed_worker_is_one_clear_line(project, tmp_path) -> None:

@@ -19,12 +19,13 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.graph import TrainingRun, labels_asset, windows_asset
 from instsynth_dagster.segmenters.contract import FitResult, Progress, get_segmenter
 from instsynth_dagster.segmenters.training.samples import ArmDataset
+from instsynth_dagster.segmenters.training.steps import StepsOfWorkers
 from instsynth_dagster.settings import SegmenterSettings
 
 ALL_GPUS = "INSTSYNTH_VISIBLE_GPUS"
 """Where a process that took one GPU for itself keeps which ones it was given."""
 JOB, CURVE, RESULT = "job.json", "curve.parquet", "result.json"
-"""What the starting process and its workers tell each other, below the scratch folder."""
+"""Files below the scratch folder that the starting process and its workers leave for each other."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def train_run(
 
     Raises:
         SettingsError: the workers failed; their own message stands above it.
+        BudgetReached: raised by `progress`; the state of the last checkpoint is in `scratch`.
     """
     if recipe.processes == 1:
         return fit_run(
@@ -81,12 +83,16 @@ def train_run(
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // recipe.processes)), **os.environ}
     if ALL_GPUS in environment:  # this process has leased one; the workers need theirs
         environment["CUDA_VISIBLE_DEVICES"] = environment[ALL_GPUS]
-    if subprocess.run(command, env=environment, check=False).returncode:
+    with StepsOfWorkers(progress) as steps:
+        code = subprocess.run(command, env=environment | steps.environment, check=False).returncode
+    if steps.stopped:
+        raise steps.stopped
+    if code:
         raise SettingsError(
             f"segmenters: a worker of the {recipe.processes} that train {training.name} failed; see above"
         )
-    told = json.loads((scratch / RESULT).read_text())
-    return FitResult(out, pd.read_parquet(scratch / CURVE), told["seconds"], told["peak_memory"])
+    result = json.loads((scratch / RESULT).read_text())
+    return FitResult(out, pd.read_parquet(scratch / CURVE), result["seconds"], result["peak_memory"])
 
 
 def fit_run(

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_model, save_model
-from torch import nn
+from torch import distributed, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -245,7 +245,10 @@ class _Watch(TrainerCallback):
             try:
                 self._progress(state.global_step, state.max_steps)
             except BudgetReached as reached:
-                self.stopped, control.should_training_stop = reached, True
+                self.stopped = reached
+        if args.world_size > 1 and _any_process(self.stopped is not None, args.device):
+            self.stopped = self.stopped or BudgetReached("another process of this training has stopped it")
+        control.should_training_stop |= self.stopped is not None
         control.should_log |= state.global_step == state.max_steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -254,6 +257,13 @@ class _Watch(TrainerCallback):
                 f"segmenters: the loss is {logs['loss']} at step {state.global_step}; "
                 "lower learning_rate or set mixed_precision to bf16 or no"
             )
+
+
+def _any_process(stop: bool, device: torch.device) -> bool:
+    """Whether one of the processes wants to stop; they have to stop after the same step."""
+    flag = torch.tensor(float(stop), device=device)
+    distributed.all_reduce(flag)
+    return bool(flag)
 
 
 def _no_memory(batch: int, pieces: int, divisible: bool) -> str:

@@ -7,14 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.files import write_atomically
-from instsynth_dagster.errors import UserError
+from instsynth_dagster.errors import BudgetReached, UserError
 from instsynth_dagster.graph import TrainingRun
 from instsynth_dagster.segmenters.training.launch import CURVE, JOB, RESULT, Job, fit_run
 from instsynth_dagster.segmenters.training.loop import is_first_process
+from instsynth_dagster.segmenters.training.steps import report_steps
 from instsynth_dagster.settings import SegmenterSettings
 
 
@@ -27,25 +26,26 @@ def main() -> None:
     first = is_first_process()
     job = Job(**json.loads((arguments.scratch / JOB).read_text()))
     recipe = SegmenterSettings.model_validate(job.recipe)
-    with tqdm(total=recipe.steps, desc=f"training {job.run}", disable=not first, mininterval=5.0) as bar:
-        try:
-            result = fit_run(
-                TrainingRun.parse(job.run),
-                recipe,
-                job.classes,
-                Path(job.root),
-                DeclaredStore.at(job.store),
-                out=arguments.out,
-                scratch=arguments.scratch,
-                device=arguments.device,
-                progress=lambda done, _: bar.update(done - bar.n),
-            )
-        except UserError as error:
-            sys.exit(str(error))
+    try:
+        result = fit_run(
+            TrainingRun.parse(job.run),
+            recipe,
+            job.classes,
+            Path(job.root),
+            DeclaredStore.at(job.store),
+            out=arguments.out,
+            scratch=arguments.scratch,
+            device=arguments.device,
+            progress=report_steps() if first else None,
+        )
+    except BudgetReached:
+        return  # the starting process knows
+    except UserError as error:
+        sys.exit(str(error))
     if first:
         result.curve.to_parquet(arguments.scratch / CURVE)
-        told = json.dumps({"seconds": result.seconds, "peak_memory": result.peak_memory})
-        write_atomically(arguments.scratch / RESULT, told.encode())
+        costs = json.dumps({"seconds": result.seconds, "peak_memory": result.peak_memory})
+        write_atomically(arguments.scratch / RESULT, costs.encode())
 
 
 if __name__ == "__main__":
