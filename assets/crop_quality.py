@@ -22,12 +22,19 @@ from resources.judge import Judge
     members=painting_arms,
     dimensions=city_class_dimensions,
     settings=["judge.clip", "judge.cut_out"],
+    values={"known": lambda at: at.settings.labels.classes},
     reads=lambda at: [(instances_asset(at.member), at.partition), (f"{at.member}/inpainted_crops", at.partition)],
     group="phase_2",
     kinds={"transformers"},
 )
 def crop_quality(
-    out: PartitionWriter, partition: str, member: str, settings: Settings, store: DeclaredStore, judge: Judge
+    out: PartitionWriter,
+    partition: str,
+    member: str,
+    settings: Settings,
+    known: tuple[str, ...],
+    store: DeclaredStore,
+    judge: Judge,
 ) -> Made:
     """Scores of every repainted crop: class margin, similarity to other real instances and to its own source,
     change inside the mask, seam, sharpness, upscale. Verdicts follow from thresholds in `is_cityscapes`, so an
@@ -36,7 +43,7 @@ def crop_quality(
     assert settings.judge is not None
     selected = store.read_lightly(instances_asset(member), partition)
     crops = store.read_lightly(f"{member}/inpainted_crops", partition)
-    scores = gate_scores(selected, crops, judge.clip(settings.judge), settings.judge.cut_out)
+    scores = gate_scores(selected, crops, judge.clip(settings.judge), settings.judge.cut_out, known)
     if scores.empty:
         return Made()
     out.add_table(scores)

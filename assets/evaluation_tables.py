@@ -43,8 +43,8 @@ def evaluation_tables(out: PartitionWriter, _: str, settings: Settings, store: D
     all, by class and by size."""
     frames = store.read_many("frames", store.declared("frames"))
     truth = {row.frame_id: dataset.ids(row) for row in frames.itertuples()}
-    runs = read_runs(store, store.declared("segmentation_scores"), truth, settings)
-    tables = tables_of(runs, store, settings)
+    runs = read_runs(store, store.declared("segmentation_scores"), truth, settings, dataset.labels)
+    tables = tables_of(runs, store, settings, dataset.labels)
     markdown = markdown_of(tables, settings)
     write_tables(tables, markdown, out.folder("tables"))
     out.summary["verdict"] = markdown["verdict"]

@@ -48,7 +48,7 @@ def fsis_base(
     assert chosen is not None
     known = tuple(name for name in settings.classes if name not in chosen.novel)
     frames, instances = (store.read_many(asset, store.declared(asset)) for asset in ("frames", "instances"))
-    real = ArmDataset(frame_samples(frames, instances, known), dataset.root, store, None)
+    real = ArmDataset(frame_samples(frames, instances, known), dataset, store, None)
     recipe = chosen.systems[name].base
     fit = get_segmenter(recipe.kind).fit
     training = partial(fit, Unannotated(real, chosen.novel), recipe, classes=known, seed=settings.seed)

@@ -95,7 +95,7 @@ def fsis_scores(
             tuned = tuned_systems(
                 chosen.systems,
                 bases,
-                Samples(samples, settings.classes),
+                Samples(samples, settings.classes, dataset.labels),
                 settings.classes,
                 shots=task.shots,
                 seed=task.seed,
@@ -103,12 +103,12 @@ def fsis_scores(
                 device=device.name,
             )
             for system in tuned:
-                found = scores(system.predictor, frames, settings.classes, chosen.novel)
+                found = scores(system.predictor, frames, settings.classes, chosen.novel, dataset.labels)
                 about = {"system": system.name, "shots": task.shots, "seed": task.seed, "with_synthesis": made}
                 rows.append(about | {"windows": len(samples), **found})
                 if not made:
                     shown = [(image, ids, system.predictor.predict([image])[0]) for image, ids in frames[:SHOWN]]
-                    pictures[f"predictions_{system.name}"] = predictions_preview(shown)
+                    pictures[f"predictions_{system.name}"] = predictions_preview(shown, dataset.labels)
                 progress(len(rows), len(arms) * len(chosen.systems))
     out.add_table(pd.DataFrame(rows))
     check = Check("only_the_shots", drawn.kept_to_themselves(arms), f"{len(drawn.shown)} shots of {key}")
@@ -141,7 +141,9 @@ class _Shots:
             for name in settings.classes
         }
         self.shown = {row.instance_id for rows in self.drawn.values() for row in rows.itertuples()}
-        self.real = shot_samples(self.drawn, self._chosen.novel, self._frame, settings.integration, settings.seed)
+        self.real = shot_samples(
+            self.drawn, self._chosen.novel, self._frame, settings.integration, settings.seed, dataset.labels
+        )
 
     def synthetic(self) -> Iterator[Any]:
         yield from synthetic_samples(
@@ -151,6 +153,7 @@ class _Shots:
             self._frame,
             self._settings.integration,
             self._settings.seed,
+            self._dataset.labels,
         )
 
     def kept_to_themselves(self, arms: dict[bool, list[Any]]) -> bool:

@@ -12,7 +12,7 @@ from assets.shared.declaration import At, artifact
 from assets.shared.made import Made
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
-from instsynth_dagster.few_shot.folds import FOLDS, Candidate, cityscapes_fold
+from instsynth_dagster.few_shot.folds import FOLDS, Candidate, class_fold
 from instsynth_dagster.few_shot.gfss import Known, class_map, fold_rows
 from instsynth_dagster.few_shot.synthesis import repainted_shots
 from instsynth_dagster.graph.refs import all_cities, city_classes, each
@@ -42,7 +42,7 @@ def _settings(at: At) -> list[str]:
         ("splits", UNPARTITIONED),
         *each("frames", all_cities(at.settings)),
         *each("selected_instances", city_classes(at.settings)),
-        *each("prompt_bank", cityscapes_fold(int(at["fold"]), at.settings.classes)),
+        *each("prompt_bank", class_fold(int(at["fold"]), at.settings.classes)),
     ],
     group="few_shot",
     kinds={"pytorch"},
@@ -60,7 +60,7 @@ def gfss_scores(
     novel rows are imprinted from K shots, and from K shots with images repainted from these shots alone."""
     chosen = settings.few_shot
     assert chosen is not None
-    novel = cityscapes_fold(int(fold), settings.classes)
+    novel = class_fold(int(fold), settings.classes)
     selected = {
         name: store.read_many(
             "selected_instances",
@@ -119,7 +119,7 @@ def _read(store: DeclaredStore, dataset: Dataset, classes: tuple[str, ...], extr
     images, labels, features, queries = {}, {}, {}, []
     for city, split in store.read("splits").itertuples(index=False):
         for row in store.read("frames", city).itertuples():
-            image, truth = dataset.image(row), class_map(dataset.ids(row), classes)
+            image, truth = dataset.image(row), class_map(dataset.ids(row), classes, dataset.labels)
             if split == "train":
                 images[row.frame_id], labels[row.frame_id] = image, truth
                 features[row.frame_id] = extract(image)

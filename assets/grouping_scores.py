@@ -14,8 +14,8 @@ from assets.shared.made import Made, Markdown
 from assets.shared.pictures import PICTURES, SHEET, grouping_sheet, sheet_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
-from instsynth_dagster.data.formats.cityscapes import label_ids
 from instsynth_dagster.data.images import encode_png
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.evaluation.metrics.grouping import grouping_rows
 from instsynth_dagster.evaluation.metrics.grouping import grouping_scores as grouping_means
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
@@ -59,32 +59,34 @@ def grouping_scores(
 ) -> Made:
     """On the val cities: SISeg against connected components, with true semantic maps and with predicted ones."""
     assert settings.semantics is not None
-    classes = settings.classes
-    predictor = load_siseg(settings.semantics, store, device)
+    classes, labels = settings.classes, dataset.labels
+    predictor = load_siseg(settings.semantics, store, labels, device)
 
-    def components(_: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
-        numbers = connected_components(labels, classes)
-        return numbered(numbers, labels), instance_table(numbers, labels, np.ones(labels.shape))
+    def components(_: np.ndarray, semantic: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
+        numbers = connected_components(semantic, classes, labels)
+        table = instance_table(numbers, semantic, np.ones(semantic.shape), labels)
+        return numbered(numbers, semantic, labels), table
 
-    def siseg(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
-        return predictor.instances(image, labels), predictor.table(image, labels)
+    def siseg(image: np.ndarray, semantic: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
+        return predictor.instances(image, semantic), predictor.table(image, semantic)
 
     frames = list(store.read_many("frames", store.declared("frames")).itertuples())
     rows: list[dict[str, Any]] = []
     shown: dict[str, list[np.ndarray]] = {}
     for source in ("true", "predicted") if can_predict else ("true",):
         given = [
-            (image, ids, label_ids(ids) if source == "true" else predictor.semantic_map(image))
+            (image, ids, labels.label_ids(ids) if source == "true" else predictor.semantic_map(image))
             for image, ids in (_read(dataset, frame) for frame in frames)
         ]
         for method, told in (("connected components", components), ("siseg", siseg)):
-            found = [told(image, labels) for image, _, labels in given]
-            rows.append({"semantics": source, "method": method, **_score(given, found, classes)})
+            found = [told(image, semantic) for image, _, semantic in given]
+            rows.append({"semantics": source, "method": method, **_score(given, found, classes, labels)})
             if source == "true":
                 shown[method] = [own for own, _ in found]
     table = pd.DataFrame(rows)
     out.add_table(table)
-    sheet = grouping_sheet(_most_touching([_read(dataset, frame) for frame in frames], classes), shown)
+    most = _most_touching([_read(dataset, frame) for frame in frames], classes, labels)
+    sheet = grouping_sheet(most, shown, labels)
     (out.folder(PICTURES) / SHEET).write_bytes(encode_png(sheet))
     return Made({"scores": Markdown(to_markdown(grouping_view(table))), "preview": sheet_preview(sheet)})
 
@@ -94,10 +96,10 @@ def _read(dataset: Dataset, frame: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _most_touching(
-    truth: list[tuple[np.ndarray, np.ndarray]], classes: tuple[str, ...]
+    truth: list[tuple[np.ndarray, np.ndarray]], classes: tuple[str, ...], labels: LabelTable
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """The frames, by number, in which most instances touch another of their class."""
-    touching = [int(grouping_rows(ids, ids, classes)["touching"].sum()) for _, ids in truth]
+    touching = [int(grouping_rows(ids, ids, classes, labels)["touching"].sum()) for _, ids in truth]
     first = np.argsort(touching, kind="stable")[::-1][:SHOWN].tolist()
     return {number: truth[number] for number in first}
 
@@ -106,8 +108,9 @@ def _score(
     given: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
     found: list[tuple[np.ndarray, pd.DataFrame]],
     classes: tuple[str, ...],
+    labels: LabelTable,
 ) -> dict[str, float]:
-    matches = [match_frame(ids, table) for (_, ids, _), (_, table) in zip(given, found, strict=True)]
+    matches = [match_frame(ids, table, labels) for (_, ids, _), (_, table) in zip(given, found, strict=True)]
     scores = average_precision(matches, classes)
-    rows = [grouping_rows(ids, own, classes) for (_, ids, _), (own, _) in zip(given, found, strict=True)]
+    rows = [grouping_rows(ids, own, classes, labels) for (_, ids, _), (own, _) in zip(given, found, strict=True)]
     return {"ap": scores.ap, "ap50": scores.ap50, **grouping_means(pd.concat(rows, ignore_index=True))}

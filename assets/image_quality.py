@@ -27,7 +27,10 @@ from resources.judge import Judge
     code_version="2",
     when=lambda settings: settings.judge and settings.generators,
     settings=["judge"],
-    values={"generators": lambda at: list(at.settings.generators)},
+    values={
+        "generators": lambda at: list(at.settings.generators),
+        "known": lambda at: at.settings.labels.classes,
+    },
     reads=lambda at: [
         ref
         for asset in ("selected_instances", *(f"{name}/inpainted_crops" for name in at.settings.generators))
@@ -37,7 +40,13 @@ from resources.judge import Judge
     kinds={"transformers"},
 )
 def image_quality(
-    out: PartitionWriter, _: str, settings: Settings, generators: list[str], store: DeclaredStore, judge: Judge
+    out: PartitionWriter,
+    _: str,
+    settings: Settings,
+    generators: list[str],
+    known: tuple[str, ...],
+    store: DeclaredStore,
+    judge: Judge,
 ) -> Made:
     """CLIPScore, FID, SSIM and PSNR of each generator (Table IV): in the paper's definition, which rewards changing
     nothing, and honestly (text against image, inside and outside the mask, diversity)."""
@@ -45,7 +54,7 @@ def image_quality(
     clip, features = judge.clip(settings.judge), judge.fid_features(settings.judge)
     partitions = store.declared("selected_instances")
     rows = [
-        {"generator": name} | measured(pairs(store, name, partitions), clip, features, settings.judge.cut_out)
+        {"generator": name} | measured(pairs(store, name, partitions), clip, features, settings.judge.cut_out, known)
         for name in generators
     ]
     table = pd.DataFrame(rows)

@@ -14,7 +14,6 @@ from assets.shared.made import Made
 from assets.shared.pictures import PREVIEWED_CROPS, crops_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
-from instsynth_dagster.data.formats.cityscapes import label_ids
 from instsynth_dagster.data.images import decode_png, encode_png
 from instsynth_dagster.data.masks import decode_rle, mask_box
 from instsynth_dagster.graph import inserting_arms
@@ -89,10 +88,12 @@ def _inserted(
     x1, y1, x2, y2 = mask_box(mask)
     seed = content_seed("place", row["instance_id"], settings.seed)
     donor = Donor(row["instance_id"], np.ascontiguousarray(mask[y1:y2, x1:x2]))
-    found = find_place(ids, label_ids(ids), donor, places, grounds, settings.selection.min_area, seed)
+    labels = dataset.labels
+    least = settings.selection.min_area
+    found = find_place(ids, labels.label_ids(ids), donor, places, grounds, least, seed, labels)
     if isinstance(found, str):
         return _unplaced(row, found)
-    value = free_id(ids, row["class_name"])
+    value = free_id(ids, row["class_name"], labels)
     made = newcomer_row(image, found, frame.frame_id, row["class_name"], value, settings.selection.margin)
     box = made["crop_x1"], made["crop_y1"], made["crop_x2"], made["crop_y2"]
     pasted = encode_png(pasted_donor(crop, mask, found, box))

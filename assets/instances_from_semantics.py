@@ -15,8 +15,9 @@ from assets.shared.pictures import ids_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, Frame, read_image, read_label_ids
-from instsynth_dagster.data.images import decode_png, encode_png
+from instsynth_dagster.data.formats.cityscapes import Frame, read_image, read_label_ids
+from instsynth_dagster.data.images import decode_ids, encode_ids
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.near_duplicates import leaked_frames, perceptual_hash
 from instsynth_dagster.data.versions import SEMANTIC_SUFFIXES, city_files
 from instsynth_dagster.graph.refs import each
@@ -58,28 +59,28 @@ def instances_from_semantics(
     leaked = _no_val_frame(frames, store)
     if not leaked.passed:
         return Made(checks=(leaked,))
-    predictor = load_siseg(chosen, store, device)
+    predictor = load_siseg(chosen, store, dataset.labels, device)
     with progress_bar(f"telling instances of {city} apart", len(frames)) as progress:
         for number, frame in enumerate(frames):
             if number < out.resumed_rows:
                 continue
             image = read_image(frame.image)
             known = chosen.source == "labels"
-            labels = read_label_ids(frame.ids) if known else predictor.semantic_map(image)
-            ids = predictor.instances(image, labels)
+            semantic = read_label_ids(frame.ids, dataset.labels) if known else predictor.semantic_map(image)
+            ids = predictor.instances(image, semantic)
             out.add(_row(frame, dataset, ids))
             progress(number + 1, len(frames))
     out.summary["frames"] = out.rows
     first = zip(frames[:SHOWN], out.stored_rows(["ids_png"]), strict=False)
-    shown = [(read_image(frame.image), decode_png(row["ids_png"]).astype(np.int32)) for frame, row in first]
-    return Made({"preview": ids_preview(shown)} if shown else {}, (leaked,))
+    shown = [(read_image(frame.image), decode_ids(row["ids_png"])) for frame, row in first]
+    return Made({"preview": ids_preview(shown, dataset.labels)} if shown else {}, (leaked,))
 
 
-def load_siseg(chosen: SemanticsSettings, store: DeclaredStore, device: Device) -> Any:
+def load_siseg(chosen: SemanticsSettings, store: DeclaredStore, labels: LabelTable, device: Device) -> Any:
     """The trained SISeg, ready to tell instances apart."""
     recipe = chosen.segmenter
     folder = store.folder("siseg", UNPARTITIONED, "checkpoint")
-    return get_segmenter(recipe.kind).load(folder, recipe, device=device.name)
+    return get_segmenter(recipe.kind).load(folder, recipe, labels=labels, device=device.name)
 
 
 def _no_val_frame(frames: Sequence[Frame], store: DeclaredStore) -> Check:
@@ -102,13 +103,13 @@ def _no_val_frame(frames: Sequence[Frame], store: DeclaredStore) -> Check:
 
 
 def _row(frame: Any, dataset: Dataset, ids: np.ndarray) -> dict[str, Any]:
-    encoded = encode_png(ids.astype(np.uint16))
-    values = np.unique(ids[ids >= 1000]).tolist()
+    encoded, labels = encode_ids(ids), dataset.labels
+    values = np.unique(ids[labels.is_instance(ids)]).tolist()
     return {
         "frame_id": frame.frame_id,
         "image": frame.image.relative_to(dataset.root).as_posix(),
         "image_sha256": file_sha256(frame.image),
         "ids_png": encoded,
         "ids_sha256": hashlib.sha256(encoded).hexdigest(),
-        "instance_classes": [LABEL_BY_ID[value // 1000].name for value in values],
+        "instance_classes": [labels.label_of(value).name for value in values],
     }

@@ -57,7 +57,7 @@ def is_cityscapes(
     dataset: Dataset,
 ) -> Made:
     """Synthetic training frames: the repainted instance pasted back inside its mask with a feathered alpha, then a
-    focused 2:1 window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames;
+    focused window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames;
     for `copy_paste` windows around real instances pasted into other frames of the city; `color_jitter` and `oracle`
     paste other pixels into the masks, shifted colours and a drawing of the demo city in other paint. Arms that end
     in `_insert` show instances in new places (`insertions`).
@@ -71,7 +71,9 @@ def is_cityscapes(
     place = _inserted if member.endswith(INSERT) else _copy_pasted if member == COPY_PASTE else _in_place
     left = enumerate(rows[out.resumed_rows :], out.resumed_rows)
     for index, untouched, image, ids, row in place(left, frames, dataset, settings):
-        window = synthetic_window(image, ids, city, index, row, settings.integration, settings.seed, untouched)
+        window = synthetic_window(
+            image, ids, city, index, row, settings.integration, settings.seed, dataset.labels, untouched
+        )
         failed = [check for check in _checks(window) if not check.passed]
         if failed:
             return Made(checks=tuple(failed))
@@ -80,7 +82,7 @@ def is_cityscapes(
     shown = list(
         islice(out.stored_rows(["instance_id", "frame_id", "prompt", "image_png", "ids_png"]), PREVIEWED_WINDOWS)
     )
-    metadata: dict[str, Any] = {"preview": windows_preview(shown)} if shown else {}
+    metadata: dict[str, Any] = {"preview": windows_preview(shown, dataset.labels)} if shown else {}
     checks = [Check(name, True, text) for name, text in CHECKS.items()]
     if chosen is not None:
         out.summary["rejected"] = sum(bool(crop["rejection"]) for crop in chosen)
@@ -130,7 +132,7 @@ def _copy_pasted(
         frame = frames.loc[frame_id]
         image = dataset.image(frame)
         composite, ids, pasted = copy_paste(
-            row, frame_id, image, dataset.ids(frame), settings.integration, settings.seed
+            row, frame_id, image, dataset.ids(frame), settings.integration, settings.seed, dataset.labels
         )
         yield index, image, composite, ids, pasted | {"source_sha256": frame.image_sha256}
 

@@ -40,7 +40,8 @@ def prototypes(
             for frame_id in support_frames(rows.index.tolist(), count):
                 yield dataset.image(rows.loc[frame_id]), dataset.ids(rows.loc[frame_id])
 
-    found = dataset_prototypes(frames(), refining.extractor(settings.refinement.features), settings.classes)
+    extract = refining.extractor(settings.refinement.features)
+    found = dataset_prototypes(frames(), extract, settings.classes, dataset.labels)
     out.add_table(to_table(found))
     likeness = {name: round(float(vector @ found.background), 3) for name, vector in found.classes.items()}
     out.summary["classes"] = len(found.classes)

@@ -10,13 +10,14 @@ from assets.shared.made import Check, Made
 from assets.shared.pictures import sheet_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
-from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.data.images import decode_ids, decode_png
 from instsynth_dagster.graph.refs import city_class_dimensions
 from instsynth_dagster.refinement.gallery import Change, change_sheet
 from instsynth_dagster.refinement.refine import LOST
 from instsynth_dagster.refinement.support import from_table
 from instsynth_dagster.refinement.windows import refine_window
 from instsynth_dagster.settings import RefinementSettings, Settings
+from resources.dataset import Dataset
 from resources.refining import Refining
 
 WARNINGS = {"class_survival": "At least half of the instances of a class keep most of their area."}
@@ -39,7 +40,13 @@ COUNTED = ("freed", "returned", "given_away", "unclear", "border_removed")
     warnings=WARNINGS,
 )
 def refined_pseudo_labels(
-    out: PartitionWriter, partition: str, member: str, settings: Settings, store: DeclaredStore, refining: Refining
+    out: PartitionWriter,
+    partition: str,
+    member: str,
+    settings: Settings,
+    store: DeclaredStore,
+    dataset: Dataset,
+    refining: Refining,
 ) -> Made:
     """Id maps of the synthetic windows with the repainted instance refined: regions unlike their class freed (APF),
     free pixels relabelled or left out (APR), the border redrawn (SABR). A row for each window, in its order."""
@@ -50,7 +57,7 @@ def refined_pseudo_labels(
     for number, window in enumerate(store.iterate(f"{member}/is_cityscapes", partition)):
         if number < out.resumed_rows:
             continue
-        out.add(refine_window(window, extractor, known, refiner, recipe))
+        out.add(refine_window(window, extractor, known, refiner, recipe, dataset.labels))
     touched = [row for row in out.stored_rows(["verdict", *COUNTED]) if row["verdict"] != "untouched"]
     lost = sum(row["verdict"] == LOST for row in touched)
     out.summary.update(windows=out.rows, refined=len(touched), lost=lost)
@@ -66,6 +73,6 @@ def refined_pseudo_labels(
 
 def _change(window: dict[str, Any], row: dict[str, Any]) -> Change:
     value = int(window["instance_id"].rpartition(":")[2])
-    before, after = (decode_png(ids) == value for ids in (window["ids_png"], row["ids_png"]))
+    before, after = (decode_ids(ids) == value for ids in (window["ids_png"], row["ids_png"]))
     caption = f"{row['pixels_before']} to {row['pixels_after']} px, border {row['refiner']}"
     return Change(decode_png(window["image_png"]), before, after, caption)

@@ -100,6 +100,7 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
         curves=loss_curves(store, store.declared("trained_segmenters")),
         examples=synthesis_examples(store, dataset.image_of, settings),
         frames=prediction_frames(store, dataset.image_and_ids, settings),
+        labels=dataset.labels,
         provenance={
             "tables": store.require("evaluation_tables").digest[:16],
             "base seed": str(settings.seed),

@@ -43,7 +43,7 @@ def segmentation_scores(
     _, name = partition.split("|")
     recipe = settings.segmenters[name]
     folder = store.folder("trained_segmenters", partition, "checkpoint")
-    predictor = get_segmenter(recipe.kind).load(folder, recipe, device=device.name)
+    predictor = get_segmenter(recipe.kind).load(folder, recipe, labels=dataset.labels, device=device.name)
     frames = store.read_many("frames", store.declared("frames"))
     matches, tables, counts, pictures = [], [], [], []
     shown: list[tuple[np.ndarray, np.ndarray, pd.DataFrame]] = []
@@ -52,11 +52,11 @@ def segmentation_scores(
             image, ids = dataset.image(row), dataset.ids(row)
             predicted = predictor.predict([image])[0]
             predicted.insert(0, "frame_id", row.frame_id)
-            matches.append(match_frame(ids, predicted))
+            matches.append(match_frame(ids, predicted, dataset.labels))
             tables.append(predicted)
             maps = predictor.maps(image)
             if maps:
-                counts.append(map_counts(row.frame_id, ids, maps))
+                counts.append(map_counts(row.frame_id, ids, maps, dataset.labels))
                 pictures.append(map_pictures(row.frame_id, maps))
             if len(shown) < 4:
                 shown.append((image, ids, predicted))
@@ -70,7 +70,7 @@ def segmentation_scores(
         every.to_parquet(folder / COUNTS)
         pd.DataFrame(pictures).to_parquet(folder / PICTURES)
         out.summary.update(map_scores(every))
-    return Made({"preview": predictions_preview(shown)}, (ap_sanity(scores.ap, scores.ap50),))
+    return Made({"preview": predictions_preview(shown, dataset.labels)}, (ap_sanity(scores.ap, scores.ap50),))
 
 
 def ap_sanity(ap: float, ap50: float) -> Check:

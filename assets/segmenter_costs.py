@@ -45,7 +45,8 @@ def segmenter_costs(
         name = trained.split("|")[1]
         recipe = settings.segmenters[name]
         folder = store.folder("trained_segmenters", trained, "checkpoint")
-        cost = measure(get_segmenter(recipe.kind).load(folder, recipe, device=device.name), image)
+        predictor = get_segmenter(recipe.kind).load(folder, recipe, labels=dataset.labels, device=device.name)
+        cost = measure(predictor, image)
         runs = [run for run in store.declared("segmentation_scores") if run.split("|")[1] == name]
         means = pd.DataFrame([store.require("segmentation_scores", run).summary for run in runs])[["ap", "ap50"]].mean()
         if cost:

@@ -35,7 +35,7 @@ def siseg(
     chosen = settings.semantics
     assert chosen is not None
     frames, instances = (store.read_many(asset, store.declared(asset)) for asset in ("frames", "instances"))
-    data = ArmDataset(frame_samples(frames, instances, settings.classes), dataset.root, store, None)
+    data = ArmDataset(frame_samples(frames, instances, settings.classes), dataset, store, None)
     recipe = chosen.segmenter
     fit = get_segmenter(recipe.kind).fit
     training = partial(fit, data, recipe, classes=settings.classes, seed=chosen.seed)

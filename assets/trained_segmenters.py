@@ -40,7 +40,7 @@ def trained_segmenters(
     from its last checkpoint."""
     run, name = partition.split("|")
     recipe = settings.segmenters[name]
-    training = partial(train_run, TrainingRun.parse(run), recipe, settings.classes, dataset.root, store)
+    training = partial(train_run, TrainingRun.parse(run), recipe, settings.classes, dataset, store)
     result = train_into(out, f"training {name} on {run}", recipe, device, training)
     cost = {
         "seconds_per_step": round(result.seconds / recipe.steps, 4),

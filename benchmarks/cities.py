@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME, list_frames, read_frame
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, list_frames, read_frame
 
 TRAIN, VAL = ("alderford", "brackwater", "cinderhill"), ("dunmere",)
 """Of the demo city."""
@@ -17,8 +17,9 @@ class Cities:
 
     def __init__(self, root: Path, cities: tuple[str, ...]) -> None:
         self.frames = [read_frame(frame) for city in cities for frame in list_frames(root, city)]
+        self.labels = CITYSCAPES
         self.is_synthetic = np.zeros(len(self.frames), dtype=bool)
-        labels = [LABEL_BY_NAME[name].id for name in CLASSES]
+        labels = [CITYSCAPES.by_name[name].id for name in CITYSCAPES.classes]
         self.classes_in = np.array([[(ids // 1000 == label).any() for label in labels] for _, ids in self.frames])
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import decode_rle, encode_rle
 from instsynth_dagster.evaluation.metrics.coco_ap import annotate, evaluate
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
@@ -52,11 +52,11 @@ def ellipse(
 
 def frame(seed: int, predictions: int) -> Frame:
     rng = np.random.default_rng(seed)
-    ids, placed = np.full(SIZE, LABEL_BY_NAME["road"].id, np.int32), []
+    ids, placed = np.full(SIZE, CITYSCAPES.by_name["road"].id, np.int32), []
     for index in range(int(rng.integers(12, 28))):
-        name = str(rng.choice(CLASSES))
+        name = str(rng.choice(CITYSCAPES.classes))
         mask, at = ellipse(rng)
-        ids[mask] = LABEL_BY_NAME[name].id * 1000 + index
+        ids[mask] = CITYSCAPES.by_name[name].id * 1000 + index
         placed.append((name, at))
     rows = []
     for _ in range(predictions):
@@ -64,7 +64,7 @@ def frame(seed: int, predictions: int) -> Frame:
             name, at = placed[int(rng.integers(len(placed)))]
             mask, _ = ellipse(rng, 0.1, at)
         else:
-            name, (mask, _) = str(rng.choice(CLASSES)), ellipse(rng)
+            name, (mask, _) = str(rng.choice(CITYSCAPES.classes)), ellipse(rng)
         if mask.any():
             rows.append((f"f{seed:04d}", name, float(rng.random()), encode_rle(mask)["counts"], *SIZE))
     columns = ["frame_id", "class_name", "score", "mask_counts", "mask_height", "mask_width"]
@@ -94,7 +94,7 @@ def official_ap(frames: list[Frame], folder: Path) -> tuple[float, float, float]
         for number, row in enumerate(table.itertuples()):
             mask = decode_rle({"size": list(SIZE), "counts": row.mask_counts})
             Image.fromarray(mask.astype(np.uint8)).save(folder / f"{index}_{number}.png", compress_level=0)
-            lines.append(f"{index}_{number}.png {LABEL_BY_NAME[row.class_name].id} {row.score!r}")
+            lines.append(f"{index}_{number}.png {CITYSCAPES.by_name[row.class_name].id} {row.score!r}")
         prediction = folder / f"a_{index:06d}_000000.txt"
         prediction.write_text("\n".join(lines))
         truths.append(str(path))
@@ -128,10 +128,10 @@ def annotations(frames: list[Frame]) -> tuple[dict[str, Any], list[dict[str, Any
                 truth.append(box | about | {"segmentation": rle})
         for row in table.itertuples():
             rle = {"size": list(SIZE), "counts": row.mask_counts}
-            label = LABEL_BY_NAME[row.class_name].id
+            label = CITYSCAPES.by_name[row.class_name].id
             found.append({"image_id": number, "category_id": label, "segmentation": rle, "score": row.score})
     images = [{"id": number, "height": SIZE[0], "width": SIZE[1]} for number in range(len(frames))]
-    categories = [{"id": LABEL_BY_NAME[name].id, "name": name} for name in CLASSES]
+    categories = [{"id": CITYSCAPES.by_name[name].id, "name": name} for name in CITYSCAPES.classes]
     return {"images": images, "categories": categories, "annotations": truth}, found
 
 
@@ -178,18 +178,26 @@ def main() -> None:
     print(f"{len(frames)} frames of {SIZE[1]}x{SIZE[0]}, {total} predicted masks")
 
     scores, ours = timed(
-        "Cityscapes AP, ours", lambda: average_precision([match_frame(*pair) for pair in frames]), len(frames)
+        "Cityscapes AP, ours",
+        lambda: average_precision(
+            [match_frame(*pair, labels=CITYSCAPES) for pair in frames], classes=CITYSCAPES.classes
+        ),
+        len(frames),
     )
     print(f"  AP {scores.ap:.6f}, AP50 {scores.ap50:.6f}")
     few = frames[: arguments.official]
     with tempfile.TemporaryDirectory() as folder:
         ap, ap50, seconds = official_ap(few, Path(folder))
     print(f"{'Cityscapes AP, official script':34} {seconds:8.2f} s  {1000 * seconds / len(few):8.2f} ms a frame")
-    same = average_precision([match_frame(*pair) for pair in few])
+    same = average_precision([match_frame(*pair, labels=CITYSCAPES) for pair in few], classes=CITYSCAPES.classes)
     assert max(abs(same.ap - ap), abs(same.ap50 - ap50)) < 1e-12, (same, ap, ap50)
     print(f"  equal to 1e-12 on {len(few)} frames; official / ours: {seconds / len(few) / ours:.0f}x")
 
-    given, _ = timed("masks out of id maps, for COCO AP", lambda: annotate(frames), len(frames))
+    given, _ = timed(
+        "masks out of id maps, for COCO AP",
+        lambda: annotate(frames, classes=CITYSCAPES.classes, labels=CITYSCAPES),
+        len(frames),
+    )
     (ap, _), ours = timed("COCO AP, ours, from annotations", lambda: evaluate(given), len(frames))
     coco = float(np.nanmean(ap[..., 0]))
     for name, load in coco_peers():

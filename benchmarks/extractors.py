@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from cities import TRAIN, VAL, Cities
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.pretraining.denoiser import ARCHITECTURE, generative_recipe
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.evaluation.metrics.model_costs import measure
@@ -47,14 +47,17 @@ def run(name: str, seed: int, train: Cities, val: Cities, options: argparse.Name
         fitted = segmenter.fit(
             train,
             recipe,
-            classes=CLASSES,
+            classes=CITYSCAPES.classes,
             seed=seed,
             out=(options.keep or Path(scratch)) / f"{name}_{seed}",
             scratch=Path(scratch) / "state",
         )
         cpu = time.process_time() - before
-        predictor: Any = segmenter.load(fitted.folder, recipe)
-    scores = average_precision([match_frame(ids, predictor.predict([image])[0]) for image, ids in val.frames])
+        predictor: Any = segmenter.load(fitted.folder, recipe, labels=CITYSCAPES)
+    scores = average_precision(
+        [match_frame(ids, predictor.predict([image])[0], labels=CITYSCAPES) for image, ids in val.frames],
+        classes=CITYSCAPES.classes,
+    )
     cost = measure(predictor, val[0][0])
     return {
         "features": name,

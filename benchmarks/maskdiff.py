@@ -22,7 +22,7 @@ import torch
 import yaml
 from cities import TRAIN, VAL, Cities
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.city import write_demo_city
 from instsynth_dagster.few_shot.systems import MIN_SIDE
 from instsynth_dagster.segmenters.contract import get_segmenter
@@ -82,7 +82,7 @@ def main() -> None:
         fitted = segmenter.fit(
             train,
             settings,
-            classes=CLASSES,
+            classes=CITYSCAPES.classes,
             seed=options.seed,
             out=options.keep or Path(scratch) / "checkpoint",
             scratch=Path(scratch) / "scratch",
@@ -90,9 +90,14 @@ def main() -> None:
         cpu = time.process_time() - before
         if not is_first_process():
             return
-        predictor: Any = segmenter.load(fitted.folder, settings)
+        predictor: Any = segmenter.load(fitted.folder, settings, labels=CITYSCAPES)
     learnt, scores = (
-        pd.concat([given_box_iou(predictor, image, ids, MIN_SIDE, CLASSES) for image, ids in frames])
+        pd.concat(
+            [
+                given_box_iou(predictor, image, ids, MIN_SIDE, CITYSCAPES.classes, labels=CITYSCAPES)
+                for image, ids in frames
+            ]
+        )
         for frames in (train.frames[:: len(TRAIN)], val.frames)
     )
     told = {"steps": settings.steps, "batch": settings.batch_size, "threads": options.threads}

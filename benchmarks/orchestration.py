@@ -24,7 +24,7 @@ import pandas as pd
 from assets import build_assets, build_graph
 from assets.shared.partitions import asset_key
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.formats.cityscapes import CLASSES, write_frame
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, write_frame
 from instsynth_dagster.graph.staleness import Asset, expected
 from instsynth_dagster.settings import Settings
 from jobs.planning import planned_assets
@@ -47,7 +47,7 @@ def settings_for(root: Path, frames: int) -> Settings:
         {
             "artifacts": {"root": str(root / "artifacts"), "exports": root / "exports"},
             "dataset": {"root": root / "data", "train_cities": TRAIN, "val_cities": VAL},
-            "prompts": {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES},
+            "prompts": {name: {"templates": [f"a photo of a {name}"]} for name in CITYSCAPES.classes},
             "generators": dict.fromkeys(GENERATORS, generator),
             "judge": {"clip": "none"},
             "arms": ["real", "zoom_crop", *GENERATORS],
@@ -107,11 +107,17 @@ def main() -> None:
         with timed("plan"):
             assert planned_assets(graph, store) == []
         bank = graph["prompt_bank"]
-        many = {"dagster/asset_partition_range_start": CLASSES[0], "dagster/asset_partition_range_end": CLASSES[-1]}
-        for title, runs in (("one run for all", [many]), ("a run each", [{"dagster/partition": c} for c in CLASSES])):
-            for name in CLASSES:
+        many = {
+            "dagster/asset_partition_range_start": CITYSCAPES.classes[0],
+            "dagster/asset_partition_range_end": CITYSCAPES.classes[-1],
+        }
+        for title, runs in (
+            ("one run for all", [many]),
+            ("a run each", [{"dagster/partition": c} for c in CITYSCAPES.classes]),
+        ):
+            for name in CITYSCAPES.classes:
                 (store.directory("prompt_bank", name) / "manifest.json").unlink()
-            with timed(f"Dagster's share of a partition, {title}", per=len(CLASSES)):
+            with timed(f"Dagster's share of a partition, {title}", per=len(CITYSCAPES.classes)):
                 for tags in runs:
                     materialize(bank, tags, assets, resources, instance)
 

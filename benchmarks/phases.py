@@ -23,8 +23,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, Frame, instance_index, list_frames, read_frame
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, Frame, list_frames, read_frame
 from instsynth_dagster.data.images import decode_png, encode_png
+from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.demo.city import write_demo_city
 from instsynth_dagster.settings import DemoCitySettings, IntegrationSettings, SelectionSettings
 from instsynth_dagster.synthesis.crops import cut_selected
@@ -40,13 +41,13 @@ def ours(frames: list[Frame]) -> int:
     windows = 0
     for frame in frames:
         image, ids = read_frame(frame)
-        table = instance_index(ids)
+        table = instance_index(ids, labels=CITYSCAPES)
         table = table.assign(frame_id=frame.frame_id)
         table["instance_id"] = [f"{frame.frame_id}:{value}" for value in table["value"]]
-        for row in cut_selected(image, ids, select_instances(table, SELECTION, CLASSES), SELECTION):
+        for row in cut_selected(image, ids, select_instances(table, SELECTION, CITYSCAPES.classes), SELECTION):
             repainted = encode_png(255 - decode_png(row["crop_png"]))
             row |= {"repainted_png": repainted, "slot": 0, "source_sha256": ""}
-            synthetic_window(image, ids, frame.city, windows, row, INTEGRATION, 0)
+            synthetic_window(image, ids, frame.city, windows, row, INTEGRATION, 0, labels=CITYSCAPES)
             windows += 1
     return windows
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.city import render_scene
 from instsynth_dagster.refinement.boundary import boundary_f
 from instsynth_dagster.refinement.features import build_extractor
@@ -100,7 +100,9 @@ def ablation(settings: RefinementSettings, scenes: int, seeds: int) -> None:
     extract = build_extractor(settings.features, "cpu")
     refiner = build_refiner(settings.boundary, "cpu") if settings.boundary else None
     support = (render_scene(content_seed("refinement support", n), *SIZE) for n in range(settings.support_frames))
-    known: Prototypes = dataset_prototypes(((s.image, s.ids.astype(np.int32)) for s in support), extract, CLASSES)
+    known: Prototypes = dataset_prototypes(
+        ((s.image, s.ids.astype(np.int32)) for s in support), extract, CITYSCAPES.classes, labels=CITYSCAPES
+    )
     print(f"{'':18} {'mask IoU':>16} {'drawn only':>16} {'boundary F':>16} {'phantoms gone':>14} {'lost':>6}")
     for name, (with_prototypes, with_refiner, chosen) in steps(settings).items():
         rows = []
@@ -117,6 +119,7 @@ def ablation(settings: RefinementSettings, scenes: int, seeds: int) -> None:
                     known if with_prototypes else None,
                     refiner if with_refiner else None,
                     chosen,
+                    labels=CITYSCAPES,
                 )
                 lost = {row["value"] for row in done.records if row["verdict"] == LOST}
                 lost_drawn += len(lost - one.phantoms)
@@ -152,10 +155,12 @@ def speed(settings: RefinementSettings, crops: int = 200, side: int = 128) -> No
             cases.append((one.image[part], one.given[part], value))
         if len(cases) >= crops:
             break
-    known = dataset_prototypes(((image, ids) for image, ids, _ in cases[:20]), extract, CLASSES)
+    known = dataset_prototypes(
+        ((image, ids) for image, ids, _ in cases[:20]), extract, CITYSCAPES.classes, labels=CITYSCAPES
+    )
     started = time.perf_counter()
     for image, ids, value in cases[:crops]:
-        refine_instances(image, ids, [value], extract(image), known, refiner, settings)
+        refine_instances(image, ids, [value], extract(image), known, refiner, settings, labels=CITYSCAPES)
     print(f"{crops} crops of {side} px, features, APF, APR and SABR: {time.perf_counter() - started:.1f} s")
 
 

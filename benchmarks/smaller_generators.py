@@ -24,7 +24,7 @@ import yaml
 from cities import TRAIN, VAL, Cities
 
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.pretraining.denoiser import BASE, HELD_OUT, NOVEL
 from instsynth_dagster.demo.pretraining.scenes import BoxScenes, render_scenes
 from instsynth_dagster.evaluation.metrics.instance_ap import InstanceScores, average_precision, match_frame
@@ -69,7 +69,9 @@ class Bench:
 
 def score(predictor: Any, frames: SegmentationDataset, classes: Sequence[str]) -> InstanceScores:
     pairs = (frames[index] for index in range(len(frames)))
-    return average_precision([match_frame(ids, predictor.predict([image])[0]) for image, ids in pairs], classes)
+    return average_precision(
+        [match_frame(ids, predictor.predict([image])[0], labels=CITYSCAPES) for image, ids in pairs], classes
+    )
 
 
 def trained(options: argparse.Namespace, recipe: SegmenterSettings, train: Cities, scratch: Path) -> Path:
@@ -78,7 +80,12 @@ def trained(options: argparse.Namespace, recipe: SegmenterSettings, train: Citie
         before = time.process_time()
         update = {"steps": options.steps, "architecture": {"views": options.views}}
         get_segmenter("generative").fit(
-            train, recipe.model_copy(update=update), classes=CLASSES, seed=0, out=out, scratch=scratch / "state"
+            train,
+            recipe.model_copy(update=update),
+            classes=CITYSCAPES.classes,
+            seed=0,
+            out=out,
+            scratch=scratch / "state",
         )
         print(json.dumps({"steps": options.steps, "CPU seconds": round(time.process_time() - before)}), flush=True)
     return out
@@ -97,7 +104,7 @@ def compare_generators(bench: Bench, train: Cities, val: Cities, distill: int) -
     costs: list[dict[str, Any]] = [{name: measure(p, image) for name, p in predictors.items()} for _ in range(TURNS)]
     for name, predictor in predictors.items():
         taps, whole = (predictors[other].model.extractor.taps for other in (name, "whole"))
-        cost, scores = costs[0][name], score(predictor, val, CLASSES)
+        cost, scores = costs[0][name], score(predictor, val, CITYSCAPES.classes)
         told = {"generator": name, "parameters, M": round(cost.parameters, 2), "GMACs": round(cost.gmacs, 2)}
         told |= {"milliseconds": round(statistics.median(turn[name].milliseconds for turn in costs))}
         told |= {"cosine": round(feature_cosine(taps, whole, pixels), 4)}
@@ -132,7 +139,7 @@ def main() -> None:
     render_scenes(store, HELD_OUT, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        masks = Bench(trained(options, recipe, train, scratch), recipe, CLASSES, scratch)
+        masks = Bench(trained(options, recipe, train, scratch), recipe, CITYSCAPES.classes, scratch)
         boxes = Bench(Path(str(recipe.model)), recipe, BASE, scratch)
         compare_generators(masks, train, val, options.distill)
         compare_steps(masks, val, "masks", options.denoising)

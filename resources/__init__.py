@@ -6,7 +6,7 @@ from typing import Any
 
 from instsynth_dagster.artifacts.store import open_store
 from instsynth_dagster.settings import Settings
-from resources.dataset import Dataset
+from resources.dataset import open_dataset
 from resources.device import Device
 from resources.generators import Generators
 from resources.judge import Judge
@@ -21,7 +21,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     device = Device(settings.device, settings.workers.threads)
     return {
         "store": open_store(settings),
-        "dataset": Dataset(settings.dataset.root),
+        "dataset": open_dataset(settings),
         "generators": Generators(device),
         "judge": Judge(settings.artifacts.local, device),
         "refining": Refining(device),

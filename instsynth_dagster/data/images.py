@@ -1,4 +1,4 @@
-"""Encoding and resizing of images (uint8 RGB) and id maps (uint16)."""
+"""Encoding and resizing of images (uint8 RGB) and id maps (int32)."""
 
 from __future__ import annotations
 
@@ -44,13 +44,38 @@ def encode_stored(image: np.ndarray, form: Stored) -> bytes:
 
 def decode_png(data: SupportsBytes) -> np.ndarray:
     """Inverse of `encode_png` and `encode_stored`; bytes, or what gives them (`artifacts.rows.StoredBytes`)."""
+    array = _decoded(data)
+    return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)
+
+
+def _decoded(data: SupportsBytes) -> np.ndarray:
     try:
         array = cv2.imdecode(np.frombuffer(bytes(data), np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, TypeError):  # empty, or no bytes at all
         array = None
     if array is None:
         raise ArtifactError("an image in an artifact cannot be decoded; delete the partition and refresh")
-    return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)
+    return array
+
+
+def encode_ids(ids: np.ndarray) -> bytes:
+    """PNG bytes of an id map (H, W): 16-bit grey, or four channels of 8 bits where a value needs more."""
+    if ids.min(initial=0) < 0:
+        raise ArtifactError(f"an id map holds {ids.min()}; ids are not negative")
+    if ids.max(initial=0) < 1 << 16:
+        return encode_png(ids.astype(np.uint16))
+    planes = np.ascontiguousarray(ids, dtype="<u4").view(np.uint8).reshape(*ids.shape, 4)
+    return cv2.imencode(".png", planes)[1].tobytes()
+
+
+def decode_ids(data: SupportsBytes) -> np.ndarray:
+    """int32 (H, W): inverse of `encode_ids`."""
+    array = _decoded(data)
+    if array.ndim == 3 and array.shape[2] == 4:
+        array = np.ascontiguousarray(array).view("<u4")[..., 0]
+    if array.ndim != 2:
+        raise ArtifactError("an id map in an artifact is a colour image; delete the partition and refresh")
+    return array.astype(np.int32)
 
 
 def png_size(data: SupportsBytes) -> tuple[int, int]:

@@ -14,7 +14,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from instsynth_dagster.artifacts.files import write_atomically
-from instsynth_dagster.data.formats.cityscapes import Frame, list_frames, read_frame
+from instsynth_dagster.data.dataset import DataSet
+from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.data.opening import open_dataset
 from instsynth_dagster.doctor.findings import Finding, fact, problem
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.settings import Settings
@@ -91,11 +93,12 @@ def _step(settings: Settings, name: str, device: str) -> float:
 
     given = settings.segmenters[name]
     few = given.model_copy(update={"steps": _STEPS + 1, "checkpoint_every": _STEPS + 1, "processes": 1})
-    frames = list_frames(settings.dataset.root, settings.dataset.train_cities[0])[:_FRAMES]
+    data = open_dataset(settings)
+    frames = data.frame_ids(settings.dataset.train_cities[0])[:_FRAMES]
     ticks: list[float] = []
     with TemporaryDirectory() as place:
         get_segmenter(given.kind).fit(
-            _Frames(frames, len(settings.classes)),
+            _Frames(data, frames, len(settings.classes)),
             few,
             classes=settings.classes,
             seed=0,
@@ -112,8 +115,13 @@ def _step(settings: Settings, name: str, device: str) -> float:
 class _Frames:
     """A few real frames as a `SegmentationDataset`."""
 
-    frames: Sequence[Frame]
+    data: DataSet
+    frames: Sequence[str]
     classes: int
+
+    @property
+    def labels(self) -> LabelTable:
+        return self.data.labels
 
     @property
     def is_synthetic(self) -> np.ndarray:
@@ -127,4 +135,4 @@ class _Frames:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return read_frame(self.frames[index])
+        return self.data.image_and_ids(self.frames[index])

@@ -9,8 +9,10 @@ from functools import partial
 
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, Frame, instance_areas, list_frames, read_frame
+from instsynth_dagster.data.dataset import DataSet
 from instsynth_dagster.data.images import encode_png, resize_image
+from instsynth_dagster.data.instances import instance_areas
+from instsynth_dagster.data.opening import open_dataset
 from instsynth_dagster.doctor.findings import Finding, fact, problem, warning
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.settings import Settings
@@ -38,15 +40,19 @@ def examine_dataset(settings: Settings, look_inside: bool) -> DatasetFacts:
         return DatasetFacts(
             count * len(dataset.train_cities), count * len(dataset.val_cities), _BYTES_PER_PIXEL, (drawn,)
         )
-    train, found = _listed(settings, dataset.train_cities)
-    val, more = _listed(settings, dataset.val_cities)
+    try:
+        data = open_dataset(settings)
+    except UserError as error:
+        return DatasetFacts(0, 0, _BYTES_PER_PIXEL, (problem(str(error)),))
+    train, found = _listed(data, dataset.train_cities)
+    val, more = _listed(data, dataset.val_cities)
     found += more
     if train or val:
         found.append(fact(f"dataset.root: {dataset.root}: {len(train)} train frames, {len(val)} val frames"))
     size = _BYTES_PER_PIXEL
     if look_inside and train:
         sample = train[:: max(1, len(train) // _SAMPLE)][:_SAMPLE]
-        inside, size = _looked_at(settings, sample)
+        inside, size = _looked_at(settings, data, sample)
         found += inside
     return DatasetFacts(len(train), len(val), size, tuple(found))
 
@@ -55,24 +61,26 @@ _BYTES_PER_PIXEL = 1.1
 """Of a photograph that was enlarged, as PNG; taken where no frame is read."""
 
 
-def _listed(settings: Settings, cities: Sequence[str]) -> tuple[list[Frame], list[Finding]]:
-    frames: list[Frame] = []
+def _listed(data: DataSet, cities: Sequence[str]) -> tuple[list[str], list[Finding]]:
+    """Frame ids."""
+    frames: list[str] = []
     for city in cities:
         try:
-            frames += list_frames(settings.dataset.root, city)
+            frames += data.frame_ids(city)
         except UserError as error:
             return frames, [problem(str(error))]
     return frames, []
 
 
-def _looked_at(settings: Settings, sample: Sequence[Frame]) -> tuple[list[Finding], float]:
+def _looked_at(settings: Settings, data: DataSet, sample: Sequence[str]) -> tuple[list[Finding], float]:
     """What a sample holds, and the size of its windows."""
     found: list[Finding] = []
     counts: Counter[str] = Counter()
     groups, shapes, sizes = 0, Counter[tuple[int, ...]](), list[float]()
-    for frame in sample:
+    labels = data.labels
+    for frame_id in sample:
         try:
-            image, ids = read_frame(frame)
+            image, ids = data.image_and_ids(frame_id)
         except UserError as error:
             found.append(problem(str(error)))
             continue
@@ -80,10 +88,10 @@ def _looked_at(settings: Settings, sample: Sequence[Frame]) -> tuple[list[Findin
         if len(sizes) < _SIZED:
             sizes.append(_window_bytes(settings, image))
         for value in instance_areas(ids):
-            label = LABEL_BY_ID[value if value < 1000 else value // 1000]
-            if label.name in settings.classes:
-                groups += value < 1000
-                counts[label.name] += value >= 1000
+            name = labels.label_of(value).name
+            if name in settings.classes:
+                groups += value < labels.factor
+                counts[name] += value >= labels.factor
     of_sample = partial("{}: {}".format, f"in {len(sample)} train frames")
     if counts:
         found.append(fact(of_sample(f"{_told(counts)}; {groups} groups, which are never selected")))

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.errors import DatasetError
 
@@ -40,7 +39,7 @@ def coco_fold(fold: int, contiguous: bool = False) -> tuple[int, ...]:
     return tuple(range(20 * fold + 1, 20 * fold + 21)) if contiguous else tuple(range(first, 81, 4))
 
 
-def cityscapes_fold(fold: int, classes: Sequence[str] = CLASSES) -> tuple[str, ...]:
+def class_fold(fold: int, classes: Sequence[str]) -> tuple[str, ...]:
     """Novel classes of fold 0..3: every fourth class, so that each fold has a common and a rare one."""
     return tuple(classes[_checked(fold) :: FOLDS])
 

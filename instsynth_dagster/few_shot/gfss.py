@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME, LABELS
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.evaluation.metrics.few_shot_iou import IGNORED, confusion, gfss_scores
 from instsynth_dagster.few_shot.folds import Candidate
 from instsynth_dagster.few_shot.shots import draw_shots
@@ -37,13 +37,13 @@ class Known:
     queries: Sequence[Labelled]
 
 
-def class_map(ids: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """uint8 (H, W) of Cityscapes ids: 0 background, 1.. instances of `classes`, 255 groups, void and the rest."""
-    labels = np.full(ids.shape, IGNORED, dtype=np.uint8)
-    labels[np.isin(ids, [label.id for label in LABELS if not label.has_instances and not label.ignore_in_eval])] = 0
+def class_map(ids: np.ndarray, classes: Sequence[str], labels: LabelTable) -> np.ndarray:
+    """uint8 (H, W) of an id map: 0 background, 1.. instances of `classes`, 255 groups, void and the rest."""
+    numbers = np.full(ids.shape, IGNORED, dtype=np.uint8)
+    numbers[np.isin(ids, labels.stuff_ids)] = 0
     for number, name in enumerate(classes, 1):
-        labels[ids // 1000 == LABEL_BY_NAME[name].id] = number
-    return labels
+        numbers[labels.of_class(ids, name)] = number
+    return numbers
 
 
 def fold_rows(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME, instance_areas
+from instsynth_dagster.data.instances import instance_areas
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import DatasetError
 from instsynth_dagster.few_shot.folds import Candidate
 from instsynth_dagster.few_shot.shots import draw_shots
@@ -51,12 +52,13 @@ class Sample:
 class Samples:
     """`SegmentationDataset` of windows held in memory: K shots of each class are few."""
 
-    def __init__(self, samples: Iterable[Sample], classes: Sequence[str]) -> None:
+    def __init__(self, samples: Iterable[Sample], classes: Sequence[str], labels: LabelTable) -> None:
+        self.labels = labels
         self.samples = list(samples)
         self.is_synthetic = np.array([sample.synthetic for sample in self.samples])
-        labels = [LABEL_BY_NAME[name].id for name in classes]
-        present = [set(np.unique(sample.ids[sample.ids >= 1000] // 1000).tolist()) for sample in self.samples]
-        self.classes_in = np.array([[label in found for label in labels] for found in present])
+        self.classes_in = np.array(
+            [[bool(labels.of_class(sample.ids, name).any()) for name in classes] for sample in self.samples]
+        )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -71,6 +73,7 @@ def shot_samples(
     frame_of: FrameOf,
     integration: IntegrationSettings,
     seed: int,
+    labels: LabelTable,
 ) -> list[Sample]:
     """A window around each shot.
 
@@ -82,7 +85,7 @@ def shot_samples(
     """
     shown = {row.instance_id for name in novel if name in shots for row in shots[name].itertuples()}
     return [
-        _window(row, *frame_of(row.frame_id), novel, shown, integration, seed, synthetic=False)
+        _window(row, *frame_of(row.frame_id), novel, shown, integration, seed, labels, synthetic=False)
         for rows in shots.values()
         for row in rows.itertuples()
     ]
@@ -95,6 +98,7 @@ def synthetic_samples(
     frame_of: FrameOf,
     integration: IntegrationSettings,
     seed: int,
+    labels: LabelTable,
 ) -> list[Sample]:
     """Windows around the repainted shots of novel classes.
 
@@ -116,7 +120,9 @@ def synthetic_samples(
             row = rows.loc[made.instance_id]
             _, ids = frame_of(row["frame_id"])
             window_seed = content_seed(seed, number)
-            samples.append(_window(row, made.image, ids, novel, shown, integration, window_seed, synthetic=True))
+            samples.append(
+                _window(row, made.image, ids, novel, shown, integration, window_seed, labels, synthetic=True)
+            )
     return samples
 
 
@@ -128,16 +134,17 @@ def _window(
     shown: set[str],
     integration: IntegrationSettings,
     seed: int,
+    labels: LabelTable,
     *,
     synthetic: bool,
 ) -> Sample:
     kept = [int(name.rpartition(":")[2]) for name in shown if name.rpartition(":")[0] == row.frame_id]
-    image, ids = without(image, ids, [LABEL_BY_NAME[name].id for name in novel], kept)
+    image, ids = without(image, ids, novel, labels, kept)
     height, width = ids.shape
     value = int(row.instance_id.rpartition(":")[2])
     box = (int(row.x1), int(row.y1), int(row.x2), int(row.y2))
     window = sample_window(box, width, height, integration, content_seed(row.instance_id, seed))
-    image, ids = cut_window(image, ids, window, integration, instance_areas(ids), value)
+    image, ids = cut_window(image, ids, window, integration, instance_areas(ids), value, labels)
     return Sample(image, ids, synthetic, (row.instance_id,))
 
 

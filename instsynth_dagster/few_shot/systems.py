@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.few_shot.instances import Samples, split_scores
@@ -81,18 +82,20 @@ def tuned_systems(
         segmenter.fit(
             data, recipe, classes=classes, seed=seed, out=out, scratch=scratch / name / "scratch", device=device
         )
-        done[name] = Tuned(name, recipe, out, segmenter.load(out, recipe, device=device))
+        done[name] = Tuned(name, recipe, out, segmenter.load(out, recipe, labels=data.labels, device=device))
         yield done[name]
 
 
-def scores(predictor: Predictor, frames: Frames, classes: Sequence[str], novel: Sequence[str]) -> dict[str, Any]:
+def scores(
+    predictor: Predictor, frames: Frames, classes: Sequence[str], novel: Sequence[str], labels: LabelTable
+) -> dict[str, Any]:
     """AP and AP50 of base, novel and all classes over frames; of MaskDiff also `novel_mask_iou`, its mean mask IoU on
     novel instances when their true boxes and classes are given."""
     from instsynth_dagster.segmenters.maskdiff.segmenter import MaskDiffPredictor, given_box_iou
 
-    matches = [match_frame(ids, predictor.predict([image])[0]) for image, ids in frames]
+    matches = [match_frame(ids, predictor.predict([image])[0], labels) for image, ids in frames]
     found: dict[str, Any] = split_scores(average_precision(matches, classes).per_class, novel)
     if isinstance(predictor, MaskDiffPredictor):
-        given = pd.concat([given_box_iou(predictor, image, ids, MIN_SIDE, novel) for image, ids in frames])
+        given = pd.concat([given_box_iou(predictor, image, ids, MIN_SIDE, novel, labels) for image, ids in frames])
         found["novel_mask_iou"] = float(given["iou"].mean())
     return found

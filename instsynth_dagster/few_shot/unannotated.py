@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import cv2
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.segmenters.contract import SegmentationDataset
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN
 
@@ -34,8 +34,12 @@ class Unannotated:
         kept: Mapping[int, Collection[int]] | None = None,
     ) -> None:
         self._dataset = dataset
-        self._labels = [LABEL_BY_NAME[name].id for name in hidden]
+        self._hidden = tuple(hidden)
         self._kept = kept or {}
+
+    @property
+    def labels(self) -> LabelTable:
+        return self._dataset.labels
 
     @property
     def is_synthetic(self) -> np.ndarray:
@@ -51,16 +55,18 @@ class Unannotated:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image, ids = self._dataset[index]
-        return without(image, ids, self._labels, self._kept.get(index, ()))
+        return without(image, ids, self._hidden, self.labels, self._kept.get(index, ()))
 
 
 def without(
-    image: np.ndarray, ids: np.ndarray, labels: Collection[int], kept: Collection[int] = ()
+    image: np.ndarray, ids: np.ndarray, hidden: Collection[str], labels: LabelTable, kept: Collection[int] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 (H, W, 3) and ids int32 (H, W) in which instances of `labels` are erased groups, `kept` ids aside."""
-    gone = np.isin(ids // 1000, list(labels)) & ~np.isin(ids, list(kept))
+    """Image uint8 (H, W, 3) and ids int32 (H, W) in which instances of classes are erased groups, `kept` ids aside."""
+    label_ids = labels.label_ids(ids)
+    single = labels.is_instance(ids)
+    gone = single & np.isin(label_ids, labels.ids_of(hidden)) & ~np.isin(ids, list(kept))
     if not gone.any():
         return image, ids
     rim = cv2.dilate(gone.astype(np.uint8), np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)).astype(bool)
-    rim &= gone | (ids < 1000)  # of its neighbours nothing is erased
-    return np.where(rim[..., None], _MEAN_COLOUR, image), np.where(gone, ids // 1000, ids)
+    rim &= gone | ~single  # of its neighbours nothing is erased
+    return np.where(rim[..., None], _MEAN_COLOUR, image), np.where(gone, label_ids, ids)

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 from instsynth_dagster.artifacts.file_digests import FileDigests
+from instsynth_dagster.data.index import labels_digest
+from instsynth_dagster.data.opening import open_index
 from instsynth_dagster.data.versions import city_files
 from instsynth_dagster.graph.refs import all_cities
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings import AnnotatedImages, Settings
 
 FILE_DIGESTS = ".cache/files.sqlite"
 """Digests of the data set's files, below the local root of the artifacts."""
 
 
+def files_of(settings: Settings, city: str) -> list[Path]:
+    """The files of a city that the graph reads and that belong to no other: all of a Cityscapes tree, the images
+    alone where annotation files tell of many cities."""
+    dataset = settings.dataset
+    if not isinstance(dataset, AnnotatedImages):
+        return city_files(dataset.root, city)
+    files, _ = open_index(dataset, settings.artifacts.local).signature(city)
+    return [dataset.root / file for file in files]
+
+
+def annotations_of(settings: Settings, city: str) -> str:
+    """What is read of a city beside `files_of`, as a digest: its part of the annotation files, and a label table that
+    is not the format's own; "" where there is neither."""
+    dataset = settings.dataset
+    if isinstance(dataset, AnnotatedImages):
+        return open_index(dataset, settings.artifacts.local).signature(city)[1]
+    return "" if settings.label_table is None else labels_digest(settings.label_table)
+
+
 def data_signature(settings: Settings) -> str:
-    """Of all files of the data set that the graph reads."""
-    root = settings.dataset.root
-    files = [path for city in all_cities(settings) for path in city_files(root, city)]
-    return FileDigests(settings.artifacts.local / FILE_DIGESTS).signature(files, root)
+    """Of all files of the data set that the graph reads, and of what is annotated in them."""
+    cities = all_cities(settings)
+    files = [path for city in cities for path in files_of(settings, city)]
+    signed = FileDigests(settings.artifacts.local / FILE_DIGESTS).signature(files, settings.dataset.root)
+    annotated = [found for city in cities if (found := annotations_of(settings, city))]
+    return hashlib.sha256("\n".join([signed, *annotated]).encode()).hexdigest() if annotated else signed
 
 
 def split_of(settings: Settings, city: str) -> str:

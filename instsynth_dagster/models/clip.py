@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.digests import weights_digest
 from instsynth_dagster.models.feature_cache import FeatureCache
@@ -66,6 +65,6 @@ class Clip:
                 self._texts[text] = F.normalize(output, dim=1)[0].cpu().numpy()
         return np.stack([self._texts[text] for text in texts])
 
-    def class_scores(self, features: np.ndarray, classes: Sequence[str] = CLASSES) -> np.ndarray:
+    def class_scores(self, features: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         """Cosines (N, C) of image features (N, D) with "a photo of a <class>"."""
         return features @ self.texts([f"a photo of a {name}" for name in classes]).T

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.refinement.boundary import Refiner, accepted, boundary_band, redraw
 from instsynth_dagster.refinement.prototypes import Prototypes, filter_regions, relabel_free
 from instsynth_dagster.settings import BoundarySettings, RefinementSettings
@@ -38,18 +38,20 @@ def refine_instances(
     prototypes: Prototypes | None,
     refiner: Refiner | None,
     settings: RefinementSettings,
+    labels: LabelTable,
     *,
     grow: bool = True,
 ) -> Refined:
     """Refine the masks of some instances of an image.
 
     Masks stay disjoint and ids stay: an instance may take pixels of stuff and of unlabelled ground, never those of
-    another instance. Pixels that it loses become those of the nearest stuff, or 0 where APR was not clear. An instance
-    that loses more than `1 - settings.min_left` of its area becomes a group of its label: ignored, not background.
+    another instance. Pixels that it loses become those of the nearest stuff, or unlabeled where APR was not clear. An
+    instance that loses more than `1 - settings.min_left` of its area becomes a group of its label: ignored, not
+    background.
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        ids: int32 (H, W) Cityscapes instance ids, the coarse labels.
+        ids: int32 (H, W) id map, the coarse labels.
         targets: the ids to refine; the others are taken as they are.
         features: float32 (h, w, D) of the image; None leaves APF and APR out.
         prototypes: of the same features.
@@ -63,12 +65,14 @@ def refine_instances(
     if features is not None and prototypes is not None:
         features = prototypes.centred(features)
         for value in targets:
-            masks[value], lost = _filtered(value, masks[value], ids, features, prototypes, settings, counts[value])
+            masks[value], lost = _filtered(
+                value, masks[value], ids, features, prototypes, settings, labels, counts[value]
+            )
             unclear |= lost
     if refiner is not None and settings.boundary is not None:
-        _redrawn(image, refined, masks, unclear, refiner, settings.boundary, counts, grow)
-    _write(refined, ids, masks, unclear)
-    return Refined(refined, [_record(value, refined, counts[value], settings) for value in targets])
+        _redrawn(image, refined, masks, unclear, refiner, settings.boundary, labels, counts, grow)
+    _write(refined, ids, masks, unclear, labels)
+    return Refined(refined, [_record(value, refined, counts[value], settings, labels) for value in targets])
 
 
 @dataclass
@@ -90,14 +94,15 @@ def _filtered(
     features: np.ndarray,
     prototypes: Prototypes,
     settings: RefinementSettings,
+    labels: LabelTable,
     counts: _Counts,
 ) -> tuple[np.ndarray, np.ndarray]:
     """APF and APR for one instance: its mask, and the pixels whose label is not clear."""
-    name = _class_name(value)
+    name = labels.label_of(value).name
     if name not in prototypes.classes:
         return mask, np.zeros_like(mask)
     kept, freed = filter_regions(features, mask, prototypes.classes[name], settings.min_cosine)
-    behind = ids < 1000
+    behind = ~labels.is_instance(ids)
     found = relabel_free(
         features,
         freed,
@@ -123,6 +128,7 @@ def _redrawn(
     unclear: np.ndarray,
     refiner: Refiner,
     chosen: BoundarySettings,
+    labels: LabelTable,
     counts: Mapping[int, _Counts],
     grow: bool,
 ) -> None:
@@ -131,7 +137,7 @@ def _redrawn(
     coarse = np.array([masks[value] for value in present])
     proposals = refiner.refine(image, [_tight_box(masks[value]) for value in present], coarse)
     # what no instance may enter: others that are not refined, and what those before have taken
-    others = (ids >= 1000) & ~np.isin(ids, present)
+    others = labels.is_instance(ids) & ~np.isin(ids, present)
     taken = others.copy()
     for index in sorted(range(len(present)), key=lambda index: -proposals[index].score):
         value, proposal = present[index], proposals[index]
@@ -155,41 +161,45 @@ def _redrawn(
         taken |= new
 
 
-def _write(refined: np.ndarray, ids: np.ndarray, masks: Mapping[int, np.ndarray], unclear: np.ndarray) -> None:
-    """Put the new masks into the id map; what they left becomes the nearest stuff, or 0 where it is unclear."""
+def _write(
+    refined: np.ndarray, ids: np.ndarray, masks: Mapping[int, np.ndarray], unclear: np.ndarray, labels: LabelTable
+) -> None:
+    """Put the new masks into the id map; what they left becomes the nearest stuff, or unlabeled where it is unclear."""
     claimed = np.zeros(ids.shape, dtype=bool)
     for mask in masks.values():
         claimed |= mask
     left = np.isin(ids, list(masks)) & ~claimed
     if left.any():
-        refined[left] = _nearest_stuff(ids)[left]
-    refined[left & unclear] = 0
+        refined[left] = _nearest_stuff(ids, labels)[left]
+    refined[left & unclear] = labels.unlabeled
     for value, mask in masks.items():
         refined[mask] = value
 
 
-def _nearest_stuff(ids: np.ndarray) -> np.ndarray:
-    """For every pixel the id of the nearest pixel that belongs to no instance; 0 where there is none."""
-    instances = ids >= 1000
+def _nearest_stuff(ids: np.ndarray, labels: LabelTable) -> np.ndarray:
+    """For every pixel the id of the nearest pixel that belongs to no instance; unlabeled where there is none."""
+    instances = labels.is_instance(ids)
     if instances.all():
-        return np.zeros_like(ids)
-    _, labels = cv2.distanceTransformWithLabels(
+        return np.full_like(ids, labels.unlabeled)
+    _, nearest = cv2.distanceTransformWithLabels(
         instances.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    value_of = np.zeros(int(labels.max()) + 1, dtype=ids.dtype)
-    value_of[labels[~instances]] = ids[~instances]
-    return value_of[labels]
+    value_of = np.zeros(int(nearest.max()) + 1, dtype=ids.dtype)
+    value_of[nearest[~instances]] = ids[~instances]
+    return value_of[nearest]
 
 
-def _record(value: int, refined: np.ndarray, counts: _Counts, settings: RefinementSettings) -> dict[str, Any]:
+def _record(
+    value: int, refined: np.ndarray, counts: _Counts, settings: RefinementSettings, labels: LabelTable
+) -> dict[str, Any]:
     """What happened to one instance; one that lost too much becomes a group in the id map."""
     after = int((refined == value).sum())
     lost = after < settings.min_left * counts.before
     if lost:
-        refined[refined == value] = value // 1000
+        refined[refined == value] = labels.label_id(value)
     return {
         "value": value,
-        "class_name": _class_name(value),
+        "class_name": labels.label_of(value).name,
         "pixels_before": counts.before,
         "pixels_after": 0 if lost else after,
         "freed": counts.freed,
@@ -201,10 +211,6 @@ def _record(value: int, refined: np.ndarray, counts: _Counts, settings: Refineme
         "refiner": counts.refiner,
         "verdict": LOST if lost else KEPT,
     }
-
-
-def _class_name(value: int) -> str:
-    return LABEL_BY_ID[value // 1000].name
 
 
 def _tight_box(mask: np.ndarray) -> Box:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.refinement.prototypes import Prototypes, build_prototypes
 from instsynth_dagster.seeds import content_seed
 
@@ -23,28 +23,29 @@ def support_frames(frame_ids: Sequence[str], count: int) -> list[str]:
     return sorted(frame_ids, key=lambda frame_id: content_seed("support", frame_id))[:count]
 
 
-def class_masks(ids: np.ndarray, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def class_masks(
+    ids: np.ndarray, classes: Sequence[str], labels: LabelTable
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Masks bool (H, W) of the instances of each class that an id map int (H, W) shows, and of its background.
 
     Background is evaluated stuff. Groups, void and instances of other classes are in neither.
     """
     masks = {}
     for name in classes:
-        mask = ids // 1000 == LABEL_BY_NAME[name].id
+        mask = labels.of_class(ids, name)
         if mask.any():
             masks[name] = mask
-    stuff = [label.id for label in LABEL_BY_ID.values() if not label.has_instances and not label.ignore_in_eval]
-    return masks, np.isin(ids, stuff)
+    return masks, np.isin(ids, labels.stuff_ids)
 
 
 def dataset_prototypes(
-    frames: Iterable[tuple[np.ndarray, np.ndarray]], extract: Extractor, classes: Sequence[str]
+    frames: Iterable[tuple[np.ndarray, np.ndarray]], extract: Extractor, classes: Sequence[str], labels: LabelTable
 ) -> Prototypes:
     """Prototypes of frames of (image uint8 (H, W, 3), ids int32 (H, W)), read one at a time."""
 
     def support() -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray], np.ndarray]]:
         for image, ids in frames:
-            yield extract(image), *class_masks(ids, classes)
+            yield extract(image), *class_masks(ids, classes, labels)
 
     return build_prototypes(support())
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID
-from instsynth_dagster.data.images import decode_png, encode_png, resize_image
+from instsynth_dagster.data.images import decode_ids, decode_png, encode_ids, resize_image
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.refinement.boundary import Refiner
 from instsynth_dagster.refinement.prototypes import Prototypes
 from instsynth_dagster.refinement.refine import refine_instances
@@ -25,6 +25,7 @@ def refine_window(
     prototypes: Prototypes,
     refiner: Refiner | None,
     settings: RefinementSettings,
+    labels: LabelTable,
 ) -> dict[str, Any]:
     """A row of `refined_pseudo_labels` for a row of `is_cityscapes` (frame_id, instance_id, window box, image, ids).
 
@@ -34,22 +35,22 @@ def refine_window(
     The repainted instance may lose pixels and wins none: outside its mask the window shows the source. All other labels
     are real and stay. A window whose instance was not repainted, or is not in it, comes back as it is.
     """
-    ids = decode_png(window["ids_png"]).astype(np.int32)
+    ids = decode_ids(window["ids_png"])
     value = int(window["instance_id"].rpartition(":")[2])
     record: dict[str, Any] = {}
     if window["repainted"] and (ids == value).any():
         image = decode_png(window["image_png"])
         native = (window["window_x2"] - window["window_x1"], window["window_y2"] - window["window_y1"])
         features = extract(resize_image(image, native))
-        done = refine_instances(image, ids, [value], features, prototypes, refiner, settings, grow=False)
+        done = refine_instances(image, ids, [value], features, prototypes, refiner, settings, labels, grow=False)
         ids, record = done.ids, done.records[0]
-    ids_png = encode_png(ids.astype(np.uint16))
-    shown = [number for number in np.unique(ids).tolist() if number >= 1000]
+    ids_png = encode_ids(ids)
+    shown = [number for number in np.unique(ids).tolist() if number >= labels.factor]
     return {
         "frame_id": window["frame_id"],
         "instance_id": window["instance_id"],
         **{name: record.get(name, default) for name, default in _UNTOUCHED.items()},
-        "instance_classes": [LABEL_BY_ID[number // 1000].name for number in shown],
+        "instance_classes": [labels.label_of(number).name for number in shown],
         "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
         "ids_png": ids_png,
     }

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -36,11 +37,13 @@ _KINDS = {
 class SegmentationDataset(Protocol):
     """Map-style data set of annotated images.
 
-    `dataset[i]` is (image uint8 (H, W, 3) RGB, ids int32 (H, W) Cityscapes instance ids); `is_synthetic[i]` tells a
-    synthetic window from a real frame, `classes_in` bool (N, C) which classes a sample holds (read for repeat factors
+    `dataset[i]` is (image uint8 (H, W, 3) RGB, ids int32 (H, W) id map of the table `labels`); `is_synthetic[i]` tells
+    a synthetic window from a real frame, `classes_in` bool (N, C) which classes a sample holds (read for repeat factors
     only).
     """
 
+    @property
+    def labels(self) -> LabelTable: ...
     @property
     def is_synthetic(self) -> Sequence[bool] | np.ndarray: ...
     @property
@@ -68,8 +71,7 @@ class FitResult:
 class Maps:
     """Every pixel of an image named.
 
-    `panoptic` int32 (H, W): Cityscapes instance ids (label id, or label id * 1000 + index for an instance), 0 where
-    nothing is claimed; `semantic` uint8 (H, W): label ids.
+    `panoptic` int32 (H, W): id map, unlabeled where nothing is claimed; `semantic` int32 (H, W): label ids.
     """
 
     panoptic: np.ndarray
@@ -116,7 +118,7 @@ class Segmenter(Protocol):
         Args:
             dataset: real frames and synthetic windows.
             settings: recipe and architecture.
-            classes: Cityscapes names of the classes to learn, in the order of the class head.
+            classes: names of the classes to learn, in the order of the class head.
             seed: of initialisation, draws, augmentation and sampled points.
             out: the checkpoint folder to fill.
             scratch: where the state of an unfinished training is kept. Called again after a kill with the same
@@ -129,8 +131,8 @@ class Segmenter(Protocol):
         """
         ...
 
-    def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> Predictor:
-        """Load a checkpoint folder written by `fit`.
+    def load(self, folder: Path, settings: SegmenterSettings, *, labels: LabelTable, device: str = "cpu") -> Predictor:
+        """Load a checkpoint folder written by `fit`; `labels` is the table of the data set.
 
         Raises:
             CheckpointError: the folder is missing, incomplete or of another kind.

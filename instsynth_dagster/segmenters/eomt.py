@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import EomtForUniversalSegmentation
 
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.segmenters.shared import transformers_models
 from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
@@ -20,15 +21,15 @@ class EomtSegmenter(QuerySegmenter):
     """`Segmenter` of kind `eomt`. `settings.architecture` holds values of `EomtConfig`; `settings.crop` is the square
     that the model reads: crops in training, whole images resized to it at inference."""
 
-    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
-        labels = transformers_models.class_labels(classes)
+    def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
+        named = transformers_models.class_labels(classes)
         height, width = settings.crop
         if height != width:
             raise SettingsError(f"segmenters.crop: eomt reads squares, not {height}x{width}")
         if not settings.model:
-            return transformers_models.new_model(EomtForUniversalSegmentation, settings, image_size=height, **labels)
+            return transformers_models.new_model(EomtForUniversalSegmentation, settings, image_size=height, **named)
         model = transformers_models.load_pretrained(
-            EomtForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
+            EomtForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **named
         )
         if model.config.image_size != height:
             size = model.config.image_size

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.segmenters.shared import transformers_models
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.shared.queries import STRIDE, QuerySegmenter
@@ -19,7 +20,7 @@ from instsynth_dagster.settings import SegmenterSettings
 class Mask2FormerSegmenter(QuerySegmenter):
     """`Segmenter` of kind `mask2former`."""
 
-    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+    def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
         return build_model(settings, classes)
 
     def backbone(self, model: Any) -> nn.Module:

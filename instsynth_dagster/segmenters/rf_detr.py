@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert, masks_to_boxes
 from transformers import RfDetrForInstanceSegmentation
 
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.segmenters.shared import transformers_models
 from instsynth_dagster.segmenters.shared.normaliser import share_of_batch
@@ -21,14 +22,14 @@ from instsynth_dagster.settings import SegmenterSettings
 class RfDetrSegmenter(QuerySegmenter):
     """`Segmenter` of kind `rf_detr`. `settings.architecture` holds values of `RfDetrConfig`."""
 
-    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
-        labels = transformers_models.class_labels(classes)
+    def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
+        named = transformers_models.class_labels(classes)
         model = (
             transformers_models.load_pretrained(
-                RfDetrForInstanceSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
+                RfDetrForInstanceSegmentation, settings.model, ignore_mismatched_sizes=True, **named
             )
             if settings.model
-            else transformers_models.new_model(RfDetrForInstanceSegmentation, settings, **labels)
+            else transformers_models.new_model(RfDetrForInstanceSegmentation, settings, **named)
         )
         model.loss_function = _over_the_batch(model.loss_function, model.config.group_detr)
         stride = self.stride(model)

@@ -3,7 +3,14 @@
 Every section is frozen and refuses unknown keys, so a typing error is an error and not a silent default.
 """
 
-from instsynth_dagster.settings.data import ArtifactSettings, DatasetSettings, DemoCitySettings
+from instsynth_dagster.settings.data import (
+    AnnotatedImages,
+    ArtifactSettings,
+    CityscapesTree,
+    CocoImages,
+    DatasetSettings,
+    DemoCitySettings,
+)
 from instsynth_dagster.settings.few_labels import (
     FewShotInstanceSettings,
     FewShotSettings,
@@ -28,8 +35,11 @@ __all__ = [
     "FRAME",
     "INSERT",
     "REFINED",
+    "AnnotatedImages",
     "ArtifactSettings",
     "BoundarySettings",
+    "CityscapesTree",
+    "CocoImages",
     "CostSettings",
     "DatasetSettings",
     "DemoCitySettings",

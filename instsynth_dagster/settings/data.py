@@ -1,11 +1,13 @@
-"""The data set, and where artifacts lie."""
+"""The data set, in one of several formats, and where artifacts lie."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Discriminator, Field, Tag, field_validator, model_validator
 
 from instsynth_dagster.settings.base import Distinct, Name, Role, Section
 
@@ -23,13 +25,11 @@ class DemoCitySettings(Section):
     like_train: Distinct[Name] = Field((), description="val and test cities in the palette of the train cities")
 
 
-class DatasetSettings(Section):
-    """A data set in Cityscapes layout. Relative paths are taken from the params file's project root."""
+class _Divided(Section):
+    """Cities that train and cities that validate, whatever a city is."""
 
-    root: Path
-    train_cities: Distinct[Name] = Field(min_length=1)
+    train_cities: Distinct[Name] = ()
     val_cities: Distinct[Name] = ()
-    demo_city: DemoCitySettings | None = None
 
     @model_validator(mode="after")
     def _no_leak(self) -> Self:
@@ -37,6 +37,139 @@ class DatasetSettings(Section):
         if both:
             raise ValueError(f"{', '.join(both)} stands in both train_cities and val_cities; a val city may not train")
         return self
+
+
+class CityscapesTree(_Divided):
+    """A data set in Cityscapes layout. Relative paths are taken from the params file's project root."""
+
+    format: Literal["cityscapes"] = "cityscapes"
+    root: Path
+    train_cities: Distinct[Name] = Field(min_length=1)
+    demo_city: DemoCitySettings | None = None
+
+
+class FolderGroups(Section):
+    """Images of one folder are a group."""
+
+    by: Literal["folder"]
+
+
+class NameGroups(Section):
+    """What a regular expression captures of a path below the folder of images is its group, e.g. `^([^_]+)_`."""
+
+    by: Literal["name"]
+    pattern: str
+
+    @field_validator("pattern")
+    @classmethod
+    def _captures(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression ({error})") from None
+        if not groups:
+            raise ValueError(f"{pattern!r} captures nothing; put what names the group in ( )")
+        return pattern
+
+
+class TableGroups(Section):
+    """A column of a CSV file is the group; its column `file` names the images."""
+
+    by: Literal["table"]
+    table: Path
+    column: str
+
+
+class HashGroups(Section):
+    """A fixed number of buckets, by a hash of each path."""
+
+    by: Literal["hash"]
+    buckets: int = Field(8, ge=1, le=1000)
+
+
+Groups = Annotated[FolderGroups | NameGroups | TableGroups | HashGroups, Field(discriminator="by")]
+
+
+class SplitSettings(Section):
+    """Which groups validate, where the annotation files do not say: those named, or a share drawn by a seed."""
+
+    val_groups: Distinct[str] = ()
+    val_fraction: float | None = Field(None, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.val_groups) == (self.val_fraction is not None):
+            raise ValueError("give val_groups or val_fraction")
+        return self
+
+
+class AnnotatedImages(_Divided):
+    """Images in a folder, annotated object by object. `train_cities` and `val_cities` are the groups that the data are
+    found to have; leave them out."""
+
+    root: Path = Field(validation_alias=AliasChoices("images", "root"), description="folder of the images")
+    groups: Groups | None = Field(None, description="default: folders where there are several, else 8 buckets")
+    max_groups: int = Field(50, ge=1, description="more groups than this are put into as many buckets")
+    split: SplitSettings | None = None
+    overlap: Literal["smaller", "later"] = Field("smaller", description="which of two overlapping objects is on top")
+    crowds: Literal["groups", "instances"] = Field("groups", description="what `iscrowd` is believed to mean")
+    orientation: Literal["auto", "apply", "ignore"] = Field(
+        "auto", description="EXIF: turned where the annotated size fits, always, never"
+    )
+
+    @property
+    def demo_city(self) -> None:
+        return None
+
+    @property
+    def annotation_files(self) -> dict[str | None, Path]:
+        """Annotation files by split; None where the files divide nothing."""
+        raise NotImplementedError
+
+    @property
+    def resolved(self) -> bool:
+        """Whether cities have been filled in from the data."""
+        return bool(self.train_cities)
+
+
+class CocoImages(AnnotatedImages):
+    """A data set with COCO JSON: one file, or one for each split."""
+
+    format: Literal["coco"] = "coco"
+    annotations: Path | dict[Literal["train", "val"], Path]
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        if isinstance(self.annotations, dict) and "train" not in self.annotations:
+            raise ValueError("annotations has no entry train")
+        if isinstance(self.annotations, dict) and "val" in self.annotations and self.split:
+            raise ValueError("annotations has a file for val already; leave split out")
+        return self
+
+    @property
+    def annotation_files(self) -> dict[str | None, Path]:
+        if not isinstance(self.annotations, dict):
+            return {None: self.annotations}
+        if list(self.annotations) == ["train"] and self.split:
+            return {None: self.annotations["train"]}
+        return {str(split): path for split, path in self.annotations.items()}
+
+
+def _format(given: Any) -> str:
+    """Which format a section is of; Cityscapes where it does not say."""
+    told = given.get("format", "cityscapes") if isinstance(given, Mapping) else getattr(given, "format", "cityscapes")
+    return str(told)
+
+
+DatasetSettings = Annotated[
+    Annotated[CityscapesTree, Tag("cityscapes")] | Annotated[CocoImages, Tag("coco")],
+    Discriminator(
+        _format,
+        custom_error_type="unknown_format",
+        custom_error_message="unknown format; known are cityscapes and coco",
+    ),
+]
 
 
 class ArtifactSettings(Section):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings.base import Distinct, Name, Role, Section
 from instsynth_dagster.settings.data import ArtifactSettings, DatasetSettings
@@ -17,6 +19,7 @@ from instsynth_dagster.settings.folders import check_apart
 from instsynth_dagster.settings.operation import CostSettings, NightlySettings, WorkerSettings
 from instsynth_dagster.settings.params_file import PARAMS_ENV, read_params
 from instsynth_dagster.settings.refinement import RefinementSettings
+from instsynth_dagster.settings.resolving import with_data
 from instsynth_dagster.settings.segmentation import SegmenterSettings
 from instsynth_dagster.settings.synthesis import (
     GateSettings,
@@ -26,6 +29,7 @@ from instsynth_dagster.settings.synthesis import (
     PromptBankSettings,
     PromptSettings,
     SelectionSettings,
+    plain_prompts,
 )
 
 REFINED = "_refined"
@@ -84,9 +88,10 @@ class Settings(Section):
     device: Annotated[Literal["auto", "cpu", "cuda"], Role.EXECUTION] = "auto"
     artifacts: ArtifactSettings = ArtifactSettings()
     dataset: DatasetSettings
-    classes: Distinct[str] = Field(CLASSES, min_length=1)
+    label_table: LabelTable | None = Field(None, description="what the id maps mean; default: what the format says")
+    classes: Distinct[str] = Field(min_length=1)
     selection: SelectionSettings = SelectionSettings()
-    prompts: dict[str, PromptSettings]
+    prompts: dict[str, PromptSettings] = Field(default_factory=dict)
     prompt_bank: PromptBankSettings | None = None
     generators: dict[Name, GeneratorSettings] = Field(default_factory=dict)
     judge: JudgeSettings | None = None
@@ -106,13 +111,24 @@ class Settings(Section):
     nightly: Annotated[NightlySettings, Role.EXECUTION] = NightlySettings()
     costs: Annotated[CostSettings, Role.EXECUTION] = CostSettings()
 
-    @field_validator("classes")
+    @property
+    def labels(self) -> LabelTable:
+        """What the id maps of the data set mean."""
+        return self.label_table or CITYSCAPES
+
+    @model_validator(mode="before")
     @classmethod
-    def _known_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [c for c in classes if c not in CLASSES]
-        if unknown:
-            raise ValueError(f"unknown class {unknown[0]!r}; Cityscapes instance classes are {', '.join(CLASSES)}")
-        return classes
+    def _from_the_labels(cls, raw: Any) -> Any:
+        """Where they are not named: all evaluated classes, and a plain prompt for each."""
+        if not isinstance(raw, dict):
+            return raw
+        table = raw.get("label_table")
+        labels = CITYSCAPES if table is None else TypeAdapter(LabelTable).validate_python(table)
+        classes, prompts = raw.get("classes", labels.classes), raw.get("prompts", {})
+        if isinstance(prompts, dict) and isinstance(classes, list | tuple):
+            plain = {name: plain_prompts(name) for name in classes if isinstance(name, str)}
+            prompts = {name: prompts.get(name, plain[name]) for name in plain} | prompts
+        return {**raw, "classes": classes, "prompts": prompts}
 
     @model_validator(mode="after")
     def _names_meet(self) -> Self:
@@ -120,9 +136,9 @@ class Settings(Section):
         taken = [name for name in self.generators if name in RESERVED or name.endswith((REFINED, FRAME, INSERT))]
         if taken:
             raise ValueError(f"generators names {taken[0]!r}, the name of another arm or asset; choose another")
-        missing = [c for c in self.classes if c not in self.prompts]
-        if missing:
-            raise ValueError(f"prompts has no entry for class {missing[0]!r}")
+        strange = [c for c in self.classes if c not in self.labels.classes]
+        if strange:
+            raise ValueError(f"classes names {strange[0]!r}; the data set has {_some(self.labels.classes)}")
         unknown = sorted(set(self.prompts) - set(self.classes))
         if unknown:
             raise ValueError(f"prompts names {unknown[0]!r}, which is not in classes")
@@ -177,14 +193,19 @@ def load_settings(path: Path | None = None) -> Settings:
     """
     path = path or Path(os.environ.get(PARAMS_ENV) or "params.yaml")
     try:
-        return Settings.model_validate(read_params(path))
+        return Settings.model_validate(with_data(read_params(path)))
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
 
 
+def _some(names: Sequence[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def _explain(error: ValidationError) -> str:
     first, *rest = error.errors()
-    key = ".".join(str(part) for part in first["loc"]) or "params"
+    place = first["loc"][:1] + first["loc"][1 + (first["loc"][0] == "dataset") :] if first["loc"] else ("params",)
+    key = ".".join(str(part) for part in place)
     if first["type"] == "extra_forbidden":
         message = "unknown key; remove it or correct its spelling"
     else:

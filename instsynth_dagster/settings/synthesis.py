@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal, Self
@@ -71,6 +73,18 @@ def _odd_placeholder(template: str) -> str | None:
         if field is not None and (field, spec, conversion) != ("color", "", None):
             return f"the placeholder {field!r}"
     return "a brace" if set(template.replace("{color}", "")) & set("{}") else None
+
+
+_CONSONANT_SOUND = re.compile(r"(?i:uni(?!n)|u[sr][aei]|uk|eu|ew|one\b|once)|U(?=[A-Z\d])")
+_VOWEL_SOUND = re.compile(r"(?i:[aeiou]|hour|honest|heir)|(?i:[fhlmnrsx])(?=-)|[FHLMNRSX](?=[A-Z\d.]|$)")
+
+
+def plain_prompts(class_name: str) -> dict[str, tuple[str, ...]]:
+    """The prompt of a class that the params file says nothing of: "a photo of an umbrella"."""
+    sound = unicodedata.normalize("NFKD", class_name)
+    vowel = _VOWEL_SOUND.match(sound) and not _CONSONANT_SOUND.match(sound)
+    text = class_name.replace("{", "(").replace("}", ")")
+    return {"templates": (f"a photo of {'an' if vowel else 'a'} {text}",)}
 
 
 class PromptBankSettings(Section):
@@ -169,7 +183,8 @@ class GateSettings(Section):
 
 
 class IntegrationSettings(Section):
-    """Phase 3. Window area = lambda x tight 2:1 area, lambda ~ N(scale_mean, scale_std) as far as it fits (Eq. 2)."""
+    """Phase 3. A window has the aspect ratio of `window_size` (width, height; 2:1 in the paper). Its area is lambda
+    times that of the tightest such window, lambda ~ N(scale_mean, scale_std) as far as it fits (Eq. 2)."""
 
     feather: float = Field(1.5, ge=0, description="pixels of soft edge, inside the mask")
     color_match: Literal["none", "mean_std"] = "none"
@@ -182,10 +197,3 @@ class IntegrationSettings(Section):
         description="of windows: webp is two thirds of png and takes ten times longer to write, jpeg is a quarter, but "
         "pixels outside the mask are then close to the source's and not equal",
     )
-
-    @field_validator("window_size")
-    @classmethod
-    def _two_to_one(cls, size: Size) -> Size:
-        if size[0] != 2 * size[1]:
-            raise ValueError(f"width must be twice the height, got {size[0]}x{size[1]}")
-        return size

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from instsynth_dagster.data.images import decode_png, encode_png, encode_stored
+from instsynth_dagster.data.images import decode_png, encode_ids, encode_stored
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
@@ -56,7 +56,7 @@ def composite_frame(
         mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
         composite = paste(composite, decode_png(row["repainted_png"]), mask, box, settings)
         painted |= ids == int(row["value"])
-    image_png, ids_png = encode_stored(composite, settings.stored_as), encode_png(ids.astype(np.uint16))
+    image_png, ids_png = encode_stored(composite, settings.stored_as), encode_ids(ids)
     return {
         "frame_id": frame_id,
         "instance_id": accepted[0]["frame_id"],

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
 from instsynth_dagster.data.images import decode_png, resize_ids, resize_image
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import decode_rle, mask_box
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
@@ -24,7 +24,13 @@ def target_frame(row: Mapping[str, Any], frame_ids: Sequence[str], seed: int) ->
 
 
 def copy_paste(
-    row: Mapping[str, Any], frame_id: str, image: np.ndarray, ids: np.ndarray, settings: IntegrationSettings, seed: int
+    row: Mapping[str, Any],
+    frame_id: str,
+    image: np.ndarray,
+    ids: np.ndarray,
+    settings: IntegrationSettings,
+    seed: int,
+    labels: LabelTable,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Paste a selected instance into another frame, scaled by 0.8 to 1.25, standing as high in the picture as before.
 
@@ -53,7 +59,7 @@ def copy_paste(
     y = min(max(int(row["y2"]) - (bottom - top), 0), max(0, height - (bottom - top)))
     box = (x - left, y - top, x - left + side, y - top + side)
     composite = paste(image, resize_image(crop, (side, side)), scaled, box, settings)
-    value = free_id(ids, row["class_name"])
+    value = free_id(ids, row["class_name"], labels)
     pasted = ids.copy()
     inside = scaled[top:bottom, left:right][: height - y, : width - x]
     pasted[y : y + inside.shape[0], x : x + inside.shape[1]][inside] = value
@@ -61,8 +67,8 @@ def copy_paste(
     return composite, pasted, dict(row) | place | {"frame_id": frame_id, "value": value}
 
 
-def free_id(ids: np.ndarray, class_name: str) -> int:
+def free_id(ids: np.ndarray, class_name: str, labels: LabelTable) -> int:
     """The lowest instance id of a class that the frame does not use."""
-    first = LABEL_BY_NAME[class_name].id * 1000
-    used = set(np.unique(ids[(ids >= first) & (ids < first + 1000)]).tolist())
-    return next(value for value in range(first, first + 1000) if value not in used)
+    used = set(np.unique(ids[labels.of_class(ids, class_name)]).tolist())
+    first = labels.instance_id(labels.id_of(class_name), 0)
+    return next(value for value in range(first, first + labels.factor) if value not in used)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from instsynth_dagster.artifacts.files import file_sha256
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_ID, LABEL_BY_NAME, city_of, write_frame
-from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, city_of, write_frame
+from instsynth_dagster.data.images import decode_ids, decode_png
 from instsynth_dagster.data.masks import encode_rle, mask_box
 from instsynth_dagster.data.versions import files_below
 from instsynth_dagster.errors import ArtifactError
@@ -54,7 +54,7 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
             for row in rows:
                 if not _FRAME_ID.fullmatch(row["frame_id"]):
                     raise ArtifactError(f"{row['frame_id']!r} is no Cityscapes frame id; nothing was exported")
-                image, ids = decode_png(row["image_png"]), decode_png(row["ids_png"]).astype(np.int32)
+                image, ids = decode_png(row["image_png"]), decode_ids(row["ids_png"])
                 write_frame(staged, split, row["frame_id"], image, ids)
                 coco.add(row["frame_id"], split, ids)
         _check_replaceable(out)
@@ -115,7 +115,7 @@ class _CocoFile:
                 self._file.write('], "annotations": [')
                 self._annotations.seek(0)
                 shutil.copyfileobj(self._annotations, self._file)
-                categories = [{"id": LABEL_BY_NAME[name].id, "name": name} for name in CLASSES]
+                categories = [{"id": CITYSCAPES.id_of(name), "name": name} for name in CITYSCAPES.classes]
                 self._file.write(f'], "categories": {json.dumps(categories)}}}')
 
 
@@ -127,8 +127,8 @@ def _coco_image(frame_id: str, split: str, shape: tuple[int, ...], image_id: int
 def _coco_annotations(ids: np.ndarray, image_id: int, first: int) -> Iterator[dict[str, Any]]:
     number = first
     for value in np.unique(ids).tolist():
-        label = LABEL_BY_ID[value if value < 1000 else value // 1000]
-        if label.name not in CLASSES:
+        label = CITYSCAPES.label_of(value)
+        if label.name not in CITYSCAPES.classes:
             continue
         mask = ids == value
         x1, y1, x2, y2 = mask_box(mask)
@@ -139,6 +139,6 @@ def _coco_annotations(ids: np.ndarray, image_id: int, first: int) -> Iterator[di
             "segmentation": encode_rle(mask),
             "area": int(mask.sum()),
             "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "iscrowd": int(value < 1000),
+            "iscrowd": int(value < CITYSCAPES.factor),
         }
         number += 1

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.data.images import decode_png, png_size, resize_image
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.settings import GateSettings
@@ -23,15 +22,20 @@ if TYPE_CHECKING:
     from instsynth_dagster.models.clip import Clip
 
 _BATCH = 64
+ANYTHING = "a photo"
+"""What the only class of a data set is told from."""
 SCORES = ("class_margin", "real_similarity", "source_similarity", "change", "seam", "sharpness", "upscale")
 
 
-def gate_scores(selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_out: bool) -> pd.DataFrame:
+def gate_scores(
+    selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_out: bool, classes: Sequence[str]
+) -> pd.DataFrame:
     """Scores of every crop of one partition.
 
     Args:
         selected: rows of `selected_instances`; crops: rows of `inpainted_crops` for them.
         cut_out: whether the judge sees instances on grey instead of in their surroundings.
+        classes: that a crop could be taken for.
 
     Returns:
         instance_id, replica and
@@ -56,7 +60,7 @@ def gate_scores(selected: pd.DataFrame, crops: pd.DataFrame, judge: Clip, cut_ou
         rows.append(row)
     features = _features(judge, (focus(image, mask, cut_out=cut_out) for image, mask, _ in pasted_crops(crops, own)))
     table = pd.DataFrame(rows)
-    table["class_margin"] = class_margin(judge, features, crops["class_name"].tolist())
+    table["class_margin"] = class_margin(judge, features, crops["class_name"].tolist(), classes)
     table["source_similarity"] = (features * np.stack([real[i] for i in crops["instance_id"]])).sum(1).astype(float)
     table["real_similarity"] = _other_similarity(features, crops["instance_id"].tolist(), real)
     return table[["instance_id", "replica", *SCORES]]
@@ -67,10 +71,16 @@ def _features(judge: Clip, images: Iterator[np.ndarray]) -> np.ndarray:
     return np.concatenate([judge.images(batch) for batch in iter(lambda: list(islice(images, _BATCH)), [])])
 
 
-def class_margin(judge: Clip, features: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """float (N,): cosine with the right class minus that with the best wrong one."""
-    scores = judge.class_scores(features).astype(np.float64)
-    right = np.array([CLASSES.index(name) for name in class_names])
+def class_margin(judge: Clip, features: np.ndarray, class_names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """float (N,): cosine with the right class minus that with the best wrong one of `classes`.
+
+    Where there is one class only, the wrong one is a photo of nothing in particular.
+    """
+    if len(classes) == 1:
+        own, anything = judge.class_scores(features, classes)[:, 0], features @ judge.texts([ANYTHING])[0]
+        return (own - anything).astype(np.float64)
+    scores = judge.class_scores(features, classes).astype(np.float64)
+    right = np.array([classes.index(name) for name in class_names])
     rows = np.arange(len(scores))
     own = scores[rows, right]
     scores[rows, right] = -np.inf

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from instsynth_dagster.data.images import encode_png, resize_ids, resize_image
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import decode_rle, encode_rle, mask_box
 from instsynth_dagster.synthesis.crops import Box, crop_box, cut_crop
 from instsynth_dagster.synthesis.places import StandingPlaces
@@ -57,20 +58,22 @@ def find_place(
     grounds: Collection[int],
     min_area: int,
     seed: int,
+    table: LabelTable,
 ) -> Newcomer | str:
     """Look for a place for a donor's shape, or say what was in the way most often.
 
     Args:
-        ids: int32 (H, W) instance ids, those of single instances at least 1000; labels: label ids (H, W).
+        ids: int32 (H, W) instance ids; labels: label ids (H, W).
         places: what is known of the donor's class.
         grounds: labels that anything stands on.
         min_area: pixels of the newcomer that must be seen.
+        table: of the data set.
     """
     rng = np.random.default_rng(seed)
-    things = standing_things(ids, labels, grounds)
+    things = standing_things(ids, labels, grounds, table)
     problems: Counter[str] = Counter()
     for _ in range(TRIES):
-        answer = _stand(donor, _propose(places, ids.shape, rng), ids, labels, things, places, min_area)
+        answer = _stand(donor, _propose(places, ids.shape, rng), ids, labels, things, places, min_area, table)
         if isinstance(answer, Newcomer):
             return answer
         problems[answer] += 1
@@ -99,6 +102,7 @@ def _stand(
     things: StandingThings,
     places: StandingPlaces,
     min_area: int,
+    table: LabelTable,
 ) -> Newcomer | str:
     """The donor's shape at a place, or why it cannot stand there."""
     height, width = ids.shape
@@ -120,7 +124,7 @@ def _stand(
         return "too little of it would be seen"
     hidden, counts = np.unique(ids[visible], return_counts=True)
     for value, count in zip(hidden.tolist(), counts.tolist(), strict=True):
-        if value >= 1000 and count > _MOST_HIDDEN * things.areas[value]:
+        if value >= table.factor and count > _MOST_HIDDEN * things.areas[value]:
             return "it would hide somebody else"
     return Newcomer(donor, mask_box(visible), visible, whole, scale)
 
@@ -134,20 +138,21 @@ class StandingThings:
     areas: dict[int, int]
 
 
-def standing_things(ids: np.ndarray, labels: np.ndarray, grounds: Collection[int]) -> StandingThings:
+def standing_things(ids: np.ndarray, labels: np.ndarray, grounds: Collection[int], table: LabelTable) -> StandingThings:
     """How far down everything reaches: instances and groups as wholes, the rest by connected pieces of one label.
 
     Args:
-        ids: int32 (H, W); labels: label ids (H, W); grounds: labels that things stand on.
+        ids: int32 (H, W); labels: label ids (H, W); grounds: labels that things stand on; table: of the
+            data set.
     """
     foot = np.zeros(ids.shape, np.int32)
     values, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(ids.shape)
     for number, value in enumerate(values.tolist()):
-        if value >= 1000:
+        if value >= table.factor:
             where = inverse == number
             foot[where] = np.flatnonzero(where.any(axis=1))[-1] + 1
-    rest = (ids < 1000) & ~np.isin(labels, list(grounds))
+    rest = ~table.is_instance(ids) & ~np.isin(labels, list(grounds))
     for label in np.unique(labels[rest]).tolist():
         count, pieces = cv2.connectedComponents((rest & (labels == label)).astype(np.uint8), connectivity=8)
         lowest = np.zeros(count, np.int32)
@@ -155,7 +160,7 @@ def standing_things(ids: np.ndarray, labels: np.ndarray, grounds: Collection[int
         np.maximum.at(lowest, pieces.ravel(), np.broadcast_to(rows, pieces.shape).ravel())
         inside = pieces > 0
         foot[inside] = lowest[pieces[inside]]
-    single = values >= 1000
+    single = table.is_instance(values)
     return StandingThings(foot, dict(zip(values[single].tolist(), counts[single].tolist(), strict=True)))
 
 

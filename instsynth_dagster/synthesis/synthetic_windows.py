@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, LABEL_BY_NAME, instance_areas
-from instsynth_dagster.data.images import decode_png, encode_png, encode_stored
+from instsynth_dagster.data.images import decode_png, encode_ids, encode_png, encode_stored
+from instsynth_dagster.data.instances import instance_areas
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
@@ -58,6 +59,7 @@ def synthetic_window(
     row: Mapping[str, Any],
     settings: IntegrationSettings,
     seed: int,
+    labels: LabelTable,
     untouched: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Paste one repainted instance into its frame and cut the focused window (Eq. 2-3, corrected).
@@ -69,6 +71,7 @@ def synthetic_window(
         row: a row of `repainted_instances`.
         seed: base seed. The window depends on instance and slot only, so that every generator and the
             `zoom_crop` control get the same windows.
+        labels: of the data set.
 
     Returns:
         A row of `is_cityscapes`: image_png (of the form `settings.stored_as`) and ids_png at `settings.window_size`,
@@ -84,18 +87,19 @@ def synthetic_window(
     window = sample_window(_box(row), image.shape[1], image.shape[0], settings, window_seed)
     value = int(row["value"])
     areas = instance_areas(ids)
-    window_image, window_ids = cut_window(composite, ids, window, settings, areas, value)
+    window_image, window_ids = cut_window(composite, ids, window, settings, areas, value, labels)
     window_areas = instance_areas(window_ids)
     target = ids == value
     native = target[window.y1 : window.y2, window.x1 : window.x2]
-    image_png, ids_png = encode_stored(window_image, settings.stored_as), encode_png(window_ids.astype(np.uint16))
+    image_png, ids_png = encode_stored(window_image, settings.stored_as), encode_ids(window_ids)
+    label_id = labels.id_of(row["class_name"])
     return {
-        "frame_id": synthetic_frame_id(city, row["class_name"], index),
+        "frame_id": synthetic_frame_id(city, label_id, index),
         "instance_id": row["instance_id"],
         "source_frame": row["frame_id"],
         "source_sha256": row["source_sha256"],
         "class_name": row["class_name"],
-        "label_id": LABEL_BY_NAME[row["class_name"]].id,
+        "label_id": label_id,
         "slot": int(row["slot"]),
         "repainted": row["repainted_png"] is not None,
         **{key: row[key] for key in (*PROVENANCE, *VERDICT) if key in row},
@@ -107,8 +111,8 @@ def synthetic_window(
         "contains_box": window.contains_box,
         "target_pixels": window_areas.get(value, 0),
         "misplaced_pixels": misplaced_pixels(native, window_ids == value),
-        "foreign_ids": sum(shown >= 1000 and shown not in areas for shown in window_areas),
-        "instance_classes": [LABEL_BY_ID[shown // 1000].name for shown in window_areas if shown >= 1000],
+        "foreign_ids": sum(shown >= labels.factor and shown not in areas for shown in window_areas),
+        "instance_classes": [labels.label_of(shown).name for shown in window_areas if shown >= labels.factor],
         "outside_difference": outside_difference(image if untouched is None else untouched, composite, target),
         "image_sha256": hashlib.sha256(image_png).hexdigest(),
         "ids_sha256": hashlib.sha256(ids_png).hexdigest(),

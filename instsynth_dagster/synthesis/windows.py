@@ -1,21 +1,23 @@
-"""Focused 2:1 windows around an instance (InstSynth Eq. 2-3, with the area/length slip corrected)."""
+"""Focused windows around an instance (InstSynth Eq. 2-3, with the area/length slip corrected)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
 from instsynth_dagster.data.images import resize_ids, resize_image
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window in frame pixels, x2 - x1 == 2 * (y2 - y1). `scale` is lambda, its area over the tight 2:1 area."""
+    """A window in frame pixels. `scale` is lambda, its area over that of the tightest window of its aspect ratio."""
 
     x1: int
     y1: int
@@ -28,22 +30,24 @@ class Window:
 def sample_window(box: Box, width: int, height: int, settings: IntegrationSettings, seed: int) -> Window:
     """Sample a window around `box` (xyxy) inside a width x height frame, in closed form.
 
-    Eq. 2: its area is lambda times that of the tight 2:1 window, lambda ~ N(scale_mean, scale_std) truncated to
-    [1, what fits]. The paper's h = S/4 takes an area for a length; from w = 2h follows h = sqrt(S/2). Eq. 3: its
-    position is uniform over all that contain the box. Where no 2:1 window of the frame contains the box, the largest
-    one that fits is laid over as much of it as possible.
+    Eq. 2: its area is lambda times that of the tightest window of the aspect ratio of `settings.window_size`,
+    lambda ~ N(scale_mean, scale_std) truncated to [1, what fits]. The paper's h = S/4 takes an area for a length; from
+    w = 2h (its ratio) follows h = sqrt(S/2). Eq. 3: its position is uniform over all that contain the box. Where no
+    such window of the frame contains the box, the largest one that fits is laid over as much of it as possible.
     """
     rng = np.random.default_rng(seed)
-    tight = max(box[3] - box[1], -(-(box[2] - box[0]) // 2))
-    largest = min(height, width // 2)
+    aspect = Fraction(*settings.window_size)
+    tight = max(box[3] - box[1], math.ceil((box[2] - box[0]) / aspect))
+    largest = max(1, min(height, math.ceil((width + 1) / aspect) - 1))
     if tight > largest:
         h, scale = largest, (largest / tight) ** 2
     else:
         scale = _scale((largest / tight) ** 2, settings, rng.random())
         h = min(max(int(tight * scale**0.5), tight), largest)
-    x = _offset(box[0], box[2], 2 * h, width, rng.random())
+    w = min(max(1, math.floor(h * aspect)), width)
+    x = _offset(box[0], box[2], w, width, rng.random())
     y = _offset(box[1], box[3], h, height, rng.random())
-    return Window(x, y, x + 2 * h, y + h, scale, tight <= largest)
+    return Window(x, y, x + w, y + h, scale, tight <= largest)
 
 
 def _scale(most: float, settings: IntegrationSettings, uniform: float) -> float:
@@ -71,6 +75,7 @@ def cut_window(
     settings: IntegrationSettings,
     areas: Mapping[int, int],
     target: int,
+    labels: LabelTable,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut and resize a window: the image by area or Lanczos, ids by nearest neighbour.
 
@@ -78,6 +83,7 @@ def cut_window(
         image, ids: the frame, uint8 (H, W, 3) and int32 (H, W).
         areas: pixels of every id in the whole frame.
         target: the instance the window is for; it keeps its id however much is cut.
+        labels: of the data set.
 
     Returns:
         image uint8 (h, w, 3), ids int32 (h, w) at `settings.window_size`. Neighbours of which less than `min_visible`
@@ -87,11 +93,11 @@ def cut_window(
     cut = ids[inside]
     values, inverse, counts = np.unique(cut, return_inverse=True, return_counts=True)
     visible = counts / np.array([areas[value] for value in values.tolist()])
-    truncated = (values >= 1000) & (values != target) & (visible < settings.min_visible)
-    grouped = np.where(truncated, values // 1000, values)[inverse].reshape(cut.shape).astype(np.int32)
+    truncated = labels.is_instance(values) & (values != target) & (visible < settings.min_visible)
+    grouped = np.where(truncated, labels.label_ids(values), values)[inverse].reshape(cut.shape).astype(np.int32)
     return resize_image(image[inside], settings.window_size), resize_ids(grouped, settings.window_size)
 
 
-def synthetic_frame_id(city: str, class_name: str, index: int) -> str:
-    """Name of a synthetic frame, unique in an export and parsable by the official tools."""
-    return f"{city}syn_{LABEL_BY_NAME[class_name].id:06}_{index:06}"
+def synthetic_frame_id(city: str, label_id: int, index: int) -> str:
+    """Name of a synthetic frame of a class, unique in an export and parsable by the official tools."""
+    return f"{city}syn_{label_id:06}_{index:06}"

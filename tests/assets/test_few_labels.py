@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from instsynth_dagster.artifacts.store import UNPARTITIONED
-from instsynth_dagster.data.formats.cityscapes import label_ids, read_ids
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, read_ids
 from instsynth_dagster.data.images import decode_png, encode_png
 from instsynth_dagster.few_shot.tasks import FewShotTask
 from tests.assets.test_graph import Project, settings_for
@@ -119,7 +119,9 @@ def test_semantic_maps_become_training_data(tmp_path) -> None:
         ids = decode_png(row.ids_png).astype(np.int32)
         known = read_ids(tmp_path / "data" / real.loc[row.frame_id, "ids"])
         things = known >= 1000
-        assert (label_ids(ids)[things] == label_ids(known)[things]).all()  # classes are given, instances are told
+        assert (
+            CITYSCAPES.label_ids(ids)[things] == CITYSCAPES.label_ids(known)[things]
+        ).all()  # classes are given, instances are told
         assert (ids[known == 7] == 7).all()
         assert set(row.instance_classes) >= {"car", "motorcycle", "person"}
     samples = store.read("training_sets", "from_semantics")

@@ -12,7 +12,7 @@ import pytest
 from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.manifest import MANIFEST
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.formats.cityscapes import CLASSES, write_frame
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, write_frame
 from instsynth_dagster.graph.staleness import plan
 from instsynth_dagster.settings import Settings
 from jobs.refresh import refresh
@@ -35,7 +35,7 @@ def write_city(root: Path, city: str, split: str, frames: int = 2) -> None:
 
 
 def settings_for(root: Path, **changes: Any) -> Settings:
-    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES}
+    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CITYSCAPES.classes}
     raw: dict[str, Any] = {
         "device": "cpu",
         "artifacts": {"root": str(root / "artifacts"), "exports": root / "exports"},
@@ -109,7 +109,7 @@ def test_once_then_nothing_then_only_what_changed(project):
         "training_sets",
     }
 
-    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES}
+    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CITYSCAPES.classes}
     prompts["bus"] = {"templates": ["a photo of a big bus"]}
     assert project.refresh(selection={"min_area": 50, "k": 1}, prompts=prompts) == [("prompt_bank", "bus")]
 

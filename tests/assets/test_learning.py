@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from assets import build_graph
 from instsynth_dagster.artifacts.store import UNPARTITIONED
+from instsynth_dagster.data.opening import open_dataset
 from instsynth_dagster.errors import BudgetReached, SettingsError
 from instsynth_dagster.graph import TrainingRun, TrainingSet
 from instsynth_dagster.segmenters.training.launch import train_run
@@ -88,7 +89,13 @@ def run_of(settings: Settings, project: Project) -> tuple:
     made = build_graph(settings)["trained_segmenters"]
     given = made.arguments("real-s0|tiny", {"store": project.store})
     chosen = given["settings"]
-    return TrainingRun.parse("real-s0"), chosen.segmenters["tiny"], chosen.classes, chosen.dataset.root, given["store"]
+    return (
+        TrainingRun.parse("real-s0"),
+        chosen.segmenters["tiny"],
+        chosen.classes,
+        open_dataset(settings),
+        given["store"],
+    )
 
 
 def test_two_processes_share_a_batch(project, tmp_path) -> None:

@@ -9,11 +9,11 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from instsynth_dagster.data.formats.cityscapes import list_frames, read_frame, write_frame
+from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, list_frames, read_frame, write_frame
 from instsynth_dagster.data.near_duplicates import MAX_DISTANCE, leaked_frames, near_duplicates, perceptual_hash
 from instsynth_dagster.demo.city import write_demo_city
 from instsynth_dagster.settings import DemoCitySettings
-from resources.dataset import Dataset
 from tests.assets.test_few_labels import SISEG
 from tests.assets.test_graph import Project
 
@@ -60,7 +60,7 @@ def test_a_copy_under_another_name_is_found(how, streets, tmp_path) -> None:
     image, ids = read_frame(val)
     write_frame(tmp_path, "train", "newtown_000000_000007", COPIES[how](image), ids)
     tables = [
-        Dataset(root).frame_table(city).assign(split=split)
+        CityscapesData(root, CITYSCAPES).frame_table(city).assign(split=split)
         for root, city, split in (
             (streets, "ashford", "train"),
             (tmp_path, "newtown", "train"),

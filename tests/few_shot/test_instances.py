@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, instance_index
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
+from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.errors import DatasetError
 from instsynth_dagster.few_shot.coco_instances import VOC_CLASSES, coco_shots
 from instsynth_dagster.few_shot.instances import (
@@ -55,7 +56,7 @@ def frame(frame_id: str) -> tuple[np.ndarray, np.ndarray]:
 def shots_of(name: str, frames: list[int]) -> pd.DataFrame:
     rows = []
     for number in frames:
-        table = instance_index(frame(f"town_{number}")[1])
+        table = instance_index(frame(f"town_{number}")[1], labels=CITYSCAPES)
         row = table[(table["class_name"] == name) & ~table["is_group"]].iloc[0]
         rows.append(
             {
@@ -76,7 +77,7 @@ def drawn() -> dict[str, pd.DataFrame]:
 
 
 def test_only_shots_of_novel_classes_are_annotated() -> None:
-    samples = shot_samples(drawn(), NOVEL, frame, WINDOWS, 0)
+    samples = shot_samples(drawn(), NOVEL, frame, WINDOWS, 0, labels=CITYSCAPES)
     assert len(samples) == 4
     shown = {("town_0", 26001), ("town_1", 26001), ("town_2", 32000)}
     for sample in samples:
@@ -110,22 +111,24 @@ def repaint_shots(name: str, rows: pd.DataFrame):
 
 def test_synthetic_windows_come_from_the_shots_alone() -> None:
     shots = {name: rows for name, rows in drawn().items() if name in NOVEL}
-    made = synthetic_samples(shots, NOVEL, repaint_shots, frame, WINDOWS, 0)
+    made = synthetic_samples(shots, NOVEL, repaint_shots, frame, WINDOWS, 0, labels=CITYSCAPES)
     assert len(made) == 6
     assert {source for sample in made for source in sample.sources} == {
         row for rows in shots.values() for row in rows["instance_id"]
     }
-    assert Samples(made, ("car", "person")).is_synthetic.all()
+    assert Samples(made, ("car", "person"), labels=CITYSCAPES).is_synthetic.all()
 
     def leaking(name: str, rows: pd.DataFrame):
         yield from repaint_shots(name, shots_of(name, [3]))
 
     with pytest.raises(DatasetError, match="none of the 2 shots of car"):
-        synthetic_samples(shots, NOVEL, leaking, frame, WINDOWS, 0)
+        synthetic_samples(shots, NOVEL, leaking, frame, WINDOWS, 0, labels=CITYSCAPES)
 
 
 def test_base_and_novel_recombine_by_class_counts() -> None:
-    per_class = pd.DataFrame({"class_name": CLASSES, "ap": np.linspace(0.1, 0.8, 8), "ap50": np.linspace(0.2, 0.9, 8)})
+    per_class = pd.DataFrame(
+        {"class_name": CITYSCAPES.classes, "ap": np.linspace(0.1, 0.8, 8), "ap50": np.linspace(0.2, 0.9, 8)}
+    )
     found = split_scores(per_class, ("truck", "bus", "train"))
     assert found["all_ap"] == pytest.approx((5 * found["base_ap"] + 3 * found["novel_ap"]) / 8)
     assert found["all_ap50"] == pytest.approx((5 * found["base_ap50"] + 3 * found["novel_ap50"]) / 8)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.errors import DatasetError
 from instsynth_dagster.evaluation.metrics.few_shot_iou import confusion, gfss_scores
 from instsynth_dagster.few_shot.folds import (
     Candidate,
-    cityscapes_fold,
+    class_fold,
     coco_candidates,
     coco_fold,
     pascal_candidates,
@@ -31,7 +31,7 @@ from instsynth_dagster.few_shot.shots import draw_shots
         (pascal_fold, set(range(1, 21))),
         (coco_fold, set(range(1, 81))),
         (lambda fold: coco_fold(fold, contiguous=True), set(range(1, 81))),
-        (cityscapes_fold, set(CLASSES)),
+        (lambda fold: class_fold(fold, CITYSCAPES.classes), set(CITYSCAPES.classes)),
     ],
 )
 def test_folds_share_out_the_classes(fold_of, everything) -> None:

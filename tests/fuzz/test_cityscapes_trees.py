@@ -20,7 +20,9 @@ from PIL import Image
 
 from assets import build_graph
 from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.data.dataset import CityscapesData
 from instsynth_dagster.data.formats.cityscapes import (
+    CITYSCAPES,
     Frame,
     list_semantic_frames,
     read_image,
@@ -31,7 +33,6 @@ from instsynth_dagster.errors import DatasetError, UserError
 from instsynth_dagster.graph import data_signature
 from instsynth_dagster.settings import Settings
 from jobs.planning import planned_assets
-from resources.dataset import Dataset
 from tests.fuzz.oracle import nothing_stored, outcome
 
 CITY, SIZE = "aachen", (12, 20)
@@ -203,9 +204,9 @@ def survey(root: Path, artifacts: Path) -> tuple:
     )
     planned_assets(build_graph(chosen), Store(artifacts))
     data_signature(chosen)
-    dataset = Dataset(root)
+    dataset = CityscapesData(root, CITYSCAPES)
     frames = dataset.frame_table(CITY)
-    return frames, dataset.instance_table(frames)
+    return frames, dataset.instance_table(frames, classes=CITYSCAPES.classes, labels=CITYSCAPES)
 
 
 def labels(root: Path) -> list[tuple[Frame, np.ndarray]]:
@@ -265,5 +266,5 @@ def agrees_with_opencv(root: Path, frames, instances) -> None:
 
 @pytest.mark.parametrize("city", ["*", "..", "a/b", "", "[a-z]*", "AACHEN", "a\nb", "aachen/../aachen"])
 def test_a_city_is_never_a_path_or_a_pattern(tree, city):
-    found = outcome("trees", lambda: Dataset(tree).frame_table(city), repr(city))
+    found = outcome("trees", lambda: CityscapesData(tree, CITYSCAPES).frame_table(city), repr(city))
     assert isinstance(found, DatasetError)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, ResNetConfig, ResNetForImageClassification
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.models.clip import Clip
 from instsynth_dagster.models.digests import weights_digest
 from instsynth_dagster.models.unet_taps import load_parts
@@ -56,10 +57,10 @@ def _built(kind: str) -> Loader:
 
     def save(folder: Path) -> Path:
         torch.manual_seed(0)
-        segmenter.save(segmenter.build(recipe, CLASSES).eval(), CLASSES, folder / "model")
+        segmenter.save(segmenter.build(recipe, CLASSES, labels=CITYSCAPES).eval(), CLASSES, folder / "model")
         return folder / "model"
 
-    return Loader(save, lambda source: digest(segmenter.load(Path(source), recipe).model))
+    return Loader(save, lambda source: digest(segmenter.load(Path(source), recipe, labels=CITYSCAPES).model))
 
 
 def _save_siseg(folder: Path) -> Path:
@@ -141,7 +142,8 @@ LOADERS = {
     ),
     "agent": Loader(_save_gpt, lambda source: digest(LanguageModelAgent(source, 0)._model), "prompt_bank.agent"),
     "siseg": Loader(
-        _save_siseg, lambda source: digest(get_segmenter("siseg").load(Path(source), tiny(kind="siseg")).model)
+        _save_siseg,
+        lambda source: digest(get_segmenter("siseg").load(Path(source), tiny(kind="siseg"), labels=CITYSCAPES).model),
     ),
     "maskdiff": Loader(_save_maskdiff, lambda source: digest(restore_maskdiff(Path(source))[0])),
     **{kind: _built(kind) for kind in BUILT},

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from instsynth_dagster.artifacts.manifest import Manifest
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
 from tests.assets.test_graph import Project, write_city
 from tests.segmenters.toy import tiny
@@ -39,7 +39,7 @@ class Spied(Project):
         model = save_tiny_inpainting(root / "model")
         clip = save_tiny_clip(root / "clip")
         self.raw: dict[str, Any] = {
-            "prompts": {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES},
+            "prompts": {name: {"templates": [f"a photo of a {name}"]} for name in CITYSCAPES.classes},
             "generators": {
                 "diffinpainting": {
                     "kind": "diffinpainting",

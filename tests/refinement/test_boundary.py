@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.refinement.boundary import Proposal, boundary_band, boundary_f
 from instsynth_dagster.refinement.refine import KEPT, LOST, refine_instances
 from instsynth_dagster.refinement.refiners.grabcut import GrabCut
@@ -62,7 +62,7 @@ def street(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def refined(image, ids, refiner, **options):
-    return refine_instances(image, ids, [CAR], None, None, refiner, settings(), **options)
+    return refine_instances(image, ids, [CAR], None, None, refiner, settings(), **options, labels=CITYSCAPES)
 
 
 def iou(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -115,7 +115,7 @@ def test_masks_stay_disjoint_and_keep_their_ids() -> None:
     image, _, coarse = street(1)
     coarse[20:60, 60:70] = 26001
     options = (None, None, FakeRefiner(np.ones_like), settings())
-    done = refine_instances(image, coarse, [CAR, 26001, PERSON], *options)
+    done = refine_instances(image, coarse, [CAR, 26001, PERSON], *options, labels=CITYSCAPES)
     assert {CAR, 26001, PERSON} <= set(np.unique(done.ids))
     for value in (CAR, 26001, PERSON):
         others = (coarse >= 1000) & (coarse != value) & ~boundary_band(coarse == value, 4)
@@ -128,7 +128,7 @@ def test_a_proposal_of_something_else_is_rejected() -> None:
     image, _, coarse = street(2)
     strict = RefinementSettings(features=FeatureSettings(model="none"), boundary=BoundarySettings(min_iou=0.5))
     elsewhere = FakeRefiner(lambda mask: np.roll(mask, 60, 1))
-    done = refine_instances(image, coarse, [CAR], None, None, elsewhere, strict)
+    done = refine_instances(image, coarse, [CAR], None, None, elsewhere, strict, labels=CITYSCAPES)
     assert np.array_equal(done.ids, coarse)
     assert done.records[0]["refiner"] == "rejected"
 
@@ -140,7 +140,7 @@ def test_an_instance_that_loses_most_of_itself_is_ignored_and_counted() -> None:
     from instsynth_dagster.refinement.prototypes import Prototypes
 
     known = Prototypes({"car": np.array([1.0, 0.0])}, np.array([0.0, 1.0]))
-    done = refine_instances(image, coarse, [CAR], features, known, None, settings())
+    done = refine_instances(image, coarse, [CAR], features, known, None, settings(), labels=CITYSCAPES)
     [record] = done.records
     assert record["verdict"] == LOST
     assert record["freed"] == record["given_away"] == record["pixels_before"] == (coarse == CAR).sum()
@@ -148,8 +148,8 @@ def test_an_instance_that_loses_most_of_itself_is_ignored_and_counted() -> None:
     assert set(np.unique(done.ids[coarse == CAR])) <= {ROAD, SKY}  # clearly background: the nearest stuff
     unclear = Prototypes({"car": np.array([1.0, 0.0])}, np.array([0.6, 0.8]))
     cautious = settings().model_copy(update={"margin": 2.0})
-    done = refine_instances(image, coarse, [CAR], features, unclear, None, cautious)
-    assert (done.ids[coarse == CAR] == LABEL_BY_NAME["unlabeled"].id).all()
+    done = refine_instances(image, coarse, [CAR], features, unclear, None, cautious, labels=CITYSCAPES)
+    assert (done.ids[coarse == CAR] == CITYSCAPES.by_name["unlabeled"].id).all()
     assert done.records[0]["unclear"] == (coarse == CAR).sum()
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS, FitResult, get_segmenter
@@ -137,7 +138,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(kind, tmp_path) -> None:
 
 def test_predictions_keep_the_contract(trained) -> None:
     kind, result = trained
-    predictor = get_segmenter(kind).load(result.folder, recipe(kind))
+    predictor = get_segmenter(kind).load(result.folder, recipe(kind), labels=CITYSCAPES)
     images = [ToyDataset(1, size=size)[0][0] for size in ((72, 104), (51, 77))]
     tables = predictor.predict(images)
     for image, table in zip(images, tables, strict=True):
@@ -182,7 +183,7 @@ def test_a_model_trains_on_with_other_classes(trained, tmp_path) -> None:
     kind, result = trained
     changes = {"model": str(result.folder), "architecture": {}}
     segmenter = get_segmenter(kind)
-    model = segmenter.build(recipe(kind, **changes), ("car", "bus"))
+    model = segmenter.build(recipe(kind, **changes), ("car", "bus"), labels=CITYSCAPES)
     segmenter.save(model.eval(), ("car", "bus"), tmp_path / "again")
     _, classes = segmenter.restore(tmp_path / "again")
     assert classes[-2:] == ("car", "bus")
@@ -191,18 +192,20 @@ def test_a_model_trains_on_with_other_classes(trained, tmp_path) -> None:
 @pytest.mark.parametrize("kind", TINY)
 def test_a_folder_that_is_no_checkpoint_is_one_clear_line(kind, tmp_path) -> None:
     with pytest.raises(CheckpointError, match=str(tmp_path)):
-        get_segmenter(kind).load(tmp_path, recipe(kind))
+        get_segmenter(kind).load(tmp_path, recipe(kind), labels=CITYSCAPES)
 
 
 def test_eomt_reads_one_size(tmp_path) -> None:
     fit(tmp_path, "eomt", steps=1)
     with pytest.raises(SettingsError, match="reads 64x64; set crop to that"):
-        get_segmenter("eomt").build(recipe("eomt", model=str(tmp_path / "checkpoint"), crop=(32, 32)), CLASSES)
+        get_segmenter("eomt").build(
+            recipe("eomt", model=str(tmp_path / "checkpoint"), crop=(32, 32)), CLASSES, labels=CITYSCAPES
+        )
 
 
 def test_rf_detr_names_the_crops_it_can_read() -> None:
     with pytest.raises(SettingsError, match="multiples of 16"):
-        get_segmenter("rf_detr").build(recipe("rf_detr", crop=(60, 96)), CLASSES)
+        get_segmenter("rf_detr").build(recipe("rf_detr", crop=(60, 96)), CLASSES, labels=CITYSCAPES)
 
 
 def test_boxes_are_those_of_the_masks() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.evaluation.metrics.model_costs import measure
 from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS, get_segmenter
@@ -78,7 +79,7 @@ def test_what_is_missing_is_named_where_it_is_missing(tmp_path) -> None:
 @needs_detectron2
 def test_trains_and_predicts(tmp_path) -> None:
     assert fit(tmp_path).curve["loss"].notna().all()
-    predictor = get_segmenter("detectron2").load(tmp_path / "checkpoint", recipe())
+    predictor = get_segmenter("detectron2").load(tmp_path / "checkpoint", recipe(), labels=CITYSCAPES)
     image = ToyDataset()[0][0]
     (table,) = predictor.predict([image])
     assert list(table.columns) == list(PREDICTION_COLUMNS)
@@ -169,7 +170,14 @@ def test_a_backbone_of_transformers_brings_its_weights(tmp_path) -> None:
     name = "embedder.embedder.convolution.weight"
     given = load_backbone(BACKBONE).state_dict()[name]
     torch.testing.assert_close(trained[f"backbone.bottom_up.stages.{name}"], given, atol=1e-6, rtol=0)
-    assert len(get_segmenter("detectron2").load(tmp_path / "checkpoint", recipe()).predict([ToyDataset()[0][0]])) == 1
+    assert (
+        len(
+            get_segmenter("detectron2")
+            .load(tmp_path / "checkpoint", recipe(), labels=CITYSCAPES)
+            .predict([ToyDataset()[0][0]])
+        )
+        == 1
+    )
 
 
 @needs_detectron2
@@ -216,7 +224,9 @@ def test_images_are_read_at_the_size_asked_for(tmp_path) -> None:
     fit(tmp_path)
     image = ToyDataset()[0][0]
     tables = [
-        get_segmenter("detectron2").load(tmp_path / "checkpoint", recipe(test_size=size)).predict([image])[0]
+        get_segmenter("detectron2")
+        .load(tmp_path / "checkpoint", recipe(test_size=size), labels=CITYSCAPES)
+        .predict([image])[0]
         for size in (None, image.shape[:2], (144, 208))
     ]
     pd.testing.assert_frame_equal(tables[0], tables[1])
@@ -232,10 +242,10 @@ def test_a_folder_without_some_weights_is_refused(tmp_path) -> None:
     del weights["backbone.fpn_output2.weight"]
     save_file(weights, file)
     with pytest.raises(CheckpointError, match=r"lacks 'backbone\.fpn_output2\.weight'"):
-        get_segmenter("detectron2").load(tmp_path / "checkpoint", recipe())
+        get_segmenter("detectron2").load(tmp_path / "checkpoint", recipe(), labels=CITYSCAPES)
 
 
 @needs_detectron2
 def test_a_folder_that_is_no_checkpoint_is_one_clear_line(tmp_path) -> None:
     with pytest.raises(CheckpointError, match=str(tmp_path)):
-        get_segmenter("detectron2").load(tmp_path, recipe())
+        get_segmenter("detectron2").load(tmp_path, recipe(), labels=CITYSCAPES)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import ResNetConfig
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS, get_segmenter
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
@@ -187,7 +188,7 @@ def test_a_killed_training_ends_as_if_it_had_never_been_killed(trained, tmp_path
 @pytest.mark.parametrize("size", [(64, 96), (50, 70), (33, 200)])
 def test_predictions_are_masks_of_the_image(trained, size):
     result, _ = trained
-    predictor = get_segmenter("fastinst").load(result.folder, recipe())
+    predictor = get_segmenter("fastinst").load(result.folder, recipe(), labels=CITYSCAPES)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     (table,) = predictor.predict([image])
     assert list(table) == list(PREDICTION_COLUMNS)
@@ -200,7 +201,10 @@ def test_a_trained_model_starts_another_with_new_classes(trained, tmp_path):
     result, _ = trained
     segmenter = get_segmenter("fastinst")
     start = recipe(model=str(result.folder), architecture={})
-    same, grown = segmenter.build(start, CLASSES), segmenter.build(start, (*CLASSES, "bus"))
+    same, grown = (
+        segmenter.build(start, CLASSES, labels=CITYSCAPES),
+        segmenter.build(start, (*CLASSES, "bus"), labels=CITYSCAPES),
+    )
     before = segmenter.restore(result.folder)[0].state_dict()
     for name, value in same.state_dict().items():
         assert torch.equal(value, before[name])
@@ -222,11 +226,11 @@ def test_it_exports_without_python_that_depends_on_data(tmp_path):
 def test_what_is_wrong_is_one_clear_line(tmp_path):
     segmenter = get_segmenter("fastinst")
     with pytest.raises(SettingsError, match=r"segmenters\.architecture\.quries: "):
-        segmenter.build(recipe(architecture=TINY | {"quries": 3}), CLASSES)
+        segmenter.build(recipe(architecture=TINY | {"quries": 3}), CLASSES, labels=CITYSCAPES)
     with pytest.raises(SettingsError, match=r"segmenters\.architecture\.backbone_config: "):
-        segmenter.build(recipe(architecture={}), CLASSES)
+        segmenter.build(recipe(architecture={}), CLASSES, labels=CITYSCAPES)
     with pytest.raises(CheckpointError, match=r"no config\.json"):
-        segmenter.load(tmp_path, recipe())
+        segmenter.load(tmp_path, recipe(), labels=CITYSCAPES)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="cannot be loaded as FastInst"):
-        segmenter.load(tmp_path, recipe())
+        segmenter.load(tmp_path, recipe(), labels=CITYSCAPES)

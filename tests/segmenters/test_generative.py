@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.models.denoising import cosine_schedule
@@ -60,7 +61,7 @@ def fit(folder, architecture=CONV, dataset=None, progress=None, classes=CLASSES,
         scratch=folder / "s",
         progress=progress,
     )
-    return result, segmenter.load(folder / "c", recipe)
+    return result, segmenter.load(folder / "c", recipe, labels=CITYSCAPES)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
@@ -213,14 +214,14 @@ def test_an_unannotated_object_is_nobodys_negative() -> None:
 def test_a_group_is_ignored_piece_by_piece() -> None:
     ids = torch.full((20, 40), 7, dtype=torch.int32)
     ids[2:8, 2:8], ids[10:18, 20:30], ids[2:6, 20:24] = 26, 26, 26003
-    masks = ignored_objects(ids)
+    masks = ignored_objects(ids, labels=CITYSCAPES)
     assert masks.shape == (2, 20, 40)
     assert masks.sum((1, 2)).tolist() == [36, 80]
 
 
 @pytest.mark.parametrize("count", [0, 1, 30])
 def test_any_number_of_instances_and_any_size(count: int) -> None:
-    model = get_segmenter("generative").build(tiny(kind="generative", architecture=CONV), CLASSES)
+    model = get_segmenter("generative").build(tiny(kind="generative", architecture=CONV), CLASSES, labels=CITYSCAPES)
     masks = torch.zeros(count, 50, 70)
     for number in range(count):
         masks[number, number : number + 9, 2 * number : 2 * number + 7] = 1
@@ -333,7 +334,7 @@ def test_a_frozen_generator_sees_a_fixed_view_once(tmp_path, monkeypatch) -> Non
 
 
 def test_features_of_a_view_are_those_of_its_pixels() -> None:
-    model = get_segmenter("generative").build(tiny(kind="generative", architecture=UNET), CLASSES)
+    model = get_segmenter("generative").build(tiny(kind="generative", architecture=UNET), CLASSES, labels=CITYSCAPES)
     pixels = torch.randn(3, 3, 64, 96)
     fresh, _, _ = model.features(pixels)
     model.features(pixels[:2], [5, 9])
@@ -395,7 +396,7 @@ def test_a_short_training_halves_the_loss_and_finds_the_rectangles(tmp_path) -> 
 
     def ap50(predictor: Predictor) -> float:
         unseen = [ToyDataset(80)[index] for index in range(70, 80)]
-        matches = [match_frame(ids, predictor.predict([image])[0]) for image, ids in unseen]
+        matches = [match_frame(ids, predictor.predict([image])[0], labels=CITYSCAPES) for image, ids in unseen]
         return average_precision(matches, CLASSES).ap50
 
     # .29 to .40, by the number of threads; .001 before training
@@ -445,4 +446,4 @@ def test_missing_generators_and_checkpoints_are_refused(tmp_path) -> None:
         fit(tmp_path, {"extractor": {"kind": "unet", "model": str(tmp_path)}})
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="generative segmenter"):
-        get_segmenter("generative").load(tmp_path, tiny(kind="generative"))
+        get_segmenter("generative").load(tmp_path, tiny(kind="generative"), labels=CITYSCAPES)

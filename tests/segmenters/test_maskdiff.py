@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS, get_segmenter
@@ -219,13 +220,13 @@ def test_training_is_resumed_and_kept(tmp_path) -> None:
     ours, theirs = (load_file(tmp_path / name / "c" / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
-    predictor = segmenter.load(whole.folder, settings_)
+    predictor = segmenter.load(whole.folder, settings_, labels=CITYSCAPES)
     image, ids = ToyDataset(9)[8]
     table = predictor.predict([image])[0]
     assert list(table.columns) == list(PREDICTION_COLUMNS)
     assert (table["score"].diff().dropna() <= 0).all()
-    pd.testing.assert_frame_equal(table, segmenter.load(whole.folder, settings_).predict([image])[0])
-    assert given_box_iou(predictor, image, ids, 4, CLASSES)["iou"].between(0, 1).all()
+    pd.testing.assert_frame_equal(table, segmenter.load(whole.folder, settings_, labels=CITYSCAPES).predict([image])[0])
+    assert given_box_iou(predictor, image, ids, 4, CLASSES, labels=CITYSCAPES)["iou"].between(0, 1).all()
 
 
 def test_other_classes_keep_what_was_learnt(tmp_path) -> None:
@@ -234,7 +235,7 @@ def test_other_classes_keep_what_was_learnt(tmp_path) -> None:
         ToyDataset(), recipe(), classes=CLASSES[:2], seed=0, out=tmp_path / "base", scratch=tmp_path / "s"
     )
     with pytest.raises(SettingsError, match="detector"):
-        segmenter.load(base.folder, recipe()).predict([ToyDataset()[0][0]])
+        segmenter.load(base.folder, recipe(), labels=CITYSCAPES).predict([ToyDataset()[0][0]])
     more = segmenter.fit(
         ToyDataset(),
         recipe(model=str(base.folder), steps=1, learning_rate=1e-12, architecture={"shots": 1}),
@@ -263,7 +264,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path) -> None:
             scratch=tmp_path / "s",
         )
     with pytest.raises(CheckpointError, match="MaskDiff"):
-        segmenter.load(tmp_path, recipe())
+        segmenter.load(tmp_path, recipe(), labels=CITYSCAPES)
     with pytest.raises(SettingsError, match="min_side"):
         segmenter.fit(
             ToyDataset(),

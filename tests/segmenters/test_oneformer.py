@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.oneformer.segmenter import build_model
@@ -30,7 +30,7 @@ from instsynth_dagster.segmenters.shared.scoring import Geometry
 from tests.segmenters.toy import TINY_RESNET, ToyDataset, tiny
 
 THINGS = ("person", "car", "motorcycle")
-CLASSES = all_classes(THINGS)
+CLASSES = all_classes(THINGS, labels=CITYSCAPES)
 TOKENIZER = "checkpoints/mini-clip"
 SEGMENTER = get_segmenter("oneformer")
 ARCHITECTURE = {
@@ -71,8 +71,8 @@ def trained(tmp_path_factory):
 
 def street() -> torch.Tensor:
     """Road, sky, an unlabelled corner, two cars, a person and a crowd."""
-    ids = torch.full((12, 16), LABEL_BY_NAME["road"].id, dtype=torch.int32)
-    ids[:4] = LABEL_BY_NAME["sky"].id
+    ids = torch.full((12, 16), CITYSCAPES.by_name["road"].id, dtype=torch.int32)
+    ids[:4] = CITYSCAPES.by_name["sky"].id
     ids[0, 0] = 0
     ids[5:8, 2:5], ids[5:8, 8:11], ids[9:12, 0:3], ids[9:12, 12:] = 26000, 26001, 24256, 24
     return ids
@@ -87,7 +87,7 @@ def street() -> torch.Tensor:
     ],
 )
 def test_a_task_names_its_segments(task: str, expected: dict[str, int]) -> None:
-    masks, labels = segments(street(), CLASSES, task)
+    masks, labels = segments(street(), CLASSES, task, labels=CITYSCAPES)
     names = [CLASSES[index] for index in labels.tolist()]
     assert {name: names.count(name) for name in names} == expected
     assert (masks.sum(0) <= 1).all()
@@ -97,13 +97,13 @@ def test_a_task_names_its_segments(task: str, expected: dict[str, int]) -> None:
 
 
 def test_an_image_without_things_has_no_segments_to_find() -> None:
-    masks, labels = segments(torch.full((4, 5), 7, dtype=torch.int32), CLASSES, INSTANCE)
+    masks, labels = segments(torch.full((4, 5), 7, dtype=torch.int32), CLASSES, INSTANCE, labels=CITYSCAPES)
     assert masks.shape == (0, 4, 5)
     assert labels.shape == (0,)
 
 
 def test_every_task_is_drawn_and_the_draw_is_seeded() -> None:
-    targets = task_targets(THINGS)
+    targets = task_targets(THINGS, labels=CITYSCAPES)
 
     def drawn(seed: int) -> list[str]:
         torch.manual_seed(seed)
@@ -148,7 +148,7 @@ def test_one_training_answers_three_tasks(trained) -> None:
     found = predictor.maps(image)
     assert found.panoptic.shape == found.semantic.shape == image.shape[:2]
     assert (found.panoptic.dtype, found.semantic.dtype) == (np.int32, np.uint8)
-    assert set(np.unique(found.semantic)) <= {LABEL_BY_NAME[name].id for name in CLASSES}
+    assert set(np.unique(found.semantic)) <= {CITYSCAPES.by_name[name].id for name in CLASSES}
     answers = [predictor.ask(torch.zeros(1, 3, 64, 96), task)[0] for task in TASKS]
     assert not torch.allclose(answers[0], answers[1])
     assert not torch.allclose(answers[1], answers[2])
@@ -161,7 +161,7 @@ def test_the_checkpoint_is_for_inference_and_trains_on(trained, tmp_path) -> Non
     assert not [
         name for name in (folder / "model.safetensors").read_bytes()[:20000].split(b'"') if b"text_mapper" in name
     ]
-    model = build_model(recipe(model=str(folder), tokenizer=None, architecture={}), THINGS)
+    model = build_model(recipe(model=str(folder), tokenizer=None, architecture={}), THINGS, labels=CITYSCAPES)
     assert model.model.is_training
     assert model.model.text_mapper is not None
     fit(tmp_path, recipe(model=str(folder), steps=1, checkpoint_every=1))
@@ -187,7 +187,7 @@ def test_it_grows_from_a_mask2former() -> None:
     sizes = {"conv_dim": 64, "mask_dim": 64, "hidden_dim": 64, "num_attention_heads": 4, "decoder_layers": 3}
     sizes |= {"encoder_feedforward_dim": 128, "dim_feedforward": 256}
     small = {key: value for key, value in ARCHITECTURE.items() if key not in (*sizes, "backbone_config")}
-    model = build_model(recipe(model=source, architecture=small | sizes), THINGS)
+    model = build_model(recipe(model=source, architecture=small | sizes), THINGS, labels=CITYSCAPES)
     start = get_segmenter("mask2former").restore(Path(source))[0].state_dict()
     own = model.state_dict()
     pixels = "model.pixel_level_module.decoder."
@@ -217,7 +217,7 @@ def test_it_grows_from_a_mask2former() -> None:
 )
 def test_a_user_error_is_one_clear_line(changes, error, says) -> None:
     with pytest.raises(error, match=says) as caught:
-        build_model(recipe(**changes), THINGS)
+        build_model(recipe(**changes), THINGS, labels=CITYSCAPES)
     assert "\n" not in str(caught.value)
 
 
@@ -240,15 +240,15 @@ def test_maps_of_known_queries() -> None:
     masks[4] = 9.0  # unsure
     classes = logits([(road, 9), (car, 9), (car, 9), (car, 8), (car, 0.5)])
     geometry = Geometry(size, size, size)
-    panoptic = maps.panoptic_map(classes, masks, CLASSES, geometry)
+    panoptic = maps.panoptic_map(classes, masks, CLASSES, geometry, labels=CITYSCAPES)
     assert np.unique(panoptic).tolist() == [0, 26000, 26001] or (panoptic[2:] == 7).all()
     assert (panoptic[:2, :4] == 26000).all()
     assert (panoptic[:2, 4:] == 26001).all()
-    semantic = maps.semantic_map(classes, masks, CLASSES, geometry)
+    semantic = maps.semantic_map(classes, masks, CLASSES, geometry, labels=CITYSCAPES)
     assert (semantic[:2] == 26).all()
     assert (semantic[2:] == 7).all()
 
 
 def test_nothing_sure_leaves_the_map_empty() -> None:
     geometry = Geometry((4, 8), (4, 8), (4, 8))
-    assert not maps.panoptic_map(logits([(0, 0.1)]), torch.ones(1, 4, 8), CLASSES, geometry).any()
+    assert not maps.panoptic_map(logits([(0, 0.1)]), torch.ones(1, 4, 8), CLASSES, geometry, labels=CITYSCAPES).any()

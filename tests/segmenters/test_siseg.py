@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from instsynth_dagster.data.formats.cityscapes import label_ids
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.evaluation.metrics.grouping import grouping_rows, grouping_scores
 from instsynth_dagster.segmenters.contract import get_segmenter
@@ -182,7 +182,7 @@ def test_semantic_supervision_does_not_see_instances() -> None:
     """The same classes with other instance numbers teach the same."""
     _, ids = ToyDataset()[0]
     other = np.where(ids >= 1000, ids + 7, ids)
-    targets = siseg_targets(SISegConfig(classes=("person", "car", "motorcycle")))
+    targets = siseg_targets(SISegConfig(classes=("person", "car", "motorcycle")), labels=CITYSCAPES)
     one, two = (targets(torch.from_numpy(x)) for x in (ids, other))
     assert all(torch.equal(one[name].nan_to_num(-9), two[name].nan_to_num(-9)) for name in one)
     assert one["centroids"].isnan().all()
@@ -223,11 +223,15 @@ def test_training_learns_and_survives_a_kill(supervision, tmp_path) -> None:
         fit("killed", kill)
     pd.testing.assert_frame_equal(fit("killed").curve, whole.curve)
 
-    predictor = segmenter.load(whole.folder, recipe)
+    predictor = segmenter.load(whole.folder, recipe, labels=CITYSCAPES)
     image, ids = ToyDataset(9)[8]
-    found = predictor.instances(image, label_ids(ids))
-    assert (label_ids(found)[found > 0] == label_ids(ids)[found > 0]).all()  # classes are given, not guessed
-    again = segmenter.load(tmp_path / "killed" / "checkpoint", recipe).instances(image, label_ids(ids))
+    found = predictor.instances(image, CITYSCAPES.label_ids(ids))
+    assert (
+        CITYSCAPES.label_ids(found)[found > 0] == CITYSCAPES.label_ids(ids)[found > 0]
+    ).all()  # classes are given, not guessed
+    again = segmenter.load(tmp_path / "killed" / "checkpoint", recipe, labels=CITYSCAPES).instances(
+        image, CITYSCAPES.label_ids(ids)
+    )
     assert (found == again).all()
     with pytest.raises(SettingsError, match="semantic maps"):
         predictor.predict([image])
@@ -236,7 +240,7 @@ def test_training_learns_and_survives_a_kill(supervision, tmp_path) -> None:
 def test_connected_components_are_one_instance_each() -> None:
     labels = np.full((20, 30), 7, dtype=np.uint8)
     labels[2:10, 2:10], labels[2:10, 10:18], labels[12:18, 2:8] = 26, 24, 26
-    ids = numbered(connected_components(labels, ("person", "car")), labels)
+    ids = numbered(connected_components(labels, ("person", "car"), labels=CITYSCAPES), labels, labels=CITYSCAPES)
     assert set(np.unique(ids)) == {7, 24000, 26000, 26001}
 
 
@@ -244,8 +248,8 @@ def test_touching_instances_are_counted_as_such() -> None:
     ids = np.full((40, 60), 7, dtype=np.int32)
     ids[5:20, 5:20], ids[5:20, 20:35], ids[25:38, 5:20] = 26000, 26001, 26002
     merged = np.where(ids == 26001, 26000, ids)
-    rows = grouping_rows(ids, merged, ("car",))
+    rows = grouping_rows(ids, merged, ("car",), labels=CITYSCAPES)
     assert rows["touching"].tolist() == [True, True, False]
     assert rows["iou"].tolist() == [0.5, 0.5, 1.0]
     assert grouping_scores(rows)["iou_touching"] == 0.5
-    assert semantic_classes(np.array([[26, 7, 0]], np.uint8), ("car",)).tolist() == [[1, 0, 255]]
+    assert semantic_classes(np.array([[26, 7, 0]], np.uint8), ("car",), labels=CITYSCAPES).tolist() == [[1, 0, 255]]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.settings import SegmenterSettings
 
 TINY_RESNET = {
@@ -35,6 +36,7 @@ class ToyDataset:
     """Red persons and green cars as rectangles on noise, one crowd, one id divisible by 256."""
 
     def __init__(self, length: int = 6, synthetic: int = 0, size: tuple[int, int] = (72, 104)) -> None:
+        self.labels = CITYSCAPES
         self.is_synthetic = [index >= length - synthetic for index in range(length)]
         self.classes_in = np.ones((length, 3), dtype=bool)
         self._size = size

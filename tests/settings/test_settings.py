@@ -99,7 +99,9 @@ def test_shipped_files_are_valid_and_make_a_graph(name):
         ({"dataset__train_cities": []}, ["dataset.train_cities"]),
         ({"dataset__train_cities": ["../evil"]}, ["dataset.train_cities"]),
         ({"arms": ["real", "gan"]}, ["arms", "gan"]),
-        ({"integration__window_size": [512, 512]}, ["integration.window_size", "twice"]),
+        ({"integration__window_size": [512, 0]}, ["integration.window_size"]),
+        ({"dataset__format": "coco"}, ["dataset.annotations", "Field required"]),
+        ({"dataset__format": "yolo11"}, ["dataset", "known are cityscapes"]),
         ({"prompts__car__colors": []}, ["prompts.car", "{color}"]),
         ({"prompts__tram": {"templates": ["a tram"]}}, ["tram"]),
         (

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.settings import IntegrationSettings
@@ -51,7 +52,7 @@ def test_only_the_instance_arrives_under_a_new_id(seed, side):
     image = np.full((64, 128, 3), 90, np.uint8)
     ids = np.full((64, 128), 7, np.int32)
     ids[10:30, 20:60], ids[40:50, 0:30] = 26000, 24003
-    composite, pasted, row = copy_paste(selected(rng, side), "b", image, ids, SETTINGS, seed)
+    composite, pasted, row = copy_paste(selected(rng, side), "b", image, ids, SETTINGS, seed, labels=CITYSCAPES)
     new = pasted == row["value"]
     assert row["value"] == 26001
     assert row["frame_id"] == "b"
@@ -63,19 +64,22 @@ def test_only_the_instance_arrives_under_a_new_id(seed, side):
     rows, columns = np.flatnonzero(new.any(1)), np.flatnonzero(new.any(0))
     assert (row["x1"], row["y1"]) == (columns[0], rows[0])
     assert (row["x2"], row["y2"]) == (columns[-1] + 1, rows[-1] + 1)
-    window = synthetic_window(composite, pasted, "town", 0, row, SETTINGS, seed, untouched=image)
+    window = synthetic_window(composite, pasted, "town", 0, row, SETTINGS, seed, untouched=image, labels=CITYSCAPES)
     assert masks_conserved(window)
     assert window["outside_difference"] == 0
     assert not window["repainted"]
     composite[~new] += 1
-    assert synthetic_window(composite, pasted, "town", 0, row, SETTINGS, seed, image)["outside_difference"] == 1
+    assert (
+        synthetic_window(composite, pasted, "town", 0, row, SETTINGS, seed, CITYSCAPES, image)["outside_difference"]
+        == 1
+    )
 
 
 def test_place_and_frame_depend_on_content_alone():
     image, ids = np.zeros((64, 128, 3), np.uint8), np.full((64, 128), 7, np.int32)
     row = selected(np.random.default_rng(0), 20)
-    first, again = (copy_paste(row, "b", image, ids, SETTINGS, 0)[2] for _ in range(2))
-    other = copy_paste(row | {"slot": 1}, "b", image, ids, SETTINGS, 0)[2]
+    first, again = (copy_paste(row, "b", image, ids, SETTINGS, 0, labels=CITYSCAPES)[2] for _ in range(2))
+    other = copy_paste(row | {"slot": 1}, "b", image, ids, SETTINGS, 0, labels=CITYSCAPES)[2]
     assert first == again
     assert first["x1"] != other["x1"]
     frames = ["a", "b", "c"]

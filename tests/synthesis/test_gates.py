@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.settings import GateSettings
@@ -30,9 +30,12 @@ class FakeClip:
         means = np.stack([image.reshape(-1, 3).mean(0) for image in images]) + 1e-3
         return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
 
-    def class_scores(self, features):
-        scores = np.zeros((len(features), len(CLASSES)), np.float32)
-        scores[:, CLASSES.index("car")], scores[:, CLASSES.index("bus")] = features[:, 0], features[:, 2]
+    def class_scores(self, features, classes):
+        scores = np.zeros((len(features), len(CITYSCAPES.classes)), np.float32)
+        scores[:, CITYSCAPES.classes.index("car")], scores[:, CITYSCAPES.classes.index("bus")] = (
+            features[:, 0],
+            features[:, 2],
+        )
         return scores
 
 
@@ -62,7 +65,7 @@ def scores_of(repainted, sources=((200, 0, 0), (180, 20, 0))):
             "image_png": [encode_png(square(color)) for _, color in repainted],
         }
     )
-    return gate_scores(selected, crops, FakeClip(), cut_out=False)
+    return gate_scores(selected, crops, FakeClip(), cut_out=False, classes=CITYSCAPES.classes)
 
 
 def test_scores_tell_right_from_wrong_and_copies_from_changes():
@@ -78,7 +81,7 @@ def test_scores_tell_right_from_wrong_and_copies_from_changes():
 
 def test_no_crops_give_an_empty_table():
     empty = pd.DataFrame(columns=["instance_id", "replica", "class_name", "image_png"])
-    assert gate_scores(pd.DataFrame(), empty, FakeClip(), cut_out=True).empty
+    assert gate_scores(pd.DataFrame(), empty, FakeClip(), cut_out=True, classes=CITYSCAPES.classes).empty
 
 
 def test_the_gradient_of_a_contour_is_in_grey_levels_per_pixel():
@@ -104,7 +107,13 @@ def test_upscale_is_the_width_of_the_crop_over_the_width_painted():
     small = np.full((SIDE // 2, SIDE // 2, 3), 200, np.uint8)
     selected = pd.DataFrame({"instance_id": ["i"], "crop_png": [encode_png(square((9, 9, 9)))]})
     crops = pd.DataFrame({"instance_id": ["i"], "replica": 0, "class_name": "car", "image_png": [encode_png(small)]})
-    scores = gate_scores(selected.assign(mask_counts=encode_rle(MASK)["counts"]), crops, FakeClip(), cut_out=False)
+    scores = gate_scores(
+        selected.assign(mask_counts=encode_rle(MASK)["counts"]),
+        crops,
+        FakeClip(),
+        cut_out=False,
+        classes=CITYSCAPES.classes,
+    )
     assert scores["upscale"].tolist() == [2.0]
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.settings import IntegrationSettings
@@ -45,7 +46,7 @@ def labels_of(ids):
 
 
 def place(ids, seed=0, donor=DONOR, places=PLACES, min_area=20):
-    return find_place(ids, labels_of(ids), donor, places, {ROAD}, min_area, seed)
+    return find_place(ids, labels_of(ids), donor, places, {ROAD}, min_area, seed, CITYSCAPES)
 
 
 def row_of(newcomer, value=26005):
@@ -116,7 +117,7 @@ def test_how_far_down_everything_reaches():
     ids[60:70, 10:20] = 26000
     ids[40:75, 100:102] = POLE
     ids[30:55, 130:132] = POLE
-    foot = standing_things(ids, labels_of(ids), {ROAD})
+    foot = standing_things(ids, labels_of(ids), {ROAD}, CITYSCAPES)
     assert foot.foot[65, 15] == 70
     assert (foot.foot[60, 100], foot.foot[50, 130]) == (75, 55)
     assert foot.foot[10, 0] == 20

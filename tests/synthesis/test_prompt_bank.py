@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.settings import GeneratorSettings, PromptBankSettings, PromptSettings
 from instsynth_dagster.synthesis.prompt_agents import GrammarAgent, LanguageModelAgent
@@ -62,7 +62,7 @@ def test_templates_come_first_and_a_prompt_without_the_class_never_enters():
     assert not bank["prompt"].str.contains("dog").any()
 
 
-@pytest.mark.parametrize("class_name", CLASSES)
+@pytest.mark.parametrize("class_name", CITYSCAPES.classes)
 def test_the_grammar_always_names_its_class_and_repeats_itself_for_a_seed(class_name):
     first = [GrammarAgent(3).propose(class_name, attempt) for attempt in range(200)]
     assert first == [GrammarAgent(3).propose(class_name, attempt) for attempt in range(200)]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import resize_ids
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.synthetic_windows import misplaced_pixels
@@ -52,9 +53,9 @@ def test_truncated_neighbours_become_groups_and_the_target_stays():
     ids[0:30, 100:110] = 24000
     image = np.zeros((100, 200, 3), np.uint8)
     areas = {0: int((ids == 0).sum()), 26000: 400, 26001: 2000, 24000: 300}
-    _, cut = cut_window(image, ids, Window(0, 20, 100, 70, 3.0, True), SETTINGS, areas, target=26000)
+    _, cut = cut_window(image, ids, Window(0, 20, 100, 70, 3.0, True), SETTINGS, areas, target=26000, labels=CITYSCAPES)
     assert set(np.unique(cut)) == {0, 26, 26000}
-    _, cut = cut_window(image, ids, Window(0, 20, 100, 70, 3.0, True), SETTINGS, areas, target=26001)
+    _, cut = cut_window(image, ids, Window(0, 20, 100, 70, 3.0, True), SETTINGS, areas, target=26001, labels=CITYSCAPES)
     assert 26001 in cut
 
 
@@ -89,4 +90,4 @@ def test_a_mask_that_is_lost_shifted_or_cut_is_seen(high, wide, scale, y, x):
 
 
 def test_names_are_parsable():
-    assert synthetic_frame_id("aachen", "motorcycle", 7) == "aachensyn_000032_000007"
+    assert synthetic_frame_id("aachen", 32, 7) == "aachensyn_000032_000007"

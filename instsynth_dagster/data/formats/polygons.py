@@ -1,4 +1,4 @@
-"""Polygons that redraw an id map when they are filled one after the other, as Cityscapes' annotations hold them."""
+"""Polygons that redraw an id map when they are filled one after the other, as Cityscapes annotates its frames."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.city import people, scenery, vehicles
 from instsynth_dagster.demo.city.canvas import SUPERSAMPLING, Camera, Canvas, Pen
 from instsynth_dagster.demo.city.palette import PAINTS, PALETTES, Attributes, draw_attributes, dulled, mix, recolored
@@ -101,7 +101,7 @@ class _Ledger:
 
     def take(self, attributes: Attributes) -> int:
         name = attributes.class_name
-        value = LABEL_BY_NAME[name].id * 1000 + self.counts.get(name, 0)
+        value = CITYSCAPES.by_name[name].id * 1000 + self.counts.get(name, 0)
         self.counts[name] = self.counts.get(name, 0) + 1
         self.attributes[value] = attributes
         return value
@@ -128,9 +128,9 @@ def render_scene(
     """
     if palette not in PALETTES:
         raise ValueError(f"palette: {palette!r} is not one of {', '.join(PALETTES)}")
-    unknown = sorted(set(class_weights or {}) - set(CLASSES))
+    unknown = sorted(set(class_weights or {}) - set(CITYSCAPES.classes))
     if unknown:
-        raise ValueError(f"class_weights: {', '.join(unknown)} not among {', '.join(CLASSES)}")
+        raise ValueError(f"class_weights: {', '.join(unknown)} not among {', '.join(CITYSCAPES.classes)}")
     rng = np.random.default_rng(seed)
     light = scenery.draw_light(rng)
     focal = width * SUPERSAMPLING * rng.uniform(0.85, 1.1)
@@ -270,7 +270,7 @@ def _draw(canvas: Canvas, place: _Place, ledger: _Ledger, rng: np.random.Generat
     name = place.class_name
 
     def pen_for(attributes: Attributes, size: float = 1.0) -> Pen:
-        label = LABEL_BY_NAME[attributes.class_name].id
+        label = CITYSCAPES.by_name[attributes.class_name].id
         value = label if place.crowd else ledger.take(attributes)
         return Pen(canvas, place.x, place.z, place.yaw, value, size)
 

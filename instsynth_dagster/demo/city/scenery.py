@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.city.canvas import Canvas, Light, Pen
 from instsynth_dagster.demo.city.palette import Color, mix, scale
 
-_ID = {name: label.id for name, label in LABEL_BY_NAME.items()}
+_ID = {name: label.id for name, label in CITYSCAPES.by_name.items()}
 FAR = 140.0
 FACADES: tuple[Color, ...] = (
     (198, 178, 150),

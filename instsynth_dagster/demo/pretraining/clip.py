@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, default_collate
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.city.palette import CLOTHES, PAINTS, Attributes, caption
 from instsynth_dagster.demo.pretraining.corpus import Corpus
 from instsynth_dagster.demo.pretraining.recipe import Recipe
@@ -93,7 +93,7 @@ _SEXES = {"": 0, "man": 1, "male": 1, "woman": 2, "female": 2}
 
 def code(claim: Claim) -> list[int]:
     """A claim in numbers; 0 says nothing."""
-    return [CLASSES.index(claim.class_name), _COLORS[claim.color], _SEXES[claim.variant]]
+    return [CITYSCAPES.classes.index(claim.class_name), _COLORS[claim.color], _SEXES[claim.variant]]
 
 
 def true_pairs(texts: Tensor, images: Tensor) -> Tensor:
@@ -235,7 +235,7 @@ def _fit(
 
 def likeliest_classes(judge: Clip, features: np.ndarray) -> list[str]:
     """The best fitting class of each image."""
-    return [CLASSES[i] for i in judge.class_scores(features).argmax(1)]
+    return [CITYSCAPES.classes[i] for i in judge.class_scores(features, classes=CITYSCAPES.classes).argmax(1)]
 
 
 def likeliest_colors(judge: Clip, features: np.ndarray, class_names: Sequence[str]) -> list[str]:

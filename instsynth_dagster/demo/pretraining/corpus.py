@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import resize_image
 from instsynth_dagster.data.masks import mask_box, resize_mask
 from instsynth_dagster.demo.city import caption, render_scene
@@ -101,11 +101,11 @@ def build_corpora(
 
 def _render(folder: Path, recipe: CorpusRecipe, progress: Progress, workers: int) -> None:
     """Scenes 0, 1, 2, ... until every class has its share; the table of the smallest side is written last."""
-    total, done = recipe.per_class * len(CLASSES), 0
+    total, done = recipe.per_class * len(CITYSCAPES.classes), 0
     folder.mkdir(parents=True, exist_ok=True)
     writers = [_SideWriter(folder, side, total) for side in recipe.sides]
     smaller = [0, *recipe.sides[:-1]]
-    wanted = dict.fromkeys(CLASSES, recipe.per_class)
+    wanted = dict.fromkeys(CITYSCAPES.classes, recipe.per_class)
     for crop, mask, row in _all_crops(recipe, workers):
         if wanted[row["class_name"]]:
             wanted[row["class_name"]] -= 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.pretraining.cards import is_complete, write_card
 from instsynth_dagster.demo.pretraining.detector import train_detector
 from instsynth_dagster.demo.pretraining.scenes import SCENES, BoxScenes, box_ap50, render_scenes
@@ -18,7 +18,7 @@ from instsynth_dagster.few_shot.unannotated import Unannotated
 from instsynth_dagster.settings import SegmenterSettings
 
 NOVEL = ("truck", "bus", "train")
-BASE = tuple(name for name in CLASSES if name not in NOVEL)
+BASE = tuple(name for name in CITYSCAPES.classes if name not in NOVEL)
 HELD_OUT = 60
 ARCHITECTURE: dict[str, Any] = {
     "num_proposals": 60,

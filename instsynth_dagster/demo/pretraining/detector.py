@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.segmenters.contract import FitResult, Progress, SegmentationDataset, get_segmenter
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -105,7 +105,7 @@ def train_detector(
     scenes: SegmentationDataset,
     recipe: SegmenterSettings,
     *,
-    classes: Sequence[str] = CLASSES,
+    classes: Sequence[str] = CITYSCAPES.classes,
     out: Path,
     scratch: Path,
     seed: int = 0,

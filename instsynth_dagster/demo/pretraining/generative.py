@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import encode_jpeg
 from instsynth_dagster.demo.pretraining import autoencoder, clip, grounded, inpainting, sharpening
 from instsynth_dagster.demo.pretraining.cards import is_complete, link_equal, write_card
@@ -71,7 +71,8 @@ def pretrain_generative(
 
 def _corpora(folder: Path, bars: Bars) -> Iterator[dict[int, Corpus]]:
     for name, recipe in (("training", TRAINING), ("held_out", HELD_OUT)):
-        with bars(f"rendering the {name.replace('_', '-')} corpus", recipe.per_class * len(CLASSES)) as progress:
+        total = recipe.per_class * len(CITYSCAPES.classes)
+        with bars(f"rendering the {name.replace('_', '-')} corpus", total) as progress:
             yield build_corpora(folder / name, recipe, progress=progress)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import resize_image
 from instsynth_dagster.data.masks import resize_mask
 from instsynth_dagster.demo.city.palette import Attributes, caption, draw_attributes
@@ -56,7 +56,7 @@ def judge(
         corpora: held-out crops by side, see `build_corpora`.
     """
     table = corpora[min(corpora)].table
-    chosen = np.concatenate([np.flatnonzero(table["class_name"] == name)[:per_class] for name in CLASSES])
+    chosen = np.concatenate([np.flatnonzero(table["class_name"] == name)[:per_class] for name in CITYSCAPES.classes])
     native = at_native_size(corpora, set(chosen.tolist()))
     repainted = [[repaint_held_out(settings, part, replica, device) for part in native] for replica in range(3)]
     largest = max(corpora)
@@ -163,7 +163,7 @@ def repainting_sheet(corpus: Corpus, versions: Sequence[Repainted], per_class: i
     """
     tiles, captions = [], []
     filled = corpus.masks.mean(axis=(1, 2))
-    for name in CLASSES:
+    for name in CITYSCAPES.classes:
         of_class = np.flatnonzero(corpus.table["class_name"] == name)
         for index in of_class[np.argsort(-filled[of_class], kind="stable")[:per_class]]:
             tiles += [corpus.images[index], *(version.images[index] for version in versions)]

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import decode_png, encode_png, resize_image
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.contract import Progress, SegmentationDataset, get_segmenter
@@ -69,7 +69,7 @@ def labelled_boxes(ids: np.ndarray, attributes: Mapping[int, Any]) -> list[dict[
 
 def stuff_around(ids: np.ndarray, boxes: list[dict[str, Any]]) -> np.ndarray:
     """Label ids uint8 (H, W) of an id map's stuff; 0 in every box, whatever shape is inside, and in groups."""
-    stuff = np.where(ids < LABEL_BY_NAME["person"].id, ids, 0).astype(np.uint8)
+    stuff = np.where(ids < CITYSCAPES.by_name["person"].id, ids, 0).astype(np.uint8)
     for box in boxes:
         stuff[box["y1"] : box["y2"], box["x1"] : box["x2"]] = 0
     return stuff
@@ -78,6 +78,8 @@ def stuff_around(ids: np.ndarray, boxes: list[dict[str, Any]]) -> np.ndarray:
 class BoxScenes:
     """`SegmentationDataset` of scenes [start, stop): every instance's "mask" is its box, smaller boxes on top; around
     the boxes the ids of the stuff."""
+
+    labels = CITYSCAPES
 
     def __init__(self, store: Store, start: int = 0, stop: int | None = None) -> None:
         self._range = range(store.require(ASSET).rows)[start:stop]
@@ -91,7 +93,7 @@ class BoxScenes:
     def classes_in(self) -> np.ndarray:
         """bool (N, 8), from the boxes."""
         found = [{box["class_name"] for box in self._row(index)["boxes"]} for index in range(len(self))]
-        return np.array([[name in names for name in CLASSES] for names in found])
+        return np.array([[name in names for name in CITYSCAPES.classes] for names in found])
 
     def __len__(self) -> int:
         return len(self._range)
@@ -120,7 +122,7 @@ def instance_crops(scenes: BoxScenes, side: int, margin: float = 0.2) -> Iterato
         height, width = image.shape[:2]
         for box in boxes:
             box_width, box_height = box["x2"] - box["x1"], box["y2"] - box["y1"]
-            if box["class_name"] in CLASSES and min(box_width, box_height) >= MIN_SIDE:
+            if box["class_name"] in CITYSCAPES.classes and min(box_width, box_height) >= MIN_SIDE:
                 square = min(round(max(box_width, box_height) * (1 + 2 * margin)), height, width)
                 x = int(np.clip((box["x1"] + box["x2"] - square) // 2, 0, width - square))
                 y = int(np.clip((box["y1"] + box["y2"] - square) // 2, 0, height - square))
@@ -129,15 +131,15 @@ def instance_crops(scenes: BoxScenes, side: int, margin: float = 0.2) -> Iterato
 
 
 def box_ap50(
-    folder: Path, recipe: SegmenterSettings, scenes: SegmentationDataset, classes: Sequence[str] = CLASSES
+    folder: Path, recipe: SegmenterSettings, scenes: SegmentationDataset, classes: Sequence[str] = CITYSCAPES.classes
 ) -> float:
     """AP50 (0..1) of the boxes that a checkpoint predicts, Cityscapes protocol."""
     from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 
-    predictor = get_segmenter(recipe.kind).load(folder, recipe)
+    predictor = get_segmenter(recipe.kind).load(folder, recipe, labels=CITYSCAPES)
     matches = []
     for index in range(len(scenes)):
         image, ids = scenes[index]
         (table,) = predictor.predict([image])
-        matches.append(match_frame(ids, table))
+        matches.append(match_frame(ids, table, labels=CITYSCAPES))
     return average_precision(matches, classes).ap50

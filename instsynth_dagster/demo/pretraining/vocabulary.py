@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 from instsynth_dagster.artifacts.files import write_atomically
-from instsynth_dagster.data.formats.cityscapes import LABELS
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.city.palette import PAINTS
 
 SIZE = 1200
@@ -39,7 +39,7 @@ _CIRCUMSTANCES = (
 
 def descriptions() -> Iterator[str]:
     """Sentences with the words that captions and prompts of street instances are made of."""
-    labels = [label.name for label in LABELS]
+    labels = [label.name for label in CITYSCAPES.labels]
     for color, thing in itertools.product((*PAINTS, *_COLORS.split()), (*labels, *_split(_THINGS))):
         yield f"a photo of a {color} {thing}"
         yield f"a photo of {thing} in a {color} jacket or coat on a street"

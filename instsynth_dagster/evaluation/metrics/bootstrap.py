@@ -11,7 +11,6 @@ from typing import Protocol
 
 import numpy as np
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
 from instsynth_dagster.evaluation.metrics.coco_ap import AREAS, CocoMatches, resampled_coco_ap
 from instsynth_dagster.evaluation.metrics.instance_ap import FrameMatches, class_mean, resampled_ap
 from instsynth_dagster.evaluation.metrics.panoptic_quality import panoptic_quality
@@ -62,9 +61,7 @@ def run_weights(runs: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
     return drawn / (runs - 1)
 
 
-def resample(
-    runs: Sequence[Scored], weights: np.ndarray, shares: np.ndarray, classes: Sequence[str] = CLASSES
-) -> Resampled:
+def resample(runs: Sequence[Scored], weights: np.ndarray, shares: np.ndarray, classes: Sequence[str]) -> Resampled:
     """The metrics of one arm, averaged over its trainings, on all of it and on resamplings.
 
     Args:

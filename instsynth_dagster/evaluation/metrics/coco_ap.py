@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
-from instsynth_dagster.evaluation.metrics.pixel_runs import IdRuns
+from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.data.pixel_runs import IdRuns
 
 PROTOCOL = "COCO mask AP (as pycocotools, 100 detections a frame, groups are crowds)"
 AREAS = ("all", "small", "medium", "large")
@@ -57,15 +57,17 @@ class CocoScores:
 
 
 def coco_average_precision(
-    frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str] = CLASSES
+    frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
 ) -> CocoScores:
     """Score frames of (ids int32 (H, W), predictions with columns class_name, score, mask_counts)."""
-    return _summary(evaluate(annotate(frames, classes))[0], classes)
+    return _summary(evaluate(annotate(frames, classes, labels))[0], classes)
 
 
-def coco_matches(frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str] = CLASSES) -> CocoMatches:
+def coco_matches(
+    frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
+) -> CocoMatches:
     """Match frames once, for scores of any resampling of them; arguments as for `coco_average_precision`."""
-    annotations = annotate(frames, classes)
+    annotations = annotate(frames, classes, labels)
     ap, evaluation = evaluate(annotations)
     count = len(annotations.images)
     shape = len(classes), len(AREAS), count
@@ -100,7 +102,7 @@ def _counting(group: dict[str, Any]) -> int:
     return int((~np.asarray(group["gtIgnore"], dtype=bool)).sum()) if group else 0
 
 
-def coco_scores(matches: CocoMatches, classes: Sequence[str] = CLASSES) -> CocoScores:
+def coco_scores(matches: CocoMatches, classes: Sequence[str]) -> CocoScores:
     """Scores of all frames together."""
     return _summary(matches.ap, classes)
 
@@ -155,13 +157,15 @@ class Annotations:
     categories: list[dict[str, Any]]
 
 
-def annotate(frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str] = CLASSES) -> Annotations:
+def annotate(
+    frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
+) -> Annotations:
     """Read the masks out of id maps; arguments as for `coco_average_precision`."""
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
     found = Annotations([], [], [], categories)
     for image_id, (ids, predictions) in enumerate(frames, 1):
         found.images.append({"id": image_id, "height": ids.shape[0], "width": ids.shape[1]})
-        found.truth.extend(_truth(image_id, ids, classes, len(found.truth) + 1))
+        found.truth.extend(_truth(image_id, ids, classes, labels, len(found.truth) + 1))
         found.detections.extend(_detections(image_id, ids.shape, predictions, classes, len(found.detections) + 1))
     return found
 
@@ -181,16 +185,18 @@ def evaluate(annotations: Annotations) -> tuple[np.ndarray, Any]:
     return np.where(precision < 0, np.nan, precision)[..., -1].mean(axis=1), evaluation
 
 
-def _truth(image_id: int, ids: np.ndarray, classes: Sequence[str], first: int) -> list[dict[str, Any]]:
+def _truth(
+    image_id: int, ids: np.ndarray, classes: Sequence[str], labels: LabelTable, first: int
+) -> list[dict[str, Any]]:
     runs = IdRuns.of(ids)
-    category = {LABEL_BY_NAME[name].id: number for number, name in enumerate(classes, 1)}
+    category = {labels.id_of(name): number for number, name in enumerate(classes, 1)}
     found: list[dict[str, Any]] = []
     for value, area in zip(runs.values.tolist(), runs.areas.tolist(), strict=True):
-        label_id = value if value < 1000 else value // 1000
+        label_id = labels.label_id(value)
         if label_id in category:
             rle = runs.rle(value)
             text = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
-            crowd = int(value < 1000)
+            crowd = int(value < labels.factor)
             found.append(_annotation(first + len(found), image_id, category[label_id], text, area) | {"iscrowd": crowd})
     return found
 

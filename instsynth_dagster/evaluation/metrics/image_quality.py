@@ -60,13 +60,16 @@ class Pair:
     mask: np.ndarray
 
 
-def image_quality(pairs: Iterable[Pair], judge: Clip, inception: Features, cut_out: bool) -> dict[str, float]:
+def image_quality(
+    pairs: Iterable[Pair], judge: Clip, inception: Features, cut_out: bool, classes: Sequence[str]
+) -> dict[str, float]:
     """The metrics of `PAPER` and `HONEST` over all pairs, and their number `crops`.
 
     FID and KID compare distributions of whole repainted crops with those of their sources, in features of `inception`
     (the judge itself, where no Inception weights are at hand). SSIM (grey, 11x11 Gaussian window) and PSNR (dB,
     infinite where nothing differs) are means over pairs, CLIPScore is 100 * max(cosine, 0) of the prompt, and diversity
-    is the mean cosine distance of two instances of a class, for repainted ones and for their sources.
+    is the mean cosine distance of two instances of a class, for repainted ones and for their sources. `classes` are
+    those that a crop could be taken for.
     """
     tables, features = [], []
     waiting = iter(pairs)
@@ -77,7 +80,7 @@ def image_quality(pairs: Iterable[Pair], judge: Clip, inception: Features, cut_o
         return {"crops": 0} | dict.fromkeys((*PAPER, *HONEST), float("nan"))
     table = pd.concat(tables, ignore_index=True)
     real, made, real_seen, made_seen, originals, seen = (np.concatenate(parts) for parts in zip(*features, strict=True))
-    classes = table.pop("class_name").tolist()
+    class_names = table.pop("class_name").tolist()
     said = judge.texts(table.pop("prompt").tolist())
     return {
         "crops": len(table),
@@ -85,9 +88,9 @@ def image_quality(pairs: Iterable[Pair], judge: Clip, inception: Features, cut_o
         **distances(real_seen, made_seen),
         **table.mean().to_dict(),
         "clip_score": float(100 * np.maximum((seen * said).sum(axis=1), 0).mean()),
-        "clip_margin": float(class_margin(judge, seen, classes).mean()),
-        "diversity": diversity(seen, classes),
-        "real_diversity": diversity(originals, classes),
+        "clip_margin": float(class_margin(judge, seen, class_names, classes).mean()),
+        "diversity": diversity(seen, class_names),
+        "real_diversity": diversity(originals, class_names),
     }
 
 

@@ -14,25 +14,25 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME, LABELS
-from instsynth_dagster.evaluation.metrics.pixel_runs import IdRuns, decode_runs
+from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.data.pixel_runs import IdRuns, decode_runs
 
 PROTOCOL = "Cityscapes instance AP (official protocol: IoU > .50:.05:.95, instances of at least 100 px)"
 OVERLAPS = np.arange(0.5, 1.0, 0.05)
 MIN_AREA = 100
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, -1
-_VOID_IDS = np.array([label.id for label in LABELS if label.ignore_in_eval])
-_LABEL_IDS = np.array([LABEL_BY_NAME[name].id for name in CLASSES])
 
 
 @dataclass(frozen=True)
 class FrameMatches:
     """The P predictions of one frame, judged against its ground truth at the 10 overlaps.
 
-    `class_index` int64 (P,) into CLASSES, `score` float64 (P,), `outcome` int8 (P, 10) of TRUE_POSITIVE,
-    FALSE_POSITIVE or IGNORED, `instances` int64 (8,) ground-truth instances that count, per class of CLASSES.
+    `classes`: names of the C classes; `class_index` int64 (P,) into them, `score` float64 (P,),
+    `outcome` int8 (P, 10) of TRUE_POSITIVE, FALSE_POSITIVE or IGNORED, `instances` int64 (C,) ground-truth instances
+    that count.
     """
 
+    classes: tuple[str, ...]
     class_index: np.ndarray
     score: np.ndarray
     outcome: np.ndarray
@@ -51,18 +51,21 @@ class InstanceScores:
     per_class: pd.DataFrame
 
 
-def match_frame(ids: np.ndarray, predictions: pd.DataFrame) -> FrameMatches:
+def match_frame(ids: np.ndarray, predictions: pd.DataFrame, labels: LabelTable) -> FrameMatches:
     """Judge the predictions of one frame.
 
     Args:
-        ids: int32 (H, W) Cityscapes instance ids of the frame.
+        ids: int32 (H, W) id map of the frame.
         predictions: columns class_name, score, mask_counts (compressed COCO RLE at the size of the frame); may be
-            empty. Masks may overlap. Classes outside CLASSES and empty masks are passed over, as officially.
+            empty. Masks may overlap. Classes outside `labels.classes` and empty masks are passed over, as
+            officially.
+        labels: of the data set.
 
     Raises:
         ValueError: a mask of another size than the frame, or a score that is not a number.
     """
-    evaluated = predictions[predictions["class_name"].isin(CLASSES)] if len(predictions) else predictions
+    classes = labels.classes
+    evaluated = predictions[predictions["class_name"].isin(classes)] if len(predictions) else predictions
     names = evaluated["class_name"].tolist() if len(evaluated) else []
     score = evaluated["score"].to_numpy(np.float64) if names else np.zeros(0)
     masks = decode_runs(evaluated["mask_counts"].tolist() if names else [])
@@ -72,26 +75,27 @@ def match_frame(ids: np.ndarray, predictions: pd.DataFrame) -> FrameMatches:
         raise ValueError("a predicted score is not a number")
     truth = IdRuns.of(ids)
     overlap = truth.under(masks)
-    class_index = np.array([CLASSES.index(name) for name in names], dtype=np.int64)
+    class_index = np.array([classes.index(name) for name in names], dtype=np.int64)
     kept = (area := np.bincount(masks.owner, masks.stop - masks.start, len(names))) > 0
     class_index, score, area, overlap = class_index[kept], score[kept], area[kept], overlap[kept]
 
-    is_group = truth.values < 1000
-    label = np.where(is_group, truth.values, truth.values // 1000)
+    is_group = ~labels.is_instance(truth.values)
+    label, class_ids = labels.label_ids(truth.values), np.array(labels.ids_of(classes), dtype=np.int64)
     small = truth.areas < MIN_AREA
     counts = ~is_group & ~small
-    same_class = label[None, :] == _LABEL_IDS[class_index][:, None]
+    same_class = label[None, :] == class_ids[class_index][:, None]
     iou = np.where(same_class, overlap / (area[:, None] + truth.areas[None, :] - overlap), 0.0)
 
     # Groups and small instances excuse a prediction by the pixels it shares with them; a small group counts twice, and
     # void is compared on the raw id, so that single caravans and trailers are not void: both as in the official script.
-    excused = overlap[:, np.isin(truth.values, _VOID_IDS)].sum(1)
+    excused = overlap[:, np.isin(truth.values, labels.void_ids)].sum(1)
     excused = excused + (overlap * same_class) @ (is_group.astype(np.int64) + small)
     return FrameMatches(
+        classes,
         class_index,
         score,
         _outcomes(iou, score, counts, excused / area),
-        np.array([(counts & (label == label_id)).sum() for label_id in _LABEL_IDS]),
+        np.array([(counts & (label == label_id)).sum() for label_id in class_ids]),
     )
 
 
@@ -116,18 +120,19 @@ def _outcomes(iou: np.ndarray, score: np.ndarray, counts: np.ndarray, excused: n
     return outcome
 
 
-def average_precision(matches: Sequence[FrameMatches], classes: Sequence[str] = CLASSES) -> InstanceScores:
-    """AP and AP50 over frames, for `classes` (names of CLASSES)."""
+def average_precision(matches: Sequence[FrameMatches], classes: Sequence[str]) -> InstanceScores:
+    """AP and AP50 over frames, for `classes`, all or some of those that were matched."""
     aps = resampled_ap(matches, np.ones((1, len(matches)), dtype=np.int64), classes)[0]
-    indices = [CLASSES.index(name) for name in classes]
-    instances = sum((frame.instances for frame in matches), np.zeros(len(CLASSES), dtype=np.int64))[indices]
+    known = matches[0].classes if matches else tuple(classes)
+    indices = [known.index(name) for name in classes]
+    instances = sum((frame.instances for frame in matches), np.zeros(len(known), dtype=np.int64))[indices]
     per_class = pd.DataFrame(
         {"class_name": list(classes), "ap": aps.mean(axis=1), "ap50": aps[:, 0], "instances": instances}
     )
     return InstanceScores(float(class_mean(aps.mean(axis=1))), float(class_mean(aps[:, 0])), per_class)
 
 
-def resampled_ap(matches: Sequence[FrameMatches], weights: np.ndarray, classes: Sequence[str] = CLASSES) -> np.ndarray:
+def resampled_ap(matches: Sequence[FrameMatches], weights: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """AP of R resamplings of F frames at once.
 
     Args:
@@ -147,11 +152,12 @@ def resampled_ap(matches: Sequence[FrameMatches], weights: np.ndarray, classes: 
             ("outcome", np.zeros((0, len(OVERLAPS)), dtype=np.int8)),
         )
     )
-    instances = np.array([m.instances for m in matches]).reshape(len(matches), len(CLASSES))
+    known = matches[0].classes if matches else tuple(classes)
+    instances = np.array([m.instances for m in matches]).reshape(len(matches), len(known))
     for column, name in enumerate(classes):
-        chosen = np.flatnonzero(class_index == CLASSES.index(name))
+        chosen = np.flatnonzero(class_index == known.index(name))
         chosen = chosen[np.argsort(-score[chosen], kind="stable")]
-        total = weights @ instances[:, CLASSES.index(name)]
+        total = weights @ instances[:, known.index(name)]
         ranked_weights = weights[:, frame[chosen]]
         for overlap in range(len(OVERLAPS)):
             aps[:, column, overlap] = _curve_area(ranked_weights, score[chosen], outcome[chosen, overlap], total)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.images import encode_png
+from instsynth_dagster.data.images import encode_ids
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.evaluation.metrics.instance_ap import class_mean
-from instsynth_dagster.evaluation.metrics.panoptic_quality import EVALUATED, panoptic_counts, panoptic_quality
+from instsynth_dagster.evaluation.metrics.panoptic_quality import panoptic_counts, panoptic_quality
 from instsynth_dagster.evaluation.metrics.semantic_iou import class_iou, semantic_counts
 from instsynth_dagster.segmenters.contract import Maps
 
@@ -19,19 +20,22 @@ MAPS, COUNTS, PICTURES = "maps", "counts.parquet", "maps.parquet"
 PANOPTIC, SEMANTIC = ("tp", "fp", "fn", "iou"), ("intersection", "union")
 
 
-def map_counts(frame_id: str, ids: np.ndarray, maps: Maps) -> pd.DataFrame:
+def map_counts(frame_id: str, ids: np.ndarray, maps: Maps, labels: LabelTable) -> pd.DataFrame:
     """Counts of one frame against its ids int32 (H, W): frame_id, class_name and the columns PANOPTIC and SEMANTIC."""
-    counts = np.hstack([panoptic_counts(ids, maps.panoptic), semantic_counts(ids, maps.semantic)])
+    counts = np.hstack([panoptic_counts(ids, maps.panoptic, labels), semantic_counts(ids, maps.semantic, labels)])
     table = pd.DataFrame(counts, columns=[*PANOPTIC, *SEMANTIC])
-    table.insert(0, "class_name", [label.name for label in EVALUATED])
+    table.insert(0, "class_name", [label.name for label in labels.evaluated])
     table.insert(0, "frame_id", frame_id)
     return table
 
 
 def map_pictures(frame_id: str, maps: Maps) -> dict[str, Any]:
-    """A row with both maps as PNG: panoptic_png (16 bit instance ids) and semantic_png (8 bit label ids)."""
-    panoptic = encode_png(maps.panoptic.astype(np.uint16))
-    return {"frame_id": frame_id, "panoptic_png": panoptic, "semantic_png": encode_png(maps.semantic)}
+    """A row with both maps as PNG (`decode_ids`): panoptic_png, instance ids, and semantic_png, label ids."""
+    return {
+        "frame_id": frame_id,
+        "panoptic_png": encode_ids(maps.panoptic),
+        "semantic_png": encode_ids(maps.semantic),
+    }
 
 
 def map_scores(table: pd.DataFrame) -> dict[str, float]:
@@ -44,9 +48,9 @@ def map_scores(table: pd.DataFrame) -> dict[str, float]:
 
 
 def stacked_counts(table: pd.DataFrame, frame_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Counts float64 (F, 19, 4) and (F, 19, 2) of the frames, in their order."""
+    """Counts float64 (F, E, 4) and (F, E, 2) of the frames, in their order; classes in the order of the table."""
     by_frame: Mapping[str, pd.DataFrame] = dict(iter(table.groupby("frame_id")))
-    names = [label.name for label in EVALUATED]
+    names = table["class_name"].unique().tolist()
     rows = [by_frame[frame_id].set_index("class_name").loc[names] for frame_id in frame_ids]
     return (
         np.stack([row[list(PANOPTIC)].to_numpy(float) for row in rows]),

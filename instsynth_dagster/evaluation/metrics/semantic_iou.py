@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from instsynth_dagster.evaluation.metrics.panoptic_quality import EVALUATED
+from instsynth_dagster.data.labels import LabelTable
 
 PROTOCOL = "mean class IoU (official Cityscapes protocol, 19 classes)"
-_OTHER = len(EVALUATED)
-_INDEX = np.full(256, _OTHER, dtype=np.int64)
-_INDEX[[label.id for label in EVALUATED]] = np.arange(_OTHER)
 
 
-def semantic_counts(ids: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def semantic_counts(ids: np.ndarray, predicted: np.ndarray, labels: LabelTable) -> np.ndarray:
     """Pixels of one frame.
 
     Args:
-        ids: int (H, W), Cityscapes instance ids or label ids of the truth.
-        predicted: uint8 (H, W), label ids.
+        ids: int (H, W), the id map of the truth, or its label ids.
+        predicted: int (H, W), label ids.
+        labels: of the data set; its E evaluated labels are scored.
 
     Returns:
-        float64 (19, 2): intersection and union. A pixel whose truth is not evaluated counts for no class; one that is
+        float64 (E, 2): intersection and union. A pixel whose truth is not evaluated counts for no class; one that is
         predicted as a class that is not evaluated counts as missed.
 
     Raises:
@@ -28,15 +26,18 @@ def semantic_counts(ids: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """
     if ids.shape != predicted.shape:
         raise ValueError(f"the predicted map is {predicted.shape}, the frame {ids.shape}")
-    truth = _INDEX[np.where(ids >= 1000, ids // 1000, ids)]
-    pairs = np.bincount((truth * (_OTHER + 1) + _INDEX[predicted]).ravel(), minlength=(_OTHER + 1) ** 2)
-    confusion = pairs.reshape(_OTHER + 1, _OTHER + 1)[:_OTHER]
+    other = len(labels.evaluated)
+    index = np.full(max(labels.by_id) + 1, other, dtype=np.int64)
+    index[[label.id for label in labels.evaluated]] = np.arange(other)
+    truth, claimed = index[labels.label_ids(ids)], index[predicted]
+    pairs = np.bincount((truth * (other + 1) + claimed).ravel(), minlength=(other + 1) ** 2)
+    confusion = pairs.reshape(other + 1, other + 1)[:other]
     hits = np.diagonal(confusion)
-    union = confusion.sum(1) + confusion.sum(0)[:_OTHER] - hits
+    union = confusion.sum(1) + confusion.sum(0)[:other] - hits
     return np.stack([hits, union], axis=1).astype(np.float64)
 
 
 def class_iou(counts: np.ndarray) -> np.ndarray:
-    """IoU of each class, float64 (..., 19), from counts (..., 19, 2) summed over frames; nan without any pixel."""
+    """IoU of each class, float64 (..., E), from counts (..., E, 2) summed over frames; nan without any pixel."""
     hits, union = np.moveaxis(counts, -1, 0)
     return np.where(union > 0, hits / np.where(union > 0, union, 1), np.nan)

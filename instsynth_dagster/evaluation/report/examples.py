@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.data.images import decode_ids, decode_png
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.evaluation.report.report import Example, ValFrame
 from instsynth_dagster.graph import TrainingRun, run_dimensions
@@ -49,7 +49,7 @@ def _example(store: Store, image_of: Callable[[str], np.ndarray], generator: str
         mask=decode_rle({"size": [side, side], "counts": selected["mask_counts"]}),
         repainted=decode_png(crop["image_png"]),
         window=decode_png(window["image_png"]),
-        window_ids=decode_png(window["ids_png"]).astype(np.int32),
+        window_ids=decode_ids(window["ids_png"]),
     )
 
 

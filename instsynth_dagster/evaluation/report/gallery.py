@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
 from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import decode_rle
 
 Color = tuple[int, int, int]
@@ -26,32 +26,33 @@ _GOLDEN = 0.618034
 """Steps of the colour wheel that never come close to one another."""
 
 
-def overlay_instances(image: np.ndarray, ids: np.ndarray, named: bool = True) -> np.ndarray:
+def overlay_instances(image: np.ndarray, ids: np.ndarray, labels: LabelTable, named: bool = True) -> np.ndarray:
     """Draw the instances and groups of an id map into its image.
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        ids: integer (H, W) Cityscapes instance ids.
+        ids: integer (H, W) id map.
+        labels: of the data set.
         named: whether to write class names, unreadable where the picture is shown small.
 
     Returns:
         uint8 (H, W, 3): every instance tinted and outlined in its class colour, the larger ones named.
     """
     masks, names, colors = [], [], []
-    for value in np.unique(ids):
-        label = LABEL_BY_ID[int(value) // 1000 if value >= 1000 else int(value)]
+    for value in np.unique(ids).tolist():
+        label = labels.label_of(value)
         if label.has_instances:
             masks.append(ids == value)
-            name = label.name if value >= 1000 else f"{label.name} group"
+            name = label.name if value >= labels.factor else f"{label.name} group"
             names.append(name if named else "")
-            colors.append(display_color(label.name))
+            colors.append(display_color(label.color))
     return overlay_masks(image, masks, names, colors)
 
 
-def overlay_numbers(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def overlay_numbers(image: np.ndarray, ids: np.ndarray, labels: LabelTable) -> np.ndarray:
     """Every instance of an id map (H, W) in a colour of its own, whatever its class; the image is made pale."""
     canvas = (0.45 * image + 0.55 * 255).astype(np.uint8)
-    for number, value in enumerate(np.unique(ids[ids >= 1000]).tolist()):
+    for number, value in enumerate(np.unique(ids[labels.is_instance(ids)]).tolist()):
         own = ids == value
         hue = int(180 * (number * _GOLDEN % 1))
         color = cv2.cvtColor(np.array([[[hue, 190, 215]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
@@ -61,7 +62,9 @@ def overlay_numbers(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return canvas
 
 
-def overlay_predictions(image: np.ndarray, predictions: pd.DataFrame, min_score: float = 0.5) -> np.ndarray:
+def overlay_predictions(
+    image: np.ndarray, predictions: pd.DataFrame, labels: LabelTable, min_score: float = 0.5
+) -> np.ndarray:
     """Draw predictions (columns class_name, score, mask_counts, at the size of the image) of at least `min_score`."""
     masks, names, colors = [], [], []
     if len(predictions):
@@ -69,7 +72,7 @@ def overlay_predictions(image: np.ndarray, predictions: pd.DataFrame, min_score:
         for row in shown.to_dict("records"):
             masks.append(decode_rle({"size": list(image.shape[:2]), "counts": row["mask_counts"]}))
             names.append(f"{row['class_name']} {row['score']:.2f}")
-            colors.append(display_color(row["class_name"]))
+            colors.append(display_color(labels[row["class_name"]].color))
     return overlay_masks(image, masks, names, colors)
 
 
@@ -121,9 +124,9 @@ def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, fl
 
 
 @lru_cache
-def display_color(class_name: str) -> Color:
-    """The class's Cityscapes colour, lifted until it shows on a photograph (the label table's are very dark)."""
-    color = np.array(LABEL_BY_NAME[class_name].color, dtype=np.float64)
+def display_color(of_table: Color) -> Color:
+    """A label's colour, lifted until it shows on a photograph (those of Cityscapes are very dark)."""
+    color = np.array(of_table, dtype=np.float64)
     bright = color * (150 + 0.41 * color.max()) / max(color.max(), 1)
     red, green, blue = (round(float(value)) for value in 0.8 * bright + 0.2 * 255)
     return red, green, blue

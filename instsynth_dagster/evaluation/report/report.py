@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.evaluation.report.charts import arm_colors, interval_chart, label_curves, line_chart
 from instsynth_dagster.evaluation.report.gallery import data_uri, overlay_instances, overlay_predictions, shrink
 from instsynth_dagster.evaluation.tables.views import (
@@ -75,7 +76,7 @@ class ReportData:
     further: title, text table and picture (or None) of protocols beside the arms.
     gates: generator -> its `gate_sheet`.
     curves: columns segmenter, arm, percent, seed, step, loss.
-    examples, frames: the galleries.
+    examples, frames: the galleries; labels: the table of their id maps.
     provenance: name -> text, e.g. settings digest, data set, generator weights, package versions.
     """
 
@@ -93,6 +94,7 @@ class ReportData:
     examples: Sequence[Example] = ()
     frames: Sequence[ValFrame] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    labels: LabelTable = field(default_factory=lambda: LabelTable(()))
     title: str = "Did synthetic instances help?"
 
 
@@ -130,8 +132,8 @@ def render_report(data: ReportData) -> str:
         gates=[(name, data_uri(sheet, quality=88)) for name, sheet in data.gates.items()],
         protocol=data.ap["protocol"].iloc[0] if len(data.ap) else "",
         charts=_curve_charts(data.curves, colors),
-        examples=[_example(example) for example in data.examples],
-        frames=[_val_frame(frame) for frame in data.frames],
+        examples=[_example(example, data.labels) for example in data.examples],
+        frames=[_val_frame(frame, data.labels) for frame in data.frames],
         min_score=MIN_SCORE,
         provenance=data.provenance,
     )
@@ -192,7 +194,7 @@ def _curve_charts(curves: pd.DataFrame, colors: Mapping[str, str]) -> list[dict[
     return charts
 
 
-def _example(example: Example) -> dict[str, Any]:
+def _example(example: Example, labels: LabelTable) -> dict[str, Any]:
     framed = shrink(example.frame, 560)
     scale = framed.shape[1] / example.frame.shape[1]
     x1, y1, x2, y2 = (round(side * scale) for side in example.crop_box)
@@ -206,13 +208,13 @@ def _example(example: Example) -> dict[str, Any]:
         "crop": data_uri(shrink(example.crop, 240)),
         "mask": data_uri(np.where(example.mask, 255, 44).astype(np.uint8)),
         "repainted": data_uri(shrink(example.repainted, 240), quality=92),
-        "window": data_uri(shrink(overlay_instances(example.window, example.window_ids, named=False), 560)),
+        "window": data_uri(shrink(overlay_instances(example.window, example.window_ids, labels, named=False), 560)),
     }
 
 
-def _val_frame(frame: ValFrame) -> dict[str, Any]:
-    pictures = [("frame", frame.image), ("ground truth", overlay_instances(frame.image, frame.ids))]
+def _val_frame(frame: ValFrame, labels: LabelTable) -> dict[str, Any]:
+    pictures = [("frame", frame.image), ("ground truth", overlay_instances(frame.image, frame.ids, labels))]
     for arm, predictions in frame.predictions.items():
         shown = int((predictions["score"] >= MIN_SCORE).sum()) if len(predictions) else 0
-        pictures.append((f"{arm}, {shown} found", overlay_predictions(frame.image, predictions, MIN_SCORE)))
+        pictures.append((f"{arm}, {shown} found", overlay_predictions(frame.image, predictions, labels, MIN_SCORE)))
     return {"frame_id": frame.frame_id, "pictures": [(name, data_uri(shrink(image, 720))) for name, image in pictures]}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.evaluation.metrics import coco_ap, instance_ap, panoptic_quality, semantic_iou
 from instsynth_dagster.evaluation.metrics.bootstrap import (
     RESAMPLES,
@@ -56,7 +56,7 @@ class Run:
     semantic: np.ndarray | None = None
 
 
-def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str] = CLASSES) -> pd.DataFrame:
+def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str], labels: LabelTable) -> pd.DataFrame:
     """Table I: instances of each class in each arm's training set.
 
     Args:
@@ -64,8 +64,8 @@ def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str] =
             instances_<class>, the number of instances of a class in its id map (groups left out).
 
     Returns:
-        Columns arm, class_name, train_id, original, synthetic, augmented (their sum), ratio (augmented / original,
-        nan without originals); the last row of an arm is its total, with class_name "total" and train_id -1.
+        Columns arm, class_name, label_id, original, synthetic, augmented (their sum), ratio (augmented / original,
+        nan without originals); the last row of an arm is its total, with class_name "total" and label_id -1.
     """
     tables = []
     for arm, rows in samples.items():
@@ -76,7 +76,7 @@ def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str] =
             {
                 "arm": arm,
                 "class_name": [*classes, "total"],
-                "train_id": [*(LABEL_BY_NAME[name].train_id for name in classes), -1],
+                "label_id": [*labels.ids_of(classes), -1],
                 "original": original,
                 "synthetic": synthetic,
                 "augmented": original + synthetic,
@@ -86,7 +86,7 @@ def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str] =
     return pd.concat(tables, ignore_index=True)
 
 
-def ap_table(runs: Sequence[Run], classes: Sequence[str] = CLASSES) -> pd.DataFrame:
+def ap_table(runs: Sequence[Run], classes: Sequence[str]) -> pd.DataFrame:
     """Scores of every segmenter and arm, averaged over training seeds; arms in the order in which they first stand.
 
     Columns segmenter, percent (of the labelled frames), arm; ap, ap50, pq, miou and with _sd their standard deviation
@@ -148,7 +148,7 @@ class Comparison:
     resamples: int
 
 
-def compare(runs: Sequence[Run], seed: int, classes: Sequence[str] = CLASSES, resamples: int = RESAMPLES) -> Comparison:
+def compare(runs: Sequence[Run], seed: int, classes: Sequence[str], resamples: int = RESAMPLES) -> Comparison:
     """Resample the val frames of all runs together, and the trainings of each arm.
 
     Raises:

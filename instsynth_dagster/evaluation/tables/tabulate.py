@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.evaluation.metrics.coco_ap import coco_matches
 from instsynth_dagster.evaluation.metrics.instance_ap import match_frame
 from instsynth_dagster.evaluation.metrics.map_counts import COUNTS, MAPS, stacked_counts
@@ -37,7 +38,7 @@ TABLES = ("table_1", "average_precision", "differences", "parts")
 
 
 def read_runs(
-    store: Store, partitions: Sequence[str], truth: Mapping[str, np.ndarray], settings: Settings
+    store: Store, partitions: Sequence[str], truth: Mapping[str, np.ndarray], settings: Settings, labels: LabelTable
 ) -> list[Run]:
     """The trainings of the partitions `<run>|<segmenter>`, matched against the truth: frame id -> ids int32 (H, W)."""
     runs = []
@@ -58,8 +59,8 @@ def read_runs(
                 seed=training.seed,
                 steps=settings.segmenters[segmenter].steps,
                 samples=store.require("training_sets", training.data.name).rows,
-                matches=[match_frame(ids, predicted) for ids, predicted in pairs],
-                coco=coco_matches(pairs, settings.classes),
+                matches=[match_frame(ids, predicted, labels) for ids, predicted in pairs],
+                coco=coco_matches(pairs, settings.classes, labels),
                 percent=training.data.percent,
                 panoptic=maps[0],
                 semantic=maps[1],
@@ -68,13 +69,13 @@ def read_runs(
     return runs
 
 
-def tables_of(runs: Sequence[Run], store: Store, settings: Settings) -> dict[str, pd.DataFrame]:
+def tables_of(runs: Sequence[Run], store: Store, settings: Settings, labels: LabelTable) -> dict[str, pd.DataFrame]:
     """The tables of TABLES."""
     most = max(settings.label_percents)
     samples = {arm: store.read("training_sets", TrainingSet(arm, most).name) for arm in settings.arms}
     comparison = compare(runs, settings.seed, settings.classes)
     return {
-        "table_1": instance_table(samples, settings.classes),
+        "table_1": instance_table(samples, settings.classes, labels),
         "average_precision": ap_table(runs, settings.classes),
         "differences": difference_table(comparison),
         "parts": part_table(comparison),

@@ -21,6 +21,7 @@ from torch import nn
 from torchvision.ops import masks_to_boxes
 
 from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.models.sources import trained_folder
@@ -90,7 +91,9 @@ class Detectron2Segmenter:
                 _load_weights(model, trained_folder(settings.model))
         log = train(
             WithLoss(model),
-            TrainingDraws(dataset, settings, instances_only(classes), seed, settings.steps * settings.batch_size),
+            TrainingDraws(
+                dataset, settings, instances_only(classes, dataset.labels), seed, settings.steps * settings.batch_size
+            ),
             settings,
             collate=detectron2_batches(config.INPUT.FORMAT),
             backbone=model.backbone,
@@ -108,7 +111,9 @@ class Detectron2Segmenter:
             (out / DESCRIPTION).write_text(json.dumps(told))
         return FitResult(out, log.curve, log.seconds, log.peak_memory)
 
-    def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> Detectron2Predictor:
+    def load(
+        self, folder: Path, settings: SegmenterSettings, *, labels: LabelTable, device: str = "cpu"
+    ) -> Detectron2Predictor:
         """See `Segmenter.load`."""
         models = _models()
         told = _description(folder)
@@ -193,17 +198,19 @@ def register_arm(dataset: SegmentationDataset, classes: Sequence[str]) -> str:
         MetadataCatalog.remove(ARM)
 
     def records() -> list[dict[str, Any]]:
-        return [_record(index, *dataset[index], classes) for index in range(len(dataset))]
+        return [_record(index, *dataset[index], classes, dataset.labels) for index in range(len(dataset))]
 
     DatasetCatalog.register(ARM, records)
     MetadataCatalog.get(ARM).set(thing_classes=list(classes))
     return ARM
 
 
-def _record(index: int, image: np.ndarray, ids: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+def _record(
+    index: int, image: np.ndarray, ids: np.ndarray, classes: Sequence[str], labels: LabelTable
+) -> dict[str, Any]:
     from detectron2.structures import BoxMode
 
-    masks, labels = instance_targets(torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int32)), classes)
+    masks, found = instance_targets(torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int32)), classes, labels)
     boxes = (masks_to_boxes(masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])).tolist() if len(masks) else []
     annotations = [
         {
@@ -213,7 +220,7 @@ def _record(index: int, image: np.ndarray, ids: np.ndarray, classes: Sequence[st
             "segmentation": encode_rle(mask.numpy().astype(bool)),
             "iscrowd": 0,
         }
-        for box, label, mask in zip(boxes, labels.tolist(), masks, strict=True)
+        for box, label, mask in zip(boxes, found.tolist(), masks, strict=True)
     ]
     height, width = image.shape[:2]
     return {"image_id": index, "height": height, "width": width, "annotations": annotations}

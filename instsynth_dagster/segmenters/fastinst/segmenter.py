@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
@@ -27,7 +28,7 @@ PER_CLASS = ("proposal.head.2.weight", "proposal.head.2.bias", "classes.4.weight
 class FastInstSegmenter(QuerySegmenter):
     """`Segmenter` of kind `fastinst`. `settings.architecture` holds values of `FastInstConfig`."""
 
-    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+    def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
         values = dict(settings.architecture)
         if settings.model:
             return _with_new_classes(self.restore(trained_folder(settings.model))[0], values, classes)

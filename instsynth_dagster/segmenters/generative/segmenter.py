@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.smaller_unets import Distillation
 from instsynth_dagster.models.sources import trained_folder
@@ -40,7 +41,7 @@ class GenerativeSegmenter(QuerySegmenter):
     """`Segmenter` of kind `generative`. `settings.architecture` holds values of `GenerativeConfig`; with
     `settings.model`, a trained one, they change it (few-shot: other classes, `train_only`)."""
 
-    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+    def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
         if settings.model:
             trained = self.restore(trained_folder(settings.model))[0]
             return _with_classes(trained, settings.architecture, classes)
@@ -70,7 +71,7 @@ class GenerativeSegmenter(QuerySegmenter):
 
         train(
             Distillation(model.extractor.taps, teacher),
-            TrainingDraws(dataset, recipe, instances_only(classes), seed, steps * recipe.batch_size),
+            TrainingDraws(dataset, recipe, instances_only(classes, dataset.labels), seed, steps * recipe.batch_size),
             recipe,
             collate=batch,
             seed=seed,
@@ -88,11 +89,11 @@ class GenerativeSegmenter(QuerySegmenter):
     def stride(self, model: Any) -> int:
         return int(model.extractor.coarsest)
 
-    def targets(self, settings: SegmenterSettings, classes: Sequence[str]) -> Targets:
-        wanted = instances_only(classes)
+    def targets(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> Targets:
+        wanted = instances_only(classes, labels)
 
         def targets(ids: Tensor) -> dict[str, Any]:
-            return {**wanted(ids), "ignored": ignored_objects(ids)}
+            return {**wanted(ids), "ignored": ignored_objects(ids, labels)}
 
         return targets
 
@@ -103,7 +104,7 @@ class GenerativeSegmenter(QuerySegmenter):
         if views is None:
             return super().draws(dataset, settings, classes, model, seed)
         distinct = views * len(dataset)
-        stream = TrainingDraws(dataset, settings, self.targets(settings, classes), seed, distinct)
+        stream = TrainingDraws(dataset, settings, self.targets(settings, classes, dataset.labels), seed, distinct)
         return FixedViews(stream, distinct, seed, count)
 
     def batches(

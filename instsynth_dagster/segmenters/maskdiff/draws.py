@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.instances import instance_areas
 from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.seeds import content_seed
@@ -70,7 +70,7 @@ class Instances:
 
     def __init__(self, dataset: SegmentationDataset, classes: Sequence[str], min_side: int) -> None:
         self.dataset = dataset
-        self._label_ids = [LABEL_BY_NAME[name].id for name in classes]
+        self._label_ids = dataset.labels.ids_of(classes)
         self._min_side = min_side
         self._large: dict[int, dict[int, dict[int, bool]]] = {}
 
@@ -88,9 +88,10 @@ class Instances:
 
     def _search(self, ids: np.ndarray) -> dict[int, dict[int, bool]]:
         """By class index and id: whether the instance is large enough."""
-        values, found = np.flatnonzero(np.bincount(ids.ravel())), {}
+        labels, found = self.dataset.labels, {}
+        values = np.array([value for value in instance_areas(ids) if value >= labels.factor], dtype=np.int64)
         for label, label_id in enumerate(self._label_ids):
-            of_class = values[values // 1000 == label_id].tolist()
+            of_class = values[labels.label_ids(values) == label_id].tolist()
             if of_class:
                 found[label] = {value: self._is_large(ids == value) for value in of_class}
         return found

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from instsynth_dagster.data.formats.cityscapes import instance_index
+from instsynth_dagster.data.instances import instance_index
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import decode_rle, encode_rle, mask_box
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.models.sources import trained_folder
@@ -96,13 +97,18 @@ class MaskDiffSegmenter:
             (out / CONFIG).write_text(json.dumps(config.model_dump(mode="json", exclude_unset=True), indent=2))
         return FitResult(out, log.curve, log.seconds + stage_one, log.peak_memory)
 
-    def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> MaskDiffPredictor:
+    def load(
+        self, folder: Path, settings: SegmenterSettings, *, labels: LabelTable, device: str = "cpu"
+    ) -> MaskDiffPredictor:
         """See `Segmenter.load`."""
         model, shots = restore(folder)
         config, detector = model.sizes, None
         if config.detector:
             detector = get_segmenter(config.detector.kind).load(
-                trained_folder(config.trained_detector or folder / DETECTOR), config.detector, device=device
+                trained_folder(config.trained_detector or folder / DETECTOR),
+                config.detector,
+                labels=labels,
+                device=device,
             )
         return MaskDiffPredictor(model.eval().to(device), shots.to(device), detector, device)
 
@@ -193,19 +199,24 @@ class MaskDiffPredictor:
 
 
 def given_box_iou(
-    predictor: MaskDiffPredictor, image: np.ndarray, ids: np.ndarray, min_side: int, classes: Sequence[str]
+    predictor: MaskDiffPredictor,
+    image: np.ndarray,
+    ids: np.ndarray,
+    min_side: int,
+    classes: Sequence[str],
+    labels: LabelTable,
 ) -> pd.DataFrame:
     """Mask IoU of the instances of `classes` in a frame when true box and class are given: class_name, area, side, iou.
 
     Instances whose box is narrower than `min_side` pixels are left out; `side` is the narrower side.
     """
-    index = instance_index(ids)
+    index = instance_index(ids, labels)
     index["side"] = np.minimum(index["x2"] - index["x1"], index["y2"] - index["y1"])
     rows = index[~index["is_group"] & index["class_name"].isin(classes) & (index["side"] >= min_side)]
     boxes = [(int(r.x1), int(r.y1), int(r.x2), int(r.y2)) for r in rows.itertuples()]
-    labels = [predictor.classes.index(name) for name in rows["class_name"]]
+    indices = [predictor.classes.index(name) for name in rows["class_name"]]
     ious = []
-    for value, (mask, _) in zip(rows["value"], predictor.segment(image, boxes, labels), strict=True):
+    for value, (mask, _) in zip(rows["value"], predictor.segment(image, boxes, indices), strict=True):
         truth = ids == value
         ious.append((mask & truth).sum() / (mask | truth).sum())
     return rows[["class_name", "area", "side"]].reset_index(drop=True).assign(iou=np.array(ious, dtype=float))

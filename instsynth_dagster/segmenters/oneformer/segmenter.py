@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, OneFormerConfig, OneFormerForUniversalSegmentation
 
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.models.sources import pretrained, whole_tokenizer
 from instsynth_dagster.segmenters.contract import Maps
@@ -40,13 +41,13 @@ class OneFormerSegmenter(QuerySegmenter):
     over.
     """
 
-    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+    def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
         if settings.text_branch and settings.batch_size // settings.processes < 2:
             raise SettingsError(
                 "segmenters.batch_size: the contrastive loss of one image is always 0; "
                 "use at least 2 images a process, or text_branch: false"
             )
-        return build_model(settings, classes)
+        return build_model(settings, classes, labels)
 
     def backbone(self, model: Any) -> nn.Module:
         return _encoder(model)
@@ -55,13 +56,13 @@ class OneFormerSegmenter(QuerySegmenter):
         """The contrastive loss compares the images of a batch with one another."""
         return not settings.text_branch
 
-    def targets(self, settings: SegmenterSettings, classes: Sequence[str]) -> Targets:
-        return task_targets(classes)
+    def targets(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> Targets:
+        return task_targets(classes, labels)
 
     def batches(
         self, settings: SegmenterSettings, classes: Sequence[str], model: Any
     ) -> Callable[[list[Any]], dict[str, Any]]:
-        return _batches(model, all_classes(classes))
+        return _batches(model, transformers_models.classes_of(model))
 
     def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
         """The text branch serves training only and is left out."""
@@ -79,8 +80,10 @@ class OneFormerSegmenter(QuerySegmenter):
         classes, masks = ask(model, pixels, _batches(model, ()).task(INSTANCE))
         return class_probabilities(classes), masks
 
-    def predictor(self, model: Any, classes: Sequence[str], settings: SegmenterSettings, device: str) -> QueryPredictor:
-        return OneFormerPredictor(model, classes, settings.test_size, settings.max_detections, device)
+    def predictor(
+        self, model: Any, classes: Sequence[str], settings: SegmenterSettings, labels: LabelTable, device: str
+    ) -> QueryPredictor:
+        return OneFormerPredictor(model, classes, labels, settings.test_size, settings.max_detections, device)
 
 
 class OneFormerPredictor(QueryPredictor):
@@ -90,6 +93,7 @@ class OneFormerPredictor(QueryPredictor):
         self,
         model: Any,
         classes: Sequence[str],
+        labels: LabelTable,
         test_size: tuple[int, int] | None,
         max_detections: int,
         device: str,
@@ -102,7 +106,7 @@ class OneFormerPredictor(QueryPredictor):
             found, masks = self.ask(pixels, INSTANCE)
             return class_probabilities(found), masks
 
-        super().__init__(model, answer, classes, max_detections, test_size)
+        super().__init__(model, answer, classes, labels, max_detections, test_size)
 
     def ask(self, pixels: Tensor, task: str) -> tuple[Tensor, Tensor]:
         """Class logits (Q, C + 1) and mask logits (Q, h, w) of pixels (1, 3, H, W) for a task."""
@@ -112,8 +116,8 @@ class OneFormerPredictor(QueryPredictor):
     def maps(self, image: np.ndarray) -> Maps:
         """See `Predictor.maps`."""
         pixels, geometry = prepare(image, self._test_size)
-        panoptic = panoptic_map(*self.ask(pixels[None], PANOPTIC), self.classes, geometry)
-        semantic = semantic_map(*self.ask(pixels[None], SEMANTIC), self.classes, geometry)
+        panoptic = panoptic_map(*self.ask(pixels[None], PANOPTIC), self.classes, geometry, self.labels)
+        semantic = semantic_map(*self.ask(pixels[None], SEMANTIC), self.classes, geometry, self.labels)
         return Maps(panoptic, semantic)
 
 
@@ -123,24 +127,24 @@ def ask(model: Any, pixels: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
     return output.class_queries_logits[0], output.masks_queries_logits[0]
 
 
-def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Any:
+def build_model(settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> Any:
     """A model to train, with its tokenizer as `.tokenizer`.
 
     Raises:
         CheckpointError: `settings.model`, `settings.backbone` or `settings.tokenizer` cannot be loaded.
         SettingsError: `settings.architecture` names an unknown value or an impossible one, or no tokenizer is named.
     """
-    labels = transformers_models.class_labels(all_classes(classes)) | {"is_training": settings.text_branch}
+    named = transformers_models.class_labels(all_classes(classes, labels)) | {"is_training": settings.text_branch}
     where = settings.tokenizer or settings.model
     if where is None:
         raise SettingsError("segmenters.tokenizer: oneformer needs one; give a folder or id with a CLIP tokenizer")
     tokenizer = _tokenizer(where)
     if settings.model and transformers_models.model_type(settings.model) == "oneformer":
         model = transformers_models.load_pretrained(
-            OneFormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
+            OneFormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **named
         )
     else:
-        model = _new_model(settings, labels | {"text_encoder_vocab_size": len(tokenizer)})
+        model = _new_model(settings, named | {"text_encoder_vocab_size": len(tokenizer)})
     model.tokenizer = tokenizer
     return model
 

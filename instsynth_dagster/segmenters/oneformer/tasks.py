@@ -8,50 +8,48 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME, LABELS
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.segmenters.shared.augmentation import Targets, collate
 
 SEMANTIC, INSTANCE, PANOPTIC = "semantic", "instance", "panoptic"
 TASKS = (SEMANTIC, INSTANCE, PANOPTIC)
 """Drawn with equal chances, as in the Cityscapes configurations."""
 
-STUFF = tuple(label.name for label in LABELS if not label.has_instances and not label.ignore_in_eval)
 
-
-def all_classes(things: Sequence[str]) -> tuple[str, ...]:
-    """Classes of the class head: the evaluated stuff of Cityscapes, then the things."""
-    return (*STUFF, *things)
+def all_classes(things: Sequence[str], labels: LabelTable) -> tuple[str, ...]:
+    """Classes of the class head: the evaluated stuff of the data set, then the things."""
+    return (*(label.name for label in labels.stuff), *things)
 
 
 def task_text(task: str) -> str:
     return f"the task is {task}"
 
 
-def task_targets(things: Sequence[str]) -> Targets:
+def task_targets(things: Sequence[str], labels: LabelTable) -> Targets:
     """`Targets` that draw a task and give its segments.
 
     Panoptic: one mask for each thing and each stuff class; instance: things only; semantic: one mask for each class.
     Groups (crowds) are left out of every task.
     """
-    classes = all_classes(things)
+    classes = all_classes(things, labels)
 
     def targets(ids: Tensor) -> dict[str, Any]:
         task = TASKS[int(torch.randint(len(TASKS), ()))]
-        masks, labels = segments(ids, classes, task)
-        return {"mask_labels": masks, "class_labels": labels, "task": task}
+        masks, indices = segments(ids, classes, task, labels)
+        return {"mask_labels": masks, "class_labels": indices, "task": task}
 
     return targets
 
 
-def segments(ids: Tensor, classes: Sequence[str], task: str) -> tuple[Tensor, Tensor]:
+def segments(ids: Tensor, classes: Sequence[str], task: str, labels: LabelTable) -> tuple[Tensor, Tensor]:
     """Masks float32 (N, H, W) of 0 and 1 and class indices int64 (N,) of an id map int (H, W) for a task."""
-    index_of = {LABEL_BY_NAME[name].id: index for index, name in enumerate(classes)}
-    things = {label for label in index_of if LABEL_BY_NAME[classes[index_of[label]]].has_instances}
+    index_of = {labels.id_of(name): index for index, name in enumerate(classes)}
+    things = set(labels.thing_ids.tolist())
     groups: dict[tuple[int, int], list[int]] = {}
     for value in ids.unique().tolist():
-        label = value // 1000 if value >= 1000 else value
+        label = labels.label_id(value)
         is_thing = label in things
-        if label not in index_of or is_thing != (value >= 1000) or (task == INSTANCE and not is_thing):
+        if label not in index_of or is_thing != (value >= labels.factor) or (task == INSTANCE and not is_thing):
             continue
         segment = value if is_thing and task != SEMANTIC else label
         groups.setdefault((index_of[label], segment), []).append(value)
@@ -60,13 +58,13 @@ def segments(ids: Tensor, classes: Sequence[str], task: str) -> tuple[Tensor, Te
     return stacked.float(), torch.tensor([index for index, _ in groups], dtype=torch.int64)
 
 
-def texts(labels: Sequence[int], task: str, classes: Sequence[str], length: int) -> list[str]:
+def texts(indices: Sequence[int], task: str, classes: Sequence[str], length: int) -> list[str]:
     """The text list of one image: "a photo with a <class>" for each segment, then "a <task> photo" up to `length`.
 
     It is made of this image's segments alone; the library's processor carries classes over from the images before it
     in the batch.
     """
-    named = [f"a photo with a {classes[label]}" for label in labels[:length]]
+    named = [f"a photo with a {classes[index]}" for index in indices[:length]]
     return named + [f"a {task} photo"] * (length - len(named))
 
 

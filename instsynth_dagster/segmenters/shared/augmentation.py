@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME, LABELS
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.contract import SegmentationDataset
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
@@ -73,25 +73,27 @@ def training_transform(crop: tuple[int, int], scale_range: tuple[float, float]) 
     )
 
 
-def instance_targets(ids: Tensor, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
+def instance_targets(ids: Tensor, classes: Sequence[str], labels: LabelTable) -> tuple[Tensor, Tensor]:
     """Split an id map into instances of the given classes; groups and every other id are background.
 
     Args:
-        ids: int (H, W), Cityscapes instance ids.
+        ids: int (H, W), an id map.
+        labels: of the data set.
 
     Returns:
         masks float32 (N, H, W) of 0 and 1, ordered by id, and class indices int64 (N,) into `classes`.
     """
-    class_of_label = {LABEL_BY_NAME[name].id: index for index, name in enumerate(classes)}
-    values = [value for value in ids.unique().tolist() if value >= 1000 and value // 1000 in class_of_label]
+    class_of = {labels.id_of(name): index for index, name in enumerate(classes)}
+    factor = labels.factor
+    values = [value for value in ids.unique().tolist() if value >= factor and value // factor in class_of]
     masks = ids[None] == torch.tensor(values, dtype=ids.dtype)[:, None, None]
-    return masks.float(), torch.tensor([class_of_label[value // 1000] for value in values], dtype=torch.int64)
+    return masks.float(), torch.tensor([class_of[value // factor] for value in values], dtype=torch.int64)
 
 
-def ignored_objects(ids: Tensor) -> Tensor:
+def ignored_objects(ids: Tensor, labels: LabelTable) -> Tensor:
     """Masks float32 (M, H, W) of what an id map calls a group, connected pieces apart: there are instances there, but
     nobody says which, so they may be counted neither as instances nor as background."""
-    groups = [value for value in ids.unique().tolist() if value in _GROUP_IDS]
+    groups = sorted(set(ids.unique().tolist()) & set(labels.thing_ids.tolist()))
     masks = [torch.zeros(0, *ids.shape)]
     for value in groups:
         count, pieces = cv2.connectedComponents((ids == value).numpy().astype(np.uint8), connectivity=8)
@@ -99,19 +101,17 @@ def ignored_objects(ids: Tensor) -> Tensor:
     return torch.cat(masks)
 
 
-_GROUP_IDS = {label.id for label in LABELS if label.has_instances}
-
 Targets = Callable[[Tensor], dict[str, Any]]
 """Makes of an id map, int32 (H, W), what a segmenter learns from it: at least mask_labels and class_labels. Chance in
 it comes from torch's global generator, which is seeded for each draw."""
 
 
-def instances_only(classes: Sequence[str]) -> Targets:
+def instances_only(classes: Sequence[str], labels: LabelTable) -> Targets:
     """`Targets` of a segmenter that learns instances and nothing else."""
 
     def targets(ids: Tensor) -> dict[str, Any]:
-        masks, labels = instance_targets(ids, classes)
-        return {"mask_labels": masks, "class_labels": labels}
+        masks, indices = instance_targets(ids, classes, labels)
+        return {"mask_labels": masks, "class_labels": indices}
 
     return targets
 

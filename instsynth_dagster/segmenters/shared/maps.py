@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.segmenters.shared.scoring import Geometry
 
 MIN_SCORE = 0.5
@@ -17,8 +17,10 @@ MIN_VISIBLE = 0.8
 """A segment of which less than this share of its own mask is left to it is dropped."""
 
 
-def semantic_map(class_logits: Tensor, mask_logits: Tensor, classes: Sequence[str], geometry: Geometry) -> np.ndarray:
-    """Label ids uint8 (H, W): the class with the largest sum over queries of class times mask probability.
+def semantic_map(
+    class_logits: Tensor, mask_logits: Tensor, classes: Sequence[str], geometry: Geometry, labels: LabelTable
+) -> np.ndarray:
+    """Label ids int32 (H, W): the class with the largest sum over queries of class times mask probability.
 
     Args:
         class_logits: float (Q, C + 1), "no object" last.
@@ -26,32 +28,35 @@ def semantic_map(class_logits: Tensor, mask_logits: Tensor, classes: Sequence[st
     """
     probabilities = class_logits.float().softmax(-1)[:, :-1]
     scores = torch.einsum("qc,qhw->chw", probabilities, mask_logits.float().sigmoid())
-    label_ids = torch.tensor([LABEL_BY_NAME[name].id for name in classes], dtype=torch.uint8)
+    label_ids = torch.tensor(labels.ids_of(classes), dtype=torch.int32)
     return label_ids[geometry.restore(scores).argmax(0).cpu()].numpy()
 
 
-def panoptic_map(class_logits: Tensor, mask_logits: Tensor, classes: Sequence[str], geometry: Geometry) -> np.ndarray:
-    """Instance ids int32 (H, W), 0 where no segment is left; arguments as for `semantic_map`.
+def panoptic_map(
+    class_logits: Tensor, mask_logits: Tensor, classes: Sequence[str], geometry: Geometry, labels: LabelTable
+) -> np.ndarray:
+    """Id map int32 (H, W), unlabeled where no segment is left; arguments as for `semantic_map`.
 
     Each pixel goes to the query with the largest score times mask probability. Segments of one stuff class are one.
     """
-    scores, labels = class_logits.float().softmax(-1).max(-1)
-    kept = (labels < len(classes)) & (scores >= MIN_SCORE)
-    ids = np.zeros(geometry.image, dtype=np.int32)
+    scores, found = class_logits.float().softmax(-1).max(-1)
+    kept = (found < len(classes)) & (scores >= MIN_SCORE)
+    ids = np.full(geometry.image, labels.unlabeled, dtype=np.int32)
     if not kept.any():
         return ids
     scores = scores[kept]
     inside = geometry.restore(mask_logits[kept].float()).sigmoid()
     winner = (scores[:, None, None] * inside).argmax(0)
     counts: dict[int, int] = {}
-    for number, label in enumerate(labels[kept].tolist()):
+    for number, index in enumerate(found[kept].tolist()):
         whole, own = inside[number] >= 0.5, winner == number
         visible = own & whole
         if not visible.any() or own.sum() < MIN_VISIBLE * whole.sum():
             continue
-        value = LABEL_BY_NAME[classes[label]].id
-        if LABEL_BY_NAME[classes[label]].has_instances:
-            counts[label] = counts.get(label, -1) + 1
-            value = value * 1000 + counts[label]
+        label = labels[classes[index]]
+        value = label.id
+        if label.has_instances:
+            counts[index] = counts.get(index, -1) + 1
+            value = labels.instance_id(label.id, counts[index])
         ids[visible.cpu().numpy()] = value
     return ids

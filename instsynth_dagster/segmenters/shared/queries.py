@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
@@ -38,7 +39,7 @@ class QuerySegmenter(ABC):
     """A `Segmenter` (see `segmenters.base`) around a module that gives classes and masks of queries."""
 
     @abstractmethod
-    def build(self, settings: SegmenterSettings, classes: Sequence[str]) -> nn.Module:
+    def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
         """A module to train; its forward takes a collated batch and returns a "loss"."""
 
     def is_divisible(self, settings: SegmenterSettings) -> bool:
@@ -83,16 +84,16 @@ class QuerySegmenter(ABC):
         """Height and width that images are resized to; None: as they are."""
         return settings.test_size
 
-    def targets(self, settings: SegmenterSettings, classes: Sequence[str]) -> Targets:
+    def targets(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> Targets:
         """What an id map teaches."""
-        return instances_only(classes)
+        return instances_only(classes, labels)
 
     def draws(
         self, dataset: SegmentationDataset, settings: SegmenterSettings, classes: Sequence[str], model: Any, seed: int
     ) -> Dataset:
         """The items that a model of `build` is trained on, `steps` x `batch_size` of them."""
         count = settings.steps * settings.batch_size
-        return TrainingDraws(dataset, settings, self.targets(settings, classes), seed, count)
+        return TrainingDraws(dataset, settings, self.targets(settings, classes, dataset.labels), seed, count)
 
     def batches(
         self, settings: SegmenterSettings, classes: Sequence[str], model: Any
@@ -117,7 +118,7 @@ class QuerySegmenter(ABC):
             raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
         with isolated_random_state(), quiet_transformers():
             torch.manual_seed(content_seed(seed, "initialisation"))
-            model = self.build(settings, classes)
+            model = self.build(settings, classes, dataset.labels)
         self.prepare(model, dataset, settings, classes=classes, seed=seed, scratch=scratch, device=device)
         log = train(
             model,
@@ -136,17 +137,19 @@ class QuerySegmenter(ABC):
                 self.save(model.eval().to("cpu"), classes, out)
         return FitResult(out, log.curve, log.seconds, log.peak_memory)
 
-    def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> QueryPredictor:
+    def load(
+        self, folder: Path, settings: SegmenterSettings, *, labels: LabelTable, device: str = "cpu"
+    ) -> QueryPredictor:
         """See `Segmenter.load`."""
         if not (folder / "config.json").is_file():
             raise CheckpointError(f"{folder}: no config.json; train the segmenter first")
         with quiet_transformers():
             model, classes = self.restore(folder)
         model.eval().to(device)
-        return self.predictor(model, classes, settings, device)
+        return self.predictor(model, classes, settings, labels, device)
 
     def predictor(
-        self, model: nn.Module, classes: Sequence[str], settings: SegmenterSettings, device: str
+        self, model: nn.Module, classes: Sequence[str], settings: SegmenterSettings, labels: LabelTable, device: str
     ) -> QueryPredictor:
         """Around a model in evaluation mode, already on the device."""
 
@@ -154,7 +157,7 @@ class QuerySegmenter(ABC):
             return self.answer(model, pixels.to(device))
 
         size, stride = self.test_size(model, settings), self.stride(model)
-        return QueryPredictor(model, answer, classes, settings.max_detections, size, stride)
+        return QueryPredictor(model, answer, classes, labels, settings.max_detections, size, stride)
 
 
 class QueryPredictor:
@@ -165,11 +168,12 @@ class QueryPredictor:
         model: nn.Module,
         answer: Callable[[Tensor], tuple[Tensor, Tensor]],
         classes: Sequence[str],
+        labels: LabelTable,
         max_detections: int,
         test_size: tuple[int, int] | None = None,
         stride: int = STRIDE,
     ) -> None:
-        self.model, self.classes = model, tuple(classes)
+        self.model, self.classes, self.labels = model, tuple(classes), labels
         self._answer, self._max_detections, self._test_size, self._stride = answer, max_detections, test_size, stride
 
     def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
@@ -183,7 +187,8 @@ class QueryPredictor:
     @torch.inference_mode()
     def _predict_one(self, image: np.ndarray) -> pd.DataFrame:
         pixels, geometry = prepare(image, self._test_size, self._stride)
-        return score_instances(*self._answer(pixels[None]), self.classes, geometry, self._max_detections)
+        found = self._answer(pixels[None])
+        return score_instances(*found, self.classes, geometry, self._max_detections, self.labels)
 
 
 def prepare(image: np.ndarray, test_size: tuple[int, int] | None, stride: int = STRIDE) -> tuple[Tensor, Geometry]:

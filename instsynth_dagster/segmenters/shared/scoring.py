@@ -13,7 +13,7 @@ import pandas as pd
 from torch import Tensor
 from torch.nn import functional as F
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS
 
@@ -41,7 +41,12 @@ def class_probabilities(class_logits: Tensor) -> Tensor:
 
 
 def score_instances(
-    probabilities: Tensor, mask_logits: Tensor, classes: Sequence[str], geometry: Geometry, max_detections: int
+    probabilities: Tensor,
+    mask_logits: Tensor,
+    classes: Sequence[str],
+    geometry: Geometry,
+    max_detections: int,
+    labels: LabelTable,
 ) -> pd.DataFrame:
     """The best (query, class) pairs of one image as a prediction table.
 
@@ -53,15 +58,16 @@ def score_instances(
         mask_logits: float (Q, h, w) at the network's output stride.
         classes: C names; those without instances (road, sky, ...) give no pairs.
         max_detections: number of pairs kept.
+        labels: of the data set.
 
     Returns:
         Table with the columns `PREDICTION_COLUMNS`, best score first.
     """
-    things = [index for index, name in enumerate(classes) if LABEL_BY_NAME[name].has_instances]
+    things = [index for index, name in enumerate(classes) if labels[name].has_instances]
     of_things = probabilities[:, things]
     best, pairs = of_things.flatten().topk(min(max_detections, of_things.numel()))
     best, pairs = best[best > 0], pairs[best > 0]
-    queries, labels = pairs // len(things), pairs % len(things)
+    queries, indices = pairs // len(things), pairs % len(things)
     used = queries.unique()
     per_chunk = max(1, CHUNK_PIXELS // max(_area(geometry.image), _area(geometry.padded)))
     masks: dict[int, tuple[float, str]] = {}
@@ -74,8 +80,8 @@ def score_instances(
                 masks[query] = (mean, encode_rle(mask)["counts"])
     height, width = geometry.image
     rows = [
-        (classes[things[label]], probability * masks[query][0], masks[query][1], height, width)
-        for probability, query, label in zip(best.tolist(), queries.tolist(), labels.tolist(), strict=True)
+        (classes[things[index]], probability * masks[query][0], masks[query][1], height, width)
+        for probability, query, index in zip(best.tolist(), queries.tolist(), indices.tolist(), strict=True)
         if query in masks
     ]
     table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))

@@ -8,41 +8,42 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_ID, LABEL_BY_NAME
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS
 
 
-def numbered(numbers: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
-    """Cityscapes ids int32 (H, W) of instance numbers (0: none) and label ids; what has a class with instances but no
+def numbered(numbers: np.ndarray, label_ids: np.ndarray, labels: LabelTable) -> np.ndarray:
+    """Id map int32 (H, W) of instance numbers (0: none) and label ids; what has a class with instances but no
     number is unlabeled."""
-    things = np.array([number for number, label in LABEL_BY_ID.items() if label.has_instances])
-    ids = np.where(np.isin(label_ids, things), 0, label_ids).astype(np.int32)
+    ids = np.where(np.isin(label_ids, labels.thing_ids), labels.unlabeled, label_ids).astype(np.int32)
     counts: dict[int, int] = {}
     for number in np.unique(numbers[numbers > 0]).tolist():
         own = numbers == number
         label = int(label_ids[own][0])
-        ids[own] = label * 1000 + counts.get(label, 0)
+        ids[own] = labels.instance_id(label, counts.get(label, 0))
         counts[label] = counts.get(label, 0) + 1
     return ids
 
 
-def instance_table(numbers: np.ndarray, label_ids: np.ndarray, confidence: np.ndarray) -> pd.DataFrame:
+def instance_table(
+    numbers: np.ndarray, label_ids: np.ndarray, confidence: np.ndarray, labels: LabelTable
+) -> pd.DataFrame:
     """Prediction table of instance numbers; the score is the mean confidence (H, W) in 0..1 inside the instance."""
     height, width = numbers.shape
     rows = []
     for number in np.unique(numbers[numbers > 0]).tolist():
         own = numbers == number
-        name = LABEL_BY_ID[int(label_ids[own][0])].name
+        name = labels.by_id[int(label_ids[own][0])].name
         rows.append((name, float(confidence[own].mean()), encode_rle(own)["counts"], height, width))
     table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
     return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
 
 
-def connected_components(label_ids: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def connected_components(label_ids: np.ndarray, classes: Sequence[str], labels: LabelTable) -> np.ndarray:
     """Instance numbers int32 (H, W) of the simplest grouping: every 8-connected component of a class is one."""
     numbers = np.zeros(label_ids.shape, dtype=np.int32)
     for name in classes:
-        _, pieces = cv2.connectedComponents((label_ids == LABEL_BY_NAME[name].id).astype(np.uint8), connectivity=8)
+        _, pieces = cv2.connectedComponents((label_ids == labels.id_of(name)).astype(np.uint8), connectivity=8)
         numbers[pieces > 0] = pieces[pieces > 0] + numbers.max()
     return numbers

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from instsynth_dagster.data.images import resize_ids, resize_image
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.seeds import content_seed
@@ -78,7 +79,9 @@ class SISegSegmenter:
             )
         log = train(
             model,
-            TrainingDraws(dataset, settings, siseg_targets(config), seed, settings.steps * settings.batch_size),
+            TrainingDraws(
+                dataset, settings, siseg_targets(config, dataset.labels), seed, settings.steps * settings.batch_size
+            ),
             settings,
             collate=collate_fields,
             seed=seed,
@@ -93,7 +96,9 @@ class SISegSegmenter:
             (out / CONFIG).write_text(json.dumps(config.model_dump(mode="json", exclude_unset=True), indent=2))
         return FitResult(out, log.curve, log.seconds + before, log.peak_memory)
 
-    def load(self, folder: Path, settings: SegmenterSettings, *, device: str = "cpu") -> SISegPredictor:
+    def load(
+        self, folder: Path, settings: SegmenterSettings, *, labels: LabelTable, device: str = "cpu"
+    ) -> SISegPredictor:
         """See `Segmenter.load`."""
         try:
             config = SISegConfig.model_validate_json((folder / CONFIG).read_text())
@@ -104,22 +109,24 @@ class SISegSegmenter:
         source = None
         if config.semantics:
             trained = trained_folder(config.trained_semantics or folder / SEMANTICS)
-            source = get_segmenter(config.semantics.kind).load(trained, config.semantics, device=device)
-        return SISegPredictor(model.eval().to(device), settings, source, device)
+            source = get_segmenter(config.semantics.kind).load(trained, config.semantics, labels=labels, device=device)
+        return SISegPredictor(model.eval().to(device), settings, source, labels, device)
 
 
 class SISegPredictor:
     """A trained SISeg. `source` gives semantic maps to `predict`; `instances` takes them as they come."""
 
-    def __init__(self, model: SISeg, settings: SegmenterSettings, source: Predictor | None, device: str) -> None:
-        self.model, self._settings, self._source, self._device = model, settings, source, device
+    def __init__(
+        self, model: SISeg, settings: SegmenterSettings, source: Predictor | None, labels: LabelTable, device: str
+    ) -> None:
+        self.labels, self.model, self._settings, self._source, self._device = labels, model, settings, source, device
 
     def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
         """See `Predictor.predict`."""
         return [self.table(image, self.semantic_map(image)) for image in images]
 
     def semantic_map(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (H, W) label ids by the segmenter named in the settings."""
+        """int32 (H, W) label ids by the segmenter named in the settings."""
         maps = self._source.maps(image) if self._source else None
         if maps is None:
             raise SettingsError("segmenters.architecture.semantics: SISeg needs a segmenter that gives semantic maps")
@@ -133,19 +140,19 @@ class SISegPredictor:
         return Maps(self.instances(image, semantic), semantic)
 
     def table(self, image: np.ndarray, label_ids: np.ndarray) -> pd.DataFrame:
-        """Prediction table of an image with a semantic map, uint8 (H, W) label ids."""
+        """Prediction table of an image with a semantic map, int (H, W) label ids."""
         numbers, sure = self._numbers(image, label_ids)
-        return instance_table(numbers, label_ids, 1 - sure)
+        return instance_table(numbers, label_ids, 1 - sure, self.labels)
 
     def instances(self, image: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
-        """Cityscapes instance ids int32 (H, W): label id * 1000 + n for instances, the label id itself elsewhere."""
-        return numbered(self._numbers(image, label_ids)[0], label_ids)
+        """Id map int32 (H, W) of an image with a semantic map, int (H, W) label ids."""
+        return numbered(self._numbers(image, label_ids)[0], label_ids, self.labels)
 
     @torch.inference_mode()
     def _numbers(self, image: np.ndarray, label_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Instance numbers int32 (H, W), 0 for none, and the boundary float (H, W) in 0..1."""
         config = self.model.sizes
-        own = semantic_classes(label_ids, config.classes)
+        own = semantic_classes(label_ids, config.classes, self.labels)
         height, width = self._settings.test_size or image.shape[:2]
         resized = image if image.shape[:2] == (height, width) else resize_image(image, (width, height))
         semantics = cv2.resize(own, (width, height), interpolation=cv2.INTER_NEAREST)

@@ -10,19 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME, LABELS
+from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.segmenters.shared.augmentation import Targets
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.network import STRIDE
 from instsynth_dagster.segmenters.siseg.pairs import IGNORED
 
 
-def semantic_classes(label_ids: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def semantic_classes(label_ids: np.ndarray, classes: Sequence[str], labels: LabelTable) -> np.ndarray:
     """uint8 (H, W) of label ids: 0 background, 1.. `classes`, 255 void."""
-    table = np.zeros(256, dtype=np.uint8)
-    table[[label.id for label in LABELS if label.ignore_in_eval]] = IGNORED
+    if len(classes) >= IGNORED:
+        raise SettingsError(f"siseg tells at most {IGNORED - 1} classes apart, here are {len(classes)}")
+    table = np.zeros(max(labels.by_id) + 1, dtype=np.uint8)
+    table[labels.void_ids] = IGNORED
     for number, name in enumerate(classes, 1):
-        table[LABEL_BY_NAME[name].id] = number
+        table[labels.id_of(name)] = number
     return table[label_ids]
 
 
@@ -52,26 +55,25 @@ def displacements(instances: np.ndarray) -> np.ndarray:
     return field.astype(np.float32)
 
 
-def siseg_targets(config: SISegConfig) -> Targets:
+def siseg_targets(config: SISegConfig, labels: LabelTable) -> Targets:
     """`Targets` for a training; with semantic supervision instance numbers are forgotten before anything is made."""
 
     def targets(ids: Tensor) -> dict[str, Any]:
         numbers = ids.numpy()
-        label_ids = np.where(numbers < 1000, numbers, numbers // 1000).astype(np.uint8)
-        semantics = semantic_classes(label_ids, config.classes)
+        semantics = semantic_classes(labels.label_ids(numbers), config.classes, labels)
         grid = semantics[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
-        labels = grid.astype(np.int64)
+        regions = grid.astype(np.int64)
         if config.supervision == "instance":
             instances = np.where(grid > 0, numbers[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE], 0)
-            instances = np.where((instances >= 1000) & (grid != IGNORED), instances, 0)
-            labels = np.where(instances > 0, instances, np.where(grid == 0, 0, IGNORED))
+            instances = np.where(labels.is_instance(instances) & (grid != IGNORED), instances, 0)
+            regions = np.where(instances > 0, instances, np.where(grid == 0, 0, IGNORED))
             field, sizes = displacements(instances), extents(instances)
         else:
             field = np.full((2, *grid.shape), np.nan, dtype=np.float32)
             sizes = np.ones(grid.shape, dtype=np.float32)
         return {
             "semantics": torch.from_numpy(semantics.astype(np.int64)),
-            "labels": torch.from_numpy(labels.astype(np.int64)),
+            "labels": torch.from_numpy(regions.astype(np.int64)),
             "components": torch.from_numpy(class_components(grid).astype(np.int64)),
             "centroids": torch.from_numpy(field),
             "extents": torch.from_numpy(sizes),

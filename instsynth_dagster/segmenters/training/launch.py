@@ -15,6 +15,7 @@ import pandas as pd
 
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.files import write_atomically
+from instsynth_dagster.data.dataset import DataSet
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.graph import TrainingRun, labels_asset, windows_asset
 from instsynth_dagster.segmenters.contract import FitResult, Progress, get_segmenter
@@ -35,7 +36,7 @@ class Job:
     run: str
     recipe: dict[str, Any]
     classes: list[str]
-    root: str
+    data: dict[str, Any]
     store: dict[str, Any]
 
 
@@ -43,7 +44,7 @@ def train_run(
     training: TrainingRun,
     recipe: SegmenterSettings,
     classes: Sequence[str],
-    root: Path,
+    data: DataSet,
     store: DeclaredStore,
     *,
     out: Path,
@@ -58,7 +59,7 @@ def train_run(
 
     Args:
         classes: names of the classes to learn.
-        root: of the data set.
+        data: the data set.
         store: holds the arm's training set and windows.
 
     Raises:
@@ -67,13 +68,13 @@ def train_run(
     """
     if recipe.processes == 1:
         return fit_run(
-            training, recipe, classes, root, store, out=out, scratch=scratch, device=device, progress=progress
+            training, recipe, classes, data, store, out=out, scratch=scratch, device=device, progress=progress
         )
     job = Job(
         run=training.name,
         recipe=recipe.model_dump(mode="json"),
         classes=list(classes),
-        root=str(root),
+        data=data.address(),
         store=store.address(),
     )
     write_atomically(scratch / JOB, json.dumps(asdict(job)).encode())
@@ -99,7 +100,7 @@ def fit_run(
     training: TrainingRun,
     recipe: SegmenterSettings,
     classes: Sequence[str],
-    root: Path,
+    data: DataSet,
     store: DeclaredStore,
     *,
     out: Path,
@@ -111,7 +112,7 @@ def fit_run(
     arm = training.data.arm
     samples = store.read("training_sets", training.data.name)
     return get_segmenter(recipe.kind).fit(
-        ArmDataset(samples, root, store, windows_asset(arm), labels_asset(arm)),
+        ArmDataset(samples, data, store, windows_asset(arm), labels_asset(arm)),
         recipe,
         classes=classes,
         seed=training.seed,

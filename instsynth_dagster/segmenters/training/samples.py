@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.artifacts.rows import Parts
+from instsynth_dagster.artifacts.rows import Parts, StoredBytes
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.formats.cityscapes import read_ids, read_image
-from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.data.dataset import DataSet
+from instsynth_dagster.data.images import decode_ids, decode_png
 from instsynth_dagster.seeds import content_seed
 
 FRAME, WINDOW, GROUPED = "frame", "window", "grouped"
@@ -106,14 +105,14 @@ class ArmDataset:
     def __init__(
         self,
         rows: pd.DataFrame,
-        root: Path,
+        data: DataSet,
         store: Store,
         windows_asset: str | None,
         labels_asset: str | None = None,
     ) -> None:
         """`labels_asset` holds other id maps (ids_png) for the windows, in the same partitions and rows."""
         self._rows = rows.to_dict("records")
-        self._root, self._store = root, store
+        self._data, self._store, self.labels = data, store, data.labels
         self._windows, self._labels = windows_asset, labels_asset or windows_asset
         self._recent = _Recent(CACHE_BYTES)
         self._parts: dict[tuple[str, str], Parts] = {}
@@ -129,14 +128,14 @@ class ArmDataset:
     def _decoded(self, index: int) -> Sample:
         row = self._rows[index]
         if row["source"] == FRAME:
-            return read_image(self._root / row["image"]), read_ids(self._root / row["ids"])
+            return self._data.image_and_ids(row["sample_id"])
         if row["source"] == GROUPED:
-            ids = self._read(str(self._labels), row["partition"], row["row"], "ids_png").astype(np.int32)
-            return read_image(self._root / row["image"]), ids
-        image = self._read(str(self._windows), row["partition"], row["row"], "image_png")
-        return image, self._read(str(self._labels), row["partition"], row["row"], "ids_png").astype(np.int32)
+            ids = decode_ids(self._read(str(self._labels), row["partition"], row["row"], "ids_png"))
+            return self._data.image_of(row["sample_id"]), ids
+        image = decode_png(self._read(str(self._windows), row["partition"], row["row"], "image_png"))
+        return image, decode_ids(self._read(str(self._labels), row["partition"], row["row"], "ids_png"))
 
-    def _read(self, asset: str, partition: str, row: int, column: str) -> np.ndarray:
+    def _read(self, asset: str, partition: str, row: int, column: str) -> StoredBytes:
         if (asset, partition) not in self._parts:
             self._parts[asset, partition] = self._store.parts(asset, partition)
-        return decode_png(self._parts[asset, partition].stored_bytes(row, column))
+        return self._parts[asset, partition].stored_bytes(row, column)

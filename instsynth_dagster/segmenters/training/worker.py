@@ -9,6 +9,7 @@ from pathlib import Path
 
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.files import write_atomically
+from instsynth_dagster.data.dataset import DataSet
 from instsynth_dagster.errors import BudgetReached, UserError
 from instsynth_dagster.graph import TrainingRun
 from instsynth_dagster.segmenters.training.launch import CURVE, JOB, RESULT, Job, fit_run
@@ -31,7 +32,7 @@ def main() -> None:
             TrainingRun.parse(job.run),
             recipe,
             job.classes,
-            Path(job.root),
+            DataSet.at(job.data),
             DeclaredStore.at(job.store),
             out=arguments.out,
             scratch=arguments.scratch,

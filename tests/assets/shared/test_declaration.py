@@ -11,9 +11,10 @@ import pytest
 
 from assets import build_graph, declarations
 from assets.shared.declaration import GROUPS
+from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import UndeclaredRead
 from instsynth_dagster.settings import load_settings
-from resources.dataset import Dataset
 from tests.settings.test_settings import SHIPPED
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +37,9 @@ def test_every_declared_setting_exists(name) -> None:
 
 def test_pixels_come_with_the_declared_frames(tmp_path) -> None:
     graph = build_graph(load_settings(ROOT / "params.yaml"))
-    given = graph["selected_instances"].arguments("alderford|car", {"dataset": Dataset(tmp_path)})["dataset"]
+    given = graph["selected_instances"].arguments("alderford|car", {"dataset": CityscapesData(tmp_path, CITYSCAPES)})[
+        "dataset"
+    ]
     assert given.directories("alderford") == []
     with pytest.raises(UndeclaredRead, match=r"selected_instances\[alderford\|car\] reads files of city dunmere"):
         given.image_of("dunmere_000000_000001")

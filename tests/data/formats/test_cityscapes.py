@@ -13,17 +13,8 @@ from cityscapesscripts.helpers.labels import labels as official
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instsynth_dagster.data.formats.cityscapes import (
-    CLASSES,
-    LABELS,
-    Frame,
-    instance_index,
-    label_ids,
-    list_frames,
-    read_frame,
-    read_ids,
-    write_frame,
-)
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, Frame, list_frames, read_frame, read_ids, write_frame
+from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.errors import DatasetError
 
 FRAME = "aachen_000000_000019"
@@ -52,19 +43,18 @@ def paths(root: Path) -> Frame:
 
 
 def test_the_label_table_is_the_official_one():
-    ours = {label.name: label for label in LABELS}
+    ours = {label.name: label for label in CITYSCAPES.labels}
     for theirs in official:
         if theirs.id >= 0:
             mine = ours.pop(theirs.name)
-            assert (mine.id, mine.train_id, mine.has_instances, mine.ignore_in_eval, mine.color) == (
+            assert (mine.id, mine.has_instances, mine.ignore_in_eval, mine.color) == (
                 theirs.id,
-                theirs.trainId,
                 theirs.hasInstances,
                 theirs.ignoreInEval,
                 theirs.color,
             )
     assert not ours
-    assert CLASSES == ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+    assert CITYSCAPES.classes == ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 
 
 def test_what_is_written_reads_back(tree, ids):
@@ -75,7 +65,7 @@ def test_what_is_written_reads_back(tree, ids):
     assert read.dtype == np.int32
     assert image.shape == (40, 60, 3)
     stored = cv2.imread(str(frame.ids).replace("instanceIds", "labelIds"), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(stored, label_ids(ids))
+    np.testing.assert_array_equal(stored, CITYSCAPES.label_ids(ids))
 
 
 def test_the_official_scripts_load_the_polygons(tree, ids):
@@ -93,7 +83,7 @@ def test_the_official_scripts_load_the_polygons(tree, ids):
 
 
 def test_the_index(ids):
-    index = instance_index(ids).set_index("value")
+    index = instance_index(ids, labels=CITYSCAPES).set_index("value")
     assert index.loc[26001, ["x1", "y1", "x2", "y2", "area"]].tolist() == [5, 20, 15, 30, 100]
     assert index.loc[24000, "components"] == 2
     assert index.loc[32000, "class_name"] == "motorcycle"
@@ -105,12 +95,12 @@ def test_the_index(ids):
 def test_the_index_against_a_plain_loop(seed):
     rng = np.random.default_rng(seed)
     ids = rng.choice([7, 24, 24000, 24001, 32000, 29000], (rng.integers(1, 20), rng.integers(1, 20))).astype(np.int32)
-    for row in instance_index(ids).itertuples():
+    for row in instance_index(ids, labels=CITYSCAPES).itertuples():
         ys, xs = np.nonzero(ids == row.value)
         box = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
         assert (row.area, row.x1, row.y1, row.x2, row.y2) == (len(ys), *box)
         assert row.components == cv2.connectedComponents((ids == row.value).astype(np.uint8))[0] - 1
-    assert set(instance_index(ids)["value"]) == set(np.unique(ids)) - {7}
+    assert set(instance_index(ids, labels=CITYSCAPES)["value"]) == set(np.unique(ids)) - {7}
 
 
 def truncate(frame: Frame) -> Path:

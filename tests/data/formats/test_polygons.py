@@ -14,7 +14,7 @@ from cityscapesscripts.preparation.json2labelImg import createLabelImage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instsynth_dagster.data.formats.cityscapes import label_ids, polygons
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, polygons
 
 VALUES = (0, 7, 23, 24, 26, 24000, 24001, 26000, 26256, 33007)
 
@@ -70,7 +70,7 @@ def crossing_diagonals() -> np.ndarray:
 def test_the_official_scripts_redraw_labels_and_count_instances(picture, tmp_path):
     ids = picture()
     labels, instances, objects = official(tmp_path, ids)
-    np.testing.assert_array_equal(labels, label_ids(ids))
+    np.testing.assert_array_equal(labels, CITYSCAPES.label_ids(ids))
     assert counted(instances) == counted(ids)
     assert min(len(item.polygon) for item in objects) >= 3
 
@@ -96,7 +96,7 @@ def test_any_id_map_is_redrawn(tmp_path_factory, seed, height, width, kinds):
     rng = np.random.default_rng(seed)
     ids = rng.choice(VALUES[:kinds] if seed % 2 else VALUES[-kinds:], (height, width)).astype(np.int32)
     labels, instances, objects = official(tmp_path_factory.mktemp("noise"), ids)
-    np.testing.assert_array_equal(labels, label_ids(ids))
+    np.testing.assert_array_equal(labels, CITYSCAPES.label_ids(ids))
     assert counted(instances) == counted(ids)
     assert min(len(item.polygon) for item in objects) >= 3
 
@@ -112,5 +112,5 @@ def test_pictures_of_overlapping_shapes_are_redrawn(tmp_path_factory, seed, coun
         far = np.abs(rows - y) + np.abs(columns - x) if value % 2 else np.hypot(rows - y, columns - x)
         ids[(far <= reach) & (far > rng.integers(-1, reach))] = value
     labels, instances, _ = official(tmp_path_factory.mktemp("shapes"), ids)
-    np.testing.assert_array_equal(labels, label_ids(ids))
+    np.testing.assert_array_equal(labels, CITYSCAPES.label_ids(ids))
     assert counted(instances) == counted(ids)

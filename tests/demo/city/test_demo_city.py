@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME, instance_index, list_frames, read_frame
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, list_frames, read_frame
+from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.demo.city import caption, city_frames, render_scene, repainted_frame, write_demo_city
 from instsynth_dagster.demo.city.palette import PAINTS
 from instsynth_dagster.settings import DemoCitySettings
@@ -74,7 +75,7 @@ def test_a_frame_is_drawn_again_in_other_colours():
 
 
 def test_every_class_is_there_and_rare_ones_are_rare(scenes):
-    counts = dict.fromkeys(CLASSES, 0)
+    counts = dict.fromkeys(CITYSCAPES.classes, 0)
     for scene in scenes:
         for kind in scene.attributes.values():
             counts[kind.class_name] += 1
@@ -82,12 +83,12 @@ def test_every_class_is_there_and_rare_ones_are_rare(scenes):
     assert counts["car"] > 3 * counts["train"]
     ids = np.concatenate([np.unique(scene.ids) for scene in scenes])
     assert (ids[ids >= 1000] % 256 == 0).any()
-    assert np.isin([LABEL_BY_NAME["person"].id, LABEL_BY_NAME["bicycle"].id], ids).any()
+    assert np.isin([CITYSCAPES.by_name["person"].id, CITYSCAPES.by_name["bicycle"].id], ids).any()
 
 
 def test_attributes_and_ids_agree(scenes):
     for scene in scenes:
-        index = instance_index(scene.ids)
+        index = instance_index(scene.ids, labels=CITYSCAPES)
         single = index[~index["is_group"]].set_index("value")
         assert set(single.index) == set(scene.attributes)
         assert (single["area"] >= 10).all()

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_ID, instance_index, label_ids
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
+from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.demo.city import caption, city_frames, render_scene
 from instsynth_dagster.settings import DemoCitySettings, load_settings
 
@@ -20,7 +21,7 @@ STUFF = {"sky", "building", "road", "sidewalk", "vegetation", "terrain", "pole",
 def city(request):
     """(ids, instance index) of every frame of a city of 40."""
     frames = city_frames(request.param, DemoCitySettings(width=256, height=128))
-    return [(ids, instance_index(ids)) for _, _, ids in frames]
+    return [(ids, instance_index(ids, labels=CITYSCAPES)) for _, _, ids in frames]
 
 
 @pytest.mark.parametrize(("width", "height"), [(128, 64), (333, 177), (200, 400), (1024, 512)])
@@ -32,7 +33,7 @@ def test_any_size_is_drawn_whole(width, height):
         assert scene.ids.shape == (height, width)
         assert scene.ids.dtype == np.int32
         assert scene.ids.min() > 0
-        assert np.isin(label_ids(scene.ids), list(LABEL_BY_ID)).all()
+        assert np.isin(CITYSCAPES.label_ids(scene.ids), list(CITYSCAPES.by_id)).all()
 
 
 def test_a_city_holds_every_class_and_every_hard_case(city):
@@ -42,12 +43,12 @@ def test_a_city_holds_every_class_and_every_hard_case(city):
     for ids, index in city:
         single = index[~index["is_group"]]
         counts.update(single["class_name"])
-        stuff.update(LABEL_BY_ID[label].name for label in np.unique(label_ids(ids)).tolist())
+        stuff.update(CITYSCAPES.by_id[label].name for label in np.unique(CITYSCAPES.label_ids(ids)).tolist())
         groups += int(index["is_group"].sum())
         cut += int(single["touches_border"].sum())
         small += int((single["area"] < 50).sum())
         by_256 += int((single["value"] % 256 == 0).sum())
-    assert all(counts[name] >= 3 for name in CLASSES)
+    assert all(counts[name] >= 3 for name in CITYSCAPES.classes)
     assert min(counts["car"], counts["person"]) > 3 * max(counts[n] for n in ("truck", "bus", "train", "motorcycle"))
     assert stuff >= STUFF
     assert min(groups, cut, small, by_256) >= 3
@@ -62,7 +63,7 @@ def test_instances_are_numbered_from_zero_per_class(city):
 def test_a_rider_sits_on_a_two_wheeler():
     riders = seated = 0
     for seed in range(20):
-        index = instance_index(render_scene(seed, 512, 256, {"rider": 4.0}).ids)
+        index = instance_index(render_scene(seed, 512, 256, {"rider": 4.0}).ids, labels=CITYSCAPES)
         mounts = index[index["class_name"].isin(["bicycle", "motorcycle"])]
         for rider in index[index["class_name"] == "rider"].itertuples():
             across = (mounts["x1"] < rider.x2) & (mounts["x2"] > rider.x1)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import resize_image
 from instsynth_dagster.data.masks import resize_mask
 from instsynth_dagster.demo.city.palette import PAINTS
@@ -44,7 +44,7 @@ def tokenizer(tmp_path_factory):
 
 
 def test_a_corpus_is_balanced_and_its_crops_show_what_the_caption_says(corpus):
-    assert corpus.table["class_name"].value_counts().to_dict() == dict.fromkeys(CLASSES, 3)
+    assert corpus.table["class_name"].value_counts().to_dict() == dict.fromkeys(CITYSCAPES.classes, 3)
     assert corpus.images.shape == (24, 48, 48, 3)
     assert corpus.masks.any(axis=(1, 2)).all()
     for row, mask, image in zip(corpus.table.itertuples(), corpus.masks, corpus.images, strict=True):
@@ -66,7 +66,7 @@ def test_only_crops_that_lose_by_the_smaller_size_are_kept_at_the_larger(corpora
     assert len(at_native_size(corpora, {0})) == 1
 
 
-@given(st.sampled_from(CLASSES), st.sampled_from(["", *PAINTS]), st.integers(0, 2**32))
+@given(st.sampled_from(CITYSCAPES.classes), st.sampled_from(["", *PAINTS]), st.integers(0, 2**32))
 def test_a_drawn_caption_says_nothing_false(class_name, color, seed):
     variants = {"person": ["man", "woman"], "rider": ["male", "female"]}.get(class_name, [""])
     generator = np.random.default_rng(seed)

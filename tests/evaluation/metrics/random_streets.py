@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import encode_rle
 
 SIZE = (96, 160)
-GROUPS = [LABEL_BY_NAME[name].id for name in ("person", "car", "bicycle")]
-VOIDS = [LABEL_BY_NAME[name].id for name in ("out of roi", "static", "caravan", "rail track")]
-CARAVAN = LABEL_BY_NAME["caravan"].id * 1000 + 3
+GROUPS = [CITYSCAPES.by_name[name].id for name in ("person", "car", "bicycle")]
+VOIDS = [CITYSCAPES.by_name[name].id for name in ("out of roi", "static", "caravan", "rail track")]
+CARAVAN = CITYSCAPES.by_name["caravan"].id * 1000 + 3
 
 
 def ellipse(rng: np.random.Generator, size: tuple[int, int] = SIZE, largest: int = 26) -> np.ndarray:
@@ -24,8 +24,10 @@ def ellipse(rng: np.random.Generator, size: tuple[int, int] = SIZE, largest: int
 
 def random_ids(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> np.ndarray:
     """int32 (H, W): road, void, caravans, groups and instances of all sizes, ids divisible by 256."""
-    ids = np.full(size, LABEL_BY_NAME["road"].id, dtype=np.int32)
-    instances = [LABEL_BY_NAME[name].id * 1000 + index for name in CLASSES for index in range(rng.integers(0, 4))]
+    ids = np.full(size, CITYSCAPES.by_name["road"].id, dtype=np.int32)
+    instances = [
+        CITYSCAPES.by_name[name].id * 1000 + index for name in CITYSCAPES.classes for index in range(rng.integers(0, 4))
+    ]
     values = [
         *rng.choice(VOIDS, 2),
         CARAVAN,
@@ -43,12 +45,15 @@ def random_predictions(rng: np.random.Generator, ids: np.ndarray, frame_id: str)
     values = [value for value in np.unique(ids) if value >= 1000 or value in GROUPS]
     for value in values:
         label_id = value // 1000 if value >= 1000 else value
-        name = next((name for name in CLASSES if LABEL_BY_NAME[name].id == label_id), str(rng.choice(CLASSES)))
+        name = next(
+            (name for name in CITYSCAPES.classes if CITYSCAPES.by_name[name].id == label_id),
+            str(rng.choice(CITYSCAPES.classes)),
+        )
         for _ in range(rng.integers(0, 4)):
             mask = np.roll(ids == value, rng.integers(-3, 4, 2), axis=(0, 1))
             rows.append((name, mask ^ (ellipse(rng, ids.shape, 5) if rng.random() < 0.5 else False)))
-    rows += [(str(rng.choice(CLASSES)), ellipse(rng, ids.shape)) for _ in range(6)]
-    rows.append((CLASSES[0], np.zeros(ids.shape, dtype=bool)))
+    rows += [(str(rng.choice(CITYSCAPES.classes)), ellipse(rng, ids.shape)) for _ in range(6)]
+    rows.append((CITYSCAPES.classes[0], np.zeros(ids.shape, dtype=bool)))
     return prediction_table(frame_id, [(name, round(float(rng.random()), 1), mask) for name, mask in rows])
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.evaluation.metrics.image_quality import (
     HONEST,
     PAPER,
@@ -29,7 +30,9 @@ def pairs(painted, count=6):
 
 
 def test_doing_nothing_is_perfect_in_the_papers_figures_and_only_there():
-    figures = image_quality(pairs(lambda source, noise: source), FakeJudge(), FakeJudge(), cut_out=False)
+    figures = image_quality(
+        pairs(lambda source, noise: source), FakeJudge(), FakeJudge(), cut_out=False, classes=CITYSCAPES.classes
+    )
     assert set(figures) == {"crops", *PAPER, *HONEST}
     assert figures["crops"] == 6
     assert figures["clip_image_cosine"] == pytest.approx(1)
@@ -43,8 +46,12 @@ def test_a_right_and_a_wrong_repainting_differ_in_text_not_in_the_papers_directi
     def in_mask(color):
         return lambda source, noise: np.where(MASK[..., None], color, source)
 
-    right = image_quality(pairs(in_mask((250, 0, 0))), FakeJudge(), FakeJudge(), cut_out=False)
-    wrong = image_quality(pairs(in_mask((0, 0, 250))), FakeJudge(), FakeJudge(), cut_out=False)
+    right = image_quality(
+        pairs(in_mask((250, 0, 0))), FakeJudge(), FakeJudge(), cut_out=False, classes=CITYSCAPES.classes
+    )
+    wrong = image_quality(
+        pairs(in_mask((0, 0, 250))), FakeJudge(), FakeJudge(), cut_out=False, classes=CITYSCAPES.classes
+    )
     assert right["clip_score"] > wrong["clip_score"]
     assert right["clip_margin"] > 0 > wrong["clip_margin"]
     assert right["psnr_outside"] == wrong["psnr_outside"] == np.inf
@@ -83,7 +90,9 @@ def test_diversity_counts_each_class_once():
 def test_no_crops_give_dashes():
     import pandas as pd
 
-    table = pd.DataFrame([{"generator": "g"} | image_quality([], FakeJudge(), FakeJudge(), cut_out=True)])
+    table = pd.DataFrame(
+        [{"generator": "g"} | image_quality([], FakeJudge(), FakeJudge(), cut_out=True, classes=CITYSCAPES.classes)]
+    )
     view = quality_view(table)
     assert set(view["g"][:-1]) == {"\N{EN DASH}"}
     assert view["g"].iloc[-1] == "0"

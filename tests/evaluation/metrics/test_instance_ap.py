@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.evaluation.metrics.instance_ap import OVERLAPS, average_precision, match_frame, resampled_ap
 from tests.evaluation.metrics.random_streets import SIZE, prediction_table, random_ids, random_predictions
@@ -41,7 +41,7 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
                 name = f"{number}_{index}.png"
                 mask = decode_rle({"size": [row.mask_height, row.mask_width], "counts": row.mask_counts})
                 Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / name)
-                lines.append(f"{name} {LABEL_BY_NAME[row.class_name].id} {row.score!r}\n")
+                lines.append(f"{name} {CITYSCAPES.by_name[row.class_name].id} {row.score!r}\n")
             Path(predicted[-1]).write_text("".join(lines))
         result = script.evaluateImgLists(predicted, truths, args)
         return np.array(result["resultApMatrix"])[0], result["averages"]
@@ -50,8 +50,10 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def ours(frames: Frames) -> tuple[np.ndarray, object]:
-    matches = [match_frame(ids, table) for ids, table in frames]
-    return resampled_ap(matches, np.ones((1, len(matches)), dtype=int))[0], average_precision(matches)
+    matches = [match_frame(ids, table, labels=CITYSCAPES) for ids, table in frames]
+    return resampled_ap(matches, np.ones((1, len(matches)), dtype=int), classes=CITYSCAPES.classes)[
+        0
+    ], average_precision(matches, classes=CITYSCAPES.classes)
 
 
 def random_frames(seed: int, count: int = 3) -> Frames:
@@ -79,7 +81,7 @@ def test_equals_the_official_script(official, seed: int) -> None:
 
 
 def road() -> np.ndarray:
-    return np.full(SIZE, LABEL_BY_NAME["road"].id, dtype=np.int32)
+    return np.full(SIZE, CITYSCAPES.by_name["road"].id, dtype=np.int32)
 
 
 def box(x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
@@ -88,16 +90,16 @@ def box(x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
     return mask
 
 
-CAR, PERSON = LABEL_BY_NAME["car"].id, LABEL_BY_NAME["person"].id
+CAR, PERSON = CITYSCAPES.by_name["car"].id, CITYSCAPES.by_name["person"].id
 
 
 def outcomes(ids: np.ndarray, rows: list[tuple[str, float, np.ndarray]]) -> list[list[int]]:
-    return match_frame(ids, prediction_table("f", rows)).outcome.tolist()
+    return match_frame(ids, prediction_table("f", rows), labels=CITYSCAPES).outcome.tolist()
 
 
 def test_a_void_share_above_the_overlap_excuses() -> None:
     ids = road()
-    ids[box(0, 0, 20, 13)] = LABEL_BY_NAME["static"].id
+    ids[box(0, 0, 20, 13)] = CITYSCAPES.by_name["static"].id
     [outcome] = outcomes(ids, [("car", 0.9, box(0, 0, 20, 20))])
     share = 13 / 20
     assert outcome == [-1 if share > overlap else 0 for overlap in OVERLAPS]
@@ -114,8 +116,8 @@ def test_an_overlap_of_exactly_the_threshold_is_no_match(official) -> None:
 
 def test_single_caravans_are_not_void_but_their_group_is() -> None:
     single, group = road(), road()
-    single[box(0, 0, 20, 20)] = LABEL_BY_NAME["caravan"].id * 1000
-    group[box(0, 0, 20, 20)] = LABEL_BY_NAME["caravan"].id
+    single[box(0, 0, 20, 20)] = CITYSCAPES.by_name["caravan"].id * 1000
+    group[box(0, 0, 20, 20)] = CITYSCAPES.by_name["caravan"].id
     prediction = [("car", 0.9, box(0, 0, 20, 20))]
     assert outcomes(single, prediction) == [[0] * 10]
     assert outcomes(group, prediction) == [[-1] * 10]
@@ -138,10 +140,10 @@ def test_a_small_group_counts_twice(official) -> None:
 def test_instances_below_100_pixels_neither_count_nor_cost() -> None:
     ids = road()
     ids[box(0, 0, 11, 9)] = PERSON * 1000
-    matches = match_frame(ids, prediction_table("f", [("person", 0.9, box(0, 0, 11, 9))]))
+    matches = match_frame(ids, prediction_table("f", [("person", 0.9, box(0, 0, 11, 9))]), labels=CITYSCAPES)
     assert matches.outcome.tolist() == [[-1] * 10]
     assert matches.instances.sum() == 0
-    assert np.isnan(average_precision([matches]).ap)
+    assert np.isnan(average_precision([matches], classes=CITYSCAPES.classes).ap)
 
 
 def test_of_duplicates_the_best_score_wins_whatever_its_place() -> None:
@@ -156,7 +158,9 @@ def test_no_crash_when_every_prediction_of_a_class_is_ignored() -> None:
     ids = road()
     ids[box(0, 0, 20, 20)] = CAR
     ids[box(40, 40, 60, 60)] = CAR * 1000
-    scores = average_precision([match_frame(ids, prediction_table("f", [("car", 0.9, box(0, 0, 20, 20))]))], ["car"])
+    scores = average_precision(
+        [match_frame(ids, prediction_table("f", [("car", 0.9, box(0, 0, 20, 20))]), labels=CITYSCAPES)], ["car"]
+    )
     assert (scores.ap, scores.ap50) == (0.0, 0.0)
 
 
@@ -168,25 +172,27 @@ def test_no_predictions_and_no_ground_truth(official) -> None:
     np.testing.assert_array_equal(matrix, official([(ids, empty)])[0])
     assert scores.ap == 0
     assert scores.per_class.set_index("class_name")["instances"]["motorcycle"] == 1
-    assert np.isnan(average_precision([match_frame(road(), pd.DataFrame())]).ap)
-    assert np.isnan(average_precision([]).ap50)
+    assert np.isnan(
+        average_precision([match_frame(road(), pd.DataFrame(), labels=CITYSCAPES)], classes=CITYSCAPES.classes).ap
+    )
+    assert np.isnan(average_precision([], classes=CITYSCAPES.classes).ap50)
 
 
 def test_only_chosen_classes_are_averaged() -> None:
-    matches = [match_frame(ids, table) for ids, table in random_frames(3)]
-    every = average_precision(matches).per_class.set_index("class_name")
+    matches = [match_frame(ids, table, labels=CITYSCAPES) for ids, table in random_frames(3)]
+    every = average_precision(matches, classes=CITYSCAPES.classes).per_class.set_index("class_name")
     chosen = average_precision(matches, ("car", "bus"))
     assert chosen.ap == pytest.approx(np.nanmean(every.loc[["car", "bus"], "ap"]))
     assert chosen.per_class["class_name"].tolist() == ["car", "bus"]
 
 
 def test_a_resampling_equals_scoring_the_repeated_frames() -> None:
-    matches = [match_frame(ids, table) for ids, table in random_frames(11, 5)]
+    matches = [match_frame(ids, table, labels=CITYSCAPES) for ids, table in random_frames(11, 5)]
     weights = np.array([[2, 0, 0, 1, 2], [1, 1, 1, 1, 1], [0, 0, 5, 0, 0]])
-    resampled = resampled_ap(matches, weights)
+    resampled = resampled_ap(matches, weights, classes=CITYSCAPES.classes)
     for row, repeats in zip(resampled, weights, strict=True):
         repeated = [match for match, times in zip(matches, repeats, strict=True) for _ in range(times)]
-        expected = average_precision(repeated).per_class["ap"]
+        expected = average_precision(repeated, classes=CITYSCAPES.classes).per_class["ap"]
         np.testing.assert_allclose(row.mean(axis=1), expected, rtol=0, atol=1e-12)
 
 
@@ -200,11 +206,11 @@ def test_order_of_predictions_and_frames_does_not_matter(frame_order: list[int])
 def test_bad_predictions_are_refused() -> None:
     wrong_size = prediction_table("f", [("car", 0.5, np.ones((4, 5), dtype=bool))])
     with pytest.raises(ValueError, match="size of the frame, 96x160"):
-        match_frame(road(), wrong_size)
+        match_frame(road(), wrong_size, labels=CITYSCAPES)
     with pytest.raises(ValueError, match="not a number"):
-        match_frame(road(), prediction_table("f", [("car", float("nan"), box(0, 0, 5, 5))]))
+        match_frame(road(), prediction_table("f", [("car", float("nan"), box(0, 0, 5, 5))]), labels=CITYSCAPES)
 
 
 def test_classes_outside_the_protocol_are_passed_over() -> None:
-    assert set(CLASSES).isdisjoint({"caravan"})
+    assert set(CITYSCAPES.classes).isdisjoint({"caravan"})
     assert outcomes(road(), [("caravan", 0.9, box(0, 0, 20, 20))]) == []

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instsynth_dagster.data.formats.cityscapes import LABEL_BY_NAME
-from instsynth_dagster.evaluation.metrics.panoptic_quality import EVALUATED, panoptic_counts, panoptic_quality
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
+from instsynth_dagster.evaluation.metrics.panoptic_quality import panoptic_counts, panoptic_quality
 from instsynth_dagster.evaluation.metrics.semantic_iou import class_iou, semantic_counts
 from tests.evaluation.metrics.random_streets import SIZE, ellipse, random_ids
 
@@ -30,11 +30,11 @@ def random_pairs(seed: int, count: int = 3) -> list[Pair]:
     pairs = []
     for _ in range(count):
         ids = random_ids(rng)
-        ids[:20] = LABEL_BY_NAME["sky"].id
+        ids[:20] = CITYSCAPES.by_name["sky"].id
         claimed = np.roll(ids, rng.integers(-2, 3, 2), axis=(0, 1))
-        claimed[(claimed < 1000) & np.isin(claimed, [24, 26, 33, 29])] = LABEL_BY_NAME["road"].id
+        claimed[(claimed < 1000) & np.isin(claimed, [24, 26, 33, 29])] = CITYSCAPES.by_name["road"].id
         claimed[(claimed >= 29000) & (claimed < 30000)] = 26042
-        for value in (24900, 31900, LABEL_BY_NAME["wall"].id, 0):
+        for value in (24900, 31900, CITYSCAPES.by_name["wall"].id, 0):
             claimed[ellipse(rng)] = value
         pairs.append((ids, claimed.astype(np.int32)))
     return pairs
@@ -58,7 +58,7 @@ def official_pq(pairs: list[Pair], folder: Path) -> dict[str, float]:
         name = f"town_{number:06}_000019"
         Image.fromarray(ids.astype(np.uint16)).save(town / f"{name}_gtFine_instanceIds.png")
         labels = np.where(claimed >= 1000, claimed // 1000, claimed)
-        claimed = np.where(np.isin(labels, [label.id for label in EVALUATED]), claimed, 0)  # the script knows no others
+        claimed = np.where(np.isin(labels, [label.id for label in CITYSCAPES.evaluated]), claimed, 0)
         as_png(claimed).save(claims / f"{name}.png")
         segments = [
             {"id": value, "category_id": value // 1000 if value >= 1000 else value}
@@ -84,8 +84,8 @@ def official_pq(pairs: list[Pair], folder: Path) -> dict[str, float]:
 def test_pq_equals_the_official_script(seed: int, tmp_path: Path) -> None:
     pairs = random_pairs(seed)
     expected = official_pq(pairs, tmp_path)
-    found = panoptic_quality(np.sum([panoptic_counts(*pair) for pair in pairs], axis=0))
-    ours = {label.name: value for label, value in zip(EVALUATED, found, strict=True) if not np.isnan(value)}
+    found = panoptic_quality(np.sum([panoptic_counts(*pair, labels=CITYSCAPES) for pair in pairs], axis=0))
+    ours = {label.name: value for label, value in zip(CITYSCAPES.evaluated, found, strict=True) if not np.isnan(value)}
     assert ours == pytest.approx(expected, abs=1e-12)
     assert 0.1 < np.nanmean(found) < 0.95
 
@@ -107,9 +107,12 @@ def test_iou_equals_the_official_script(seed: int, tmp_path: Path) -> None:
     expected = script.evaluateImgLists(predicted, truths, args)
     labels = [np.where(claimed >= 1000, claimed // 1000, claimed).astype(np.uint8) for _, claimed in pairs]
     found = class_iou(
-        np.sum([semantic_counts(ids, label) for (ids, _), label in zip(pairs, labels, strict=True)], axis=0)
+        np.sum(
+            [semantic_counts(ids, label, labels=CITYSCAPES) for (ids, _), label in zip(pairs, labels, strict=True)],
+            axis=0,
+        )
     )
-    theirs = [expected["classScores"][label.name] for label in EVALUATED]
+    theirs = [expected["classScores"][label.name] for label in CITYSCAPES.evaluated]
     np.testing.assert_allclose(found, theirs, rtol=0, atol=1e-12)
     assert np.nanmean(found) == pytest.approx(expected["averageScoreClasses"], abs=1e-12)
 
@@ -117,12 +120,12 @@ def test_iou_equals_the_official_script(seed: int, tmp_path: Path) -> None:
 def test_a_perfect_map_scores_one_and_an_empty_one_nothing() -> None:
     ids = random_pairs(0)[0][0]
     claimed = np.where((ids < 1000) & np.isin(ids, [24, 26, 33]), 0, ids)  # no claim on crowds
-    assert np.nanmin(panoptic_quality(panoptic_counts(ids, claimed))) == 1
-    assert np.nanmax(panoptic_quality(panoptic_counts(ids, np.zeros(SIZE, np.int32)))) == 0
+    assert np.nanmin(panoptic_quality(panoptic_counts(ids, claimed, labels=CITYSCAPES))) == 1
+    assert np.nanmax(panoptic_quality(panoptic_counts(ids, np.zeros(SIZE, np.int32), labels=CITYSCAPES))) == 0
 
 
 def test_maps_of_different_size_are_refused() -> None:
     ids = random_pairs(0)[0][0]
     for counts in (panoptic_counts, semantic_counts):
         with pytest.raises(ValueError, match="the predicted map is"):
-            counts(ids, np.zeros((3, 3), np.uint8))
+            counts(ids, np.zeros((3, 3), np.uint8), CITYSCAPES)

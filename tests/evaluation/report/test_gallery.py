@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES, LABEL_BY_NAME
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.evaluation.report.gallery import (
     contact_sheet,
     data_uri,
@@ -19,7 +19,7 @@ from instsynth_dagster.evaluation.report.gallery import (
 )
 from tests.evaluation.metrics.random_streets import prediction_table
 
-CAR = LABEL_BY_NAME["car"].id
+CAR = CITYSCAPES.by_name["car"].id
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def bus_box() -> np.ndarray:
 def test_an_instance_is_tinted_and_the_rest_untouched(photo) -> None:
     ids = np.where(bus_box(), CAR * 1000, 7).astype(np.int32)
     before = photo.copy()
-    drawn = overlay_instances(photo, ids, named=False)
+    drawn = overlay_instances(photo, ids, named=False, labels=CITYSCAPES)
     np.testing.assert_array_equal(photo, before)
     assert drawn.shape == photo.shape
     changed = (drawn != photo).any(axis=-1)
@@ -47,16 +47,19 @@ def test_an_instance_is_tinted_and_the_rest_untouched(photo) -> None:
 
 
 def test_nothing_to_draw_leaves_the_image(photo) -> None:
-    np.testing.assert_array_equal(overlay_instances(photo, np.full((120, 200), 7, np.int32)), photo)
-    np.testing.assert_array_equal(overlay_predictions(photo, prediction_table("f", [])), photo)
+    np.testing.assert_array_equal(overlay_instances(photo, np.full((120, 200), 7, np.int32), labels=CITYSCAPES), photo)
+    np.testing.assert_array_equal(overlay_predictions(photo, prediction_table("f", []), labels=CITYSCAPES), photo)
     weak = prediction_table("f", [("bus", 0.2, bus_box())])
-    np.testing.assert_array_equal(overlay_predictions(photo, weak), photo)
-    assert (overlay_predictions(photo, weak, min_score=0.1) != photo).any()
+    np.testing.assert_array_equal(overlay_predictions(photo, weak, labels=CITYSCAPES), photo)
+    assert (overlay_predictions(photo, weak, min_score=0.1, labels=CITYSCAPES) != photo).any()
 
 
 def test_groups_and_names_are_drawn(photo) -> None:
     group = np.where(bus_box(), CAR, 7).astype(np.int32)
-    plain, named = overlay_instances(photo, group, named=False), overlay_instances(photo, group)
+    plain, named = (
+        overlay_instances(photo, group, named=False, labels=CITYSCAPES),
+        overlay_instances(photo, group, labels=CITYSCAPES),
+    )
     tag = (plain != named).any(axis=-1)
     assert tag[:60].any()
     assert not tag[62:].any()
@@ -64,11 +67,11 @@ def test_groups_and_names_are_drawn(photo) -> None:
 
 def test_names_stay_inside_even_a_tiny_image() -> None:
     ids = np.full((20, 12), CAR * 1000, dtype=np.int32)
-    assert overlay_instances(np.zeros((20, 12, 3), np.uint8), ids).shape == (20, 12, 3)
+    assert overlay_instances(np.zeros((20, 12, 3), np.uint8), ids, labels=CITYSCAPES).shape == (20, 12, 3)
 
 
 def test_class_colours_can_be_seen_on_dark_ground() -> None:
-    assert min(max(display_color(name)) for name in CLASSES) > 180
+    assert min(max(display_color(CITYSCAPES[name].color)) for name in CITYSCAPES.classes) > 180
 
 
 def test_contact_sheet_holds_every_image_whole() -> None:

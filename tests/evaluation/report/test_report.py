@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.evaluation.metrics.coco_ap import coco_matches
 from instsynth_dagster.evaluation.metrics.instance_ap import match_frame
 from instsynth_dagster.evaluation.report.charts import arm_colors, curve_svg, interval_chart, line_chart, ticks
@@ -58,10 +58,20 @@ def data() -> ReportData:
     runs = []
     for arm in ARMS:
         frames = list(zip(truth, predictions[arm], strict=True))
-        matches = [match_frame(*frame) for frame in frames]
-        runs.append(Run(arm, "mask2former", 0, 300, 120, matches, coco_matches(frames)))
-    samples = pd.DataFrame([{"source": "window", **{f"instances_{name}": 1 for name in CLASSES}}])
-    differences = difference_table(compare(runs, seed=0))
+        matches = [match_frame(*frame, labels=CITYSCAPES) for frame in frames]
+        runs.append(
+            Run(
+                arm,
+                "mask2former",
+                0,
+                300,
+                120,
+                matches,
+                coco_matches(frames, classes=CITYSCAPES.classes, labels=CITYSCAPES),
+            )
+        )
+    samples = pd.DataFrame([{"source": "window", **{f"instances_{name}": 1 for name in CITYSCAPES.classes}}])
+    differences = difference_table(compare(runs, seed=0, classes=CITYSCAPES.classes))
     about = {"segmenter": "mask2former", "percent": 100, "seed": 0}
     curves = [pd.DataFrame({**about, "arm": arm, "step": [1, 9], "loss": [4, 2]}) for arm in ARMS]
     crop = image[:40, :40]
@@ -79,10 +89,11 @@ def data() -> ReportData:
         window_ids=truth[0][:40, :80],
     )
     return ReportData(
+        labels=CITYSCAPES,
         verdict=verdict(differences),
-        ap=ap_table(runs),
+        ap=ap_table(runs, classes=CITYSCAPES.classes),
         differences=differences,
-        instances=instance_table(dict.fromkeys(ARMS, samples)),
+        instances=instance_table(dict.fromkeys(ARMS, samples), classes=CITYSCAPES.classes, labels=CITYSCAPES),
         curves=pd.concat(curves),
         examples=[example],
         frames=[ValFrame("dunmere_000001", image, truth[0], {arm: predictions[arm][0] for arm in ARMS})],

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from instsynth_dagster.data.formats.cityscapes import CLASSES
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.evaluation.metrics import instance_ap
 from instsynth_dagster.evaluation.metrics.bootstrap import frame_weights, interval, resample, run_weights
 from instsynth_dagster.evaluation.metrics.coco_ap import coco_matches, coco_scores
@@ -46,7 +46,15 @@ def scored(arm: str, seed: int, lost: float = 0.0) -> Run:
     """A run whose predictions are shaken ground truth, a share of them lost."""
     rng = np.random.default_rng(seed)
     frames = [(ids, random_predictions(rng, ids, "f").sample(frac=1 - lost, random_state=seed)) for ids in truth()]
-    return Run(arm, "mask2former", seed, 300, 120, [match_frame(*f) for f in frames], coco_matches(frames))
+    return Run(
+        arm,
+        "mask2former",
+        seed,
+        300,
+        120,
+        [match_frame(*f, labels=CITYSCAPES) for f in frames],
+        coco_matches(frames, classes=CITYSCAPES.classes, labels=CITYSCAPES),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +69,7 @@ def samples(windows: int) -> pd.DataFrame:
 
 
 def test_table_one_counts_frames_and_windows() -> None:
-    table = instance_table({"real": samples(0), "diffinpainting": samples(6)}, ("car", "bus"))
+    table = instance_table({"real": samples(0), "diffinpainting": samples(6)}, ("car", "bus"), labels=CITYSCAPES)
     real, synthetic = (table[table["arm"] == arm].set_index("class_name") for arm in ("real", "diffinpainting"))
     assert real["augmented"].tolist() == [12, 0, 12]
     assert synthetic[["original", "synthetic", "augmented"]].to_numpy().tolist() == [
@@ -71,33 +79,36 @@ def test_table_one_counts_frames_and_windows() -> None:
     ]
     assert synthetic["ratio"]["car"] == pytest.approx(1.5)
     assert np.isnan(synthetic["ratio"]["bus"])
-    assert synthetic["train_id"].tolist() == [13, 15, -1]
+    assert synthetic["label_id"].tolist() == [26, 28, -1]
 
 
 def test_ap_table_averages_seeds(runs: list[Run]) -> None:
-    table = ap_table(runs).set_index("arm")
+    table = ap_table(runs, classes=CITYSCAPES.classes).set_index("arm")
     assert list(table.index) == ["real", "zoom_crop"]
-    aps = [average_precision(run.matches).ap for run in runs]
+    aps = [average_precision(run.matches, classes=CITYSCAPES.classes).ap for run in runs]
     assert table["ap"]["real"] == pytest.approx((aps[0] + aps[2]) / 2)
     assert table["ap_sd"]["zoom_crop"] == pytest.approx(abs(aps[1] - aps[3]) / 2**0.5)
     assert np.isnan(table["pq"]["real"])
-    coco = [coco_scores(run.coco).ap for run in runs]
+    coco = [coco_scores(run.coco, classes=CITYSCAPES.classes).ap for run in runs]
     assert table["coco_ap"]["real"] == pytest.approx((coco[0] + coco[2]) / 2)
     assert table["seeds"].tolist() == [2, 2]
     assert table["protocol"].str.contains("Cityscapes").all()
     assert table["protocol"].str.contains("COCO").all()
-    assert {f"ap50_{name}" for name in CLASSES} <= set(table.columns)
+    assert {f"ap50_{name}" for name in CITYSCAPES.classes} <= set(table.columns)
 
 
 def test_differences_are_paired_seeded_and_cover_the_estimate(runs: list[Run]) -> None:
-    [row] = difference_table(compare(runs, seed=1)).to_dict("records")
-    ap = ap_table(runs).set_index("arm")
+    [row] = difference_table(compare(runs, seed=1, classes=CITYSCAPES.classes)).to_dict("records")
+    ap = ap_table(runs, classes=CITYSCAPES.classes).set_index("arm")
     assert (row["arm"], row["baseline"], row["seeds"], row["frames"]) == ("zoom_crop", "real", 2, FRAMES)
     assert row["ap"] == pytest.approx(ap["ap"]["zoom_crop"] - ap["ap"]["real"])
     assert row["ap50"] == pytest.approx(ap["ap50"]["zoom_crop"] - ap["ap50"]["real"])
     assert row["ap_low"] < row["ap"] < row["ap_high"] < 1
-    pd.testing.assert_frame_equal(difference_table(compare(runs, seed=1)), difference_table(compare(runs, seed=1)))
-    assert difference_table(compare(runs, seed=2))["ap_low"][0] != row["ap_low"]
+    pd.testing.assert_frame_equal(
+        difference_table(compare(runs, seed=1, classes=CITYSCAPES.classes)),
+        difference_table(compare(runs, seed=1, classes=CITYSCAPES.classes)),
+    )
+    assert difference_table(compare(runs, seed=2, classes=CITYSCAPES.classes))["ap_low"][0] != row["ap_low"]
 
 
 def test_an_arm_against_its_double_differs_by_nothing() -> None:
@@ -105,9 +116,9 @@ def test_an_arm_against_its_double_differs_by_nothing() -> None:
     double = Run(
         "diffinpainting", *[getattr(run, f) for f in ("segmenter", "seed", "steps", "samples", "matches", "coco")]
     )
-    row = difference_table(compare([run, double], seed=0)).iloc[0]
+    row = difference_table(compare([run, double], seed=0, classes=CITYSCAPES.classes)).iloc[0]
     assert row[["ap", "ap_low", "ap_high", "ap50_low", "ap50_high"]].tolist() == [0.0] * 5
-    text = verdict(difference_table(compare([run, double], seed=0)))
+    text = verdict(difference_table(compare([run, double], seed=0, classes=CITYSCAPES.classes)))
     assert "cannot be told apart from real (+0.0 AP" in text
 
 
@@ -116,9 +127,11 @@ def test_bootstrap_agrees_with_scoring_each_resample_by_hand() -> None:
     matches = run.matches
     weights = frame_weights(FRAMES, seed=9, resamples=7)
     assert weights.sum(axis=1).tolist() == [FRAMES] * 7
-    result = resample([run], weights, run_weights(1, 0, 7))
+    result = resample([run], weights, run_weights(1, 0, 7), CITYSCAPES.classes)
     by_hand = [
-        average_precision([m for m, times in zip(matches, row, strict=True) for _ in range(times)]).ap
+        average_precision(
+            [m for m, times in zip(matches, row, strict=True) for _ in range(times)], classes=CITYSCAPES.classes
+        ).ap
         for row in weights
     ]
     np.testing.assert_allclose(result["ap"][1:], by_hand, rtol=0, atol=1e-12)
@@ -141,8 +154,8 @@ def test_resamplings_are_scored_all_at_once(monkeypatch) -> None:
     calls, original = [], instance_ap._curve_area
     monkeypatch.setattr(instance_ap, "_curve_area", lambda *given: calls.append(given) or original(*given))
     three = [scored(arm, seed) for seed, arm in enumerate(("real", "zoom_crop", "diffinpainting"))]
-    difference_table(compare(three, seed=0))
-    assert 0 < len(calls) <= 3 * len(CLASSES) * len(instance_ap.OVERLAPS)
+    difference_table(compare(three, seed=0, classes=CITYSCAPES.classes))
+    assert 0 < len(calls) <= 3 * len(CITYSCAPES.classes) * len(instance_ap.OVERLAPS)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -161,7 +174,7 @@ def test_intervals_hold_the_noise_of_training() -> None:
     alike = [replace(scored("diffinpainting", 1, 0.4), seed=seed) for seed in range(4)]
     spans = []
     for arm in (noisy, alike):
-        row = difference_table(compare([*steady, *arm], seed=0)).iloc[0]
+        row = difference_table(compare([*steady, *arm], seed=0, classes=CITYSCAPES.classes)).iloc[0]
         spans.append(row["ap_high"] - row["ap_low"])
     assert spans[0] > 1.2 * spans[1]
 
@@ -169,7 +182,7 @@ def test_intervals_hold_the_noise_of_training() -> None:
 def test_newcomers_are_held_against_real_instances_at_the_same_places() -> None:
     arms = ("real", "zoom_crop", "copy_paste_insert", "diffinpainting_insert", "diffinpainting")
     runs = [scored(arm, 1) for arm in arms]
-    table = difference_table(compare(runs, seed=0, resamples=5))
+    table = difference_table(compare(runs, seed=0, resamples=5, classes=CITYSCAPES.classes))
     pairs = list(zip(table["arm"], table["baseline"], strict=True))
     assert ("diffinpainting_insert", "copy_paste_insert") in pairs
     assert [arm for arm, baseline in pairs if baseline == "copy_paste_insert"] == ["diffinpainting_insert"]
@@ -179,7 +192,7 @@ def test_newcomers_are_held_against_real_instances_at_the_same_places() -> None:
 def test_runs_on_other_frames_are_refused(runs: list[Run]) -> None:
     other = Run("zoom_crop", "mask2former", 0, 1, 1, runs[1].matches[::-1], runs[1].coco)
     with pytest.raises(ValueError, match=r"zoom_crop .* same frames"):
-        compare([runs[0], other], seed=0)
+        compare([runs[0], other], seed=0, classes=CITYSCAPES.classes)
 
 
 def differences(**by_baseline: tuple[float, float, float]) -> pd.DataFrame:
@@ -232,8 +245,13 @@ def test_verdict_of_a_segmenter_that_learned_nothing() -> None:
 
 
 def test_markdown_is_aligned_and_complete(runs: list[Run]) -> None:
-    ap = ap_table(runs)
-    for view in (ap_view(ap), class_view(ap), difference_view(difference_table(compare(runs, 0))), readable(ap)):
+    ap = ap_table(runs, classes=CITYSCAPES.classes)
+    for view in (
+        ap_view(ap),
+        class_view(ap),
+        difference_view(difference_table(compare(runs, 0, classes=CITYSCAPES.classes))),
+        readable(ap),
+    ):
         lines = to_markdown(view).splitlines()
         assert len(lines) == len(view) + 2
         assert len({len(line) for line in lines}) == 1
@@ -247,7 +265,7 @@ def test_markdown_is_aligned_and_complete(runs: list[Run]) -> None:
 
 
 def test_instance_view_stands_side_by_side() -> None:
-    table = instance_table({"real": samples(0), "diffinpainting": samples(6)}, ("car", "bus"))
+    table = instance_table({"real": samples(0), "diffinpainting": samples(6)}, ("car", "bus"), labels=CITYSCAPES)
     view = instance_view(table)
     assert list(view.columns) == ["class", "original", "diffinpainting", "diffinpainting ratio"]
     assert view.iloc[0].tolist() == ["car", "12", "18", "1.50"]
@@ -260,11 +278,11 @@ def test_numbers_are_known_from_words() -> None:
 
 
 def test_parts_are_paired_like_the_whole(runs: list[Run]) -> None:
-    parts = part_table(compare(runs, seed=1)).set_index("part")
-    table = ap_table(runs).set_index("arm")
-    classes = [f"class {name}" for name in CLASSES]
+    parts = part_table(compare(runs, seed=1, classes=CITYSCAPES.classes)).set_index("part")
+    table = ap_table(runs, classes=CITYSCAPES.classes).set_index("arm")
+    classes = [f"class {name}" for name in CITYSCAPES.classes]
     assert list(parts.index) == [*classes, "size small", "size medium", "size large"]
-    for name in CLASSES:
+    for name in CITYSCAPES.classes:
         expected = table[f"ap50_{name}"]["zoom_crop"] - table[f"ap50_{name}"]["real"]
         assert parts["difference"][f"class {name}"] == pytest.approx(expected)
     small = table["coco_ap_small"]
@@ -278,8 +296,8 @@ def test_maps_are_resampled_too() -> None:
     pixels = np.sort(rng.integers(1, 99, (2, FRAMES, 19, 2)), axis=-1).astype(float)
     base = [scored(arm, 1) for arm in ("real", "zoom_crop")]
     runs = [replace(run, panoptic=counts[n], semantic=pixels[n]) for n, run in enumerate(base)]
-    [row] = difference_table(compare(runs, seed=0)).to_dict("records")
-    table = ap_table(runs).set_index("arm")
+    [row] = difference_table(compare(runs, seed=0, classes=CITYSCAPES.classes)).to_dict("records")
+    table = ap_table(runs, classes=CITYSCAPES.classes).set_index("arm")
     for metric in ("pq", "miou"):
         assert row[metric] == pytest.approx(table[metric]["zoom_crop"] - table[metric]["real"])
         assert row[f"{metric}_low"] < row[metric] < row[f"{metric}_high"]
@@ -289,7 +307,7 @@ def test_maps_are_resampled_too() -> None:
 
 def test_shares_of_the_labels_are_compared_with_their_own_baseline() -> None:
     runs = [replace(scored(arm, seed), percent=percent) for percent in (100, 10) for arm, seed in _ARMS]
-    table = difference_table(compare(runs, seed=0))
+    table = difference_table(compare(runs, seed=0, classes=CITYSCAPES.classes))
     assert list(zip(table["percent"], table["arm"], table["baseline"], strict=True)) == [
         (percent, *pair) for percent in (100, 10) for pair in (("zoom_crop", "real"),)
     ]

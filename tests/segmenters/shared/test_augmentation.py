@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.segmenters.shared.augmentation import (
     RandomScaleCrop,
     TrainingDraws,
@@ -68,14 +69,14 @@ def test_smaller_image_is_filled_with_the_mean_colour_at_right_and_bottom():
 
 def test_groups_stuff_and_other_classes_are_background():
     ids = torch.tensor([[26, 7, 26000], [32000, 24003, 24003], [27001, 29000, 0]], dtype=torch.int32)
-    masks, labels = instance_targets(ids, CLASSES)
+    masks, labels = instance_targets(ids, CLASSES, labels=CITYSCAPES)
     assert labels.tolist() == [0, 1, 2]  # 24003, 26000, 32000 in the order of ids
     assert masks.dtype == torch.float32
     assert [mask.nonzero().tolist() for mask in masks] == [[[1, 1], [1, 2]], [[0, 2]], [[1, 0]]]
 
 
 def test_empty_crop_has_targets_of_length_zero():
-    masks, labels = instance_targets(torch.zeros(4, 5, dtype=torch.int32), CLASSES)
+    masks, labels = instance_targets(torch.zeros(4, 5, dtype=torch.int32), CLASSES, labels=CITYSCAPES)
     assert masks.shape == (0, 4, 5)
     assert labels.shape == (0,)
     assert labels.dtype == torch.int64
@@ -83,14 +84,14 @@ def test_empty_crop_has_targets_of_length_zero():
 
 def test_a_draw_is_a_pure_function_of_seed_and_number():
     state = torch.get_rng_state()
-    draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=5, draws=8)
+    draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES, labels=CITYSCAPES), seed=5, draws=8)
     forwards = [draws[i] for i in range(4)]
     torch.manual_seed(99)
-    again = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=5, draws=8)
+    again = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES, labels=CITYSCAPES), seed=5, draws=8)
     for i in reversed(range(4)):
         for key, value in again[i].items():
             assert torch.equal(value, forwards[i][key])
-    other = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=6, draws=8)
+    other = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES, labels=CITYSCAPES), seed=6, draws=8)
     assert not torch.equal(other[0]["pixel_values"], forwards[0]["pixel_values"])
     torch.set_rng_state(state)
 
@@ -109,7 +110,9 @@ def test_samples_with_rare_classes_are_drawn_oftener_where_asked():
     shown = {}
     for threshold in (None, 0.2):
         dataset = Counted()
-        draws = TrainingDraws(dataset, tiny(repeat_threshold=threshold), instances_only(CLASSES), seed=5, draws=105)
+        draws = TrainingDraws(
+            dataset, tiny(repeat_threshold=threshold), instances_only(CLASSES, labels=CITYSCAPES), seed=5, draws=105
+        )
         for number in range(105):
             _ = draws[number]
         shown[threshold] = dataset.asked.count(0)
@@ -118,14 +121,14 @@ def test_samples_with_rare_classes_are_drawn_oftener_where_asked():
 
 
 def test_draws_leave_the_global_generator_alone():
-    draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=5, draws=8)
+    draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES, labels=CITYSCAPES), seed=5, draws=8)
     before = torch.get_rng_state()
     _ = draws[0]
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_collate_stacks_pixels_and_lists_targets():
-    draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES), seed=5, draws=8)
+    draws = TrainingDraws(ToyDataset(), tiny(), instances_only(CLASSES, labels=CITYSCAPES), seed=5, draws=8)
     batch = collate([draws[0], draws[1]])
     assert batch["pixel_values"].shape == (2, 3, *tiny().crop)
     assert [len(m) for m in batch["mask_labels"]] == [len(c) for c in batch["class_labels"]]

@@ -14,6 +14,7 @@ from transformers import (
     SwinForImageClassification,
 )
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.shared.backbones import NEW_NORMS, backbone_of, described, load_backbone
@@ -69,7 +70,7 @@ def test_a_segmenter_learns_on_it(kind, classifier, tmp_path) -> None:
     where = {"out": tmp_path / "checkpoint", "scratch": tmp_path / "scratch"}
     result = segmenter.fit(ToyDataset(), recipe, classes=("person", "car"), seed=0, **where)
     assert result.curve["loss"].notna().all()
-    assert len(segmenter.load(result.folder, recipe).predict([ToyDataset()[0][0]])) == 1
+    assert len(segmenter.load(result.folder, recipe, labels=CITYSCAPES).predict([ToyDataset()[0][0]])) == 1
 
 
 def test_a_folder_that_lacks_a_weight_is_named(classifier) -> None:

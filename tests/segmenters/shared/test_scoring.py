@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.segmenters.shared import scoring
 from instsynth_dagster.segmenters.shared.scoring import Geometry, class_probabilities, score_instances
@@ -41,7 +42,7 @@ def test_equal_to_brute_force_whatever_the_chunk(seed, queries, k, chunk):
     expected = brute_force(class_logits, mask_logits, geometry, k)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "CHUNK_PIXELS", chunk)
-        table = score_instances(class_probabilities(class_logits), mask_logits, CLASSES, geometry, k)
+        table = score_instances(class_probabilities(class_logits), mask_logits, CLASSES, geometry, k, labels=CITYSCAPES)
     assert table["class_name"].tolist() == [row[0] for row in expected]
     assert table["score"].tolist() == pytest.approx([row[1] for row in expected], abs=1e-5)
     assert (table["score"].diff().dropna() <= 0).all()
@@ -52,7 +53,9 @@ def test_equal_to_brute_force_whatever_the_chunk(seed, queries, k, chunk):
 
 def test_empty_masks_are_left_out_and_the_table_keeps_its_columns():
     geometry = Geometry((16, 16), (16, 16), (32, 32))
-    table = score_instances(class_probabilities(torch.zeros(3, 4)), torch.full((3, 8, 8), -5.0), CLASSES, geometry, 10)
+    table = score_instances(
+        class_probabilities(torch.zeros(3, 4)), torch.full((3, 8, 8), -5.0), CLASSES, geometry, 10, labels=CITYSCAPES
+    )
     assert table.empty
     assert list(table.columns) == ["class_name", "score", "mask_counts", "mask_height", "mask_width"]
 
@@ -60,6 +63,8 @@ def test_empty_masks_are_left_out_and_the_table_keeps_its_columns():
 def test_no_object_is_never_predicted():
     logits = torch.tensor([[0.0, 0.0, 0.0, 50.0]])
     geometry = Geometry((32, 32), (32, 32), (32, 32))
-    table = score_instances(class_probabilities(logits), torch.full((1, 8, 8), 5.0), CLASSES, geometry, 10)
+    table = score_instances(
+        class_probabilities(logits), torch.full((1, 8, 8), 5.0), CLASSES, geometry, 10, labels=CITYSCAPES
+    )
     assert set(table["class_name"]) <= set(CLASSES)
     assert (table["score"] < 1e-6).all()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from instsynth_dagster.data.masks import decode_rle, encode_rle
-from instsynth_dagster.evaluation.metrics.pixel_runs import IdRuns, decode_runs
+from instsynth_dagster.data.pixel_runs import IdRuns, decode_runs
 
 sizes = st.tuples(st.integers(1, 23), st.integers(1, 23))
 

@@ -1,0 +1,293 @@
+"""The data set, read only, whatever its format: frames by city, their pixels and their id maps."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import TypeAdapter
+
+from instsynth_dagster.artifacts.files import file_sha256
+from instsynth_dagster.data.formats.cityscapes import (
+    CITYSCAPES,
+    Frame,
+    city_of,
+    list_frames,
+    list_semantic_frames,
+    read_frame,
+    read_ids,
+    read_image,
+)
+from instsynth_dagster.data.index import Index, IndexedFrame, labels_digest
+from instsynth_dagster.data.instances import instance_index
+from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.data.near_duplicates import mirrored_hash, perceptual_hash
+from instsynth_dagster.data.rasterise import Drawn, OnTop, draw
+from instsynth_dagster.data.reading import Turn
+from instsynth_dagster.data.reading import read_image as read_photo
+from instsynth_dagster.data.versions import city_directories
+from instsynth_dagster.errors import DatasetError, Reader, UndeclaredRead
+
+
+class DataSet(ABC):
+    """Frames below `root`; tables refer to files relative to it. `labels` says what its id maps mean."""
+
+    root: Path
+    labels: LabelTable
+    _cities: frozenset[str] | None = None
+    _reader: Reader | None = None
+
+    def of_cities(self, cities: Iterable[str], reader: Reader) -> DataSet:
+        """The same data set for an asset that may read the files of some cities only.
+
+        Raises:
+            UndeclaredRead: later, on reading a file of another city.
+        """
+        part = copy(self)
+        part._cities, part._reader = frozenset(cities), reader
+        return part
+
+    def _allow(self, city: str) -> None:
+        if self._cities is not None and city not in self._cities:
+            raise UndeclaredRead(self._reader, f"files of city {city}", f"frames[{city}] to its `reads`")
+
+    @abstractmethod
+    def address(self) -> dict[str, Any]:
+        """JSON values from which another process opens the data set (`DataSet.at`)."""
+
+    @staticmethod
+    def at(address: Mapping[str, Any]) -> DataSet:
+        """The data set of an `address`."""
+        labels = TypeAdapter(LabelTable).validate_python(address["labels"])
+        if "index" not in address:
+            return CityscapesData(Path(address["root"]), labels)
+        images = ImagesAsRead(Path(address["root"]), address["overlap"], address["orientation"])
+        return AnnotatedData(images, labels, Index(Path(address["index"])))
+
+    @abstractmethod
+    def directories(self, city: str) -> list[Path]:
+        """Folders that hold the files of a city and nothing else; none where cities share folders."""
+
+    @abstractmethod
+    def frame_ids(self, city: str) -> list[str]:
+        """Ids of a city's frames, none of them read."""
+
+    @abstractmethod
+    def frame_table(self, city: str) -> pd.DataFrame:
+        """One row per frame, every file decoded once: frame_id, city, split, width, height, image, ids, image_sha256,
+        ids_sha256, and the perceptual hashes of the image and of its mirror image."""
+
+    @abstractmethod
+    def image(self, row: Any) -> np.ndarray:
+        """uint8 (H, W, 3) RGB of a row of the frame table."""
+
+    @abstractmethod
+    def ids(self, row: Any) -> np.ndarray:
+        """int32 (H, W) id map of a row of the frame table."""
+
+    @abstractmethod
+    def image_of(self, frame_id: str) -> np.ndarray:
+        """uint8 (H, W, 3) RGB of a frame by its id."""
+
+    @abstractmethod
+    def image_and_ids(self, frame_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Image and id map of a frame by its id."""
+
+    def semantic_frames(self, city: str) -> list[Frame]:
+        """Frames of a city that has semantic maps; `ids` is the path of the label id map.
+
+        Raises:
+            DatasetError: the format has none.
+        """
+        raise DatasetError("semantics: only a data set in Cityscapes layout has semantic maps; remove the section")
+
+    def preview(self, frames: pd.DataFrame) -> str:
+        """Markdown with the first frames, instances drawn in."""
+        from instsynth_dagster.evaluation.report.gallery import contact_sheet, overlay_instances, thumbnail_markdown
+
+        rows = list(frames.head(4).itertuples())
+        shown = [overlay_instances(self.image(row), self.ids(row), self.labels) for row in rows]
+        return thumbnail_markdown(contact_sheet(shown, columns=2, captions=None), width=900)
+
+    def instance_table(self, frames: pd.DataFrame) -> pd.DataFrame:
+        """`instance_index` of every frame, with instance_id and frame_id in front, and as `ground` the id of the label
+        that an instance stands on, -1 where that is not in the frame."""
+        from instsynth_dagster.synthesis.places import grounds
+
+        tables = []
+        for row in frames.itertuples():
+            ids = self.ids(row)
+            table = instance_index(ids, self.labels)
+            table["ground"] = grounds(ids, self.labels.label_ids(ids), table)
+            table.insert(0, "instance_id", [f"{row.frame_id}:{value}" for value in table["value"]])
+            table.insert(1, "frame_id", row.frame_id)
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _described(image: np.ndarray) -> dict[str, Any]:
+    return {"width": image.shape[1], "height": image.shape[0]}
+
+
+class CityscapesData(DataSet):
+    """A tree in Cityscapes layout."""
+
+    def __init__(self, root: Path, labels: LabelTable) -> None:
+        self.root, self.labels = Path(root), labels
+
+    def address(self) -> dict[str, Any]:
+        return {"root": str(self.root), "labels": asdict(self.labels)}
+
+    def semantic_frames(self, city: str) -> list[Frame]:
+        self._allow(city)
+        return list_semantic_frames(self.root, city)
+
+    def directories(self, city: str) -> list[Path]:
+        self._allow(city)
+        return city_directories(self.root, city)
+
+    def frame_ids(self, city: str) -> list[str]:
+        self._allow(city)
+        return [frame.frame_id for frame in list_frames(self.root, city)]
+
+    def frame_table(self, city: str) -> pd.DataFrame:
+        self._allow(city)
+        return pd.DataFrame([self._frame_row(frame) for frame in list_frames(self.root, city)])
+
+    def _frame_row(self, frame: Frame) -> dict[str, Any]:
+        image, _ = read_frame(frame, self.labels)
+        return {
+            "frame_id": frame.frame_id,
+            "city": frame.city,
+            "split": frame.split,
+            **_described(image),
+            "image": frame.image.relative_to(self.root).as_posix(),
+            "ids": frame.ids.relative_to(self.root).as_posix(),
+            "image_sha256": file_sha256(frame.image),
+            "ids_sha256": self._ids_digest(frame.ids),
+            "perceptual_hash": perceptual_hash(image),
+            "mirrored_hash": mirrored_hash(image),
+        }
+
+    def _ids_digest(self, path: Path) -> str:
+        """Of the file, and of the table where it is not the layout's own: other names for the same ids are others."""
+        digest = file_sha256(path)
+        if self.labels == CITYSCAPES:
+            return digest
+        return hashlib.sha256(f"{digest}{labels_digest(self.labels)}".encode()).hexdigest()
+
+    def image(self, row: Any) -> np.ndarray:
+        self._allow(city_of(row.frame_id))
+        return read_image(self.root / row.image)
+
+    def ids(self, row: Any) -> np.ndarray:
+        self._allow(city_of(row.frame_id))
+        return read_ids(self.root / row.ids, self.labels)
+
+    def image_of(self, frame_id: str) -> np.ndarray:
+        return read_image(self._files(frame_id)[0])
+
+    def image_and_ids(self, frame_id: str) -> tuple[np.ndarray, np.ndarray]:
+        image, ids = self._files(frame_id)
+        return read_frame(Frame(frame_id, image.parts[-3], city_of(frame_id), image, ids), self.labels)
+
+    def _files(self, frame_id: str) -> tuple[Path, Path]:
+        city = city_of(frame_id)
+        self._allow(city)
+        image = next(iter(self.root.glob(f"leftImg8bit/*/{city}/{frame_id}_leftImg8bit.png")), None)
+        if image is None:
+            raise DatasetError(f"{self.root}: no frame {frame_id!r}; it has been there, refresh")
+        return image, self.root / "gtFine" / image.parts[-3] / city / f"{frame_id}_gtFine_instanceIds.png"
+
+
+@dataclass(frozen=True)
+class ImagesAsRead:
+    """A folder of images, and how they and what is annotated in them are read (`reading.Turn`, `rasterise.OnTop`)."""
+
+    root: Path
+    overlap: OnTop
+    orientation: Turn
+
+
+class AnnotatedData(DataSet):
+    """Images with annotated objects, by an index. Columns of the frame table beside those of every format:
+    `lost_pixels` of objects under others, `overlapping` objects that lost some, `hidden` ones that lost all, and
+    `empty` ones that cover no pixel of the image."""
+
+    def __init__(self, images: ImagesAsRead, labels: LabelTable, index: Index) -> None:
+        self.root, self.labels = images.root, labels
+        self._images, self._index = images, index
+
+    def address(self) -> dict[str, Any]:
+        return {
+            "root": str(self.root),
+            "labels": asdict(self.labels),
+            "overlap": self._images.overlap,
+            "orientation": self._images.orientation,
+            "index": str(self._index.path),
+        }
+
+    def directories(self, city: str) -> list[Path]:
+        self._allow(city)
+        return []
+
+    def frame_ids(self, city: str) -> list[str]:
+        self._allow(city)
+        return self._index.frame_ids(city)
+
+    def frame_table(self, city: str) -> pd.DataFrame:
+        self._allow(city)
+        return pd.DataFrame([self._frame_row(frame) for frame in self._index.frames(city)])
+
+    def _frame_row(self, frame: IndexedFrame) -> dict[str, Any]:
+        image, drawn = self._image(frame), self._drawn(frame)
+        return {
+            "frame_id": frame.frame_id,
+            "city": frame.city,
+            "split": frame.split,
+            **_described(image),
+            "image": frame.file,
+            "ids": "",
+            "image_sha256": file_sha256(self.root / frame.file),
+            "ids_sha256": frame.digest,
+            "perceptual_hash": perceptual_hash(image),
+            "mirrored_hash": mirrored_hash(image),
+            **{name: getattr(drawn, name) for name in LOSSES},
+        }
+
+    def image(self, row: Any) -> np.ndarray:
+        return self._image(self._frame(row.frame_id))
+
+    def ids(self, row: Any) -> np.ndarray:
+        return self._drawn(self._frame(row.frame_id)).ids
+
+    def image_of(self, frame_id: str) -> np.ndarray:
+        return self._image(self._frame(frame_id))
+
+    def image_and_ids(self, frame_id: str) -> tuple[np.ndarray, np.ndarray]:
+        frame = self._frame(frame_id)
+        return self._image(frame), self._drawn(frame).ids
+
+    def _frame(self, frame_id: str) -> IndexedFrame:
+        frame = self._index.frame(frame_id)
+        self._allow(frame.city)
+        return frame
+
+    def _image(self, frame: IndexedFrame) -> np.ndarray:
+        return read_photo(self.root / frame.file, frame.size, self._images.orientation)
+
+    def _drawn(self, frame: IndexedFrame) -> Drawn:
+        try:
+            return draw(frame.annotations, frame.size[::-1], self.labels, self._images.overlap)
+        except DatasetError as error:
+            raise DatasetError(f"the annotations of {frame.file!r}: {error}") from None
+
+
+LOSSES = ("lost_pixels", "overlapping", "hidden", "empty")

@@ -1,0 +1,319 @@
+"""An annotated data set read once: its frames by group, its label table and what was noticed, in a SQLite file.
+
+Annotation files of a hundred thousand images take minutes to parse and gigabytes to hold; every process looks up single
+frames here instead. The file may be deleted at any time and is made again when the annotations or the listing of the
+images change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from instsynth_dagster.data.annotated import Annotated, AnnotatedImage, Category, frame_ids
+from instsynth_dagster.data.groups import city_names
+from instsynth_dagster.data.labels import LARGEST, Label, LabelTable
+from instsynth_dagster.data.rasterise import Annotation, OnTop
+from instsynth_dagster.data.reading import Turn, header, turns
+from instsynth_dagster.errors import DatasetError
+
+_VERSION = 1
+TRAIN, VAL = "train", "val"
+
+
+@dataclass(frozen=True)
+class IndexedFrame:
+    """A frame of an annotated data set; `file` is below the folder of images, `size` (width, height) annotated."""
+
+    frame_id: str
+    city: str
+    split: str
+    file: str
+    size: tuple[int, int]
+    digest: str
+    annotations: tuple[Annotation, ...]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a data set is: cities of each split, label table, categories as its files tell them, and notes.
+
+    `instances` counts single objects of each class in train frames, `sizes` frames by (width, height).
+    """
+
+    train_cities: tuple[str, ...]
+    val_cities: tuple[str, ...]
+    labels: LabelTable
+    categories: tuple[dict[str, Any], ...]
+    instances: Mapping[str, int]
+    frames: Mapping[str, int]
+    sizes: Mapping[tuple[int, int], int]
+    notes: tuple[str, ...]
+
+
+class Index:
+    """An index at a path, which must have been made by `write_index`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def survey(self) -> Survey:
+        with closing(self._open()) as connection:
+            told = json.loads(connection.execute("SELECT told FROM survey").fetchone()[0])
+        table = told["labels"]
+        labels = tuple(Label(**{**row, "color": tuple(row["color"])}) for row in table["labels"])
+        return Survey(
+            tuple(told["train_cities"]),
+            tuple(told["val_cities"]),
+            LabelTable(labels, table["factor"]),
+            tuple(told["categories"]),
+            told["instances"],
+            told["frames"],
+            {(width, height): count for width, height, count in told["sizes"]},
+            tuple(told["notes"]),
+        )
+
+    def frames(self, city: str) -> Iterator[IndexedFrame]:
+        """Frames of a city, sorted by id."""
+        with closing(self._open()) as connection:
+            rows = connection.execute("SELECT * FROM frames WHERE city = ? ORDER BY frame_id", (city,)).fetchall()
+        yield from (_frame(row) for row in rows)
+
+    def frame_ids(self, city: str) -> list[str]:
+        """Ids of a city's frames, sorted."""
+        with closing(self._open()) as connection:
+            rows = connection.execute("SELECT frame_id FROM frames WHERE city = ? ORDER BY frame_id", (city,))
+            return [row[0] for row in rows]
+
+    def frame(self, frame_id: str) -> IndexedFrame:
+        """A frame by its id.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        with closing(self._open()) as connection:
+            row = connection.execute("SELECT * FROM frames WHERE frame_id = ?", (frame_id,)).fetchone()
+        if row is None:
+            raise DatasetError(f"{frame_id!r}: no such frame in the annotations; they have changed, refresh")
+        return _frame(row)
+
+    def signature(self, city: str) -> tuple[list[str], str]:
+        """The image files of a city, and a digest of all that is annotated in them."""
+        with closing(self._open()) as connection:
+            rows = connection.execute(
+                "SELECT frame_id, file, digest FROM frames WHERE city = ? ORDER BY frame_id", (city,)
+            ).fetchall()
+        lines = "\n".join("\0".join(row) for row in rows)
+        return [row[1] for row in rows], hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
+
+    def is_there(self) -> bool:
+        """Whether the file is a whole index."""
+        if not self.path.is_file():
+            return False
+        try:
+            with closing(self._open()) as connection:
+                return connection.execute("SELECT count(*) FROM survey").fetchone()[0] == 1
+        except sqlite3.DatabaseError:
+            return False
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
+        connection.text_factory = lambda data: data.decode(errors="surrogateescape")
+        return connection
+
+
+def _frame(row: Sequence[Any]) -> IndexedFrame:
+    frame_id, city, split, file, width, height, digest, packed = row
+    objects = json.loads(zlib.decompress(packed))
+    annotations = tuple(Annotation(label_id, segmentation, bool(group)) for label_id, group, segmentation in objects)
+    return IndexedFrame(frame_id, city, split, file, (width, height), digest, annotations)
+
+
+def write_index(
+    path: Path,
+    root: Path,
+    annotated: Annotated,
+    groups: Mapping[str, str],
+    splits: Mapping[str, str],
+    turn: Turn,
+    on_top: OnTop,
+) -> None:
+    """Write the index of a data set, whole or not at all.
+
+    Args:
+        root: folder of the images.
+        groups: of each file; splits: `train` or `val` of each file.
+        turn: as for `reading.read_image`; on_top: as for `rasterise.draw`.
+    """
+    labels = label_table(annotated)
+    ids_of = {label.category_id: label.id for label in labels.labels if label.source_id is not None}
+    names = city_names((splits[image.file], groups[image.file]) for image in annotated.images)
+    named = frame_ids([image.file for image in annotated.images])
+    instances: Counter[str] = Counter()
+    frames: Counter[str] = Counter()
+    sizes: Counter[tuple[int, int]] = Counter()
+    read_as = f"{labels_digest(labels)} {turn} {on_top}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    staged.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(staged)) as connection, connection:
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute(
+                "CREATE TABLE frames (frame_id TEXT PRIMARY KEY, city TEXT, split TEXT, file TEXT, width INTEGER, "
+                "height INTEGER, digest TEXT, annotations BLOB) WITHOUT ROWID"
+            )
+            connection.execute("CREATE TABLE survey (told TEXT)")
+            for image in annotated.images:
+                split = splits[image.file]
+                city, size = names[split, groups[image.file]], _annotated_size(root, image, turn)
+                objects = [[ids_of[o.category], int(o.crowd), o.segmentation] for o in image.objects]
+                text = json.dumps(objects, separators=(",", ":"), default=_as_text).encode()
+                digest = hashlib.sha256(text + f"{size}{read_as}".encode()).hexdigest()
+                row = (named[image.file], city, split, image.file, *size, digest, zlib.compress(text, 1))
+                connection.execute("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _encodable(row))
+                frames[city] += 1
+                sizes[size] += 1
+                if split == TRAIN:
+                    instances.update(labels.by_id[ids_of[o.category]].name for o in image.objects if not o.crowd)
+            connection.execute("CREATE INDEX by_city ON frames (city, frame_id)")
+            told = {
+                "train_cities": sorted({names[pair] for pair in names if pair[0] == TRAIN}),
+                "val_cities": sorted({names[pair] for pair in names if pair[0] == VAL}),
+                "labels": {"factor": labels.factor, "labels": [asdict(label) for label in labels.labels]},
+                "categories": [asdict(category) for category in annotated.categories],
+                "instances": instances,
+                "frames": frames,
+                "sizes": [[*size, count] for size, count in sorted(sizes.items())],
+                "notes": list(annotated.notes),
+            }
+            connection.execute("INSERT INTO survey VALUES (?)", (json.dumps(told),))
+        os.replace(staged, path)
+    finally:
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("ascii")
+    raise TypeError(f"{type(value).__name__} in a segmentation")
+
+
+def _encodable(row: Sequence[Any]) -> tuple[Any, ...]:
+    """SQLite takes text as UTF-8; names that are none travel as bytes that are read as text."""
+    return tuple(
+        value.encode(errors="surrogateescape") if isinstance(value, str) and not _is_utf8(value) else value
+        for value in row
+    )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _annotated_size(root: Path, image: AnnotatedImage, turn: Turn) -> tuple[int, int]:
+    """(width, height) that an image is annotated at: what the format tells, else that of the image as it is shown."""
+    if image.width and image.height:
+        return image.width, image.height
+    stored, orientation = header(root / image.file)
+    turned = turns(stored, orientation, None, turn) and orientation >= 5
+    return stored[::-1] if turned else stored
+
+
+BACKGROUND, VOID = "background", "void"
+_LARGEST_KEPT_ID = 9_999
+
+
+def label_table(annotated: Annotated) -> LabelTable:
+    """The label table of a data set whose objects are annotated one by one.
+
+    Id 0 is everything that is no object: background, which counts in an evaluation. Categories keep their ids where
+    these are 1 to 9,999, else they are numbered. One more label is void.
+    """
+    categories = annotated.categories
+    if not categories:
+        raise DatasetError("the annotations name no category")
+    kept = all(1 <= category.id <= _LARGEST_KEPT_ID for category in categories)
+    names = _class_names(categories)
+    labels = [Label(_free(BACKGROUND, names), 0, False, False, (0, 0, 0))]
+    for number, (category, name) in enumerate(zip(categories, names, strict=True), 1):
+        labels.append(
+            Label(
+                name,
+                category.id if kept else number,
+                category.has_instances,
+                False,
+                palette(number),
+                category.supercategory,
+                category.id,
+            )
+        )
+    highest = max(label.id for label in labels) + 1
+    labels.append(Label(_free(VOID, names), highest, False, True, (0, 0, 0)))
+    return LabelTable(tuple(labels), _factor(annotated, highest))
+
+
+def _factor(annotated: Annotated, highest: int) -> int:
+    """The smallest power of ten with room for all ids, and for twice as many objects of a category as any image has."""
+    most = 0
+    for image in annotated.images:
+        most = max([most, *Counter(o.category for o in image.objects if not o.crowd).values()])
+    factor = 1000
+    while factor <= max(highest, 2 * most):
+        factor *= 10
+    if (highest + 1) * factor > LARGEST:
+        raise DatasetError(f"{highest} labels with up to {most} objects in an image do not fit ids of 32 bits")
+    return factor
+
+
+def _class_names(categories: Sequence[Category]) -> list[str]:
+    """Names as partitions of the graph can have them: no separators of paths and partitions, never twice."""
+    names: list[str] = []
+    for category in categories:
+        plain = "".join(" " if c in "/\\|:" or not c.isprintable() else c for c in category.name)
+        plain = " ".join(plain.split()).strip(". ")[:80] or f"category {category.id}"
+        names.append(plain if plain not in names else f"{plain} {category.id}")
+    return names
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    while name in taken:
+        name = f"{name}_"
+    return name
+
+
+def palette(number: int) -> tuple[int, int, int]:
+    """A colour for the n-th label, RGB; neighbours differ."""
+    import colorsys
+
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 0.9 if number % 2 else 0.7)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def labels_digest(labels: LabelTable) -> str:
+    """What of a table is in id maps and in how they are read; colours are not."""
+    rows = [[label.name, label.id, label.has_instances, label.ignore_in_eval] for label in labels.labels]
+    return hashlib.sha256(json.dumps([labels.factor, rows]).encode()).hexdigest()
+
+
+def index_key(described: Any, files: Sequence[Path], listing: Sequence[str]) -> str:
+    """Names the index of settings (as JSON), of annotation files as they are, and of a listing of images."""
+    stamps = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    digest = hashlib.sha256(json.dumps([_VERSION, described, stamps], sort_keys=True).encode())
+    for name in listing:
+        digest.update(name.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()[:24]

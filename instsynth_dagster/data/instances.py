@@ -1,0 +1,82 @@
+"""The instances of an id map: areas, the index of a frame, and connected parts."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.data.labels import LabelTable
+
+_INDEX_COLUMNS = {
+    "value": "int64",
+    "class_name": "object",
+    "label_id": "int64",
+    "is_group": "bool",
+    "area": "int64",
+    "x1": "int64",
+    "y1": "int64",
+    "x2": "int64",
+    "y2": "int64",
+    "touches_border": "bool",
+    "components": "int64",
+}
+
+
+_COUNTED = 1 << 22
+"""Values up to which counting into a table is quicker than sorting."""
+
+
+def instance_areas(ids: np.ndarray) -> dict[int, int]:
+    """Pixels of every value of an id map."""
+    if int(ids.max(initial=0)) < _COUNTED:
+        counts = np.bincount(ids.ravel())
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    else:
+        values, counts = np.unique(ids, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def instance_index(ids: np.ndarray, labels: LabelTable) -> pd.DataFrame:
+    """One row per instance or group of an int32 (H, W) id map, by value.
+
+    Columns: value, class_name, label_id, is_group, area (pixels), x1, y1, x2, y2 (xyxy, x2/y2 exclusive),
+    touches_border, components (8-connected).
+    """
+    ys, xs = np.nonzero(np.isin(labels.label_ids(ids), labels.thing_ids))
+    if not len(ys):
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _INDEX_COLUMNS.items()})
+    values, inverse, area = np.unique(ids[ys, xs], return_inverse=True, return_counts=True)
+    height, width = ids.shape
+    low = np.full((len(values), 2), max(height, width))
+    high = np.zeros((len(values), 2), dtype=np.int64)
+    for axis, positions in enumerate((xs, ys)):
+        np.minimum.at(low[:, axis], inverse, positions)
+        np.maximum.at(high[:, axis], inverse, positions + 1)
+    label_ids = labels.label_ids(values)
+    return pd.DataFrame(
+        {
+            "value": values,
+            "class_name": [labels.by_id[label].name for label in label_ids.tolist()],
+            "label_id": label_ids,
+            "is_group": ~labels.is_instance(values),
+            "area": area,
+            "x1": low[:, 0],
+            "y1": low[:, 1],
+            "x2": high[:, 0],
+            "y2": high[:, 1],
+            "touches_border": (low == 0).any(axis=1) | (high[:, 0] == width) | (high[:, 1] == height),
+            "components": [
+                len(component_masks(ids, int(v), (x1, y1, x2, y2)))
+                for v, (x1, y1), (x2, y2) in zip(values, low, high, strict=True)
+            ],
+        }
+    ).astype(_INDEX_COLUMNS)
+
+
+def component_masks(ids: np.ndarray, value: int, box: tuple[int, int, int, int]) -> list[np.ndarray]:
+    """8-connected components of one value as bool masks of its box (xyxy)."""
+    x1, y1, x2, y2 = box
+    count, components = cv2.connectedComponents((ids[y1:y2, x1:x2] == value).astype(np.uint8), connectivity=8)
+    return [components == index for index in range(1, count)]

@@ -1,0 +1,130 @@
+"""From the settings to the data set: the index of annotated images, made when it is not there, and what reads it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from instsynth_dagster.data.annotated import Annotated, ImageFolder
+from instsynth_dagster.data.dataset import AnnotatedData, CityscapesData, DataSet, ImagesAsRead
+from instsynth_dagster.data.formats.coco import read_coco
+from instsynth_dagster.data.groups import (
+    bounded,
+    folder_groups,
+    hash_groups,
+    name_groups,
+    split_by_fraction,
+    table_groups,
+)
+from instsynth_dagster.data.index import TRAIN, VAL, Index, index_key, write_index
+from instsynth_dagster.errors import DatasetError, UnreadableError
+from instsynth_dagster.settings.data import AnnotatedImages, DatasetSettings, FolderGroups, HashGroups, NameGroups
+
+if TYPE_CHECKING:
+    from instsynth_dagster.settings import Settings
+
+_SETTINGS: TypeAdapter[Any] = TypeAdapter(DatasetSettings)
+CACHE = ".cache/annotations"
+_LOOKS_EVERY = 10.0
+"""Seconds for which an index is taken for the newest."""
+_KEPT = 4
+"""Indices of older annotations that are left in the cache."""
+_BUCKETS, _FEW = (8, 2), 32
+"""Buckets of images that lie in one folder, and of fewer than `_FEW` images."""
+
+
+def open_dataset(settings: Settings) -> DataSet:
+    """The data set that the settings name."""
+    dataset = settings.dataset
+    if isinstance(dataset, AnnotatedImages):
+        images = ImagesAsRead(dataset.root, dataset.overlap, dataset.orientation)
+        return AnnotatedData(images, settings.labels, open_index(dataset, settings.artifacts.local))
+    return CityscapesData(dataset.root, settings.labels)
+
+
+def open_index(dataset: AnnotatedImages, local: Path) -> Index:
+    """The index of annotated images below `local`; it is made where annotations, settings or the listing are new. A
+    process looks for news every few seconds: it asks for each city.
+
+    Raises:
+        UnreadableError: a file or folder is not there.
+        DatasetError: the annotations are not of their format, or cannot be divided as the settings say.
+    """
+    return _looked_up(dataset.model_dump_json(), local, int(time.monotonic() / _LOOKS_EVERY))
+
+
+@lru_cache(maxsize=8)
+def _looked_up(described: str, local: Path, now: int) -> Index:
+    dataset = _SETTINGS.validate_json(described)
+    folder = ImageFolder(dataset.root)
+    files = [*dataset.annotation_files.values(), *_group_files(dataset)]
+    for file in files:
+        if not file.is_file():
+            raise UnreadableError(f"{file}: no such file; check the section dataset")
+    told = dataset.model_dump(mode="json", exclude={"train_cities", "val_cities"})
+    path = local / CACHE / f"{index_key(told, files, folder.files)}.sqlite"
+    index = Index(path)
+    if not index.is_there():
+        annotated = read_coco(dataset.annotation_files, folder, dataset.crowds == "instances")
+        groups = image_groups(dataset, [image.file for image in annotated.images])
+        splits = _splits(dataset, annotated, groups)
+        write_index(path, dataset.root, annotated, groups, splits, dataset.orientation, dataset.overlap)
+        _forget_older(path.parent)
+    return index
+
+
+def _group_files(dataset: AnnotatedImages) -> list[Path]:
+    table = getattr(dataset.groups, "table", None)
+    return [table] if table else []
+
+
+def image_groups(dataset: AnnotatedImages, files: Sequence[str]) -> dict[str, str]:
+    """The group of each file, at most `max_groups` of them."""
+    chosen = dataset.groups
+    if chosen is None:
+        by_folder = folder_groups(files)
+        if len(set(by_folder.values())) == 1:
+            return hash_groups(files, _BUCKETS[len(files) < _FEW])
+        return bounded(by_folder, dataset.max_groups)
+    if isinstance(chosen, HashGroups):
+        return hash_groups(files, chosen.buckets)
+    if isinstance(chosen, FolderGroups):
+        return bounded(folder_groups(files), dataset.max_groups)
+    if isinstance(chosen, NameGroups):
+        return bounded(name_groups(files, chosen.pattern), dataset.max_groups)
+    return bounded(table_groups(files, chosen.table, chosen.column), dataset.max_groups)
+
+
+def _splits(dataset: AnnotatedImages, annotated: Annotated, groups: Mapping[str, str]) -> dict[str, str]:
+    """`train` or `val` of each file."""
+    files = {image.file: image.split for image in annotated.images}
+    if any(files.values()):
+        return {file: split or TRAIN for file, split in files.items()}
+    if dataset.split is None:
+        return dict.fromkeys(files, TRAIN)
+    if dataset.split.val_fraction is not None:
+        by_group = split_by_fraction(groups, dataset.split.val_fraction, dataset.split.seed)
+        return {file: by_group[groups[file]] for file in files}
+    known = set(groups.values())
+    unknown = [group for group in dataset.split.val_groups if group not in known]
+    if unknown:
+        raise DatasetError(
+            f"dataset.split.val_groups: no group {unknown[0]!r}; there are {', '.join(sorted(known)[:20])}"
+        )
+    splits = {file: VAL if groups[file] in dataset.split.val_groups else TRAIN for file in files}
+    if TRAIN not in splits.values():
+        raise DatasetError("dataset.split.val_groups: names all groups; leave some to train on")
+    return splits
+
+
+def _forget_older(folder: Path) -> None:
+    with suppress(OSError):
+        found = sorted(folder.glob("*.sqlite"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in found[_KEPT:]:
+            path.unlink(missing_ok=True)

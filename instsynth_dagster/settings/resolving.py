@@ -1,0 +1,44 @@
+"""What a params file leaves to the data: cities, classes and labels of annotated images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.settings.data import AnnotatedImages, ArtifactSettings, DatasetSettings
+
+if TYPE_CHECKING:
+    from instsynth_dagster.data.index import Survey
+
+_DATASET: TypeAdapter[Any] = TypeAdapter(DatasetSettings)
+
+
+def with_data(raw: dict[str, Any]) -> dict[str, Any]:
+    """The sections of a params file, with what they leave to the data filled in; others come back as they are.
+
+    Raises:
+        UnreadableError: a file that the section `dataset` names is not there.
+        DatasetError: the annotations are not of their format.
+    """
+    try:
+        dataset = _DATASET.validate_python(raw.get("dataset"))
+        artifacts = ArtifactSettings.model_validate(raw.get("artifacts") or {})
+    except ValidationError:
+        return raw  # validated as a whole, which says where
+    if not isinstance(dataset, AnnotatedImages) or dataset.resolved:
+        return raw
+    from instsynth_dagster.data.opening import open_index
+
+    if raw.get("label_table") is not None:
+        raise SettingsError("label_table: the annotation files say what the labels are; leave it out")
+    survey = open_index(dataset, artifacts.local).survey()
+    return filled(raw, survey)
+
+
+def filled(raw: dict[str, Any], survey: Survey) -> dict[str, Any]:
+    """Sections with the cities, the label table and, where none are named, the classes of a survey."""
+    section = {**raw["dataset"], "train_cities": survey.train_cities, "val_cities": survey.val_cities}
+    named = [name for name in survey.labels.classes if survey.instances.get(name)] or survey.labels.classes
+    return {**raw, "dataset": section, "label_table": survey.labels, "classes": raw.get("classes") or tuple(named)}
