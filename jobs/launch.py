@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.shared.events import tell_all_unknown
 from assets.shared.partitions import Graph
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.settings import Settings
@@ -57,6 +58,7 @@ def build_jobs(
             with open_workers(settings, part, assets, resources, context) as workers:
                 done = refresh(part, store, workers, context.log.info)
             context.instance.add_run_tags(context.run_id, done.tags())
+            tell_all_unknown(context.instance, store, part, context.log.info)
             if name in ("evaluate", "demo"):
                 write_results(graph, store, settings.artifacts.results, settings.costs)
             if name == "demo":

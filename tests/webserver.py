@@ -36,7 +36,6 @@ _LAUNCH = """mutation($run: ExecutionParams!) { launchPipelineExecution(executio
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message stack } } }"""
 _BACKFILL = """mutation($backfill: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $backfill) {
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message stack } } }"""
-_RELOAD = """mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"""
 _LOOKS, _UNFINISHED = 50, ("REQUESTED", "FAILING")
 _REPOSITORY = {"repositoryLocationName": "tests", "repositoryName": "__repository__"}
 
@@ -48,11 +47,16 @@ class Browser:
         self.instance = instance
         self._params = folder / "params.yaml"
         self.edit(settings)
-        definitions = folder / "loaded.py"
+        self._folder, self._loads = folder, 0
+        self._load()
+
+    def _load(self) -> None:
+        self._loads += 1
+        definitions = self._folder / f"loaded_{self._loads}.py"  # a process loads a file once
         definitions.write_text(_DEFINITIONS.format(params=str(self._params)))
         target = LoadableTargetOrigin(python_file=str(definitions), attribute="defs")
         self._process = WorkspaceProcessContext(
-            instance, InProcessTestWorkspaceLoadTarget(InProcessCodeLocationOrigin(target, location_name="tests"))
+            self.instance, InProcessTestWorkspaceLoadTarget(InProcessCodeLocationOrigin(target, location_name="tests"))
         )
 
     def edit(self, settings: Settings) -> None:
@@ -60,7 +64,9 @@ class Browser:
         self._params.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_unset=True)))
 
     def reload(self) -> None:
-        self.ask(_RELOAD, name="tests")
+        """What a new process of the code location loads."""
+        self.close()
+        self._load()
 
     def ask(self, query: str, **variables: Any) -> Any:
         answer = execute_dagster_graphql(self._process.create_request_context(), query, variables)

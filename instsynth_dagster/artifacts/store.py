@@ -225,12 +225,14 @@ class Store:
         components: Mapping[str, str] | None = None,
         lock: Lock | None = None,
         expected_seconds: float = 0.0,
+        unchanged: Callable[[], None] | None = None,
     ) -> PartitionWriter:
         """Open a partition for writing; see `PartitionWriter`.
 
         Args:
             components: of the fingerprint.
             expected_seconds: of the device, for the first piece of work; a budget that does not hold it refuses it.
+            unchanged: raises ArtifactReplaced where what the partition is made from is no longer what it was.
         """
         ledger = Ledger(self.storage)
         left = None if self.device_hours is None else self.device_hours * HOUR - ledger.spent()
@@ -245,6 +247,7 @@ class Store:
             lock=lock,
             ledger=ledger,
             meter=Meter(left, expected_seconds),
+            unchanged=unchanged,
         )
 
     def _fetched(self, manifest: Manifest, files: Iterable[StoredFile]) -> list[Path]:

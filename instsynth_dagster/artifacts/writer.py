@@ -6,9 +6,10 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +24,13 @@ from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.artifacts.manifest import MANIFEST, Manifest, StoredFile
 from instsynth_dagster.artifacts.storage.base import Lock, Storage
 from instsynth_dagster.data.versions import listing_signature
+from instsynth_dagster.errors import ArtifactReplaced
 
 VOLATILE_COLUMNS = frozenset({"device_seconds", "perceptual_hash", "mirrored_hash"})
 """Columns that do not enter the content digest: they tell how a row was made, or follow from a digest in it."""
 
+PREVIEWS = "previews"
+"""A folder of what is only shown to people: it does not enter the content digest either."""
 PIECE = "device_piece_seconds"
 """Entry of the summary: the longest piece of work that the device did at a stretch."""
 _ROWS_AT_ONCE = 16
@@ -53,12 +57,15 @@ class PartitionWriter:
         lock: Lock | None,
         ledger: Ledger,
         meter: Meter,
+        unchanged: Callable[[], None] | None = None,
     ) -> None:
+        """`unchanged` raises where what the rows are made from is no longer what it was; nothing is kept then."""
         self.asset, self.partition, self.fingerprint = asset, partition, fingerprint
         self.summary: dict[str, Any] = {}
         self.device_seconds = 0.0
         self.meter = meter
         self._storage, self._folder, self._lock = storage, folder, lock
+        self._unchanged = unchanged or (lambda: None)
         self._components, self._rows_per_part, self._ledger = components, rows_per_part, ledger
         self._prefix = fingerprint[:12]
         self._pending: list[Mapping[str, Any]] = []
@@ -78,11 +85,18 @@ class PartitionWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._open:
-            if kind is None:
-                self._commit()
+            try:
+                if kind is None:
+                    self._commit()
+                else:
+                    self._keep_pending()
+            except ArtifactReplaced:
+                self._discard()
+                self._note_costs(finished=False)
+                if kind is None:
+                    raise
             else:
-                self._keep_pending()
-            self._note_costs(finished=kind is None)
+                self._note_costs(finished=kind is None)
 
     @property
     def rows(self) -> int:
@@ -164,7 +178,15 @@ class PartitionWriter:
                     return stored, pq.read_table(path)
         return None
 
+    def _discard(self) -> None:
+        """Leave nothing for a later run to go on from."""
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        entries = self._storage.entries(self._folder)
+        self._storage.remove(self._folder, {name for name in entries if name.startswith(self._prefix)})
+
     def _keep_pending(self) -> None:
+        self._unchanged()
         if (table := self._pending_table()) is not None:
             self._publish_table(table, f"{self._prefix}.{len(self._parts):05d}", row_group_size=None)
 
@@ -200,7 +222,9 @@ class PartitionWriter:
         self._parts.append((stored, len(table), content_digest(table)))
 
     def _publish_table(self, table: pa.Table, name: str, row_group_size: int | None) -> StoredFile:
-        """Put a table into the store under a name that ends with its digest: no manifest vouches for it yet."""
+        """Put a table into the store under a name that ends with its digest: no manifest vouches for it yet, but a
+        later run goes on from it."""
+        self._unchanged()
         temporary = self.directory / f"{name}.tmp-{os.getpid()}"
         try:
             # in groups of one row, statistics and dictionaries would repeat the row
@@ -228,7 +252,7 @@ class PartitionWriter:
         for _, _, part_digest in self._parts:
             digest.update(bytes.fromhex(part_digest))
         for name, files in folders.items():
-            for file in files:
+            for file in files if name != PREVIEWS else ():
                 inner = file.path.split("/", 1)[1]
                 digest.update(f"{name}/{inner}\0{file.sha256}\n".encode())
         self.device_seconds = max(self.device_seconds, self.meter.used)
@@ -246,12 +270,15 @@ class PartitionWriter:
             summary=self.summary,
             wall_seconds=round(time.monotonic() - self._started, 3),
             device_seconds=round(self.device_seconds, 3),
-            made_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            made_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             versions=_package_versions(),
             components=dict(self._components),
         )
         if self._lock:
             self._lock.check()
+        self._unchanged()
+        if self._lock:
+            self._lock.check()  # once more: the look at what it is made from may have taken long
         self._storage.write(f"{self._folder}/{MANIFEST}", manifest.to_json())
         self._sweep(manifest)
 

@@ -1,0 +1,179 @@
+"""What Dagster is told of a partition: a materialization with the content's own version and what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.shared.kept import REPORTED, outcomes, reported
+from assets.shared.made import Check, Markdown
+from assets.shared.partitions import Graph, asset_key
+from instsynth_dagster.artifacts.manifest import Manifest
+from instsynth_dagster.artifacts.store import UNPARTITIONED, Store
+from instsynth_dagster.artifacts.writer import PIECE
+from instsynth_dagster.graph.staleness import Asset, ManifestOf, readable, why_stale
+
+Pointers = Mapping[str, str]
+"""By upstream asset, the storage id of its newest materialization: later ones may make what was made stale."""
+
+_VERSION, _CODE = "dagster/data_version", "dagster/code_version"
+_ANOTHER = "another"
+"""Code version of a partition that is stale already when it is reported."""
+
+
+def code_version(asset: Asset) -> str:
+    """What Dagster compares beside data: the asset's code version, and the settings it reads.
+
+    Dagster knows one code version for all partitions of an asset, so that an edit that one of them reads marks all; a
+    run takes the mark from those that it finds up to date.
+    """
+    settings = [asset.settings(partition) for partition in asset.partitions]
+    return hashlib.sha256(json.dumps([asset.code_version, settings], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def data_version(manifest: Manifest) -> str:
+    return manifest.digest[:32]
+
+
+def metadata_of(store: Store, manifest: Manifest) -> dict[str, Any]:
+    """What a page of the UI shows of a partition: what was reported when it was made, and what that cost."""
+    made = reported(store, manifest)
+    summary = {
+        name: value if isinstance(value, int | float | str) else json.dumps(value)
+        for name, value in manifest.summary.items()
+        if name not in (REPORTED, PIECE)
+    }
+    columns = [dg.TableColumn(*column) for column in store.columns(manifest.asset, manifest.partition)]
+    return {
+        **{name: _shown(value) for name, value in made.metadata.items()},
+        **summary,
+        **({"dagster/row_count": manifest.rows} if manifest.parts else {}),
+        **({"dagster/column_schema": dg.TableSchema(columns)} if columns else {}),
+        "made_at": manifest.made_at,
+        "wall_seconds": manifest.wall_seconds,
+        "device_seconds": manifest.device_seconds,
+        "digest": manifest.digest[:12],
+        "fingerprint": manifest.fingerprint[:12],
+    }
+
+
+def _shown(value: Any) -> Any:
+    """A metadata value as Dagster shows it."""
+    if isinstance(value, Markdown):
+        return dg.MetadataValue.md(value.text)
+    return dg.MetadataValue.path(str(value)) if isinstance(value, Path) else value
+
+
+def check_results(
+    asset: Asset, names: Mapping[str, bool], manifest_of: ManifestOf, blocked: Iterable[tuple[str, Check]]
+) -> Iterator[dg.AssetCheckResult]:
+    """One result for each check over all stored partitions, and those that a failed check has kept from being stored.
+
+    Args:
+        names: of the checks that Dagster waits for, and whether they block.
+    """
+    said: dict[str, list[tuple[str, Check]]] = {name: [] for name in names}
+    for partition in asset.partitions:
+        if manifest := readable(manifest_of, asset.key, partition):
+            for check in outcomes(manifest):
+                said.setdefault(check.name, []).append((partition, check))
+    for partition, check in blocked:
+        said.setdefault(check.name, []).append((partition, check))
+    for name, blocking in names.items():
+        failed = [(partition, check) for partition, check in said[name] if not check.passed]
+        partition, shown = (failed or said[name] or [("", Check(name, True, "nothing was checked"))])[0]
+        where = f"{partition}: " if asset.dimensions and failed else ""
+        yield dg.AssetCheckResult(
+            asset_key=asset_key(asset.key),
+            check_name=name,
+            passed=not failed,
+            severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
+            description=f"{where}{shown.description.removeprefix(where)}",
+            metadata={"partitions_checked": len(said[name]), "partitions_failed": len(failed), **shown.metadata},
+        )
+
+
+class Record:
+    """Dagster's record of one asset."""
+
+    def __init__(self, instance: dg.DagsterInstance, store: Store, asset: Asset) -> None:
+        self._instance, self._store, self._asset = instance, store, asset
+        self._code_version = code_version(asset)
+
+    def pointers(self, partition: str) -> dict[str, str]:
+        """Of the upstream assets; to be asked before the partition is looked at, so that whatever comes later counts
+        as later."""
+        found = {}
+        for upstream in {key for key, _ in self._asset.upstream(partition)}:
+            newest = self._instance.fetch_materializations(asset_key(upstream), limit=1).records
+            found[upstream] = str(newest[0].storage_id) if newest else "NULL"
+        return found
+
+    def materialization(
+        self, manifest: Manifest, read_at: Pointers, manifest_of: ManifestOf, *, stale: bool = False
+    ) -> dg.AssetMaterialization:
+        """The event of a stored partition."""
+        return dg.AssetMaterialization(
+            asset_key=asset_key(self._asset.key),
+            partition=None if manifest.partition == UNPARTITIONED else manifest.partition,
+            metadata=metadata_of(self._store, manifest),
+            tags={
+                _VERSION: data_version(manifest),
+                _CODE: _ANOTHER if stale else self._code_version,
+                **self._inputs(manifest.partition, read_at, manifest_of),
+            },
+        )
+
+    def _inputs(self, partition: str, read_at: Pointers, manifest_of: ManifestOf) -> dict[str, str]:
+        """What Dagster itself would note in a run of this partition alone. It compares the data version of inputs
+        without partitions, and the pointer of the others."""
+        tags = {}
+        for upstream, key in self._asset.upstream(partition):
+            name = asset_key(upstream).to_user_string()
+            manifest = readable(manifest_of, upstream, key)
+            tags[f"dagster/input_data_version/{name}"] = data_version(manifest) if manifest else "NULL"
+            tags[f"dagster/input_event_pointer/{name}"] = read_at[upstream]
+        return tags
+
+    def newest(self, partition: str) -> tuple[str, Mapping[str, str]]:
+        """Run and tags of the newest materialization that Dagster knows of a partition."""
+        chosen = dg.AssetRecordsFilter(
+            asset_key(self._asset.key), asset_partitions=None if partition == UNPARTITIONED else [partition]
+        )
+        for record in self._instance.fetch_materializations(chosen, limit=1).records:
+            event = record.asset_materialization
+            return record.run_id, (event.tags or {}) if event else {}
+        return "", {}
+
+    def tell_unknown(self, manifest_of: ManifestOf, but: Collection[str] = ()) -> list[str]:
+        """Report what the store holds and Dagster does not know: of runs that were killed, that another instance
+        recorded, or that came with `dvc pull`. Returns the partitions; those in `but` are left to the caller."""
+        told = []
+        for partition in self._asset.partitions:
+            if partition in but:
+                continue
+            manifest = readable(manifest_of, self._asset.key, partition)
+            if manifest is None:
+                continue
+            _, known = self.newest(partition)
+            read_at = self.pointers(partition)
+            stale = bool(why_stale(self._asset, partition, manifest_of))
+            if known.get(_VERSION) == data_version(manifest) and (stale or known.get(_CODE) == self._code_version):
+                continue
+            event = self.materialization(manifest, read_at, manifest_of, stale=stale)
+            self._instance.report_runless_asset_event(event)
+            told.append(partition)
+        return told
+
+
+def tell_all_unknown(instance: dg.DagsterInstance, store: Store, graph: Graph, say: Callable[[str], None]) -> None:
+    """`Record.tell_unknown` of every asset of a graph, upstream first."""
+    manifest_of = store.snapshot()
+    told = sum(len(Record(instance, store, asset).tell_unknown(manifest_of)) for asset in graph.values())
+    if told:
+        say(f"{told} partitions that were made before are told to Dagster")
