@@ -65,11 +65,11 @@ def image_quality(
 
 
 def pairs(store: DeclaredStore, generator: str, partitions: Sequence[str]) -> Iterator[Pair]:
-    """First replicas of a generator's crops beside their sources, at the generator's size."""
+    """First replicas of a generator's crops beside their sources, at the generator's size; none that failed."""
     for partition in partitions:
         selected = {row["instance_id"]: row for row in store.iterate("selected_instances", partition)}
         for crop in store.iterate(f"{generator}/inpainted_crops", partition):
-            if crop["replica"]:
+            if crop["replica"] or crop["failure"]:
                 continue
             row, painted = selected[crop["instance_id"]], decode_png(crop["image_png"])
             source = decode_png(row["crop_png"])

@@ -19,7 +19,7 @@ from resources.generators import Generators
 
 @artifact(
     "{member}/inpainted_crops",
-    code_version="1",
+    code_version="2",
     members=painting_arms,
     dimensions=city_class_dimensions,
     settings=lambda at: [f"generators.{generator_of(at.member)}", "seed", "gates.spares"],
@@ -52,6 +52,7 @@ def inpainted_crops(
             replicas=recipe.replicas + settings.gates.spares,
             skip=out.resumed_rows,
             meter=out.meter,
+            tally=generators.tally(generator_of(member)),
         )
         for row in rows:
             out.add(row)

@@ -26,7 +26,7 @@ from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, repai
 from resources.dataset import Dataset
 
 CHECKS = {
-    "outside_mask_identity": "Outside the repainted mask every pixel equals the source frame.",
+    "outside_mask_identity": "Outside the exported mask every pixel of a window equals the window of the source frame.",
     "masks_conserved": "Windows hold only ids of their source frame, and the target mask lies where it lay.",
 }
 HALF_ACCEPTED = "half_accepted"
@@ -36,7 +36,7 @@ MIN_ACCEPTED = 0.5
 
 @artifact(
     "{member}/is_cityscapes",
-    code_version="2",
+    code_version="3",
     members=window_arms,
     dimensions=city_class_dimensions,
     settings=repainted.read_settings,
@@ -85,6 +85,7 @@ def is_cityscapes(
     metadata: dict[str, Any] = {"preview": windows_preview(shown, dataset.labels)} if shown else {}
     checks = [Check(name, True, text) for name, text in CHECKS.items()]
     if chosen is not None:
+        out.summary["accepted"] = sum(crop["image_png"] is not None for crop in chosen)  # spares included
         out.summary["rejected"] = sum(bool(crop["rejection"]) for crop in chosen)
     if crops is not None and quality is not None and len(quality):
         share = float(np.mean([not rejection(row, settings.gates) for row in quality.to_dict("records")]))

@@ -35,7 +35,7 @@ def real_size(kind: str, folder: Path, dtype: str) -> GeneratorSettings:
 
 
 def few_steps(settings: GeneratorSettings) -> GeneratorSettings:
-    """The same with four LCM steps and no guidance, as an LCM LoRA melted into the weights would run."""
+    """The same with four LCM steps and no guidance, as an LCM LoRA fused with the weights would run."""
     return settings.model_copy(update={"scheduler": "lcm", "steps": 4, "strength": 1.0, "guidance": 1.0})
 
 

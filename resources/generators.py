@@ -9,6 +9,7 @@ from resources.device import Device
 
 if TYPE_CHECKING:
     from instsynth_dagster.synthesis.generators.base import Generator
+    from instsynth_dagster.synthesis.generators.failures import Tally
 
 
 class Generators:
@@ -17,6 +18,7 @@ class Generators:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._loaded: dict[str, Generator] = {}
+        self._tallies: dict[str, Tally] = {}
 
     def load(self, name: str, settings: GeneratorSettings) -> Generator:
         """The generator of params section `generators.<name>`, which `settings` holds."""
@@ -25,3 +27,9 @@ class Generators:
 
             self._loaded[name] = load_generator(name, settings, self._device.name)
         return self._loaded[name]
+
+    def tally(self, name: str) -> Tally:
+        """Crops and failures of a generator in this process."""
+        from instsynth_dagster.synthesis.generators.failures import Tally
+
+        return self._tallies.setdefault(name, Tally())

@@ -65,10 +65,9 @@ def chosen_crops(
         return None, None, None
     crops = store.read_lightly(f"{member}/inpainted_crops", key)
     if not store.declared(f"{member}/crop_quality"):
-        return crops, None, [row | {"slot": row["replica"], "rejection": ""} for row in crops.to_dict("records")]
+        return crops, None, choose_crops(crops, None, GateSettings(), count)
     quality = store.read(f"{member}/crop_quality", key)
-    chosen = choose_crops(crops, quality, settings.gates, count) if len(crops) else []
-    return crops, quality, chosen
+    return crops, quality, choose_crops(crops, quality, settings.gates, count)
 
 
 def control_paint(member: str, settings: Settings) -> Paint | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, SupportsBytes
 
 import cv2
@@ -86,11 +87,15 @@ def png_size(data: SupportsBytes) -> tuple[int, int]:
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize uint8 (H, W, 3) to (width, height): by area where it shrinks, Lanczos where it grows."""
-    height, width = image.shape[:2]
-    if (width, height) == tuple(size):
+    if image.shape[1::-1] == tuple(size):
         return image
-    shrinks = size[0] * size[1] < width * height
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4)
+    return cv2.resize(image, size, interpolation=interpolation(image.shape, size[::-1]))
+
+
+def interpolation(before: Sequence[int], after: Sequence[int]) -> int:
+    """OpenCV's filter of `resize_image`, for shapes (H, W, ...)."""
+    shrinks = after[0] * after[1] < before[0] * before[1]
+    return cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
 
 
 def resize_ids(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:

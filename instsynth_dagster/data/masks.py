@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -25,6 +26,13 @@ def resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
     """Resize a square bool (S, S) mask to (side, side); where it shrinks, a thin mask keeps what it covers by 1/4."""
     image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
     return resize_image(image, (side, side))[..., 0] >= (64 if len(mask) > side else 128)
+
+
+def cover_mask(mask: np.ndarray, side: int) -> np.ndarray:
+    """Resize a square bool (S, S) mask to (side, side); True wherever a pixel of the mask falls, however thin it is."""
+    shrinks = len(mask) > side
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST_EXACT
+    return cv2.resize(mask.astype(np.float32), (side, side), interpolation=interpolation) > 0
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:

@@ -18,7 +18,7 @@ from instsynth_dagster.few_shot.synthesis import Repainted
 from instsynth_dagster.few_shot.unannotated import without
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
-from instsynth_dagster.synthesis.windows import cut_window, sample_window
+from instsynth_dagster.synthesis.windows import cut_window, paint_window, sample_window
 
 FrameOf = Callable[[str], tuple[np.ndarray, np.ndarray]]
 """Frame id -> image uint8 (H, W, 3), ids int32 (H, W)."""
@@ -85,7 +85,7 @@ def shot_samples(
     """
     shown = {row.instance_id for name in novel if name in shots for row in shots[name].itertuples()}
     return [
-        _window(row, *frame_of(row.frame_id), novel, shown, integration, seed, labels, synthetic=False)
+        _window(row, *frame_of(row.frame_id), novel, shown, integration, seed, labels)
         for rows in shots.values()
         for row in rows.itertuples()
     ]
@@ -118,11 +118,9 @@ def synthetic_samples(
                     f"{made.instance_id}: synthesised, but it is none of the {len(shown)} shots of {name}"
                 )
             row = rows.loc[made.instance_id]
-            _, ids = frame_of(row["frame_id"])
+            image, ids = frame_of(row["frame_id"])
             window_seed = content_seed(seed, number)
-            samples.append(
-                _window(row, made.image, ids, novel, shown, integration, window_seed, labels, synthetic=True)
-            )
+            samples.append(_window(row, image, ids, novel, shown, integration, window_seed, labels, made.image))
     return samples
 
 
@@ -135,9 +133,9 @@ def _window(
     integration: IntegrationSettings,
     seed: int,
     labels: LabelTable,
-    *,
-    synthetic: bool,
+    composite: np.ndarray | None = None,
 ) -> Sample:
+    """The window around an instance; of `composite`, the frame with the instance repainted, it shows the instance."""
     kept = [int(name.rpartition(":")[2]) for name in shown if name.rpartition(":")[0] == row.frame_id]
     image, ids = without(image, ids, novel, labels, kept)
     height, width = ids.shape
@@ -145,7 +143,9 @@ def _window(
     box = (int(row.x1), int(row.y1), int(row.x2), int(row.y2))
     window = sample_window(box, width, height, integration, content_seed(row.instance_id, seed))
     image, ids = cut_window(image, ids, window, integration, instance_areas(ids), value, labels)
-    return Sample(image, ids, synthetic, (row.instance_id,))
+    if composite is not None:
+        image = paint_window(image, composite, window, ids == value)
+    return Sample(image, ids, composite is not None, (row.instance_id,))
 
 
 def split_scores(per_class: pd.DataFrame, novel: Sequence[str]) -> dict[str, float]:

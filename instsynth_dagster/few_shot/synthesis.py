@@ -36,7 +36,7 @@ def repainted_shots(
     seed: int,
     replicas: int,
 ) -> Iterator[Repainted]:
-    """Composites of shots, each `replicas` times.
+    """Composites of shots, each `replicas` times, without those that failed.
 
     Args:
         rows: of `selected_instances` of one class, the shots and no others, so that nothing leaks from others.
@@ -46,6 +46,8 @@ def repainted_shots(
         return
     by_instance = rows.set_index("instance_id")
     for crop in repaint(generator, name, rows, bank, settings, seed, replicas=replicas, skip=0):
+        if crop["failure"]:
+            continue
         row = by_instance.loc[crop["instance_id"]]
         box = tuple(int(row[f"crop_{side}"]) for side in ("x1", "y1", "x2", "y2"))
         side = box[2] - box[0]

@@ -120,7 +120,7 @@ class GeneratorSettings(Section):
         default_factory=dict, description="sha256 of files of the model, as unet/diffusion_pytorch_model.safetensors"
     )
     variant: str | None = None
-    lora: str | None = Field(None, description="folder or hub id[@revision]; melted into the weights")
+    lora: str | None = Field(None, description="folder or hub id[@revision]; fused with the weights")
     size: int = Field(512, ge=16, description="native square size, pixels")
     sizes: Distinct[Annotated[int, Field(ge=16)]] = Field(
         (), description="further squares, smaller or larger; a crop is painted at the smallest that loses nothing"
@@ -162,8 +162,9 @@ class JudgeSettings(Section):
 
 
 class GateSettings(Section):
-    """Bounds on a crop's scores (synthesis/gates.py); a gate without a bound is open. A rejected crop gives its place
-    to an accepted spare replica, and without one the original pixels stay."""
+    """Bounds on a crop's scores (synthesis/gates.py); a gate without a bound is open. A score that has a bound and
+    cannot be computed rejects, as a failed crop is rejected without any gate. A rejected crop gives its place to an
+    accepted spare replica, and without one the original pixels stay."""
 
     min_class_margin: float | None = None
     min_real_similarity: float | None = None

@@ -38,7 +38,7 @@ def gate_scores(
         classes: that a crop could be taken for.
 
     Returns:
-        instance_id, replica and
+        instance_id, replica, failure (why the crop failed, or "") and, NaN for one that failed,
         class_margin: cosine with the right class minus the best wrong one (CLIP, text against image);
         real_similarity: cosine with the most similar *other* real instance of the partition, NaN without one;
         source_similarity: cosine with its own source;
@@ -47,12 +47,12 @@ def gate_scores(
         sharpness: see `sharpness`; upscale: width of the crop over the width that it was painted at.
     """
     if crops.empty:
-        return pd.DataFrame(columns=["instance_id", "replica", *SCORES])
+        return pd.DataFrame(columns=["instance_id", "replica", "failure", *SCORES])
     own = Sources(selected)
     real = dict(zip(own, _features(judge, (focus(*own[name], cut_out=cut_out) for name in own)), strict=True))
     rows = []
     for crop, (image, mask, source) in zip(crops.to_dict("records"), pasted_crops(crops, own), strict=True):
-        row = {"instance_id": crop["instance_id"], "replica": crop["replica"]}
+        row = {"instance_id": crop["instance_id"], "replica": crop["replica"], "failure": crop.get("failure", "")}
         row["change"] = float(np.abs(image.astype(np.int16) - source)[mask].mean() / 255) if mask.any() else 0.0
         row["seam"] = contour_gradient(image, mask) - contour_gradient(source, mask)
         row["sharpness"] = sharpness(image, source, mask)
@@ -63,7 +63,8 @@ def gate_scores(
     table["class_margin"] = class_margin(judge, features, crops["class_name"].tolist(), classes)
     table["source_similarity"] = (features * np.stack([real[i] for i in crops["instance_id"]])).sum(1).astype(float)
     table["real_similarity"] = _other_similarity(features, crops["instance_id"].tolist(), real)
-    return table[["instance_id", "replica", *SCORES]]
+    table.loc[table["failure"] != "", list(SCORES)] = np.nan
+    return table[["instance_id", "replica", "failure", *SCORES]]
 
 
 def _features(judge: Clip, images: Iterator[np.ndarray]) -> np.ndarray:
@@ -119,8 +120,14 @@ def sharpness(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> floa
     return ours / theirs if theirs > 0 else float("nan")
 
 
-def rejection(scores: dict[str, Any], gates: GateSettings) -> str:
-    """Why a crop is rejected, or "" when it passes; a score that is NaN passes."""
+def rejection(row: Mapping[str, Any], gates: GateSettings) -> str:
+    """Why a crop is rejected, or "" when it passes: it failed, or a score that has a bound is out of it or unknown.
+
+    Args:
+        row: of `inpainted_crops` or `crop_quality`, with the scores that `gates` has bounds for.
+    """
+    if row.get("failure"):
+        return str(row["failure"])
     bounds = (
         ("class_margin", gates.min_class_margin, 1),
         ("real_similarity", gates.min_real_similarity, 1),
@@ -131,24 +138,36 @@ def rejection(scores: dict[str, Any], gates: GateSettings) -> str:
         ("upscale", gates.max_upscale, -1),
     )
     for name, bound, sign in bounds:
-        if bound is not None and sign * (scores[name] - bound) < 0:
-            return f"{name} {scores[name]:.3f} {'below' if sign > 0 else 'above'} {bound:g}"
+        if bound is None:
+            continue
+        if np.isnan(row[name]):
+            return f"{name} cannot be computed"
+        if sign * (row[name] - bound) < 0:
+            return f"{name} {row[name]:.3f} {'below' if sign > 0 else 'above'} {bound:g}"
     return ""
 
 
 def choose_crops(
-    crops: pd.DataFrame, quality: pd.DataFrame, gates: GateSettings, replicas: int
+    crops: pd.DataFrame, quality: pd.DataFrame | None, gates: GateSettings, replicas: int
 ) -> list[dict[str, Any]]:
     """For each instance `replicas` crops to paste: accepted ones first drawn, then accepted spares, then none.
+
+    Args:
+        quality: rows of `crop_quality` for the crops; None without a judge, where only failed crops are rejected.
 
     Returns:
         Crop rows with `slot` (0 .. replicas - 1), the scores, `rejection` (of the slot's own crop, "" if it passed) and
         `image_png` None where the original pixels stay.
     """
-    rows = crops.merge(quality, on=["instance_id", "replica"], validate="one_to_one", sort=False)
+    if crops.empty:
+        return []
+    rows, judged = crops, GateSettings()
+    if quality is not None:
+        scores = quality.drop(columns="failure", errors="ignore")
+        rows, judged = crops.merge(scores, on=["instance_id", "replica"], validate="one_to_one", sort=False), gates
     chosen: list[dict[str, Any]] = []
     for _, group in rows.groupby("instance_id", sort=False):
-        drawn = [row | {"rejection": rejection(row, gates)} for row in group.to_dict("records")]
+        drawn = [row | {"rejection": rejection(row, judged)} for row in group.to_dict("records")]
         spares = iter([row for row in drawn[replicas:] if not row["rejection"]])
         for slot, row in enumerate(drawn[:replicas]):
             used = row

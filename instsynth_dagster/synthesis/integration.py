@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
 
@@ -35,10 +36,13 @@ def paste(
     source, painted, inside = image[y1:y2, x1:x2], repainted[in_crop], mask[in_crop]
     if settings.color_match == "mean_std":
         painted = match_colors(painted, source, inside)
-    alpha = feathered_alpha(mask, settings.feather)[in_crop][..., None]
+    left, top, right, bottom = mask_box(inside)
+    near = (slice(top, bottom), slice(left, right))
+    alpha = feathered_alpha(mask, settings.feather)[in_crop][near][..., None]
+    source, painted, inside = source[near], painted[near], inside[near]
     blended = source + alpha * (painted.astype(np.float32) - source)
     composite = image.copy()
-    composite[y1:y2, x1:x2] = np.where(inside[..., None], np.rint(blended).clip(0, 255).astype(np.uint8), source)
+    composite[y1:y2, x1:x2][near] = np.where(inside[..., None], np.rint(blended).clip(0, 255).astype(np.uint8), source)
     return composite
 
 
@@ -67,8 +71,8 @@ def match_colors(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> n
     return np.rint(matched).clip(0, 255).astype(np.uint8)
 
 
-def outside_difference(frame: np.ndarray, composite: np.ndarray, mask: np.ndarray) -> int:
-    """Largest absolute difference of two uint8 (H, W, 3) frames outside a bool (H, W) mask; 0 by construction."""
-    difference = cv2.absdiff(frame, composite)
+def outside_difference(source: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> int:
+    """Largest absolute difference of two pictures uint8 (H, W, 3) outside a bool (H, W) mask."""
+    difference = cv2.absdiff(source, painted)
     difference[mask] = 0
     return int(difference.max(initial=0))

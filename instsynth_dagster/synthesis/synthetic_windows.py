@@ -18,8 +18,9 @@ from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
 from instsynth_dagster.synthesis.gates import SCORES
+from instsynth_dagster.synthesis.generators.failures import UNCHANGED
 from instsynth_dagster.synthesis.integration import outside_difference, paste
-from instsynth_dagster.synthesis.windows import cut_window, sample_window, synthetic_frame_id
+from instsynth_dagster.synthesis.windows import cut_window, paint_window, sample_window, synthetic_frame_id
 
 PROVENANCE = ("generator", "weights_digest", "scheduler", "steps", "guidance", "strength", "prompt", "seed", "replica")
 
@@ -66,7 +67,8 @@ def synthetic_window(
 
     Args:
         image, ids: the frame, uint8 (H, W, 3) and int32 (H, W).
-        untouched: the frame as it was where something has been pasted into `image` already.
+        untouched: the frame as it was where something has been pasted into `image` already; the window shows `image`
+            inside the instance only.
         index: running number within the partition; names the synthetic frame.
         row: a row of `repainted_instances`.
         seed: base seed. The window depends on instance and slot only, so that every generator and the
@@ -75,7 +77,9 @@ def synthetic_window(
 
     Returns:
         A row of `is_cityscapes`: image_png (of the form `settings.stored_as`) and ids_png at `settings.window_size`,
-        window box in source pixels, provenance, and the figures that the asset checks read.
+        window box in source pixels, provenance, and the figures that the asset checks read. Outside the instance the
+        window is the source's window bit for bit, unless it is stored as JPEG, which changes all of it. A window on
+        which the repainting changed nothing counts as not repainted, and as rejected.
     """
     crop_box = _box(row, "crop_")
     side = crop_box[2] - crop_box[0]
@@ -87,10 +91,16 @@ def synthetic_window(
     window = sample_window(_box(row), image.shape[1], image.shape[0], settings, window_seed)
     value = int(row["value"])
     areas = instance_areas(ids)
-    window_image, window_ids = cut_window(composite, ids, window, settings, areas, value, labels)
+    source = image if untouched is None else untouched
+    source_image, window_ids = cut_window(source, ids, window, settings, areas, value, labels)
     window_areas = instance_areas(window_ids)
-    target = ids == value
-    native = target[window.y1 : window.y2, window.x1 : window.x2]
+    target = window_ids == value
+    window_image = source_image if composite is source else paint_window(source_image, composite, window, target)
+    native = ids[window.y1 : window.y2, window.x1 : window.x2] == value
+    provenance = {key: row[key] for key in (*PROVENANCE, *VERDICT) if key in row}
+    repainted = row["repainted_png"] is not None
+    if repainted and np.array_equal(window_image, source_image):
+        repainted, provenance["rejection"] = False, provenance.get("rejection") or UNCHANGED
     image_png, ids_png = encode_stored(window_image, settings.stored_as), encode_ids(window_ids)
     label_id = labels.id_of(row["class_name"])
     return {
@@ -101,8 +111,8 @@ def synthetic_window(
         "class_name": row["class_name"],
         "label_id": label_id,
         "slot": int(row["slot"]),
-        "repainted": row["repainted_png"] is not None,
-        **{key: row[key] for key in (*PROVENANCE, *VERDICT) if key in row},
+        "repainted": repainted,
+        **provenance,
         "window_x1": window.x1,
         "window_y1": window.y1,
         "window_x2": window.x2,
@@ -110,10 +120,10 @@ def synthetic_window(
         "scale": window.scale,
         "contains_box": window.contains_box,
         "target_pixels": window_areas.get(value, 0),
-        "misplaced_pixels": misplaced_pixels(native, window_ids == value),
+        "misplaced_pixels": misplaced_pixels(native, target),
         "foreign_ids": sum(shown >= labels.factor and shown not in areas for shown in window_areas),
         "instance_classes": [labels.label_of(shown).name for shown in window_areas if shown >= labels.factor],
-        "outside_difference": outside_difference(image if untouched is None else untouched, composite, target),
+        "outside_difference": outside_difference(source_image, window_image, target),
         "image_sha256": hashlib.sha256(image_png).hexdigest(),
         "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
         "image_png": image_png,
@@ -138,11 +148,15 @@ def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
         for new, old in zip(resized.shape, native.shape, strict=True)
     )
-    around = np.ones((3, 3), np.uint8)
-    at_most, at_least = (
-        change(native.astype(np.uint8), around)[np.ix_(rows, columns)] > 0 for change in (cv2.dilate, cv2.erode)
+    around, shown = np.ones((3, 3), np.uint8), native.astype(np.uint8)
+    dilated, eroded = (change(shown, around).astype(bool) for change in (cv2.dilate, cv2.erode))
+    ys, xs = (  # where the mask can be: the rest is empty in both
+        np.flatnonzero(np.asarray(dilated.any(axis=1 - axis))[where] | resized.any(axis=1 - axis))
+        for axis, where in ((0, rows), (1, columns))
     )
-    wrong = int((resized & ~at_most).sum() + (at_least & ~resized).sum())
+    near = np.ix_(rows[ys], columns[xs])
+    found = resized[np.ix_(ys, xs)]
+    wrong = int((found & ~dilated[near]).sum() + (eroded[near] & ~found).sum())
     enlarged = resized.shape[0] >= native.shape[0] and resized.shape[1] >= native.shape[1]
     return wrong + (max(0, int(native.sum()) - int(resized.sum())) if enlarged else 0)
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+import cv2
 import numpy as np
 
-from instsynth_dagster.data.images import resize_ids, resize_image
+from instsynth_dagster.data.images import interpolation, resize_ids, resize_image
 from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
 
@@ -96,6 +98,58 @@ def cut_window(
     truncated = labels.is_instance(values) & (values != target) & (visible < settings.min_visible)
     grouped = np.where(truncated, labels.label_ids(values), values)[inverse].reshape(cut.shape).astype(np.int32)
     return resize_image(image[inside], settings.window_size), resize_ids(grouped, settings.window_size)
+
+
+def paint_window(shown: np.ndarray, frame: np.ndarray, window: Window, mask: np.ndarray) -> np.ndarray:
+    """A window that shows another frame inside a mask, and outside stays bit for bit what it is.
+
+    Only the region around the mask is resized, as the whole window is: with the same filter and scale, from where a
+    corner of the window's pixels falls on one of the frame's, to 1/128 px.
+
+    Args:
+        shown: the window, uint8 (h, w, 3).
+        frame: the other frame, uint8 (H, W, 3).
+        mask: bool (h, w).
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    if not mask.any():
+        return shown
+    x1, y1, x2, y2 = mask_box(mask)
+    inside = frame[window.y1 : window.y2, window.x1 : window.x2]
+    left, source_x = _aligned(x1, x2, inside.shape[1] / shown.shape[1], inside.shape[1])
+    top, source_y = _aligned(y1, y2, inside.shape[0] / shown.shape[0], inside.shape[0])
+    part = inside[source_y, source_x]
+    if shown.shape != inside.shape:
+        high, wide = (shown.shape[axis] / inside.shape[axis] for axis in (0, 1))
+        part = cv2.resize(part, None, fx=wide, fy=high, interpolation=interpolation(inside.shape, shown.shape))
+    painted = shown.copy()
+    region = (slice(y1, y2), slice(x1, x2))
+    np.copyto(painted[region], part[y1 - top : y2 - top, x1 - left : x2 - left], where=mask[region][..., None])
+    return painted
+
+
+_OFF = 1 / 128
+"""Pixels of the frame by which a corner may lie off its grid."""
+_TAPS = 6
+"""Pixels that a resizing filter reads beyond those that it makes, in the coarser of the two grids."""
+
+
+def _aligned(first: int, last: int, scale: float, length: int) -> tuple[int, slice]:
+    """A stretch around [first, last) along an axis and where it comes from.
+
+    Args:
+        scale: source pixels to a pixel; length: source pixels of the whole axis.
+
+    Returns:
+        Start of the stretch, and the source's stretch, which begins where the start falls.
+    """
+    margin = int(np.ceil(_TAPS * max(1, 1 / scale)))
+    corners = np.arange(max(0, first - margin) + 1) * scale
+    start = int(np.flatnonzero(np.abs(corners - np.rint(corners)) < _OFF)[-1])  # 0 at the latest
+    source = round(start * scale)
+    return start, slice(source, min(length, int(np.ceil((last + margin) * scale)) + 1))
 
 
 def synthetic_frame_id(city: str, label_id: int, index: int) -> str:

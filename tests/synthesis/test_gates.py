@@ -9,7 +9,14 @@ from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.settings import GateSettings
-from instsynth_dagster.synthesis.gates import choose_crops, contour_gradient, gate_scores, rejection, sharpness
+from instsynth_dagster.synthesis.gates import (
+    SCORES,
+    choose_crops,
+    contour_gradient,
+    gate_scores,
+    rejection,
+    sharpness,
+)
 
 SIDE = 32
 GOOD = {
@@ -79,6 +86,27 @@ def test_scores_tell_right_from_wrong_and_copies_from_changes():
     assert scores_of([(0, (250, 0, 0))], sources=((200, 0, 0),))["real_similarity"].isna().all()
 
 
+def test_a_failed_crop_has_no_scores():
+    selected = pd.DataFrame(
+        {"instance_id": ["i0"], "crop_png": [encode_png(square((9, 9, 9)))], "mask_counts": encode_rle(MASK)["counts"]}
+    )
+    crops = selected.assign(replica=0, class_name="car", image_png=selected["crop_png"], failure="one colour")
+    scores = gate_scores(selected, crops, FakeClip(), cut_out=False)
+    assert scores["failure"].tolist() == ["one colour"]
+    assert scores[list(SCORES)].isna().all(axis=None)
+
+
+def test_spares_make_no_windows_where_nothing_is_judged():
+    keys = [(f"i{n // 3}", n % 3) for n in range(9)]
+    crops = pd.DataFrame(keys, columns=["instance_id", "replica"]).assign(image_png=b"x", failure="")
+    crops.loc[[3, 6, 7, 8], "failure"] = "one colour"
+    chosen = choose_crops(crops, None, GateSettings(min_change=0.5), 1)
+    assert [(row["instance_id"], row["slot"]) for row in chosen] == [("i0", 0), ("i1", 0), ("i2", 0)]
+    assert [row["replica"] for row in chosen] == [0, 1, 0]
+    assert [row["image_png"] for row in chosen] == [b"x", b"x", None]
+    assert [row["rejection"] for row in chosen] == ["", "one colour", "one colour"]
+
+
 def test_no_crops_give_an_empty_table():
     empty = pd.DataFrame(columns=["instance_id", "replica", "class_name", "image_png"])
     assert gate_scores(pd.DataFrame(), empty, FakeClip(), cut_out=True, classes=CITYSCAPES.classes).empty
@@ -134,8 +162,10 @@ def test_each_gate_rejects_on_its_own_score_only(bound, worse):
     gates = GateSettings(**{bound: (GOOD[score] + worse[score]) / 2})
     assert rejection(GOOD, gates) == ""
     assert rejection(GOOD | worse, gates).startswith(score)
-    assert rejection(GOOD | {score: float("nan")}, gates) == ""
+    assert rejection(GOOD | {score: float("nan")}, gates) == f"{score} cannot be computed"
     assert rejection(GOOD | worse, GateSettings()) == ""
+    assert rejection(GOOD | {score: float("nan")}, GateSettings()) == ""
+    assert rejection(GOOD | {"failure": "one colour"}, GateSettings()) == "one colour"
 
 
 @given(st.lists(st.booleans(), min_size=12, max_size=12), st.integers(1, 2), st.integers(0, 1))

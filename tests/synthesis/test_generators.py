@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from instsynth_dagster.data.images import decode_png, encode_png
 from instsynth_dagster.data.masks import encode_rle
@@ -125,6 +127,46 @@ def test_a_bright_crop_is_read_like_a_dark_one(generator):
 
     together, alone = fill(np.concatenate([bright, dark])), fill(bright)
     assert np.abs(together[0].astype(int) - alone[0]).max() <= 1
+
+
+def thin_masks() -> np.ndarray:
+    """A column and a row of one pixel at every offset to the latent's cells: bool (2 * 8, S, S)."""
+    masks = np.zeros((16, SIZE, SIZE), bool)
+    for offset in range(8):
+        masks[offset, 4:28, 8 + offset] = masks[8 + offset, 8 + offset, 4:28] = True
+    return masks
+
+
+def test_the_thinnest_mask_is_painted_wherever_it_lies(generator):
+    """Where a latent mask is lost nothing is drawn, and pictures of two seeds are equal."""
+    masks = thin_masks()
+    images = np.random.default_rng(0).integers(0, 256, (len(masks), SIZE, SIZE, 3), dtype=np.uint8)
+    first, second = (
+        np.concatenate(
+            [
+                generator.fill(images[part], masks[part], ["a red car"] * 4, ["car"] * 4, [seed] * 4)
+                for part in (slice(start, start + 4) for start in range(0, len(masks), 4))
+            ]
+        )
+        for seed in (1, 2)
+    )
+    for mask, one, other in zip(masks, first, second, strict=True):
+        assert (one[mask] != other[mask]).any(axis=1).mean() > 0.9
+
+
+@given(st.integers(0, 2**31), st.integers(0, 40))
+def test_a_latent_cell_is_on_when_any_of_its_pixels_is(generator, seed, count):
+    """`Tensor.unfold` is the oracle; and of the pixels of whole cells pipelines may pick any."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((2, SIZE, SIZE), bool)
+    masks[rng.integers(0, 2, count), rng.integers(0, SIZE, count), rng.integers(0, SIZE, count)] = True
+    factor = generator._pipeline.vae_scale_factor
+    tiles = torch.from_numpy(masks).unfold(1, factor, factor).unfold(2, factor, factor)
+    cells = generator._cells(masks)[:, 0]
+    assert torch.equal(cells > 0, tiles.flatten(3).any(3))
+    whole = generator._whole_cells(masks)[:, 0]
+    for offset in range(factor):
+        assert torch.equal(whole[:, offset::factor, offset::factor], cells)
 
 
 def test_nothing_reads_the_global_generator(generator):

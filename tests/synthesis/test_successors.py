@@ -77,6 +77,16 @@ def test_mask_guidance_and_negative_prompt_reach_the_model(kind, model, generato
         assert (out != other).any() or (kind == "flux_fill" and "negative_prompt" in changes)
 
 
+def test_the_thinnest_mask_is_painted_wherever_it_lies(generator, scene):
+    """Where a latent mask is lost nothing is drawn, and pictures of two seeds are equal."""
+    images, _ = scene
+    for offset in range(0, 8, 2):
+        masks = np.zeros((2, SIZE, SIZE), bool)
+        masks[0, 4:28, 8 + offset] = masks[1, 9 + offset, 4:28] = True
+        one, other = (generator.fill(images, masks, PROMPTS, ["car", "bus"], seeds) for seeds in ([1, 2], [3, 4]))
+        assert ((one != other).any(axis=3)[masks]).mean() > 0.9
+
+
 def test_a_crop_does_not_depend_on_its_neighbour(generator, scene):
     """Within one grey level: prompts of two lengths are padded to the longer, and other shapes take other kernels."""
     images, masks = scene
@@ -102,7 +112,7 @@ def test_text_encoders_rest_outside_and_count_in_the_digest(kind, model, generat
     assert digest == generator.weights_digest
 
 
-def test_an_lcm_lora_is_melted_in_and_runs_in_few_steps(tmp_path, scene):
+def test_an_lcm_lora_is_fused_and_runs_in_few_steps(tmp_path, scene):
     model = TINY["sdxl_inpaint"](tmp_path)
     pipeline = StableDiffusionXLPipeline.from_pretrained(model)
     pipeline.unet.add_adapter(LoraConfig(r=2, init_lora_weights="gaussian", target_modules=["to_q", "to_v"]))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
-from instsynth_dagster.data.images import resize_ids
+from instsynth_dagster.data.images import decode_png, encode_png, resize_ids
+from instsynth_dagster.data.masks import encode_rle, mask_box
 from instsynth_dagster.settings import IntegrationSettings
-from instsynth_dagster.synthesis.synthetic_windows import misplaced_pixels
-from instsynth_dagster.synthesis.windows import Window, cut_window, sample_window, synthetic_frame_id
+from instsynth_dagster.synthesis.crops import crop_box, cut_crop
+from instsynth_dagster.synthesis.generators.failures import UNCHANGED
+from instsynth_dagster.synthesis.synthetic_windows import misplaced_pixels, synthetic_window
+from instsynth_dagster.synthesis.windows import Window, cut_window, paint_window, sample_window, synthetic_frame_id
 
 SETTINGS = IntegrationSettings(window_size=(64, 32))
 
@@ -87,6 +91,76 @@ def test_a_mask_that_is_lost_shifted_or_cut_is_seen(high, wide, scale, y, x):
     half[:, : int((5 + x + wide / 2) * scale)] = False
     for wrong in (np.zeros_like(resized), np.roll(resized, step, 0), np.roll(resized, -step, 1), half, ~resized):
         assert misplaced_pixels(mask, wrong) > 0
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    height=st.integers(8, 90),
+    size=st.sampled_from([(64, 32), (128, 64), (18, 9)]),
+    feather=st.floats(0, 3),
+    color_match=st.sampled_from(["none", "mean_std"]),
+)
+def test_a_window_is_the_source_s_window_outside_the_exported_mask(seed, height, size, feather, color_match):
+    """What is stored, decoded again, against the source's window by OpenCV alone."""
+    rng = np.random.default_rng(seed)
+    frame = rng.integers(0, 256, (height, 2 * height + 3, 3), dtype=np.uint8)
+    ids = np.full(frame.shape[:2], 7, np.int32)
+    y, x = int(rng.integers(0, height - 4)), int(rng.integers(0, 2 * height - 4))
+    ids[y : y + int(rng.integers(1, height)), x : x + int(rng.integers(1, height))] = 26000
+    ids[rng.random(ids.shape) < 0.1] = 23
+    ids[y, x] = 26000
+    box = mask_box(ids == 26000)
+    square = crop_box(box, 0.25, frame.shape[1], height)
+    crop, mask = cut_crop(frame, ids, 26000, square)
+    row = {
+        "instance_id": "a:26000",
+        "frame_id": "a",
+        "class_name": "car",
+        "source_sha256": "0",
+        "value": 26000,
+        **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)),
+        **dict(zip(("crop_x1", "crop_y1", "crop_x2", "crop_y2"), square, strict=True)),
+        "mask_counts": encode_rle(mask)["counts"],
+        "slot": 0,
+        "rejection": "",
+        "repainted_png": encode_png(255 - crop),
+    }
+    settings = IntegrationSettings(window_size=size, feather=feather, color_match=color_match)
+    window = synthetic_window(frame, ids, "a", 0, row, settings, seed, CITYSCAPES)
+    stored, stored_ids = decode_png(window["image_png"]), decode_png(window["ids_png"])
+    source = frame[window["window_y1"] : window["window_y2"], window["window_x1"] : window["window_x2"]]
+    shrinks = source.shape[0] > size[1]
+    plain = cv2.resize(source, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4)
+    outside = stored_ids != 26000
+    np.testing.assert_array_equal(stored[outside], plain[outside])
+    assert window["outside_difference"] == 0
+    assert window["repainted"] == (stored != plain).any()
+    unpainted = synthetic_window(
+        frame, ids, "a", 0, row | {"repainted_png": encode_png(crop)}, settings, seed, CITYSCAPES
+    )
+    if feather == 0 and color_match == "none":
+        assert (unpainted["repainted"], unpainted["rejection"]) == (False, UNCHANGED)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    height=st.integers(16, 200),
+    scale=st.floats(0.3, 5),
+    left=st.floats(0, 0.9),
+    top=st.floats(0, 0.9),
+)
+def test_the_part_that_is_painted_is_what_resizing_the_whole_window_gives(seed, height, scale, left, top):
+    rng = np.random.default_rng(seed)
+    smooth = cv2.GaussianBlur(rng.integers(0, 256, (height, 2 * height, 3), dtype=np.uint8), (0, 0), 1.0)
+    size = (2 * round(height * scale), round(height * scale))
+    shrinks = size[1] < height
+    whole = cv2.resize(smooth, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4)
+    mask = np.zeros(size[::-1], bool)
+    y, x = int(top * size[1]), int(left * size[0])
+    mask[y : y + max(1, size[1] // 3), x : x + max(1, size[0] // 4)] = True
+    painted = paint_window(np.zeros_like(whole), smooth, Window(0, 0, 2 * height, height, 1.0, True), mask)
+    assert not painted[~mask].any()
+    assert np.abs(painted[mask].astype(int) - whole[mask]).max() <= 2
 
 
 def test_names_are_parsable():

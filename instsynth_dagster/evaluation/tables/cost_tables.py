@@ -31,7 +31,7 @@ def crop_costs(graph: Mapping[str, Asset], manifest_of: ManifestOf, costs: CostS
         windows = [manifest_of(f"{generator}/is_cityscapes", partition) for partition in asset.partitions]
         if any(manifest is None for manifest in windows):
             continue
-        accepted = sum(m.summary["windows"] - m.summary.get("rejected", 0) for m in windows if m)
+        accepted = sum(m.summary["accepted"] for m in windows if m)
         judged = f"{generator}/crop_quality"
         parts = [(name, part) for name in (key, judged) if name in graph for part in graph[name].partitions]
         seconds = _device_seconds(parts, manifest_of)

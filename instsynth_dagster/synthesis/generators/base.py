@@ -14,10 +14,11 @@ import pandas as pd
 
 from instsynth_dagster.artifacts.costs import Meter
 from instsynth_dagster.data.images import decode_png, encode_png, png_size, resize_image
-from instsynth_dagster.data.masks import decode_rle, resize_mask
+from instsynth_dagster.data.masks import cover_mask, decode_rle
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.synthesis.generators.failures import Tally, failure
 from instsynth_dagster.synthesis.overlap import mapped_ahead
 from instsynth_dagster.synthesis.prompts import choose_prompt
 
@@ -70,7 +71,8 @@ class Generator(Protocol):
                 2**63.
 
         Returns:
-            uint8 (N, S, S, 3). A result depends on its own image, mask, prompt and seed only.
+            uint8 (N, S, S, 3). A result depends on its own image, mask, prompt and seed only. What could not be
+            computed comes back in one colour, never as half a picture.
         """
         ...
 
@@ -85,6 +87,7 @@ def repaint(
     replicas: int = 1,
     skip: int = 0,
     meter: Meter | None = None,
+    tally: Tally | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of `inpainted_crops`: every selected instance, `replicas` times, from row `skip` on.
 
@@ -93,12 +96,40 @@ def repaint(
     device, the next one is decoded and the one before is encoded. A batch that is too large for the device's memory is
     halved, and so are those after it.
 
+    A crop that failed (`failures.failure`) has the reason as its `failure`, and its source's pixels as its picture, so
+    that nothing else can get anywhere. Rows are held back while most crops of the run fail.
+
     Args:
-        meter: pays for each batch; rows end before the first that it cannot afford (`Meter.check` tells).
+        meter: pays for each batch; rows end before the first that it cannot afford (`Meter.check` reports it).
+        tally: of the generator in this run, over its partitions.
 
     Raises:
-        SettingsError: the device has no memory for a single crop.
+        SettingsError: the device has no memory for a single crop, or most crops of the run fail.
     """
+    tally = tally or Tally()
+    held: list[dict[str, Any]] = []
+    for row in _rows(generator, name, selected, bank, settings, base_seed, replicas, skip, meter or Meter()):
+        tally.count(row["failure"])
+        held.append(row)
+        tally.check(name, settings, last=False)
+        if not tally.mostly_failures:
+            yield from held
+            held.clear()
+    tally.check(name, settings, last=True)
+    yield from held
+
+
+def _rows(
+    generator: Generator,
+    name: str,
+    selected: pd.DataFrame,
+    bank: pd.DataFrame,
+    settings: GeneratorSettings,
+    base_seed: int,
+    replicas: int,
+    skip: int,
+    meter: Meter,
+) -> Iterator[dict[str, Any]]:
     jobs = [
         _Job(
             row,
@@ -121,12 +152,11 @@ def repaint(
         "guidance": settings.guidance,
         "strength": settings.strength,
     }
-    meter = meter or Meter()
     painter = _Painter(generator, name, settings.batch_size)
     read = mapped_ahead(_read, _batches(jobs, settings.batch_size))
     filled = (painter.fill(*batch, meter) for batch in meter.while_affordable(read))
     for batch, encoded, seconds in mapped_ahead(_encode, filled):
-        for job, image in zip(batch, encoded, strict=True):
+        for job, (image, reason) in zip(batch, encoded, strict=True):
             yield {
                 "instance_id": job.row["instance_id"],
                 "frame_id": job.row["frame_id"],
@@ -135,6 +165,7 @@ def repaint(
                 "prompt": job.prompt,
                 "seed": job.seed,
                 **provenance,
+                "failure": reason,
                 "image_png": image,
                 "device_seconds": seconds / len(batch),
             }
@@ -168,16 +199,25 @@ def _read(jobs: Sequence[_Job]) -> tuple[Sequence[_Job], np.ndarray, np.ndarray]
     return jobs, np.stack(crops), np.stack(masks)
 
 
+@dataclass(frozen=True)
+class _Filled:
+    """Jobs with their crops, masks and repaintings, uint8 or bool (N, S, S, ...), and the seconds that these took."""
+
+    jobs: Sequence[_Job]
+    crops: np.ndarray
+    masks: np.ndarray
+    images: np.ndarray
+    seconds: float
+
+
 class _Painter:
     """Fills batches as large as the device can hold."""
 
     def __init__(self, generator: Generator, name: str, size: int) -> None:
         self._generator, self._name, self._size = generator, name, size
 
-    def fill(
-        self, jobs: Sequence[_Job], crops: np.ndarray, masks: np.ndarray, meter: Meter
-    ) -> tuple[Sequence[_Job], np.ndarray, float]:
-        """Fill a batch; also gives the seconds it took."""
+    def fill(self, jobs: Sequence[_Job], crops: np.ndarray, masks: np.ndarray, meter: Meter) -> _Filled:
+        """Fill a batch."""
         from torch import OutOfMemoryError
 
         started, images = time.monotonic(), list[np.ndarray]()
@@ -188,7 +228,7 @@ class _Painter:
                 self._halve()
         seconds = time.monotonic() - started
         meter.spend(seconds)
-        return jobs, np.stack(images), seconds
+        return _Filled(jobs, crops, masks, np.stack(images), seconds)
 
     def _some(self, jobs: Sequence[_Job], crops: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """The first of them, as many as fit, padded to that number."""
@@ -211,13 +251,17 @@ class _Painter:
         _log.warning("generators.%s: out of memory on the device, going on with batches of %d", self._name, self._size)
 
 
-def _encode(filled: tuple[Sequence[_Job], np.ndarray, float]) -> tuple[Sequence[_Job], list[bytes], float]:
-    jobs, images, seconds = filled
-    return jobs, [encode_png(image) for image in images], seconds
+def _encode(filled: _Filled) -> tuple[Sequence[_Job], list[tuple[bytes, str]], float]:
+    """The crops to store, each with the reason why it failed, or ""."""
+    stored = []
+    for image, crop, mask in zip(filled.images, filled.crops, filled.masks, strict=True):
+        reason = failure(image, crop, mask)
+        stored.append((encode_png(crop if reason else image), reason))
+    return filled.jobs, stored, filled.seconds
 
 
 def _native(row: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crop and mask of a selected instance at a generator's size."""
+    """Crop and mask of a selected instance at a generator's size; the mask covers every pixel of the instance."""
     crop = decode_png(row["crop_png"])
     mask = decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
-    return resize_image(crop, (size, size)), resize_mask(mask, size)
+    return resize_image(crop, (size, size)), cover_mask(mask, size)

@@ -30,14 +30,13 @@ class BlendedDiff(StableDiffusionGenerator):
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
         super().__init__(name, settings, device, inpainting_pipeline)
 
-    def _extras(self, masks: np.ndarray) -> dict[str, Any]:
-        settings, factor = self._settings, self._pipeline.vae_scale_factor
+    def _extras(self, images: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
+        settings = self._settings
         if not settings.mask_dilations:
             return {}
-        holes = torch.from_numpy(masks)[:, None].float()
-        cells = shrinking_masks(holes[..., ::factor, ::factor], settings.mask_dilations)
+        cells = shrinking_masks(self._cells(masks), settings.mask_dilations)
         return {
-            "mask_image": F.interpolate(cells[0], holes.shape[2:]),
+            "mask_image": F.interpolate(cells[0], masks.shape[1:]),
             "callback_on_step_end": _schedule(cells, int(settings.steps * settings.strength)),
             "callback_on_step_end_tensor_inputs": ["latents", "mask"],
         }

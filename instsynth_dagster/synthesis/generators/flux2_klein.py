@@ -15,6 +15,7 @@ class Flux2Klein(FlowGenerator):
 
     LICENCE = "Apache-2.0 (4B); FLUX Non-Commercial License (9B)"
     PIPELINE = "Flux2KleinInpaintPipeline"
+    MASK_CELL = 2
 
     def _encode(self, prompt: str) -> tuple[Tensor, ...]:
         return (self._pipeline.encode_prompt(prompt, device=self._device)[0][0],)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from instsynth_dagster.synthesis.generators.flow import FlowGenerator
@@ -23,3 +25,7 @@ class FluxFill(FlowGenerator):
     def _conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
         embedding, pooled = self._embed(prompts)
         return {"prompt_embeds": embedding, "pooled_prompt_embeds": pooled}
+
+    def _extras(self, images: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
+        """The mask pixel for pixel: this network reads all of a cell's."""
+        return {"mask_image": torch.from_numpy(masks)[:, None].float()}

@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
-from torch.nn import functional as F
 
 from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.fit import no_grounding
-from instsynth_dagster.synthesis.generators.pipeline import to_images, to_pixels
+from instsynth_dagster.synthesis.generators.pipeline import to_pixels
 from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffusionGenerator
 
 _MAX_OBJECTS = 30
@@ -39,8 +38,7 @@ class Gligen(StableDiffusionGenerator):
             raise CheckpointError(no_grounding(name))
         self._phrases: dict[str, Tensor] = {}
 
-    @torch.inference_mode()
-    def fill(
+    def _paint(
         self,
         images: np.ndarray,
         masks: np.ndarray,
@@ -48,12 +46,11 @@ class Gligen(StableDiffusionGenerator):
         subjects: Sequence[str],
         seeds: Sequence[int],
     ) -> np.ndarray:
-        """See `Generator.fill`."""
         settings, pipeline = self._settings, self._pipeline
         scheduler = copy.deepcopy(pipeline.scheduler)
         scheduler.set_timesteps(settings.steps, device=self._device)
         source = self._latents(images)
-        keep = 1 - F.interpolate(torch.from_numpy(masks)[:, None].float(), source.shape[2:]).to(source)
+        keep = 1 - self._cells(masks).to(source)
         noise = randn_tensor(source.shape, self._random(seeds), source.device, source.dtype)
         latents = noise * scheduler.init_noise_sigma
         guided = settings.guidance > 1
@@ -71,7 +68,7 @@ class Gligen(StableDiffusionGenerator):
             latents = scheduler.step(predicted, time, latents).prev_sample
         latents = keep * source + (1 - keep) * latents
         decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
-        return to_images((decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
+        return (decoded.float() / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
 
     def _denoise(
         self, scheduler: Any, latents: Tensor, time: Tensor, hidden: Tensor, objects: Any, extra: Tensor | None
@@ -106,7 +103,7 @@ class Gligen(StableDiffusionGenerator):
             tokens = self._pipeline.tokenizer(text, return_tensors="pt").to(self._device)
             with self._with_text_encoders():
                 self._phrases[text] = self._pipeline.text_encoder(**tokens).pooler_output[0]
-        return self._phrases[text]
+        return self._phrases[text].to(self._pipeline.unet.dtype)
 
 
 def grounding(boxes: Tensor, phrases: Tensor, guided: bool = False) -> dict[str, Tensor]:

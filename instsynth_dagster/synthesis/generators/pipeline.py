@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,6 +12,7 @@ import diffusers
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.digests import weights_digest
@@ -18,7 +20,10 @@ from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.models.sources import pretrained, whole_pipeline
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.base import Capabilities
+from instsynth_dagster.synthesis.generators.failures import failure
 from instsynth_dagster.synthesis.generators.fit import wrong_size
+
+_log = logging.getLogger(__name__)
 
 _SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -45,6 +50,9 @@ class PipelineGenerator:
     PATCH = 1
     """Cells of the latent that the denoiser takes as one token; the size must be a multiple of it in latents."""
 
+    MASK_CELL = 1
+    """Cells of the latent that the pipeline's mask has one value for, along each axis."""
+
     GUIDANCE = "guidance_scale"
     """What the pipeline calls the guidance."""
 
@@ -66,6 +74,8 @@ class PipelineGenerator:
         if settings.compile:
             self._denoiser.compile_repeated_blocks(fullgraph=True)
         self._prompts: dict[str, tuple[Tensor, ...]] = {}
+        self._finite: list[Tensor] = []
+        self._pipeline.vae.decoder.register_forward_hook(self._note_finite)
 
     def _check(self, name: str) -> None:
         """Whether the parts fit the adapter and the size fits the parts."""
@@ -73,7 +83,7 @@ class PipelineGenerator:
             raise CheckpointError(line)
 
     def _add_lora(self, name: str) -> None:
-        """Melt a few-step or style LoRA into the weights, so that the digest knows it and steps cost nothing more."""
+        """Fuse a few-step or style LoRA with the weights, so that the digest covers it and steps cost nothing more."""
         lora = self._settings.lora
         if lora is None:
             return
@@ -125,12 +135,72 @@ class PipelineGenerator:
         subjects: Sequence[str],
         seeds: Sequence[int],
     ) -> np.ndarray:
-        """See `Generator.fill`."""
+        """See `Generator.fill`; a crop that fails in half precision is painted once more, alone and in float32."""
         self.prepare([*prompts, self._settings.negative_prompt or ""])
+        painted = self._painted(images, masks, prompts, subjects, seeds)
+        if self._settings.dtype == "float32":
+            return painted
+        again: dict[tuple[int, str], np.ndarray] = {}
+        for index, key in enumerate(zip(seeds, prompts, strict=True)):  # a padded batch repeats its last crop
+            if not failure(painted[index], images[index], masks[index]):
+                continue
+            if key not in again:
+                one = slice(index, index + 1)
+                again[key] = self._painted_in_float32(
+                    images[one], masks[one], prompts[one], subjects[one], seeds[one], painted[index]
+                )
+            painted[index] = again[key]
+        return painted
+
+    def _painted_in_float32(self, *batch: Any) -> np.ndarray:
+        """A batch of one crop in float32; the last argument is what it stays where the memory does not suffice."""
+        *arguments, before = batch
+        _log.warning("generators: a crop failed in %s and is painted again in float32", self._settings.dtype)
+        try:
+            with self._float32():
+                return self._painted(*arguments)[0]
+        except torch.OutOfMemoryError:
+            return before
+
+    @contextmanager
+    def _float32(self) -> Iterator[None]:
+        """Weights in single precision; afterwards they are bit for bit what they were."""
+        parts = [part for part in self._pipeline.components.values() if isinstance(part, nn.Module)]
+        weights = [w for part in parts for w in (*part.parameters(), *part.buffers()) if w.is_floating_point()]
+        kept = [weight.data for weight in weights]
+        try:
+            for weight in weights:
+                weight.data = weight.data.float()
+            yield
+        finally:
+            for weight, data in zip(weights, kept, strict=True):
+                weight.data = data
+
+    def _painted(self, *batch: Any) -> np.ndarray:
+        """uint8 (N, S, S, 3) of a batch as for `fill`; what became non-finite on the way is black."""
+        self._finite.clear()
+        pictures = self._paint(*batch)
+        for finite in self._finite:
+            pictures[~finite.cpu().numpy()] = np.nan
+        return to_images(pictures)
+
+    def _note_finite(self, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Note which images of a decoded batch are finite, before pipelines clamp them."""
+        self._finite += [values.isfinite().flatten(1).all(1) for values in (inputs[0], output)]
+
+    def _paint(
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        prompts: Sequence[str],
+        subjects: Sequence[str],
+        seeds: Sequence[int],
+    ) -> np.ndarray:
+        """float (N, S, S, 3) in 0..1 of a batch as for `fill`."""
         settings, side = self._settings, images.shape[1]
         arguments = {
             "image": to_pixels(images),
-            "mask_image": torch.from_numpy(masks)[:, None].float(),
+            "mask_image": self._whole_cells(masks),
             "height": side,
             "width": side,
             "num_inference_steps": settings.steps,
@@ -139,14 +209,23 @@ class PipelineGenerator:
             "output_type": "np",
             self.GUIDANCE: settings.guidance,
         }
-        result = self._pipeline(**arguments | self._conditioning(prompts) | self._extras(masks))
-        return to_images(result.images)
+        result = self._pipeline(**arguments | self._conditioning(prompts) | self._extras(images, masks))
+        return np.asarray(result.images)
+
+    def _cells(self, masks: np.ndarray) -> Tensor:
+        """float (N, 1, h, w): 1 where any pixel of a cell of the latent mask is to be painted, so that nothing thin is
+        lost between the pixels that pipelines pick."""
+        return F.max_pool2d(torch.from_numpy(masks)[:, None].float(), self._pipeline.vae_scale_factor * self.MASK_CELL)
+
+    def _whole_cells(self, masks: np.ndarray) -> Tensor:
+        """float (N, 1, S, S): the pixels of all cells that are to be painted."""
+        return F.interpolate(self._cells(masks), masks.shape[1:])
 
     def _conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
         """The pipeline's arguments that carry prompts."""
         raise NotImplementedError
 
-    def _extras(self, masks: np.ndarray) -> dict[str, Any]:
+    def _extras(self, images: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
         """Arguments of one family only; they win over the common ones."""
         return {}
 
@@ -156,8 +235,14 @@ class PipelineGenerator:
 
     def _embed(self, prompts: Sequence[str]) -> tuple[Tensor, ...]:
         """Embeddings of a batch, where they have one length."""
-        self.prepare(prompts)
-        return tuple(torch.stack(parts) for parts in zip(*(self._prompts[prompt] for prompt in prompts), strict=True))
+        return tuple(torch.stack(parts) for parts in zip(*map(self._encoded, prompts), strict=True))
+
+    def _encoded(self, prompt: str) -> tuple[Tensor, ...]:
+        """What was encoded of a prompt, in the precision that the denoiser has just now."""
+        if prompt not in self._prompts:
+            self.prepare([prompt])
+        kind = next(weight.dtype for weight in self._denoiser.parameters() if weight.is_floating_point())
+        return tuple(part.to(kind) if part.is_floating_point() else part for part in self._prompts[prompt])
 
     def _negatives(self, prompts: Sequence[str]) -> list[str]:
         """What guidance moves away from, for each prompt; empty where there is no guidance."""
@@ -190,8 +275,10 @@ def to_pixels(images: np.ndarray) -> Tensor:
 
 
 def to_images(array: np.ndarray) -> np.ndarray:
-    """float (N, S, S, 3) in [0, 1] -> uint8."""
-    return np.rint(array * 255).astype(np.uint8)
+    """float (N, S, S, 3) in [0, 1] -> uint8; an image with a value that is not finite becomes black as a whole, which
+    `failures.failure` sees."""
+    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    return np.rint(np.where(finite[:, None, None, None], array, 0).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any]) -> Any:

@@ -29,7 +29,7 @@ class QwenImage(FlowGenerator):
         return given
 
     def _padded(self, name: str, prompts: Sequence[str]) -> dict[str, Tensor]:
-        tokens = [self._prompts[prompt][0] for prompt in prompts]
+        tokens = [self._encoded(prompt)[0] for prompt in prompts]
         present = [torch.ones(len(text), dtype=torch.long, device=text.device) for text in tokens]
         return {
             name: pad_sequence(tokens, batch_first=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
 from torch import Tensor
@@ -14,7 +15,7 @@ from instsynth_dagster.models.quiet import quiet_diffusers
 from instsynth_dagster.models.sources import pipeline_index
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.fit import UNET_INPUTS, wrong_inputs
-from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
+from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator, to_pixels
 
 
 class StableDiffusionGenerator(PipelineGenerator):
@@ -37,6 +38,12 @@ class StableDiffusionGenerator(PipelineGenerator):
             name, UNET_INPUTS[self._settings.kind], inputs, self._pipeline.vae.config.latent_channels
         ):
             raise CheckpointError(line)
+
+    def _extras(self, images: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
+        if self._pipeline.unet.config.in_channels == self._pipeline.vae.config.latent_channels:
+            return {}
+        # what an inpainting UNet sees of the source ends at the true mask, not at whole cells
+        return {"masked_image_latents": (2 * to_pixels(images) - 1) * ~torch.from_numpy(masks)[:, None]}
 
     @property
     def _is_xl(self) -> bool:

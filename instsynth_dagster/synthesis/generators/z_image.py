@@ -21,7 +21,7 @@ class ZImage(FlowGenerator):
         return (embeddings[0],)
 
     def _conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
-        given = {"prompt_embeds": [self._prompts[prompt][0] for prompt in prompts]}
+        given = {"prompt_embeds": [self._encoded(prompt)[0] for prompt in prompts]}
         if negatives := self._negatives(prompts):
-            given["negative_prompt_embeds"] = [self._prompts[prompt][0] for prompt in negatives]
+            given["negative_prompt_embeds"] = [self._encoded(prompt)[0] for prompt in negatives]
         return given
