@@ -91,7 +91,7 @@ def test_a_failed_crop_has_no_scores():
         {"instance_id": ["i0"], "crop_png": [encode_png(square((9, 9, 9)))], "mask_counts": encode_rle(MASK)["counts"]}
     )
     crops = selected.assign(replica=0, class_name="car", image_png=selected["crop_png"], failure="one colour")
-    scores = gate_scores(selected, crops, FakeClip(), cut_out=False)
+    scores = gate_scores(selected, crops, FakeClip(), cut_out=False, classes=CITYSCAPES.classes)
     assert scores["failure"].tolist() == ["one colour"]
     assert scores[list(SCORES)].isna().all(axis=None)
 
