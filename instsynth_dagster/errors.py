@@ -5,12 +5,12 @@ import re
 from dataclasses import dataclass
 
 _LONGEST = 1000
-_BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 def one_line(text: str) -> str:
     """Text that a terminal or a log shows on one line, whatever names and libraries put into it."""
-    joined = _BREAK.sub(" ", text.strip())
+    joined = " ".join(line for part in _BREAK.split(text) if (line := part.strip()))
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
 

@@ -17,7 +17,7 @@ from instsynth_dagster.errors import SettingsError, one_line
 PARAMS_ENV = "INSTSYNTH_PARAMS"
 _MOST_BYTES, _MOST_VALUES, _DEEPEST = 1 << 20, 20_000, 24
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-_CREDENTIALS = re.compile(r"^[a-z][a-z0-9+.-]*://(?:[^/@\s]+|[^@\s]*:[^@\s]*)@", re.IGNORECASE)
+_URL_OF_USER = re.compile(r"[a-z][a-z0-9+.-]*://([^@\s]+)@", re.IGNORECASE)
 _UNREADABLE = (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
 """What PyYAML raises: its own errors, and Python's for impossible dates and numbers."""
 
@@ -122,11 +122,17 @@ def _check_scalar(value: Any, key: str) -> None:
         raise SettingsError(f"{key}: a {type(value).__name__} is not understood; write text (in quotes) or a number")
 
 
+def _holds_credentials(text: str) -> bool:
+    """Whether a text begins with a URL that names a user, or a user and a password, which may hold slashes."""
+    user = _URL_OF_USER.match(text)
+    return user is not None and ("/" not in user[1] or ":" in user[1])
+
+
 def _check_text(text: str, key: str) -> None:
-    if _CREDENTIALS.match(text):
+    if _holds_credentials(text):
+        shown = _URL_OF_USER.sub("...@", key) if _holds_credentials(key) else key
         raise SettingsError(
-            f"{_CREDENTIALS.sub('...@', key)}: a URL with credentials in it; leave them out of the file and give them "
-            "in the environment"
+            f"{shown}: a URL with credentials in it; leave them out of the file and give them in the environment"
         )
     if _CONTROL.search(text):
         raise SettingsError(f"{key}: a control character in the text; remove it")

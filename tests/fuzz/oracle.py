@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 CASES: Counter[str] = Counter()
 """Inputs tried so far, by kind."""
-LEAST = 1000
-KINDS = ("trees", "params", "prompts", "checkpoints", "stores", "commands")
 
 
 def outcome(kind: str, call: Callable[[], T], *names: str) -> T | UserError:

@@ -214,6 +214,14 @@ def test_a_trained_model_starts_another_with_new_classes(trained, tmp_path):
     assert grown.sizes.classes[-1] == "bus"
 
 
+@pytest.mark.parametrize("wrong", [{"quries": 3}, {"num_queries": "many"}, {"hidden_dim": 31}])
+def test_what_does_not_fit_a_trained_model_is_one_clear_line(trained, wrong):
+    start = recipe(model=str(trained[0].folder), architecture=wrong)
+    with pytest.raises(SettingsError, match=r"segmenters\.architecture") as caught:
+        get_segmenter("fastinst").build(start, CLASSES)
+    assert "\n" not in str(caught.value)
+
+
 def test_it_exports_without_python_that_depends_on_data(tmp_path):
     built = model().eval()
     pixels = torch.randn(1, 3, 64, 96)

@@ -244,6 +244,19 @@ def test_connected_components_are_one_instance_each() -> None:
     assert set(np.unique(ids)) == {7, 24000, 26000, 26001}
 
 
+def test_more_instances_than_ids_become_a_group_and_no_other_class() -> None:
+    """1,003 cars, of which three are the smallest, and a truck."""
+    numbers = np.arange(1, 1004).repeat(2).reshape(-1, 1)
+    numbers = np.concatenate([numbers, [[1004]] * 3])
+    for small in (5, 500, 1003):
+        numbers[np.flatnonzero(numbers[:, 0] == small)[1]] = 0
+    labels = np.where(numbers == 1004, 27, 26).astype(np.uint8)
+    ids = numbered(numbers, labels, labels=CITYSCAPES)
+    assert set(np.unique(ids)) == {0, 26, *range(26000, 27000), 27000}
+    assert {int(number) for number in numbers[ids == 26]} == {5, 500, 1003}
+    assert (ids[numbers == 1004] == 27000).all()
+
+
 def test_touching_instances_are_counted_as_such() -> None:
     ids = np.full((40, 60), 7, dtype=np.int32)
     ids[5:20, 5:20], ids[5:20, 20:35], ids[25:38, 5:20] = 26000, 26001, 26002

@@ -35,11 +35,7 @@ class FastInstSegmenter(QuerySegmenter):
         backbone = load_backbone(settings.backbone) if settings.backbone else None
         if backbone is not None:
             values["backbone_config"] = described(backbone)
-        config = architecture(FastInstConfig, values | {"classes": tuple(classes)})
-        try:
-            model = FastInst(config)
-        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-            raise SettingsError(f"segmenters.architecture: {' '.join(str(error).split())}") from None
+        model = _new_model(values | {"classes": tuple(classes)})
         if backbone is not None:
             model.backbone.load_state_dict(backbone.state_dict())
         return model
@@ -66,9 +62,21 @@ class FastInstSegmenter(QuerySegmenter):
         return class_probabilities(output["class_logits"][0]), output["mask_logits"][0]
 
 
+def _new_model(values: dict[str, Any]) -> FastInst:
+    """A model with new weights.
+
+    Raises:
+        SettingsError: a value of the architecture is unknown or impossible.
+    """
+    config = architecture(FastInstConfig, values)
+    try:
+        return FastInst(config)
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise SettingsError(f"segmenters.architecture: {' '.join(str(error).split())}") from None
+
+
 def _with_new_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> FastInst:
     """The weights of a trained model; of the class layers the rows of classes that it knew."""
-    config = FastInstConfig.model_validate(trained.sizes.model_dump() | values | {"classes": tuple(classes)})
-    model = FastInst(config)
+    model = _new_model(trained.sizes.model_dump() | values | {"classes": tuple(classes)})
     model.load_state_dict(rows_by_name(trained, model, trained.sizes.classes, classes, PER_CLASS))
     return model

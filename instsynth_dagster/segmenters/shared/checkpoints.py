@@ -35,12 +35,20 @@ def rows_by_name(
     Args:
         before, now: classes of the two models.
         per_class: ends of the names of parameters with a row for each class, and any further rows ("no object") last.
+
+    Raises:
+        SettingsError: the class layers of the two models are of different widths.
     """
     state, learnt = model.state_dict(), trained.state_dict()
     for name, weight in learnt.items():
         if name not in state:
             continue
         if name.endswith(tuple(per_class)):
+            if weight.shape[1:] != state[name].shape[1:]:
+                raise SettingsError(
+                    f"segmenters.architecture: {name} would be {tuple(state[name].shape)}, but the trained model's is "
+                    f"{tuple(weight.shape)}; leave out what changes the sizes of segmenters.model"
+                )
             rows = state[name].clone()
             for index, label in enumerate(now):
                 if label in before:

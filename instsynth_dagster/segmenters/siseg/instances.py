@@ -14,16 +14,21 @@ from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS
 
 
 def numbered(numbers: np.ndarray, label_ids: np.ndarray, labels: LabelTable) -> np.ndarray:
-    """Id map int32 (H, W) of instance numbers (0: none) and label ids; what has a class with instances but no
-    number is unlabeled."""
+    """Id map int32 (H, W) of instance numbers (0: none) and label ids, both (H, W).
+
+    What has a class with instances but no number is unlabeled. Where a class has more instances than the coding has
+    room for, all but the largest become its group (the label id itself).
+    """
     ids = np.where(np.isin(label_ids, labels.thing_ids), labels.unlabeled, label_ids).astype(np.int32)
-    counts: dict[int, int] = {}
-    for number in np.unique(numbers[numbers > 0]).tolist():
-        own = numbers == number
-        label = int(label_ids[own][0])
-        ids[own] = labels.instance_id(label, counts.get(label, 0))
-        counts[label] = counts.get(label, 0) + 1
-    return ids
+    found, first, areas = np.unique(numbers, return_index=True, return_counts=True)
+    label_of = label_ids.ravel()[first]
+    value_of = np.zeros(int(numbers.max()) + 1, dtype=np.int32)
+    for label in np.unique(label_of[found > 0]).tolist():
+        own = np.flatnonzero((label_of == label) & (found > 0))
+        kept = np.sort(own[np.argsort(-areas[own], kind="stable")][: labels.factor])
+        value_of[found[own]] = label
+        value_of[found[kept]] = labels.instance_id(label, 0) + np.arange(len(kept))
+    return np.where(numbers > 0, value_of[numbers], ids)
 
 
 def instance_table(
