@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import copy
 import logging
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from instsynth_dagster.errors import one_line
+
+if TYPE_CHECKING:
+    from dagster._core.execution.plan.objects import StepFailureData
+    from dagster._utils.error import SerializableErrorInfo
+
 _FAILURE = "dagster._core.definitions.events.Failure: "
 _STACK = "\n\nStack Trace:"
+
+
+def cause(failure: StepFailureData | None, error: SerializableErrorInfo | None) -> str:
+    """Why a step or run failed, in a line: what was foreseen as it is told, all else by the class and message of the
+    innermost exception. The run's own log keeps the stack."""
+    if failure and failure.user_failure_data and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    while error and error.cause:
+        error = error.cause
+    return one_line(error.message) if error else ""
 
 
 class _Short(logging.Formatter):

@@ -19,7 +19,7 @@ from resources.progress import progress_bar
 INFO = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
 _JOBS = {
-    "refresh": ("Bring the graph up to date: whatever is stale is made again.", None),
+    "refresh": ("Bring the graph and results/ up to date: whatever is stale is made again.", None),
     "prepare": (
         "Phase 1: the index of the data set, selected instances, prompts.",
         ("selected_instances", "prompt_bank"),
@@ -59,7 +59,7 @@ def build_jobs(
                 done = refresh(part, store, workers, context.log.info)
             context.instance.add_run_tags(context.run_id, done.tags())
             tell_all_unknown(context.instance, store, part, context.log.info)
-            if name in ("evaluate", "demo"):
+            if ends is None or name == "evaluate":
                 write_results(graph, store, settings.artifacts.results, settings.costs)
             if name == "demo":
                 print("\n".join([*result_lines(graph, store), *cost_lines(graph, store, settings.costs)]))

@@ -128,6 +128,7 @@ def test_what_the_store_holds_and_dagster_does_not_know_is_told_by_the_next_run(
         assert versions(ui, "frames", partition) == [stored(tmp_path, "frames", partition)]
         assert versions(ui, "instances", partition) == [stored(tmp_path, "instances", partition)]
     assert ui.launch("refresh").is_success
+    assert (tmp_path / "results/costs.md").exists()
     assert assert_marks_are_the_plan(ui, tmp_path) == set()
 
 

@@ -10,6 +10,7 @@ import dagster as dg
 
 from assets.shared.partitions import asset_key, partition_tags
 from instsynth_dagster.graph.staleness import Asset
+from jobs.console import cause
 from jobs.workers.dagster_internals import ASSET_JOB, REPLACEMENT, RETRY_STRATEGY, WILL_RETRY
 from jobs.workers.routing import RoutedRunCoordinator
 from jobs.workers.runs import QUIET
@@ -104,9 +105,7 @@ class RunQueue:
             if event is None:
                 continue
             failure = event.step_failure_data if event.is_step_failure else None
-            if failure and failure.user_failure_data and failure.user_failure_data.description:
-                return failure.user_failure_data.description
             error = failure.error if failure else event.is_engine_event and event.engine_event_data.error
-            if error:
-                return f"run {run[:8]}: {error.to_string()}"
+            if told := cause(failure, error or None):
+                return told if failure else f"run {run[:8]}: {told}"
         return f"run {run[:8]} failed outside its step"

@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets.shared.partitions import asset_key, partition_tags
 from instsynth_dagster.graph.staleness import Asset
+from jobs.console import cause
 from jobs.workers.orphans import process_tags
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -84,8 +85,6 @@ def _cause(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
             failure = event.step_failure_data
-            if failure.user_failure_data and failure.user_failure_data.description:
-                return failure.user_failure_data.description
-            if failure.error:
-                return failure.error.to_string()
+            if told := cause(failure, failure.error):
+                return told
     return "run failed"

@@ -38,7 +38,7 @@ def settings_for(root: Path, **changes: Any) -> Settings:
     prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CITYSCAPES.classes}
     raw: dict[str, Any] = {
         "device": "cpu",
-        "artifacts": {"root": str(root / "artifacts"), "exports": root / "exports"},
+        "artifacts": {"root": str(root / "artifacts"), "exports": root / "exports", "results": root / "results"},
         "dataset": {"root": root / "data", "train_cities": ["ashford", "birchley"], "val_cities": ["valdale"]},
         "selection": {"min_area": 50, "k": 3},
         "prompts": prompts,

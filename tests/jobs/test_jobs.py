@@ -13,9 +13,10 @@ from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import open_store
 from instsynth_dagster.errors import SettingsError, is_transient
 from instsynth_dagster.settings import NightlySettings
+from jobs.console import cause
 from jobs.launch import REFRESHING, build_jobs
 from jobs.nightly import build_schedule, build_sensor
-from jobs.planning import describe, planned_assets
+from jobs.planning import describe, lines, planned_assets
 from jobs.refresh import refresh
 from jobs.verify import damaged
 from jobs.workers.orphans import HOST, PROCESS, fail_orphaned_runs, process_tags
@@ -51,7 +52,9 @@ def test_the_plan_says_what_why_and_how_long(project):
     ]
     assert made["selected_instances"].seconds == pytest.approx(sum(wall))
     assert (made["zoom_crop/is_cityscapes"].certain, made["zoom_crop/is_cityscapes"].possible) == (0, 16)
+    assert made["zoom_crop/is_cityscapes"].at_most > made["zoom_crop/is_cityscapes"].seconds == 0
     text = "\n".join(describe(list(made.values())))
+    assert "up to" in text.splitlines()[-1]
     assert "16 because settings changed" in text
     assert "if its inputs come out different" in text
 
@@ -214,3 +217,40 @@ def test_a_job_runs_its_part_of_the_graph_and_carries_its_cost(project, monkeypa
         assert jobs["refresh"].execute_in_process(instance=instance).success
         workers = InThisProcess(build_assets(settings, graph), resources, instance)
         assert refresh(graph, store, workers, lambda _: None).partitions == 0
+
+
+def test_the_plan_ends_with_what_a_run_would_end_with(project):
+    prompts = {"car": {"templates": ["a photo of a car"]}}
+    judge = {"clip": str(project.root / "no-such-clip"), "fid_features": "clip"}
+    settings = settings_for(project.root, classes=["car"], prompts=prompts, judge=judge)
+    told = lines(settings)
+    assert "no-such-clip" in next(told)
+    with pytest.raises(SettingsError, match="1 problem that a run would end with"):
+        list(told)
+
+
+def test_a_reader_of_the_plan_may_leave_early():
+    command = f"{sys.executable} -m jobs.planning | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_the_cause_of_an_unforeseen_failure_is_the_innermost_exception():
+    def inner():
+        try:
+            raise KeyError("70")
+        except KeyError as error:
+            raise RuntimeError("around it") from error
+
+    @dg.op
+    def fails():
+        inner()
+
+    @dg.job
+    def failing():
+        fails()
+
+    result = failing.execute_in_process(raise_on_error=False)
+    data = next(event for event in result.all_events if event.is_step_failure).step_failure_data
+    assert cause(data, data.error) == "KeyError: '70'"
