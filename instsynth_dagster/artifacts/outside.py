@@ -19,11 +19,13 @@ def damaged_files(directory: Path, signature: str, rows: Iterable[Mapping[str, A
 
     Args:
         signature: of the directory's listing when it was written.
-        rows: its files, with `COLUMNS`.
+        rows: its files, with `COLUMNS`; of a directory whose files are not listed only the listing is compared.
     """
     if listing_signature([directory]) != signature:
         yield f"{directory}: files are missing or changed; refresh writes it again"
     for row in rows:
+        if not set(COLUMNS) <= set(row):
+            return
         path = directory / row["file"]
         if path.is_file() and file_sha256(path) != row["sha256"]:
             path.replace(path.with_name(aside(path.name)))

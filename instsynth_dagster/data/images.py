@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Literal, SupportsBytes
 
 import cv2
 import numpy as np
+from isal import isal_zlib
 
 from instsynth_dagster.errors import ArtifactError
+
+_GREY, _RGB = 0, 2
+"""Colour types of PNG."""
+_UP = 2
+"""The filter that writes each row as its difference from the row above."""
+_LEVEL = 1
+"""Of ISA-L's deflate, which is about as small as zlib's at four times its speed."""
 
 
 def encode_png(array: np.ndarray) -> bytes:
     """PNG bytes of uint8 (H, W, 3) RGB, or of uint8 / uint16 (H, W)."""
-    if array.ndim == 3:
-        array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", array)[1].tobytes()
+    height, width = array.shape[:2]
+    depth = 8 * array.dtype.itemsize
+    big_endian = np.ascontiguousarray(array, array.dtype.newbyteorder(">"))
+    pixels = big_endian.view(np.uint8).reshape(height, -1)
+    rows = np.empty((height, 1 + pixels.shape[1]), np.uint8)
+    rows[:, 0] = _UP
+    rows[:1, 1:] = pixels[:1]
+    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, depth, _RGB if array.ndim == 3 else _GREY, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", isal_zlib.compress(rows, _LEVEL)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    checksum = isal_zlib.crc32(content, isal_zlib.crc32(name))
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:

@@ -29,7 +29,12 @@ def paste(
         uint8 (H, W, 3); outside the mask every pixel is bit-identical to `image`.
     """
     side = box[2] - box[0]
-    repainted = resize_image(repainted, (side, side))
+    left, top, right, bottom = mask_box(mask)  # further than a ring from the mask nothing is changed or looked at
+    left, top = max(left - _RING - 1, 0), max(top - _RING - 1, 0)
+    right, bottom = min(right + _RING + 1, side), min(bottom + _RING + 1, side)
+    repainted = resize_image(repainted, (side, side))[top:bottom, left:right]
+    mask = mask[top:bottom, left:right]
+    box = (box[0] + left, box[1] + top, box[0] + right, box[1] + bottom)
     height, width = image.shape[:2]
     x1, y1, x2, y2 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
     in_crop = (slice(y1 - box[1], y2 - box[1]), slice(x1 - box[0], x2 - box[0]))

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from instsynth_dagster.data.images import interpolation, resize_ids, resize_image
+from instsynth_dagster.data.instances import instance_areas
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.settings import IntegrationSettings
@@ -93,10 +94,14 @@ def cut_window(
     """
     inside = (slice(window.y1, window.y2), slice(window.x1, window.x2))
     cut = ids[inside]
-    values, inverse, counts = np.unique(cut, return_inverse=True, return_counts=True)
-    visible = counts / np.array([areas[value] for value in values.tolist()])
-    truncated = labels.is_instance(values) & (values != target) & (visible < settings.min_visible)
-    grouped = np.where(truncated, labels.label_ids(values), values)[inverse].reshape(cut.shape).astype(np.int32)
+    inside_areas = instance_areas(cut)
+    values = np.array(list(inside_areas))
+    visible = np.array([pixels / areas[value] for value, pixels in inside_areas.items()])
+    truncated = values[labels.is_instance(values) & (values != target) & (visible < settings.min_visible)]
+    grouped = cut
+    for value, label in zip(truncated, labels.label_ids(truncated), strict=True):
+        grouped = np.where(cut == value, label, grouped)
+    grouped = grouped.astype(np.int32)
     return resize_image(image[inside], settings.window_size), resize_ids(grouped, settings.window_size)
 
 
