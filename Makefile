@@ -8,7 +8,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # beta and supersession notices of libraries drown the job's own lines
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup demo paper-demo doctor plan verify gc refresh prepare synthesize export train evaluate stock repro test test-fast check dev clean
+.PHONY: help setup new demo paper-demo doctor plan verify gc refresh prepare synthesize export train evaluate stock repro test test-fast check dev clean
 
 help:
 	@echo "make demo         run the main job on the demo city and print the tables"
@@ -23,6 +23,7 @@ help:
 	@echo "make repro        the same through DVC: dvc repro, which also takes stock of data and artifacts"
 	@echo "make prepare | synthesize | train | evaluate   up to the end of that phase"
 	@echo "make export       IS-Cityscapes as a Cityscapes tree and COCO JSON, without training"
+	@echo "make new COCO=annotations.json IMAGES=photos > params.yaml   a params file for your own data (docs/data.md)"
 	@echo "make dev          the Dagster UI on http://localhost:3000"
 	@echo "make check        linter, formatter, type checker"
 
@@ -45,6 +46,9 @@ demo refresh prepare synthesize export train evaluate: setup $(DAGSTER_HOME)/dag
 
 doctor: setup
 	@$(BIN)/python -m jobs.doctor $(if $(CALIBRATE),--calibrate)
+
+new:
+	@$(BIN)/python -m instsynth_dagster.new --coco "$(COCO)" --images "$(IMAGES)"
 
 plan: setup
 	@$(BIN)/python -m jobs.planning

@@ -14,6 +14,7 @@ from instsynth_dagster.graph import window_arms
 from instsynth_dagster.graph.refs import city_classes, each
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.synthesis.export import exported_files, write_export
+from resources.dataset import Dataset
 
 FILES_PER_PART = 10_000
 """Of an export's list, which is not held as a whole."""
@@ -21,21 +22,24 @@ FILES_PER_PART = 10_000
 
 @artifact(
     "{member}/export",
-    code_version="3",
+    code_version="4",
     members=lambda settings: window_arms(settings) if settings.artifacts.exports else [],
     settings=["artifacts.exports"],
+    values={"tree": lambda at: at.settings.dataset.format == "cityscapes"},
     reads=lambda at: each(f"{at.member}/is_cityscapes", city_classes(at.settings)),
     group="exports",
     kinds={"cityscapes", "coco"},
 )
-def export(out: PartitionWriter, _: str, member: str, settings: Settings, store: DeclaredStore) -> Made:
-    """The windows as other tools read them: a Cityscapes tree (instanceIds, labelIds, polygons) and COCO RLE JSON,
-    below `artifacts.exports`."""
+def export(
+    out: PartitionWriter, _: str, member: str, settings: Settings, tree: bool, store: DeclaredStore, dataset: Dataset
+) -> Made:
+    """The windows as other tools read them, below `artifacts.exports`: COCO RLE JSON with the data set's own categories
+    and its images, which are a Cityscapes tree (instanceIds, labelIds, polygons) where the data set is one."""
     assert settings.artifacts.exports is not None, "else there is no such artifact"
     target = settings.artifacts.exports / member
-    asset, columns = f"{member}/is_cityscapes", ["frame_id", "image_png", "ids_png"]
-    rows = (row for partition in store.declared(asset) for row in store.iterate(asset, partition, columns))
-    write_export(rows, target)
+    asset = f"{member}/is_cityscapes"
+    rows = (row for partition in store.declared(asset) for row in store.iterate(asset, partition))
+    write_export(rows, target, dataset.labels, tree=tree, categories=dataset.categories())
     files = exported_files(target)
     while part := list(islice(files, FILES_PER_PART)):
         out.add_table(pd.DataFrame(part, columns=["file", "sha256"]))

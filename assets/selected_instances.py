@@ -40,7 +40,8 @@ def selected_instances(
     instances = store.read("instances", city)
     chosen = select_instances(instances, settings.selection, settings.classes)
     chosen = chosen[chosen["class_name"] == class_name]
-    check = known_frames("only_train_frames", chosen["frame_id"], train_frames(store.read("splits"), frames))
+    known = train_frames(store.read("splits"), frames, dataset.city_of)
+    check = known_frames("only_train_frames", chosen["frame_id"], known)
     if not check.passed:
         return Made(checks=(check,))
     sources = frames.set_index("frame_id", drop=False)

@@ -63,7 +63,7 @@ def _reads(at: At) -> list[PartitionRef]:
     checks=CHECKS,
     warnings=WARNINGS,
 )
-def training_sets(out: PartitionWriter, name: str, settings: Settings, store: DeclaredStore) -> Made:
+def training_sets(out: PartitionWriter, name: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
     """Samples of one arm: the labelled train frames (all of them, or a share by a fixed list), and the arm's
     synthetic windows of these frames beside them."""
     data = TrainingSet.parse(name)
@@ -82,7 +82,7 @@ def training_sets(out: PartitionWriter, name: str, settings: Settings, store: De
     out.summary.update(frames=int(samples.get("frame", 0)), windows=int(samples.get("window", 0)))
     sums = instances.sum().items()
     out.summary["instances"] = {column.removeprefix("instances_"): int(number) for column, number in sums}
-    known = train_frames(splits, frames) | _grouped_frames(store, splits)
+    known = train_frames(splits, frames, dataset.city_of) | _grouped_frames(store, splits)
     return Made({}, (known_frames("no_val_sample", origins, known), class_balance(instances)))
 
 

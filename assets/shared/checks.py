@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import pandas as pd
 
 from assets.shared.made import Check
-from instsynth_dagster.data.formats.cityscapes import city_of
 
 
-def train_frames(splits: pd.DataFrame, frames: pd.DataFrame) -> set[str]:
-    """Ids of indexed frames that belong to train cities, by their index and by their name.
+def train_frames(splits: pd.DataFrame, frames: pd.DataFrame, city_of: Callable[[str], str]) -> set[str]:
+    """Ids of indexed frames that belong to train cities, by their index and by the data set itself.
 
     Args:
-        splits: rows of `splits`; frames: rows of `frames` with columns frame_id and city.
+        splits: rows of `splits`; frames: rows of `frames` with columns frame_id and city; city_of: of the
+            data set, the city of a frame id.
     """
     train = set(splits.loc[splits["split"] == "train", "city"])
     rows = zip(frames["frame_id"], frames["city"], strict=True)

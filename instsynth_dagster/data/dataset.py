@@ -59,6 +59,14 @@ class DataSet(ABC):
             raise UndeclaredRead(self._reader, f"files of city {city}", f"frames[{city}] to its `reads`")
 
     @abstractmethod
+    def city_of(self, frame_id: str) -> str:
+        """The city that a frame belongs to by the files of the data set; "" for a frame that is none of them."""
+
+    def categories(self) -> list[dict[str, Any]]:
+        """COCO categories of the evaluated classes, by the ids and names of the data set's own files."""
+        return [{"id": self.labels[name].category_id, "name": name} for name in self.labels.classes]
+
+    @abstractmethod
     def address(self) -> dict[str, Any]:
         """JSON values from which another process opens the data set (`DataSet.at`)."""
 
@@ -145,6 +153,9 @@ class CityscapesData(DataSet):
     def address(self) -> dict[str, Any]:
         return {"root": str(self.root), "labels": asdict(self.labels)}
 
+    def city_of(self, frame_id: str) -> str:
+        return city_of(frame_id)
+
     def semantic_frames(self, city: str) -> list[Frame]:
         self._allow(city)
         return list_semantic_frames(self.root, city)
@@ -224,6 +235,7 @@ class AnnotatedData(DataSet):
     def __init__(self, images: ImagesAsRead, labels: LabelTable, index: Index) -> None:
         self.root, self.labels = images.root, labels
         self._images, self._index = images, index
+        self._known: dict[str, str] | None = None
 
     def address(self) -> dict[str, Any]:
         return {
@@ -233,6 +245,17 @@ class AnnotatedData(DataSet):
             "orientation": self._images.orientation,
             "index": str(self._index.path),
         }
+
+    def city_of(self, frame_id: str) -> str:
+        if self._known is None:
+            self._known = self._index.cities()
+        return self._known.get(frame_id, "")
+
+    def categories(self) -> list[dict[str, Any]]:
+        return [
+            {key: category[key] for key in ("id", "name", "supercategory") if category[key] is not None}
+            for category in self._index.survey().categories
+        ]
 
     def directories(self, city: str) -> list[Path]:
         self._allow(city)

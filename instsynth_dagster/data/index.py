@@ -94,6 +94,11 @@ class Index:
             rows = connection.execute("SELECT frame_id FROM frames WHERE city = ? ORDER BY frame_id", (city,))
             return [row[0] for row in rows]
 
+    def cities(self) -> dict[str, str]:
+        """City of every frame."""
+        with closing(self._open()) as connection:
+            return dict(connection.execute("SELECT frame_id, city FROM frames"))
+
     def frame(self, frame_id: str) -> IndexedFrame:
         """A frame by its id.
 

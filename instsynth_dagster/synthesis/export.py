@@ -1,4 +1,4 @@
-"""Deliverables for other tools: a Cityscapes tree and COCO RLE JSON."""
+"""Deliverables for other tools: COCO RLE JSON with its images, and a Cityscapes tree where the data are one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -19,6 +19,7 @@ import numpy as np
 from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, city_of, write_frame
 from instsynth_dagster.data.images import decode_ids, decode_png
+from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import encode_rle, mask_box
 from instsynth_dagster.data.versions import files_below
 from instsynth_dagster.errors import ArtifactError
@@ -28,16 +29,27 @@ MARK = ".instsynth-export"
 """File that marks a folder as made by an export: no other folder is ever replaced."""
 _MARKED = "This folder was exported by instsynth-dagster and is replaced as a whole when the export is made again.\n"
 COCO_JSON = "annotations/instances_train.json"
-_INFO = {"description": "IS-Cityscapes: synthetic instances in focused windows", "version": "1.0"}
+_INFO = {"description": "Synthetic instances in focused windows", "version": "1.0"}
 """Without `info` and `licenses` pycocotools cannot load results for the file."""
 
 
-def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "train") -> None:
-    """Write synthetic frames as a Cityscapes tree with a COCO JSON; an older export is replaced when all is written.
+def write_export(
+    rows: Iterable[Mapping[str, Any]],
+    out: Path,
+    labels: LabelTable = CITYSCAPES,
+    *,
+    tree: bool = True,
+    categories: Sequence[Mapping[str, Any]] | None = None,
+    split: str = "train",
+) -> None:
+    """Write synthetic frames with a COCO JSON; an older export is replaced when all is written.
 
     Args:
-        rows: frame_id, image_png (RGB), ids_png (16-bit).
+        rows: frame_id, image_png (RGB, as it is stored), ids_png; what else is in them of `TOLD` is told of an image.
         out: the export's folder.
+        labels: of the data set.
+        tree: whether frames are written as a Cityscapes tree, else as images/<frame_id>.<suffix> as they are stored.
+        categories: of the COCO JSON, as the data set's own files have them; default: the evaluated classes.
 
     Raises:
         ArtifactError: the folder was not made by an export, or a frame id is none of Cityscapes'.
@@ -50,19 +62,38 @@ def write_export(rows: Iterable[Mapping[str, Any]], out: Path, split: str = "tra
     try:
         staged.mkdir(parents=True)
         (staged / MARK).write_text(_MARKED)
-        with _CocoFile(staged / COCO_JSON) as coco:
+        with _CocoFile(staged / COCO_JSON, labels, categories) as coco:
             for row in rows:
                 if not _FRAME_ID.fullmatch(row["frame_id"]):
                     raise ArtifactError(f"{row['frame_id']!r} is no Cityscapes frame id; nothing was exported")
-                image, ids = decode_png(row["image_png"]), decode_ids(row["ids_png"])
-                write_frame(staged, split, row["frame_id"], image, ids)
-                coco.add(row["frame_id"], split, ids)
+                ids = decode_ids(row["ids_png"])
+                if tree:
+                    write_frame(staged, split, row["frame_id"], decode_png(row["image_png"]), ids, labels)
+                    name = f"leftImg8bit/{split}/{city_of(row['frame_id'])}/{row['frame_id']}_leftImg8bit.png"
+                else:
+                    name = _write_image(staged, row)
+                coco.add(name, ids, {key: row[key] for key in TOLD if row.get(key)})
         _check_replaceable(out)
         if out.exists():
             shutil.rmtree(out)
         os.replace(staged, out)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+TOLD = {"prompt": "prompt", "source_frame": "source", "instance_id": "source_instance", "generator": "generator"}
+"""Columns of windows, and what they are called in the COCO JSON."""
+_SUFFIXES = {b"\x89PNG": "png", b"RIFF": "webp", b"\xff\xd8": "jpg"}
+
+
+def _write_image(folder: Path, row: Mapping[str, Any]) -> str:
+    """Write a window as it is stored; its path below the folder."""
+    content = bytes(row["image_png"])
+    suffix = next(name for mark, name in _SUFFIXES.items() if content.startswith(mark))
+    path = folder / "images" / f"{row['frame_id']}.{suffix}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path.relative_to(folder).as_posix()
 
 
 def _is_replaceable(folder: Path) -> bool:
@@ -90,8 +121,10 @@ def exported_files(out: Path) -> Iterator[tuple[str, str]]:
 class _CocoFile:
     """A COCO JSON that is written while frames come in, so that memory does not grow with their number."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, labels: LabelTable, categories: Sequence[Mapping[str, Any]] | None) -> None:
         path.parent.mkdir(parents=True)
+        named = [{"id": labels[name].category_id, "name": name} for name in labels.classes]
+        self._labels, self._categories = labels, named if categories is None else list(categories)
         self._path, self._images, self._instances = path, 0, 0
 
     def __enter__(self) -> _CocoFile:
@@ -101,11 +134,12 @@ class _CocoFile:
         self._file.write(f'{{"info": {json.dumps(_INFO)}, "licenses": [], "images": [')
         return self
 
-    def add(self, frame_id: str, split: str, ids: np.ndarray) -> None:
-        image = _coco_image(frame_id, split, ids.shape, self._images + 1)
+    def add(self, file_name: str, ids: np.ndarray, told: Mapping[str, Any]) -> None:
+        image = {"id": self._images + 1, "file_name": file_name, "width": ids.shape[1], "height": ids.shape[0]}
+        image |= {"synthetic": True, **{TOLD[key]: value for key, value in told.items()}}
         self._file.write(", " * bool(self._images) + json.dumps(image))
         self._images += 1
-        for annotation in _coco_annotations(ids, self._images, self._instances + 1):
+        for annotation in _coco_annotations(ids, self._images, self._instances + 1, self._labels):
             self._annotations.write(", " * bool(self._instances) + json.dumps(annotation))
             self._instances += 1
 
@@ -115,30 +149,24 @@ class _CocoFile:
                 self._file.write('], "annotations": [')
                 self._annotations.seek(0)
                 shutil.copyfileobj(self._annotations, self._file)
-                categories = [{"id": CITYSCAPES.id_of(name), "name": name} for name in CITYSCAPES.classes]
-                self._file.write(f'], "categories": {json.dumps(categories)}}}')
+                self._file.write(f'], "categories": {json.dumps(self._categories)}}}')
 
 
-def _coco_image(frame_id: str, split: str, shape: tuple[int, ...], image_id: int) -> dict[str, Any]:
-    name = f"leftImg8bit/{split}/{city_of(frame_id)}/{frame_id}_leftImg8bit.png"
-    return {"id": image_id, "file_name": name, "width": shape[1], "height": shape[0]}
-
-
-def _coco_annotations(ids: np.ndarray, image_id: int, first: int) -> Iterator[dict[str, Any]]:
+def _coco_annotations(ids: np.ndarray, image_id: int, first: int, labels: LabelTable) -> Iterator[dict[str, Any]]:
     number = first
     for value in np.unique(ids).tolist():
-        label = CITYSCAPES.label_of(value)
-        if label.name not in CITYSCAPES.classes:
+        label = labels.label_of(value)
+        if label.name not in labels.classes:
             continue
         mask = ids == value
         x1, y1, x2, y2 = mask_box(mask)
         yield {
             "id": number,
             "image_id": image_id,
-            "category_id": label.id,
+            "category_id": label.category_id,
             "segmentation": encode_rle(mask),
             "area": int(mask.sum()),
             "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "iscrowd": int(value < CITYSCAPES.factor),
+            "iscrowd": int(value < labels.factor),
         }
         number += 1

@@ -64,7 +64,11 @@ def picture(path: Path, size: tuple[int, int], seed: int = 0, **options: Any) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     ramp = np.linspace(40, 200, size[0])[None, :, None] * np.linspace(0.4, 1, size[1])[:, None, None]
-    pixels = np.clip(ramp * rng.uniform(0.6, 1.2, 3) + rng.normal(0, 6, (size[1], size[0], 3)), 0, 255)
+    blocks = np.kron(rng.normal(0, 40, (5, 6)), np.ones((size[1] // 5 + 1, size[0] // 6 + 1)))[
+        : size[1], : size[0], None
+    ]
+    noise = rng.normal(0, 6, (size[1], size[0], 3)) + blocks
+    pixels = np.clip(ramp * rng.uniform(0.6, 1.2, 3) + noise, 0, 255)
     Image.fromarray(pixels.astype(np.uint8)).save(path, **options)
     return path
 

@@ -1,0 +1,180 @@
+"""A data set with classes of its own, from its COCO file to an export that trains beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from pycocotools.coco import COCO
+
+from assets import build_assets, build_graph
+from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.new import main
+from instsynth_dagster.settings import Settings, load_settings
+from instsynth_dagster.synthesis.export import COCO_JSON
+from jobs.refresh import refresh
+from jobs.workers.runs import InThisProcess
+from resources import build_resources
+from tests.data.coco_trees import coco_of_tree, garden, write
+from tests.tiny_pipelines import save_tiny_inpainting
+
+_FOUND = (folder / "shared/data/street_photos" for folder in Path(__file__).resolve().parents)
+PHOTOS = next(filter(Path.is_dir, _FOUND), Path("shared"))
+
+
+def made(settings: Settings) -> tuple[Store, list[str]]:
+    """Refresh everything; the assets that were written."""
+    graph = build_graph(settings)
+    resources = build_resources(settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assets = build_assets(settings, graph)
+        refresh(graph, resources["store"], InThisProcess(assets, resources, instance), lambda _: None)
+    return resources["store"], list(graph)
+
+
+def tiny(path: Path, changes: dict[str, Any]) -> Settings:
+    """The settings of a params file that `new` wrote, small enough for a test."""
+    raw = yaml.safe_load(path.read_text()) | changes
+    path.write_text(yaml.safe_dump(raw))
+    return load_settings(path)
+
+
+def test_from_a_coco_file_to_an_export_with_classes_of_its_own(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = garden(tmp_path, images=6, size=(96, 128))
+    main(["--coco", str(file), "--images", "images"])
+    written = capsys.readouterr()
+    assert "rare classes" in written.err
+    params = tmp_path / "params.yaml"
+    params.write_text(written.out)
+    assert load_settings(params).integration.window_size == (96, 128)
+    model = save_tiny_inpainting(tmp_path / "model")
+    generator = {"kind": "diffinpainting", "model": str(model), "size": 32, "steps": 2, "batch_size": 4}
+    settings = tiny(params, {"device": "cpu", "generators": {"tiny": generator}, "arms": ["zoom_crop", "tiny"]})
+    settings = settings.model_copy(
+        update={"selection": settings.selection.model_copy(update={"min_area": 50, "quota": 2})}
+    )
+    assert settings.classes == ("traffic cone", "umbrella", "colon polyp")
+    assert settings.prompts["umbrella"].templates == ("a photo of an umbrella",)
+    assert len(settings.dataset.val_cities) == 1
+    store, assets = made(settings)
+    assert {"tiny/export", "zoom_crop/export"} <= set(assets)
+    window = next(store.iterate("tiny/is_cityscapes", f"{settings.dataset.train_cities[0]}|umbrella"))
+    assert window["outside_difference"] == 0
+    assert window["prompt"] == "a photo of an umbrella"
+
+    out = tmp_path / "exports" / "mine" / "tiny"
+    exported, original = COCO(str(out / COCO_JSON)), json.loads(file.read_text())
+    assert exported.dataset["categories"] == original["categories"]
+    assert {annotation["category_id"] for annotation in exported.dataset["annotations"]} <= {1, 2, 3}
+    assert all(image["synthetic"] for image in exported.dataset["images"])
+    for image in exported.dataset["images"]:
+        assert Image.open(out / image["file_name"]).size == (image["width"], image["height"]) == (96, 128)
+        masks = [exported.annToMask(annotation) for annotation in exported.imgToAnns[image["id"]]]
+        assert np.sum(masks, axis=0).max() == 1  # disjoint
+    assert not (out / "leftImg8bit").exists()
+
+
+def test_an_edited_annotation_makes_its_own_group_again_and_no_other(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = garden(tmp_path, images=6)
+    main(["--coco", str(file), "--images", "images"])
+    params = tmp_path / "params.yaml"
+    params.write_text(capsys.readouterr().out)
+    changes = {"device": "cpu", "generators": {}, "arms": ["zoom_crop"], "selection": {"min_area": 50}}
+    settings = tiny(params, changes)
+    store, _ = made(settings)
+    cities = (*settings.dataset.train_cities, *settings.dataset.val_cities)
+    before = {city: store.require("frames", city).digest for city in cities}
+
+    data = json.loads(file.read_text())
+    city = settings.dataset.train_cities[0]
+    number = next(image["id"] for image in data["images"] if image["file_name"].startswith(city.replace("-", " ")))
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] != number]
+    file.write_text(json.dumps(data))
+    monkeypatch.setattr("instsynth_dagster.data.opening._LOOKS_EVERY", 1e-9)
+    store, _ = made(load_settings(params))
+    after = {name: store.require("frames", name).digest for name in cities}
+    assert {name for name in cities if before[name] != after[name]} == {city}
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not here")
+def test_real_photographs_as_coco_are_what_they_are_as_a_cityscapes_tree(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {}
+    for split in ("train", "val"):
+        files[split] = str(tmp_path / f"{split}.json")
+        Path(files[split]).write_text(json.dumps(coco_of_tree(PHOTOS, split)))
+    raw = {
+        "device": "cpu",
+        "dataset": {"format": "coco", "images": str(PHOTOS / "leftImg8bit"), "annotations": files},
+        "integration": {"window_size": [128, 96]},
+        "arms": ["zoom_crop"],
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    settings = load_settings(Path("params.yaml"))
+    store, _ = made(settings)
+    as_tree = Settings.model_validate(
+        {
+            "dataset": {"root": PHOTOS, "train_cities": ["photovillage"], "val_cities": ["photoport"]},
+            "artifacts": {"root": "tree", "exports": None, "results": "tree-results"},
+            "device": "cpu",
+            "arms": ["zoom_crop"],
+        }
+    )
+    tree, _ = made(as_tree)
+    columns = ["class_name", "area", "x1", "y1", "x2", "y2", "is_group"]
+    for ours, theirs in ((settings.dataset.train_cities, "photovillage"), (settings.dataset.val_cities, "photoport")):
+        one, two = (s.read("instances", city)[columns] for s, city in ((store, ours[0]), (tree, theirs)))
+        assert sorted(one.itertuples(index=False)) == sorted(two.itertuples(index=False))
+
+
+def test_labels_of_four_digits_and_more_than_999_of_a_class_in_an_image(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = garden(tmp_path, images=6)
+    data = json.loads(file.read_text())
+    for category in data["categories"]:
+        category["id"] += 4000
+    for row in data["annotations"]:
+        row["category_id"] += 4000
+    dots = [
+        {"id": 9000 + n, "image_id": 1, "category_id": 4002, "iscrowd": 0, "segmentation": [square(n)]}
+        for n in range(1100)
+    ]
+    file.write_text(json.dumps(data | {"annotations": data["annotations"] + dots}))
+    raw = {"dataset": {"format": "coco", "images": "images", "annotations": str(file)}, "arms": ["zoom_crop"]}
+    raw |= {"device": "cpu", "selection": {"min_area": 50, "quota": 1}, "integration": {"window_size": [64, 64]}}
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    settings = load_settings(Path("params.yaml"))
+    assert settings.labels.factor == 10_000
+    store, _ = made(settings)
+    windows = store.read_many("zoom_crop/is_cityscapes", [f"{c}|umbrella" for c in settings.dataset.train_cities])
+    assert windows["label_id"].eq(4002).all()
+    exported = json.loads((Path("exports") / "zoom_crop" / COCO_JSON).read_text())
+    assert {row["category_id"] for row in exported["annotations"]} <= {4001, 4002, 4003}
+
+
+def square(number: int) -> list[int]:
+    x, y = 2 * (number % 60), 2 * (number // 60)
+    return [x, y, x + 1, y, x + 1, y + 1, x, y + 1]
+
+
+def test_one_class_is_enough(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = json.loads(garden(tmp_path, images=4).read_text())
+    rows = [row | {"category_id": 1} for row in data["annotations"]]
+    listed = [(i["id"], i["file_name"], i["width"], i["height"]) for i in data["images"]]
+    file = write(tmp_path / "one.json", listed, rows, ("polyp",))
+    raw = {"dataset": {"format": "coco", "images": "images", "annotations": str(file)}, "arms": ["zoom_crop"]}
+    raw |= {"device": "cpu", "selection": {"min_area": 50, "quota": 1}, "integration": {"window_size": [64, 48]}}
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    settings = load_settings(Path("params.yaml"))
+    assert settings.classes == ("polyp",)
+    store, _ = made(settings)
+    assert store.require("zoom_crop/export").rows > 1
