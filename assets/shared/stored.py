@@ -20,7 +20,7 @@ from assets.shared.partitions import (
     readers,
 )
 from instsynth_dagster.errors import ArtifactError, UserError, is_transient, what_happened
-from resources.progress import progress_bar
+from resources.progress import progress_bar, telling
 
 RETRIES, RETRY_SECONDS = 3, 10
 OWNER = "team:perception"
@@ -83,7 +83,7 @@ def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making
     record.tell_unknown(store.manifest, but=partitions)
     failure: Exception | None = None
     single: dg.AssetMaterialization | None = None
-    with progress_bar(asset.key, len(partitions)) as progress:
+    with telling(context.log.info), progress_bar(asset.key, len(partitions)) as progress:
         for done, partition in enumerate(partitions, 1):
             try:
                 with _foreseen(context, f"{asset.key}[{partition}]"):
