@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from assets.shared.declaration import At, artifact
 from assets.shared.made import Made
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
-from instsynth_dagster.few_shot.folds import FOLDS, Candidate, class_fold
-from instsynth_dagster.few_shot.gfss import Known, class_map, fold_rows
+from instsynth_dagster.few_shot.folds import FOLDS, class_fold
+from instsynth_dagster.few_shot.gfss import Known, class_map, fold_rows, shot_candidates
 from instsynth_dagster.few_shot.synthesis import repainted_shots
 from instsynth_dagster.graph.refs import all_cities, city_classes, each
 from instsynth_dagster.settings import Settings
@@ -34,13 +33,14 @@ def _settings(at: At) -> list[str]:
 
 @artifact(
     "gfss_scores",
-    code_version="1",
+    code_version="2",
     when=lambda settings: settings.few_shot,
     dimensions=lambda settings: {"fold": tuple(str(fold) for fold in range(FOLDS))},
     settings=_settings,
     reads=lambda at: [
         ("splits", UNPARTITIONED),
         *each("frames", all_cities(at.settings)),
+        *each("instances", at.settings.dataset.train_cities),
         *each("selected_instances", city_classes(at.settings)),
         *each("prompt_bank", class_fold(int(at["fold"]), at.settings.classes)),
     ],
@@ -89,9 +89,10 @@ def gfss_scores(
         return ((shot.image, shot.mask) for shot in made)
 
     present = [name for name in novel if len(selected[name])]
+    instances = store.read_many("instances", store.declared("instances"))
     rows = fold_rows(
         known,
-        {name: _candidates(selected, name, novel) for name in present},
+        {name: shot_candidates(selected[name], instances, novel) for name in present},
         present,
         settings.classes,
         shots=chosen.shots,
@@ -103,15 +104,6 @@ def gfss_scores(
     best = rows.query("background == 'excluded'").groupby(["shots", "with_synthesis"])["novel"].mean()
     out.summary["novel"] = {f"{k} shots{', synthesis' * made}": float(v) for (k, made), v in best.items()}
     return Made({"novel_classes": ", ".join(present)})
-
-
-def _candidates(selected: dict[str, pd.DataFrame], name: str, novel: Sequence[str]) -> list[Candidate]:
-    """Train frames with a selected instance of the class, and the areas of the fold's novel classes in them."""
-    areas = {other: selected[other].groupby("frame_id")["area"].sum() for other in novel if len(selected[other])}
-    return [
-        Candidate(frame, {other: int(found.get(frame, 0)) for other, found in areas.items()})
-        for frame in areas[name].index
-    ]
 
 
 def _read(store: DeclaredStore, dataset: Dataset, classes: tuple[str, ...], extract: Extractor) -> Known:

@@ -20,7 +20,7 @@ from instsynth_dagster.graph import inserting_arms
 from instsynth_dagster.graph.refs import city_class_dimensions, each
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.synthesis.copy_paste import free_id, target_frame
+from instsynth_dagster.synthesis.copy_paste import free_id, target_frames
 from instsynth_dagster.synthesis.insertion import Donor, find_place, newcomer_row, pasted_donor
 from instsynth_dagster.synthesis.places import StandingPlaces, learn_places
 from resources.dataset import Dataset
@@ -81,7 +81,7 @@ def _inserted(
     """A selected row as a newcomer, or as it is with the reason."""
     if isinstance(places, str):
         return _unplaced(row, places)
-    frame = frames.loc[target_frame(row | {"slot": 0}, frames.index.tolist(), settings.seed)]
+    frame = frames.loc[target_frames(row | {"slot": 0}, frames.index.tolist(), settings.seed)[0]]
     image, ids = dataset.image(frame), dataset.ids(frame)
     crop = decode_png(row["crop_png"])
     mask = decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
@@ -94,6 +94,8 @@ def _inserted(
     if isinstance(found, str):
         return _unplaced(row, found)
     value = free_id(ids, row["class_name"], labels)
+    if value is None:
+        return _unplaced(row, f"the frame holds {labels.factor} of the class, and there is no number for another")
     made = newcomer_row(image, found, frame.frame_id, row["class_name"], value, settings.selection.margin)
     box = made["crop_x1"], made["crop_y1"], made["crop_x2"], made["crop_y2"]
     pasted = encode_png(pasted_donor(crop, mask, found, box))

@@ -19,7 +19,7 @@ from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
 from instsynth_dagster.graph import COPY_PASTE, instances_asset, window_arms
 from instsynth_dagster.graph.refs import city_class_dimensions
 from instsynth_dagster.settings import INSERT, Settings
-from instsynth_dagster.synthesis.copy_paste import copy_paste, target_frame
+from instsynth_dagster.synthesis.copy_paste import copy_paste, first_with_room
 from instsynth_dagster.synthesis.gates import rejection
 from instsynth_dagster.synthesis.insertion import with_newcomer
 from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, repainted_instances, synthetic_window
@@ -129,11 +129,13 @@ def _copy_pasted(
 ) -> Placed:
     """Every instance in another frame of its city."""
     for index, row in rows:
-        frame_id = target_frame(row, frames.index.tolist(), settings.seed)
+        frame_id, before = first_with_room(
+            row, frames.index.tolist(), settings.seed, lambda name: dataset.ids(frames.loc[name]), dataset.labels
+        )
         frame = frames.loc[frame_id]
         image = dataset.image(frame)
         composite, ids, pasted = copy_paste(
-            row, frame_id, image, dataset.ids(frame), settings.integration, settings.seed, dataset.labels
+            row, frame_id, image, before, settings.integration, settings.seed, dataset.labels
         )
         yield index, image, composite, ids, pasted | {"source_sha256": frame.image_sha256}
 

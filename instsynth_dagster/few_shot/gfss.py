@@ -46,6 +46,21 @@ def class_map(ids: np.ndarray, classes: Sequence[str], labels: LabelTable) -> np
     return numbers
 
 
+def shot_candidates(selected: pd.DataFrame, instances: pd.DataFrame, novel: Sequence[str]) -> list[Candidate]:
+    """Train frames that may be drawn as shots of a class, with the areas of the fold's novel classes in them.
+
+    Args:
+        selected: rows of `selected_instances` of the class; frames without any are no candidates.
+        instances: all annotated instances and groups of the train frames: columns frame_id, class_name, area.
+    """
+    shown = instances[instances["class_name"].isin(list(novel))]
+    areas = shown.groupby(["frame_id", "class_name"])["area"].sum()
+    return [
+        Candidate(frame, {name: int(areas.get((frame, name), 0)) for name in novel})
+        for frame in sorted(selected["frame_id"].unique())
+    ]
+
+
 def fold_rows(
     known: Known,
     candidates: Mapping[str, Sequence[Candidate]],

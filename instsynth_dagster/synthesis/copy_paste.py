@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from instsynth_dagster.data.images import decode_png, resize_ids, resize_image
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import decode_rle, mask_box
+from instsynth_dagster.errors import DatasetError
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.integration import paste
@@ -17,10 +18,33 @@ from instsynth_dagster.synthesis.integration import paste
 _SCALES = (0.8, 1.25)
 
 
-def target_frame(row: Mapping[str, Any], frame_ids: Sequence[str], seed: int) -> str:
-    """The frame that an instance is pasted into: another one than its own where the city has one."""
+def target_frames(row: Mapping[str, Any], frame_ids: Sequence[str], seed: int) -> list[str]:
+    """Frames that an instance may be pasted into, in the order in which they are tried: others than its own where the
+    city has any."""
     others = [frame_id for frame_id in frame_ids if frame_id != row["frame_id"]] or list(frame_ids)
-    return others[content_seed("copy-paste frame", row["instance_id"], row["slot"], seed) % len(others)]
+    first = content_seed("copy-paste frame", row["instance_id"], row["slot"], seed) % len(others)
+    return [*others[first:], *others[:first]]
+
+
+def first_with_room(
+    row: Mapping[str, Any], frame_ids: Sequence[str], seed: int, ids_of: Callable[[str], np.ndarray], labels: LabelTable
+) -> tuple[str, np.ndarray]:
+    """The first of `target_frames` that has a number left for another instance of the class, and its id map.
+
+    Args:
+        ids_of: id map int32 (H, W) of a frame.
+
+    Raises:
+        DatasetError: every frame holds as many instances of the class as there are numbers.
+    """
+    for frame_id in target_frames(row, frame_ids, seed):
+        ids = ids_of(frame_id)
+        if free_id(ids, row["class_name"], labels) is not None:
+            return frame_id, ids
+    raise DatasetError(
+        f"copy_paste: {row['instance_id']} has no frame to go to: all {len(frame_ids)} of its city hold "
+        f"{labels.factor} instances of {row['class_name']}, the most that id maps can number; remove the arm"
+    )
 
 
 def copy_paste(
@@ -36,7 +60,7 @@ def copy_paste(
 
     Args:
         row: of `synthetic_windows.repainted_instances`, not repainted.
-        image, ids: the frame pasted into, uint8 (H, W, 3) and int32 (H, W).
+        image, ids: the frame pasted into (`first_with_room`), uint8 (H, W, 3) and int32 (H, W).
         seed: base seed.
 
     Returns:
@@ -60,6 +84,7 @@ def copy_paste(
     box = (x - left, y - top, x - left + side, y - top + side)
     composite = paste(image, resize_image(crop, (side, side)), scaled, box, settings)
     value = free_id(ids, row["class_name"], labels)
+    assert value is not None, "see first_with_room"
     pasted = ids.copy()
     inside = scaled[top:bottom, left:right][: height - y, : width - x]
     pasted[y : y + inside.shape[0], x : x + inside.shape[1]][inside] = value
@@ -67,8 +92,8 @@ def copy_paste(
     return composite, pasted, dict(row) | place | {"frame_id": frame_id, "value": value}
 
 
-def free_id(ids: np.ndarray, class_name: str, labels: LabelTable) -> int:
-    """The lowest instance id of a class that the frame does not use."""
+def free_id(ids: np.ndarray, class_name: str, labels: LabelTable) -> int | None:
+    """The lowest instance id of a class that a frame does not use; None where it uses all."""
     used = set(np.unique(ids[labels.of_class(ids, class_name)]).tolist())
     first = labels.instance_id(labels.id_of(class_name), 0)
-    return next(value for value in range(first, first + labels.factor) if value not in used)
+    return next((value for value in range(first, first + labels.factor) if value not in used), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from instsynth_dagster.few_shot.folds import (
     pascal_candidates,
     pascal_fold,
 )
+from instsynth_dagster.few_shot.gfss import shot_candidates
 from instsynth_dagster.few_shot.imprinting import CosineHead, train_base
 from instsynth_dagster.few_shot.shots import draw_shots
 
@@ -154,3 +156,22 @@ def test_many_synthetic_images_count_as_much_as_their_shots() -> None:
         row = head.imprint({1: [(shot, mask)]}, {1: [(painted, mask)] * copies}).weights[1]
         assert row.tolist() == pytest.approx([0.5**0.5, 0.5**0.5, 0])
     assert head.imprint({1: [(shot, mask)]}, {1: []}).weights[1].tolist() == [1, 0, 0]
+
+
+def test_a_shot_shows_no_other_novel_class_not_even_one_that_was_not_selected():
+    selected = pd.DataFrame({"frame_id": ["a", "b", "c"]})
+    instances = pd.DataFrame(
+        {
+            "frame_id": ["a", "a", "b", "c", "c"],
+            "class_name": ["bus", "train", "bus", "bus", "car"],
+            "area": [50, 3, 40, 60, 900],
+        }
+    )
+    candidates = shot_candidates(selected, instances, ["bus", "train"])
+    assert [candidate.areas for candidate in candidates] == [
+        {"bus": 50, "train": 3},
+        {"bus": 40, "train": 0},
+        {"bus": 60, "train": 0},
+    ]
+    shots = draw_shots(candidates, "bus", 2, 0, novel_classes=["bus", "train"], min_area=1)
+    assert sorted(shots) == ["b", "c"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.data.masks import encode_rle
+from instsynth_dagster.errors import DatasetError
 from instsynth_dagster.settings import IntegrationSettings
-from instsynth_dagster.synthesis.copy_paste import copy_paste, target_frame
+from instsynth_dagster.synthesis.copy_paste import copy_paste, first_with_room, target_frames
 from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, synthetic_window
 
 SETTINGS = IntegrationSettings(window_size=(128, 64), feather=0)
@@ -81,6 +83,21 @@ def test_place_and_frame_depend_on_content_alone():
     assert first == again
     assert first["x1"] != other["x1"]
     frames = ["a", "b", "c"]
-    chosen = {target_frame(row | {"slot": slot}, frames, 0) for slot in range(20)}
+    chosen = {target_frames(row | {"slot": slot}, frames, 0)[0] for slot in range(20)}
     assert chosen == {"b", "c"}
-    assert target_frame(row, ["a"], 0) == "a"
+    assert target_frames(row, ["a"], 0) == ["a"]
+
+
+def test_a_frame_whose_numbers_are_all_used_is_passed_over():
+    full = np.full((64, 128), 7, np.int32)
+    full.flat[:1000] = 26000 + np.arange(1000)
+    room = full.copy()
+    room.flat[999] = 7
+    row = selected(np.random.default_rng(0), 20)
+    ids = {"a": full, "b": full, "c": room, "d": full}
+    chosen, before = first_with_room(row, list(ids), 0, ids.__getitem__, CITYSCAPES)
+    assert chosen == "c"
+    image = np.zeros((64, 128, 3), np.uint8)
+    assert copy_paste(row, chosen, image, before, SETTINGS, 0, CITYSCAPES)[2]["value"] == 26999
+    with pytest.raises(DatasetError, match="all 2 of its city hold 1000 instances of car"):
+        first_with_room(row, ["a", "b"], 0, ids.__getitem__, CITYSCAPES)
