@@ -26,6 +26,7 @@ from instsynth_dagster.segmenters.training.samples import (
     window_samples,
 )
 from instsynth_dagster.settings import FRAME, Settings
+from resources.dataset import Dataset
 
 GROUPED = "instances_from_semantics"
 CHECKS = {"no_val_sample": "Every sample of a training set comes from a train city."}
