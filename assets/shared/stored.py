@@ -99,7 +99,11 @@ def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making
                 context.log_event(event)
             progress(done, len(partitions))
     chosen = {key.name: key.name in asset.declaration.checks for key in context.selected_asset_check_keys}
-    yield from check_results(asset, chosen, store.manifest, [failure.outcome] if isinstance(failure, Blocked) else [])
+    blocked = [failure.outcome] if isinstance(failure, Blocked) else []
+    for result in check_results(asset, chosen, store.manifest, blocked):
+        if not (result.passed or chosen[str(result.check_name)]):
+            context.log.warning(f"{asset.key}: {result.check_name}: {result.description}")
+        yield result
     if failure:
         raise dg.Failure(description=str(failure), allow_retries=False)
     yield from _output(context, single)
