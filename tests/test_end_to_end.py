@@ -73,6 +73,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_inpainting(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.mark.slow
 def test_from_scenes_to_tables_and_report(tmp_path, model):
     segmenter = tiny(crop=(64, 128)).model_dump(mode="json")
     raw = raw_settings(
@@ -107,6 +108,7 @@ def test_from_scenes_to_tables_and_report(tmp_path, model):
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").rglob("manifest.json")}
 
 
+@pytest.mark.slow
 def test_an_edited_threshold_calls_no_generator_and_rejected_crops_leave_the_frame_alone(tmp_path, model):
     judge = {"clip": str(save_tiny_clip(tmp_path / "clip")), "fid_features": "clip"}
     arms = ["real", "zoom_crop", "diffinpainting"]
@@ -133,6 +135,7 @@ def test_an_edited_threshold_calls_no_generator_and_rejected_crops_leave_the_fra
     assert quality["crops"].tolist() == [len(windows)]
 
 
+@pytest.mark.slow
 def test_killed_while_generating_it_goes_on_and_ends_with_the_same_digests(tmp_path, model):
     undisturbed = raw_settings(tmp_path / "undisturbed", model, arms=["real", "diffinpainting"])
     killed = raw_settings(tmp_path / "killed", model, arms=["real", "diffinpainting"])

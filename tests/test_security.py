@@ -127,6 +127,7 @@ def test_dagster_pickles_nothing(name):
         made.handle_output(dg.build_output_context(step_key="x", name="result"), 5)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_is_no_pickle(tmp_path):
     """A job through Dagster's own storage: its folder holds events and logs, and no value of an op."""
     raw = raw_settings(tmp_path, tmp_path / "none", generators={}, arms=["zoom_crop"])
@@ -216,6 +217,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.slow
 def test_a_secret_of_the_environment_is_written_nowhere(tmp_path, monkeypatch, capfd):
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)

@@ -92,6 +92,7 @@ def test_a_second_on_several_devices_costs_as_many(monkeypatch, devices):
     assert meter.used == 6 * devices
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path):
     def poor(done, _):
         if done == 2:
@@ -110,6 +111,7 @@ def model(tmp_path_factory):
     return save_tiny_inpainting(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.mark.slow
 def test_a_budget_stops_the_graph_and_a_larger_one_goes_on(tmp_path, model, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(
@@ -131,6 +133,7 @@ def test_a_budget_stops_the_graph_and_a_larger_one_goes_on(tmp_path, model, monk
         assert rich.require(CROPS, f"oakham|{name}").digest == whole.require(CROPS, f"oakham|{name}").digest
 
 
+@pytest.mark.slow
 def test_who_uses_no_device_pays_for_none(tmp_path, model):
     """Templates need no encoder, and a class without an instance no generator."""
     absent = "bus"
@@ -154,6 +157,7 @@ def test_only_a_diverse_bank_waits_for_the_device(tmp_path, model, bank, pool):
     assert definition.op.pool == pool
 
 
+@pytest.mark.slow
 def test_costs_of_crops_and_tables(tmp_path, model):
     segmenters = {"m": tiny(crop=(64, 128)).model_dump(mode="json")}
     raw = raw_settings(tmp_path, model, arms=["real", "diffinpainting"], segmenters=segmenters)

@@ -38,6 +38,7 @@ def fill(store: Store, rows: list[dict], fingerprint: str = FINGERPRINT, stop_at
             out.add(row)
 
 
+@pytest.mark.slow
 @given(rows=rows_strategy, stop=st.integers(0, 11))
 def test_a_killed_write_resumes_to_the_same_digest(tmp_path_factory, rows, stop):
     whole, killed = (Store(tmp_path_factory.mktemp("store"), rows_per_part=3) for _ in range(2))

@@ -59,6 +59,7 @@ def few_shot_settings(project: Spied, **changes):
     }
 
 
+@pytest.mark.slow
 def test_few_shot_instances_with_and_without_synthesis(tmp_path, monkeypatch) -> None:
     project = Spied(tmp_path, monkeypatch)
     project.edited(**few_shot_settings(project))
@@ -107,6 +108,7 @@ SISEG = recipe("siseg", architecture={"widths": (8, 8, 8)})
 SEGMENTERS = {"tiny": tiny(steps=1).model_dump(exclude_unset=True)}
 
 
+@pytest.mark.slow
 def test_semantic_maps_become_training_data(tmp_path) -> None:
     project = Project(tmp_path)
     given = {"arms": ["real", "from_semantics"], "segmenters": SEGMENTERS}
@@ -133,6 +135,7 @@ def test_semantic_maps_become_training_data(tmp_path) -> None:
     assert project.refresh(semantics={"segmenter": SISEG, "cities": ["ashford"]}, **given) == []
 
 
+@pytest.mark.slow
 def test_a_city_with_semantic_maps_only_is_enough(tmp_path) -> None:
     """Its instance maps are not missed, and its changed label map is noticed."""
     project = Project(tmp_path)

@@ -87,6 +87,7 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
+@pytest.mark.slow
 def test_once_then_nothing_then_only_what_changed(project):
     everything = project.refresh()
     assert set(everything) == set(project.partitions(project.graph))
@@ -114,6 +115,7 @@ def test_once_then_nothing_then_only_what_changed(project):
     assert project.refresh(selection={"min_area": 50, "k": 1}, prompts=prompts) == [("prompt_bank", "bus")]
 
 
+@pytest.mark.slow
 def test_copy_paste_windows_name_the_frame_they_are_cut_from(project):
     project.refresh(arms=["real", "copy_paste"])
     windows = project.store.read("copy_paste/is_cityscapes", "ashford|car")
@@ -127,12 +129,14 @@ def test_copy_paste_windows_name_the_frame_they_are_cut_from(project):
     assert project.refresh(arms=["real", "copy_paste"]) == []
 
 
+@pytest.mark.slow
 def test_a_deleted_partition_that_comes_back_equal_stops_the_wave(project):
     project.refresh()
     (project.store.directory("selected_instances", "ashford|car") / "manifest.json").unlink()
     assert project.refresh() == [("selected_instances", "ashford|car")]
 
 
+@pytest.mark.slow
 def test_a_deleted_export_is_written_again(project):
     project.refresh()
     next((project.root / "exports/zoom_crop").rglob("*.json")).unlink()
@@ -170,6 +174,7 @@ def test_definitions_load(project, monkeypatch):
     assert names >= {*["demo", "refresh", "synthesize", "export", "train", "evaluate", "pretrain_demo_models"]}
 
 
+@pytest.mark.slow
 def test_dagster_calls_everything_synced_until_an_input_changes(project):
     """The UI compares data versions and input pointers of events; ours must say what the manifests say."""
     from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus

@@ -48,6 +48,7 @@ def test_names_of_runs_are_read_back(data: TrainingSet, seed: int) -> None:
     assert TrainingRun.parse(TrainingRun(data, seed).name) == TrainingRun(data, seed)
 
 
+@pytest.mark.slow
 def test_tables_hold_seeds_shares_and_maps(project) -> None:
     project.refresh(
         arms=["real", "copy_paste"],
@@ -98,6 +99,7 @@ def run_of(settings: Settings, project: Project) -> tuple:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_batch(project, tmp_path) -> None:
     # without batch norm, which sees one image where it would see two
     recipe = tiny(kind="eomt", steps=2, batch_size=2, checkpoint_every=1, **EOMT)
@@ -142,6 +144,7 @@ def test_a_budget_stops_several_processes_after_the_same_step(project, tmp_path)
     assert result.curve["step"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_failed_worker_is_one_clear_line(project, tmp_path) -> None:
     project.refresh()
     recipe = tiny(processes=2, model=str(tmp_path / "nowhere")).model_dump()

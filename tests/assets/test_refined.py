@@ -34,6 +34,7 @@ def project(tmp_path_factory) -> Iterator[Spied]:
         yield spied
 
 
+@pytest.mark.slow
 def test_refined_labels_train_beside_the_given_ones(project) -> None:
     store = project.store
     partition = "ashford|car"
@@ -59,6 +60,7 @@ def test_refined_labels_train_beside_the_given_ones(project) -> None:
     assert store.require("prototypes").device_seconds > 0
 
 
+@pytest.mark.slow
 def test_a_refinement_threshold_repaints_nothing(project) -> None:
     raw = project.raw["refinement"]
     made = project.edited(refinement=raw | {"min_cosine": 0.99})
@@ -74,6 +76,7 @@ def test_a_refined_arm_needs_the_section(project) -> None:
         settings_for(project.root, arms=["real", "diffinpainting_refined"], generators=project.raw["generators"])
 
 
+@pytest.mark.slow
 def test_few_shot_tables_with_and_without_synthesis(tmp_path, monkeypatch) -> None:
     project = Spied(tmp_path, monkeypatch)
     few_shot = {"features": FEATURES, "generator": "diffinpainting", "shots": [1, 2], "seeds": [0, 1], "replicas": 2}

@@ -41,6 +41,7 @@ def streets(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_different_streets_are_far_apart(streets) -> None:
     frames = [frame for city in ("ashford", "valdale") for frame in list_frames(streets, city)]
     hashes = [perceptual_hash(read_frame(frame)[0]) for frame in frames]
@@ -84,6 +85,7 @@ def test_a_leak_stops_the_run_before_anything_is_selected(tmp_path) -> None:
     assert made <= {"ashford", "birchley", "valdale"}  # frames and instances of cities, nothing that reads splits
 
 
+@pytest.mark.slow
 def test_a_leak_among_semantic_maps_stops_too(tmp_path) -> None:
     project = Project(tmp_path)
     image, ids = read_frame(list_frames(tmp_path / "data", "valdale")[0])

@@ -46,6 +46,7 @@ def windows(store, class_name):
     return store.read("diffinpainting/is_cityscapes", f"oddville|{class_name}")
 
 
+@pytest.mark.slow
 def test_frames_without_instances_and_groups_give_nothing(store):
     assert store.require("frames", "oddville").rows == 5
     assert store.require("diffinpainting/is_cityscapes", "oddville|person").rows == 0

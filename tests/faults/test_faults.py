@@ -24,6 +24,7 @@ from tests.segmenters.toy import tiny
 from tests.test_end_to_end import CLASSES, CROPS, raw_settings
 from tests.tiny_pipelines import save_tiny_inpainting
 
+pytestmark = pytest.mark.slow
 WINDOWS = "diffinpainting/is_cityscapes"
 
 
@@ -86,6 +87,7 @@ def nursery(what: str, given: Settings) -> dict[str, Any]:
     return json.loads(ran.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_twenty_kills_change_nothing(tmp_path, model, undisturbed):
     killed = settings(tmp_path, model, train=True)
     assert nursery("kill", killed) == {"killed": dict.fromkeys(PHASES, KILLS_EACH), "code": 0}
@@ -110,6 +112,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_and_a_larger_one_goes_on(tmp_path, model, small_disk, undisturbed):
     given = settings(tmp_path, model, root=str(small_disk / "artifacts"))
     with pytest.raises(dg.Failure, match=r"no space left on the disk; free some; what was whole stays") as caught:
@@ -130,6 +133,7 @@ def test_a_full_disk_stops_and_a_larger_one_goes_on(tmp_path, model, small_disk,
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["part", "checkpoint", "manifest"])
 def test_damage_is_named_and_made_again_in_the_same_refresh(undisturbed, whole, victim):
     store = open_store(whole)
@@ -170,6 +174,7 @@ class Refusing:
         return self._application(environment, start_response)
 
 
+@pytest.mark.slow
 def test_a_store_that_refuses_writes_is_waited_for(tmp_path, model, monkeypatch, undisturbed):
     monkeypatch.setattr("instsynth_dagster.artifacts.storage.objects._WAITS", (0.0, 0.0, 0.0))
     monkeypatch.setattr("assets.shared.stored.RETRY_SECONDS", 0)
@@ -193,6 +198,7 @@ def test_a_store_that_refuses_writes_is_waited_for(tmp_path, model, monkeypatch,
         assert changed(digests(refreshed(given, say), given), undisturbed) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["disk", "s3"])
 def test_two_runs_of_one_partition_make_it_once(tmp_path, model, undisturbed, where):
     with s3_bucket():

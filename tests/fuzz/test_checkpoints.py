@@ -205,6 +205,7 @@ def saved(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_damaged_checkpoint_is_refused_or_loaded_as_it_is(saved, name):
     folder, whole = saved[name]

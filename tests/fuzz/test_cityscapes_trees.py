@@ -214,6 +214,7 @@ def labels(root: Path) -> list[tuple[Frame, np.ndarray]]:
     return [(frame, read_label_ids(frame.ids)) for frame in found if read_image(frame.image) is not None]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.data())
 def test_a_damaged_tree_is_read_right_or_named(tree, data):

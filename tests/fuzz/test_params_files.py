@@ -144,6 +144,7 @@ def edited(data, raw: dict[str, Any]) -> None:
         section[place[-1]] = copy.deepcopy(data.draw(st.sampled_from(ODD), label="value"))
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.data())
 def test_a_mistake_in_a_shipped_file_is_named(data):
@@ -164,6 +165,7 @@ def test_a_mistake_in_a_shipped_file_is_named(data):
         assert "secret" not in str(found)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data())
 def test_a_damaged_text_is_named(data):
@@ -180,6 +182,7 @@ def test_a_damaged_text_is_named(data):
         assert Settings.model_validate(yaml.safe_load(damaged)) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "words"), TEXTS, ids=range(len(TEXTS)))
 def test_a_text_that_is_no_params_file(tmp_path, text, words):
     path = tmp_path / "params.yaml"

@@ -70,6 +70,7 @@ def bank(templates: list[str], colors: list[str]) -> list[str]:
     return prompt_bank("car", chosen.prompts["car"])["prompt"].tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=220)
 @given(st.lists(TEMPLATES, max_size=2), st.lists(COLORS, max_size=2))
 def test_prompts_are_filled_in_or_refused(templates, colors):

@@ -36,6 +36,7 @@ def planned(project, **changes):
     return planned_assets(build_graph(settings), open_store(settings))
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_why_and_how_long(project):
     first = {item.asset: item for item in planned(project)}
     assert first["frames"].certain == 3
@@ -59,6 +60,7 @@ def test_the_plan_says_what_why_and_how_long(project):
     assert "if its inputs come out different" in text
 
 
+@pytest.mark.slow
 def test_verifying_names_what_a_refresh_makes_again(project):
     project.refresh()
     store, graph = project.store, build_graph(settings_for(project.root))
@@ -83,6 +85,7 @@ def tick(project, instance, **changes):
     return schedule.evaluate_tick(context)
 
 
+@pytest.mark.slow
 def test_the_night_runs_what_is_stale_and_skips_with_a_reason(project, tmp_path):
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
@@ -114,6 +117,7 @@ def test_a_params_file_that_cannot_be_read_skips_the_night():
         )
 
 
+@pytest.mark.slow
 def test_the_sensor_sees_a_new_frame_and_a_new_dvc_revision(project):
     sensor = build_sensor(lambda: settings_for(project.root))
     with dg.DagsterInstance.ephemeral() as instance:
@@ -166,6 +170,7 @@ def run_with_faults(project, monkeypatch, faults):
     return waiting
 
 
+@pytest.mark.slow
 def test_a_transient_fault_is_tried_again_and_others_are_not(project, monkeypatch):
     faults = [OSError(errno.EIO, "I/O error"), TimeoutError("no answer")]
     assert run_with_faults(project, monkeypatch, faults) == []
@@ -199,6 +204,7 @@ def test_killed_runs_are_marked_and_living_ones_are_left(tmp_path):
         assert set(states.values()) == {dg.DagsterRunStatus.STARTED}
 
 
+@pytest.mark.slow
 def test_a_job_runs_its_part_of_the_graph_and_carries_its_cost(project, monkeypatch):
     monkeypatch.chdir(project.root)
     settings = settings_for(project.root)

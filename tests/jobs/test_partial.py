@@ -82,6 +82,7 @@ def project(tmp_path_factory) -> Iterator[Spied]:
         yield spied
 
 
+@pytest.mark.slow
 def test_edits_make_only_what_reads_them(project):
     assert project.edited() == {}
 

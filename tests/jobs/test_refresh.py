@@ -86,6 +86,7 @@ def project(tmp_path) -> Project:
     return Project(tmp_path)
 
 
+@pytest.mark.slow
 def test_everything_once_then_nothing_and_an_equal_partition_stops_the_wave(project):
     cluster = Here(project)
     assert cluster.refresh().partitions == len(project.partitions(cluster.graph))
@@ -97,6 +98,7 @@ def test_everything_once_then_nothing_and_an_equal_partition_stops_the_wave(proj
     assert again.submitted == [("selected_instances", "ashford|car", "ashford|car")]
 
 
+@pytest.mark.slow
 def test_digests_do_not_depend_on_how_the_graph_is_cut_into_runs(project, tmp_path):
     here = Here(project)
     here.refresh()
@@ -107,6 +109,7 @@ def test_digests_do_not_depend_on_how_the_graph_is_cut_into_runs(project, tmp_pa
         assert ours.digest == theirs.digest, (key, partition)
 
 
+@pytest.mark.slow
 def test_assets_that_do_not_read_one_another_are_at_work_together(project):
     cluster = Here(project, slow=2)
     cluster.refresh()
@@ -126,6 +129,7 @@ def test_a_failed_run_is_named_and_starts_nothing_more(project):
     assert cluster.store.manifest("frames", "valdale")
 
 
+@pytest.mark.slow
 def test_runs_that_an_earlier_refresh_left_are_waited_for_and_not_doubled(project):
     first = Here(project)
     second = Here(project, slow=3)
@@ -135,6 +139,7 @@ def test_runs_that_an_earlier_refresh_left_are_waited_for_and_not_doubled(projec
     assert second.said.count("[1/8] frames: 1 runs of an earlier refresh are at work") == 1
 
 
+@pytest.mark.slow
 def test_a_worker_with_other_settings_is_told_from_one_that_failed(project):
     cluster = Here(project)
     cluster.graph = build_graph(settings_for(project.root, selection={"min_area": 50, "k": 1}))
@@ -157,6 +162,7 @@ def test_pieces_cover_what_is_stale_exactly(data, pieces):
         assert len(found) <= pieces
 
 
+@pytest.mark.slow
 def test_a_file_that_a_run_finds_damaged_is_made_again(project):
     Here(project).refresh()
     cluster = Here(project, selection={"min_area": 50, "k": 1})
@@ -167,6 +173,7 @@ def test_a_file_that_a_run_finds_damaged_is_made_again(project):
     assert Here(project, selection={"min_area": 50, "k": 1}).refresh().partitions == 0
 
 
+@pytest.mark.slow
 def test_a_partition_does_not_wait_for_others_of_the_assets_it_reads(project):
     """While crops of one class are still being cut, windows are made of those of the others."""
     project.refresh()
@@ -177,6 +184,7 @@ def test_a_partition_does_not_wait_for_others_of_the_assets_it_reads(project):
     assert frozenset({crops, windows}) in cluster.at_once
 
 
+@pytest.mark.slow
 def test_no_more_is_submitted_than_there_is_room_for(project):
     cluster = Here(project, slow=2, room=3)
     cluster.runs_per_asset = 8

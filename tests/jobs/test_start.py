@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 BUILD_ALL = """
 import sys
@@ -18,6 +20,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
+@pytest.mark.slow
 def test_definitions_load_no_network_library() -> None:
     """Neither those of `params.yaml`, which the import itself builds, nor those of any profile."""
     done = subprocess.run([sys.executable, "-c", BUILD_ALL], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -218,6 +218,7 @@ def tiny_vit(monkeypatch, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_segment_anything_of_its_authors(tiny_vit) -> None:
     digest = hashlib.sha256(tiny_vit.read_bytes()).hexdigest()
     settings = BoundarySettings(kind="segment_anything", checkpoint=tiny_vit, sha256=digest)

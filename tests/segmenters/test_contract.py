@@ -124,6 +124,7 @@ class Empty(ToyDataset):
         return image, np.full_like(ids, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TINY)
 def test_a_killed_training_ends_as_an_undisturbed_one(kind, tmp_path) -> None:
     whole = fit(tmp_path / "whole", kind)
@@ -161,6 +162,7 @@ def test_images_without_instances_train_too(kind, tmp_path) -> None:
     assert fit(tmp_path, kind, Empty(), steps=1).curve["loss"].notna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TINY)
 def test_less_memory_gives_the_same_training(kind, tmp_path) -> None:
     """Recomputed activations change nothing but rounding."""

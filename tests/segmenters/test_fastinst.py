@@ -168,6 +168,7 @@ def trained(tmp_path_factory):
     return result, fit
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_if_it_had_never_been_killed(trained, tmp_path):
     class Killed(Exception):
         pass
@@ -222,6 +223,7 @@ def test_what_does_not_fit_a_trained_model_is_one_clear_line(trained, wrong):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_it_exports_without_python_that_depends_on_data(tmp_path):
     built = model().eval()
     pixels = torch.randn(1, 3, 64, 96)

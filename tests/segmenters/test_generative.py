@@ -282,6 +282,7 @@ def test_a_truncated_generator_sees_the_same() -> None:
     assert torch.equal(whole(pixels)[0], whole(pixels)[0])
 
 
+@pytest.mark.slow
 def test_fewer_blocks_mean_fewer_parameters_and_distillation_brings_features_near() -> None:
     counts = [sum(p.numel() for p in taps().parameters())]
     teacher = taps()
@@ -309,6 +310,7 @@ def test_layers_cannot_be_removed_where_there_is_one(parts) -> None:
         smaller_unet(parts.unet, "layers")
 
 
+@pytest.mark.slow
 def test_a_frozen_generator_stays_as_it_was_and_out_of_the_checkpoint(tmp_path) -> None:
     before = {name: value.clone() for name, value in taps().state_dict().items()}
     result, predictor = fit(tmp_path, UNET, steps=5, learning_rate=1e-2)
@@ -319,6 +321,7 @@ def test_a_frozen_generator_stays_as_it_was_and_out_of_the_checkpoint(tmp_path) 
     assert all(not p.requires_grad for p in predictor.model.extractor.parameters())
 
 
+@pytest.mark.slow
 def test_a_frozen_generator_sees_a_fixed_view_once(tmp_path, monkeypatch) -> None:
     seen = []
 
@@ -366,6 +369,7 @@ def test_an_inpainting_generator_is_told_that_everything_is_missing(parts) -> No
     torch.testing.assert_close(told[0][:, 5:], blank.expand(2, -1, -1, -1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "extractor", [{"random_weights": True}, {"tune": True}, {"remove": "innermost", "distill_steps": 2}]
 )
@@ -377,6 +381,7 @@ def test_a_changed_generator_is_kept_in_the_checkpoint(extractor, tmp_path) -> N
     assert [name for name in load_file(tmp_path / "c" / "model.safetensors") if name.startswith("extractor")]
 
 
+@pytest.mark.slow
 def test_a_short_training_halves_the_loss_and_finds_the_rectangles(tmp_path) -> None:
     wide = {"extractor": {"kind": "conv", "widths": (16, 32, 48)}, "num_proposals": 30, "dim": 32, "dynamic_dim": 8}
     result, predictor = fit(
@@ -404,6 +409,7 @@ def test_a_short_training_halves_the_loss_and_finds_the_rectangles(tmp_path) -> 
     assert ap50(predictor) > 0.15 > 5 * ap50(untrained)
 
 
+@pytest.mark.slow
 def test_few_shots_move_the_named_predictors_and_nothing_else(tmp_path) -> None:
     base, _ = fit(tmp_path / "base", CONV | {"cosine_scale": 20.0}, classes=CLASSES[:2])
     tuned, _ = fit(
@@ -418,6 +424,7 @@ def test_few_shots_move_the_named_predictors_and_nothing_else(tmp_path) -> None:
     assert moved == {"class_logits", "controller"}
 
 
+@pytest.mark.slow
 def test_rows_of_known_classes_are_kept(tmp_path) -> None:
     base, _ = fit(tmp_path / "base", classes=("car", "person"))
     more, _ = fit(tmp_path / "more", {}, model=str(base.folder), steps=1, learning_rate=1e-12)

@@ -47,6 +47,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_killed_training_ends_as_the_undisturbed_one(tmp_path, trained):
     def kill_after_three(done, total):
         assert total == 4
@@ -86,6 +87,7 @@ def test_curve_and_checkpoint_folder(trained):
     assert str(folder) not in (result.folder / "config.json").read_text()
 
 
+@pytest.mark.slow
 def test_training_is_a_function_of_its_seed(tmp_path, trained):
     (tmp_path / "same").mkdir()
     same, other = fit(tmp_path / "same", tiny()), fit(tmp_path / "other", tiny(), seed=1)
@@ -93,11 +95,13 @@ def test_training_is_a_function_of_its_seed(tmp_path, trained):
     assert not np.allclose(other.curve["loss"], same.curve["loss"])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path):
     curve = fit(tmp_path, tiny(steps=60, checkpoint_every=60, grad_clip=1.0, backbone_lr_factor=1.0)).curve
     assert curve["loss"].iloc[-1] < 0.8 * curve["loss"].iloc[0]
 
 
+@pytest.mark.slow
 def test_clipping_is_a_switch(tmp_path):
     """Gradients far below AdamW's epsilon move nothing; 0 clips nothing."""
     name, moved = "class_predictor.weight", {}
@@ -246,6 +250,7 @@ def test_unknown_kind_is_named():
         get_segmenter("unet")
 
 
+@pytest.mark.slow
 def test_a_batch_that_the_device_cannot_hold_is_worked_through_in_pieces(tmp_path, monkeypatch, caplog):
     recipe = tiny(batch_size=4, steps=4, checkpoint_every=2)
     whole = fit(tmp_path / "whole", recipe)

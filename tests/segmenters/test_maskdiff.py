@@ -197,6 +197,7 @@ def test_a_shot_shows_the_instance_and_nothing_else() -> None:
     torch.testing.assert_close(shot, shot_of(other, mask, config()))
 
 
+@pytest.mark.slow
 def test_training_is_resumed_and_kept(tmp_path) -> None:
     segmenter = get_segmenter("maskdiff")
     detector = {"kind": "fastinst", **TINY["fastinst"], "crop": (64, 96), "steps": 1, "batch_size": 2}
@@ -229,6 +230,7 @@ def test_training_is_resumed_and_kept(tmp_path) -> None:
     assert given_box_iou(predictor, image, ids, 4, CLASSES, labels=CITYSCAPES)["iou"].between(0, 1).all()
 
 
+@pytest.mark.slow
 def test_other_classes_keep_what_was_learnt(tmp_path) -> None:
     segmenter = get_segmenter("maskdiff")
     base = segmenter.fit(

@@ -191,6 +191,7 @@ def test_semantic_supervision_does_not_see_instances() -> None:
 RECIPE = {"kind": "siseg", "steps": 30, "batch_size": 4, "learning_rate": 2e-3, "backbone_lr_factor": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("supervision", ["semantic", "instance"])
 def test_training_learns_and_survives_a_kill(supervision, tmp_path) -> None:
     recipe = tiny(

@@ -168,6 +168,7 @@ def test_each_gate_rejects_on_its_own_score_only(bound, worse):
     assert rejection(GOOD | {"failure": "one colour"}, GateSettings()) == "one colour"
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), min_size=12, max_size=12), st.integers(1, 2), st.integers(0, 1))
 def test_every_slot_is_filled_once_and_only_with_accepted_crops(good, replicas, spares):
     drawn = replicas + spares

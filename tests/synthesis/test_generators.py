@@ -205,6 +205,7 @@ def test_a_crop_is_painted_at_the_smallest_square_that_loses_nothing_of_it(gener
     assert [row["image_png"] for row in resumed] == [row["image_png"] for row in made[4:]]
 
 
+@pytest.mark.slow
 def test_compiled_blocks_paint_the_same(generator, recipe, monkeypatch):
     """The real compilation of the repeated blocks, traced but not lowered: a C++ compiler is not everywhere."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
@@ -281,6 +282,7 @@ class Cramped:
         return self._generator.fill(images, *rest)
 
 
+@pytest.mark.slow
 def test_batches_halve_where_the_device_is_full(generator, recipe, caplog):
     rows = selected(6)
     cramped = Cramped(generator, room=1)

@@ -36,6 +36,7 @@ class Parrot:
         return self._prompts[attempt % len(self._prompts)]
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(0, 2**32), st.floats(0.2, 0.9), st.integers(1, 30))
 def test_every_pair_is_below_lambda_and_the_bank_fed_back_is_refused(seed, quantile, size):

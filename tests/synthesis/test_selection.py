@@ -33,6 +33,7 @@ def table(entries: list[tuple[int, str, int, bool]]) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["paper", "balanced"])
 @given(entries=rows, k=st.integers(1, 4), quota=st.integers(1, 6), order=st.randoms(use_true_random=False))
 def test_what_every_policy_keeps(policy, entries, k, quota, order):

@@ -66,6 +66,7 @@ def test_a_mask_is_filled_by_prompt_and_seed(generator, scene):
     assert (out[0] != generator.fill(images, masks, PROMPTS[::-1], ["car", "bus"], [1, 2])[0]).any()
 
 
+@pytest.mark.slow
 def test_mask_guidance_and_negative_prompt_reach_the_model(kind, model, generator, scene):
     """Distilled FLUX Fill has no negative prompt; its guidance is an input of the network."""
     images, masks = scene

@@ -136,6 +136,7 @@ def test_damage_is_found_named_and_set_aside(root: str, tmp_path: Path, damage: 
     assert reader.require("crops", "aachen|car").digest == digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [0, 40, -40])
 def test_a_damaged_part_of_an_unfinished_run_is_made_again(root: str, tmp_path: Path, position: int):
     store = Store(root, 2, tmp_path / "cache")
@@ -201,6 +202,7 @@ def leased(storage: ObjectStorage, said: list[str] | None = None) -> Lease:
     return Lease(storage, ".locks/crops/car", "another run", (said if said is not None else []).append, TERM)
 
 
+@pytest.mark.slow
 def test_a_dead_holder_is_succeeded_and_a_sleeping_one_finds_out(tmp_path: Path, clock, monkeypatch):
     storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
     sleeping = leased(storage)

@@ -74,6 +74,7 @@ def test_a_frame_is_drawn_again_in_other_colours():
             repainted_frame(wrong, settings, "train", 0)
 
 
+@pytest.mark.slow
 def test_every_class_is_there_and_rare_ones_are_rare(scenes):
     counts = dict.fromkeys(CITYSCAPES.classes, 0)
     for scene in scenes:
@@ -111,6 +112,7 @@ def test_a_mask_holds_the_colour_it_is_said_to_have(scenes):
     assert right >= 0.9 * total
 
 
+@pytest.mark.slow
 def test_class_weights_raise_a_class():
     plain, raised = (
         sum(

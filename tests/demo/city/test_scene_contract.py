@@ -36,6 +36,7 @@ def test_any_size_is_drawn_whole(width, height):
         assert np.isin(CITYSCAPES.label_ids(scene.ids), list(CITYSCAPES.by_id)).all()
 
 
+@pytest.mark.slow
 def test_a_city_holds_every_class_and_every_hard_case(city):
     counts: Counter[str] = Counter()
     stuff: set[str] = set()
@@ -60,6 +61,7 @@ def test_instances_are_numbered_from_zero_per_class(city):
             assert (same["value"] % 1000).tolist() == list(range(len(same)))
 
 
+@pytest.mark.slow
 def test_a_rider_sits_on_a_two_wheeler():
     riders = seated = 0
     for seed in range(20):
@@ -74,6 +76,7 @@ def test_a_rider_sits_on_a_two_wheeler():
     assert seated >= 0.85 * riders  # the rest is hidden, or too small to be annotated
 
 
+@pytest.mark.slow
 def test_captions_are_the_prompts_of_the_demo():
     prompts = {
         name: {template.format(color=color) for template in section.templates for color in section.colors}

@@ -72,6 +72,7 @@ def test_shipped_network_fits_its_budget(monkeypatch):
     assert 2 * sum(p.numel() for p in model.parameters()) <= 4 * 2**20
 
 
+@pytest.mark.slow
 def test_learns_names_resumes_to_the_bit_and_ships_a_standard_folder(tmp_path):
     crops, names = corpus()
     recipe = Recipe(steps=90, batch_size=4, checkpoint_every=30, learning_rate=5e-3, mixed_precision="no")

@@ -43,6 +43,7 @@ def tokenizer(tmp_path_factory):
     return train_tokenizer(tmp_path_factory.mktemp("tokenizer"), tokens=32)
 
 
+@pytest.mark.slow
 def test_a_corpus_is_balanced_and_its_crops_show_what_the_caption_says(corpus):
     assert corpus.table["class_name"].value_counts().to_dict() == dict.fromkeys(CITYSCAPES.classes, 3)
     assert corpus.images.shape == (24, 48, 48, 3)
@@ -107,6 +108,7 @@ def test_latents_are_what_the_pipeline_would_encode(corpus):
     torch.testing.assert_close(latents[2], expected)
 
 
+@pytest.mark.slow
 def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
     few = {"batch_size": 4, "learning_rate": 1e-3, "checkpoint_every": 1}
     monkeypatch.setattr(generative, "TRAINING", RECIPE)

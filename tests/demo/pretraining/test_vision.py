@@ -13,6 +13,7 @@ from tests.demo.pretraining.toy_scenes import silent_bar, toy_scene
 from tests.segmenters.toy import TINY_RESNET, tiny
 
 
+@pytest.mark.slow
 def test_makes_its_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path, monkeypatch):
     rendered = []
 

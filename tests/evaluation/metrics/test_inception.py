@@ -25,6 +25,7 @@ def weights(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_features_are_the_pooled_layer_of_the_network(weights, tmp_path):
     inception = Inception(weights, FeatureCache(tmp_path / "f.sqlite"))
     images = [np.random.default_rng(n).integers(0, 256, (40 + n, 50, 3), dtype=np.uint8) for n in range(3)]

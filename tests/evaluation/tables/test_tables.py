@@ -97,6 +97,7 @@ def test_ap_table_averages_seeds(runs: list[Run]) -> None:
     assert {f"ap50_{name}" for name in CITYSCAPES.classes} <= set(table.columns)
 
 
+@pytest.mark.slow
 def test_differences_are_paired_seeded_and_cover_the_estimate(runs: list[Run]) -> None:
     [row] = difference_table(compare(runs, seed=1, classes=CITYSCAPES.classes)).to_dict("records")
     ap = ap_table(runs, classes=CITYSCAPES.classes).set_index("arm")

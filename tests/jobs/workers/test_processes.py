@@ -108,6 +108,7 @@ def refreshed(project: Project, said: list[str], resources=build_resources) -> d
     return instance
 
 
+@pytest.mark.slow
 def test_everything_is_made_by_two_processes_and_a_killed_one_is_replaced(project, tmp_path):
     said: list[str] = []
     instance = refreshed(project, said, killed_once)
@@ -126,6 +127,7 @@ def test_everything_is_made_by_two_processes_and_a_killed_one_is_replaced(projec
         assert store.require(key, partition).digest == alone.store.require(key, partition).digest, (key, partition)
 
 
+@pytest.mark.slow
 def test_a_failing_partition_is_named_and_what_was_made_stays(project):
     victim = project.root / "data/leftImg8bit/train/birchley/birchley_000000_000001_leftImg8bit.png"
     victim.write_bytes(victim.read_bytes()[:100])
@@ -136,12 +138,14 @@ def test_a_failing_partition_is_named_and_what_was_made_stays(project):
     assert store.manifest("frames", "ashford")
 
 
+@pytest.mark.slow
 def test_a_process_that_is_always_killed_is_no_endless_loop(project):
     said: list[str] = []
     with pytest.raises(dg.Failure, match=r"killed \(SIGKILL\); if memory ran out, lower workers\.processes"):
         refreshed(project, said, always_killed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
 def test_processes_do_not_outlive_their_refresh(project, by):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}

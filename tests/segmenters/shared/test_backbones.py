@@ -60,6 +60,7 @@ def test_a_backbone_is_built_again_from_what_describes_it(classifier) -> None:
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fastinst", "mask2former", "oneformer"])
 def test_a_segmenter_learns_on_it(kind, classifier, tmp_path) -> None:
     given = TINY[kind]
