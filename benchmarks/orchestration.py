@@ -36,17 +36,17 @@ TRAIN, VAL = [f"train{n:02d}" for n in range(18)], [f"val{n}" for n in range(3)]
 GENERATORS = ("diffinpainting", "gligen", "blendeddiff")
 
 
-def settings_for(root: Path, frames: int) -> Settings:
-    for city in (*TRAIN, *VAL):
+def settings_for(root: Path, frames: int, train: list[str]) -> Settings:
+    for city in (*train, *VAL):
         for number in range(frames):
             image, ids = np.zeros((32, 64, 3), np.uint8), np.full((32, 64), 7, np.int32)
             ids[4:20, 4:20] = 26000
-            write_frame(root / "data", "train" if city in TRAIN else "val", f"{city}_{number:06d}_000019", image, ids)
+            write_frame(root / "data", "train" if city in train else "val", f"{city}_{number:06d}_000019", image, ids)
     generator = {"kind": "diffinpainting", "model": "none"}
     return Settings.model_validate(
         {
             "artifacts": {"root": str(root / "artifacts"), "exports": root / "exports"},
-            "dataset": {"root": root / "data", "train_cities": TRAIN, "val_cities": VAL},
+            "dataset": {"root": root / "data", "train_cities": train, "val_cities": VAL},
             "prompts": {name: {"templates": [f"a photo of a {name}"]} for name in CITYSCAPES.classes},
             "generators": dict.fromkeys(GENERATORS, generator),
             "judge": {"clip": "none"},
@@ -92,15 +92,16 @@ def materialize(asset: Asset, tags: dict[str, str], assets: list[Any], resources
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=165, help="per city; 165 are Cityscapes' 3,475")
+    parser.add_argument("--cities", type=int, default=18, help="to train on")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
-        settings = settings_for(Path(folder) / "project", arguments.frames)
+        settings = settings_for(Path(folder) / "project", arguments.frames, TRAIN[: arguments.cities])
         graph, resources = build_graph(settings), build_resources(settings)
         store = resources["store"]
         with timed("assets built"):
             assets = build_assets(settings, graph)
         count = pretend(graph, store)
-        print(f"{count} partitions of {len(graph)} assets, {arguments.frames * (len(TRAIN) + len(VAL))} frames")
+        print(f"{count} partitions of {len(graph)} assets, {arguments.frames * (arguments.cities + len(VAL))} frames")
         with timed("refresh that finds nothing stale"):
             workers = InThisProcess(assets, resources, instance)
             assert refresh(graph, store, workers, lambda _: None).partitions == 0
