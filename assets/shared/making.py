@@ -11,6 +11,7 @@ from assets.shared.declaration import Artifact
 from assets.shared.kept import keep
 from assets.shared.made import Check, Made
 from instsynth_dagster.artifacts.manifest import Manifest
+from instsynth_dagster.artifacts.snapshot import Snapshot
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.artifacts.writer import PIECE
 from instsynth_dagster.errors import ArtifactReplaced
@@ -57,16 +58,19 @@ class Making:
             Blocked: a blocking check failed, nothing is stored.
             ArtifactReplaced: what it is made from was made again meanwhile; nothing is stored.
         """
+        manifest_of = self._look(partition)
         for upstream, upstream_partition in self.asset.upstream(partition):
-            self.store.require(upstream, upstream_partition)
+            if manifest_of(upstream, upstream_partition) is None:
+                self.store.require(upstream, upstream_partition)
         if found := self._up_to_date(partition, pointers):
             return found
         with self.store.lock(self.asset.key, partition, self.say) as lock:
             if found := self._up_to_date(partition, pointers):
                 return found
             read_at = pointers(partition)
-            unchanged = self._watch(partition)
-            now = expected(self.asset, partition, self.store.manifest)
+            manifest_of = self._look(partition)
+            unchanged = self._watch(partition, manifest_of)
+            now = expected(self.asset, partition, manifest_of)
             if now is None:
                 raise ArtifactReplaced(f"{self.asset.key}[{partition}]: what it is made from is being made again")
             piece = self._piece_seconds() if self.on_device and self.store.device_hours else 0.0
@@ -88,19 +92,27 @@ class Making:
 
     def _up_to_date(self, partition: str, pointers: Callable[[str], Mapping[str, str]]) -> Stored | None:
         read_at = pointers(partition)
-        if why_stale(self.asset, partition, self.store.manifest):
+        manifest_of = self._look(partition)
+        if why_stale(self.asset, partition, manifest_of):
             return None
-        return Stored(self.store.require(self.asset.key, partition), False, read_at)
+        manifest = manifest_of(self.asset.key, partition)
+        assert manifest is not None
+        return Stored(manifest, False, read_at)
 
-    def _watch(self, partition: str) -> Callable[[], None]:
+    def _look(self, partition: str) -> Snapshot:
+        """A partition and all upstream of it as they are now: few requests to an object store."""
+        return self.store.snapshot([*self.asset.upstream(partition), (self.asset.key, partition)])
+
+    def _watch(self, partition: str, manifest_of: Snapshot) -> Callable[[], None]:
         """Raises once anything upstream is not the very manifest that it is now: one that was made again and then as
         before may have been read in between."""
         refs = list(self.asset.upstream(partition))
-        before = [self.store.manifest(*ref) for ref in refs]
+        before = [manifest_of(*ref) for ref in refs]
 
         def unchanged() -> None:
+            manifest_now = self._look(partition)
             for (upstream, key), manifest in zip(refs, before, strict=True):
-                if self.store.manifest(upstream, key) != manifest:
+                if manifest_now(upstream, key) != manifest:
                     raise ArtifactReplaced(
                         f"{upstream}[{key}] was made again while {self.asset.key}[{partition}] read it"
                     )
