@@ -12,8 +12,17 @@ from cityscapesscripts.helpers.annotation import Annotation
 from cityscapesscripts.helpers.labels import labels as official
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, Frame, list_frames, read_frame, read_ids, write_frame
+from instsynth_dagster.data.formats.cityscapes import (
+    CITYSCAPES,
+    Frame,
+    list_frames,
+    read_frame,
+    read_ids,
+    read_image,
+    write_frame,
+)
 from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.errors import DatasetError
 
@@ -212,3 +221,34 @@ def test_a_frame_that_the_layout_cannot_hold_is_refused_and_leaves_nothing(tmp_p
     with pytest.raises(DatasetError, match=said):
         write_frame(tmp_path, **frame)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["aachen_000000_000099_leftImg8bit.PNG", "aachen_000000_000099_leftImg8bit.jpg"])
+def test_a_frame_that_would_be_passed_over_is_named(tree: Path, name: str) -> None:
+    image = paths(tree).image
+    image.with_name(name).write_bytes(image.read_bytes())
+    with pytest.raises(DatasetError, match="would be passed over"):
+        list_frames(tree, "aachen")
+
+
+def test_shadows_of_macos_are_passed_over(tree: Path) -> None:
+    image = paths(tree).image
+    image.with_name(f"._{image.name}").write_bytes(b"shadow")
+    assert len(list_frames(tree, "aachen")) == 1
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_an_orientation_tag_is_named(tree: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = paths(tree).image
+    Image.open(image).save(image, exif=exif)
+    with pytest.raises(DatasetError, match=f"EXIF orientation {orientation}"):
+        read_image(image)
+
+
+def test_a_jpeg_called_png_is_told_as_that(tree: Path) -> None:
+    image = paths(tree).image
+    Image.open(image).save(image, format="JPEG")
+    with pytest.raises(DatasetError, match="holds JPEG, whatever its name says; save it as PNG"):
+        read_image(image)
