@@ -10,78 +10,7 @@ import numpy as np
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.sources import pretrained, whole_model, whole_tokenizer
 from instsynth_dagster.seeds import content_seed
-
-_COLORS = (
-    "red",
-    "blue",
-    "green",
-    "white",
-    "black",
-    "yellow",
-    "silver",
-    "grey",
-    "orange",
-    "brown",
-    "dark blue",
-    "beige",
-)
-_SUBJECTS: dict[str, tuple[str, ...]] = {
-    "person": (
-        "a man in a {color} jacket, a person",
-        "a woman in a {color} coat, a person",
-        "a person with a {color} backpack",
-        "an elderly person in {color} clothes",
-        "a person in a {color} dress",
-        "a child in a {color} raincoat, a small person",
-        "a person in a {color} suit",
-        "a person carrying a {color} bag",
-    ),
-    "rider": (
-        "a male rider in a {color} jacket",
-        "a female rider in a {color} jacket",
-        "a rider with a {color} helmet",
-        "a rider in {color} sportswear",
-        "a delivery rider with a {color} box",
-        "a rider in a {color} rain cape",
-    ),
-    "car": tuple(
-        f"a {{color}} {kind}, a car"
-        for kind in ("sedan", "hatchback", "station wagon", "sports car", "van", "taxi", "pickup", "convertible")
-    ),
-    "truck": tuple(
-        f"a {{color}} {kind}" for kind in ("box truck", "tank truck", "dump truck", "semi truck", "fire truck")
-    ),
-    "bus": tuple(
-        f"a {{color}} {kind}" for kind in ("city bus", "double-decker bus", "coach bus", "school bus", "minibus, a bus")
-    ),
-    "train": tuple(
-        f"a {{color}} {kind}" for kind in ("tram, a train", "commuter train", "high-speed train", "freight train")
-    ),
-    "motorcycle": tuple(
-        f"a {{color}} {kind}"
-        for kind in ("racing motorcycle", "touring motorcycle", "scooter, a motorcycle", "motorcycle")
-    ),
-    "bicycle": tuple(
-        f"a {{color}} {kind}"
-        for kind in ("racing bicycle", "city bicycle", "mountain bicycle", "cargo bicycle", "bicycle")
-    ),
-}
-_CIRCUMSTANCES = (
-    ("", "seen from the front", "seen from behind", "seen from the side", "seen at an angle", "seen from above"),
-    ("", "in the rain", "in fog", "in falling snow", "under an overcast sky", "in bright sunlight"),
-    ("", "at dawn", "at noon", "at dusk", "at night", "in the golden hour"),
-    ("", "close up", "in the middle distance", "far away"),
-    ("", "partly hidden by a pole", "partly hidden by another car", "half behind a tree"),
-    (
-        "",
-        "on a wide avenue",
-        "in a narrow street",
-        "at a crossing",
-        "in front of shops",
-        "beside a park",
-        "under a bridge",
-    ),
-)
+from instsynth_dagster.synthesis.vocabulary import circumstances, colors, subjects
 
 
 class Agent(Protocol):
@@ -105,8 +34,8 @@ class GrammarAgent:
         def pick(options: Sequence[str]) -> str:
             return options[int(rng.integers(len(options)))]
 
-        subject = pick(_SUBJECTS[class_name]).format(color=pick(_COLORS))
-        parts = [subject, *(pick(options) for options in _CIRCUMSTANCES)]
+        subject = pick(subjects(class_name)).format(color=pick(colors()))
+        parts = [subject, *(pick(options) for options in circumstances())]
         return "a photo of " + ", ".join(part for part in parts if part)
 
 

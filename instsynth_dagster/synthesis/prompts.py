@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import PromptBankSettings, PromptSettings
 from instsynth_dagster.synthesis.prompt_agents import Agent, GrammarAgent
+from instsynth_dagster.synthesis.vocabulary import names_class
 
-_CLASS_WORDS = {"person": ("person", "man", "woman"), "rider": ("rider",)}
 _CALIBRATION = 256
 """Random captions of a class from which lambda is read."""
 
@@ -26,14 +24,7 @@ def prompt_bank(class_name: str, settings: PromptSettings) -> pd.DataFrame:
 
     Returns:
         Columns class_name, prompt.
-
-    Raises:
-        SettingsError: a template does not name the class.
     """
-    for template in settings.templates:
-        if not names_class(template, class_name):
-            words = " or ".join(_CLASS_WORDS.get(class_name, (class_name,)))
-            raise SettingsError(f"prompts.{class_name}.templates: {template!r} names no {words}; add the word")
     prompts = [
         template.replace("{color}", color) for template in settings.templates for color in settings.colors or ("",)
     ]
@@ -91,12 +82,6 @@ def _candidates(
     while True:
         yield agent.propose(class_name, attempt, [prompt for prompt, _, _ in inside])
         attempt += 1
-
-
-def names_class(prompt: str, class_name: str) -> bool:
-    """Whether a prompt says what the mask holds; for a person "man" and "woman" do as well."""
-    words = _CLASS_WORDS.get(class_name, (class_name,))
-    return any(re.search(rf"\b{word}\b", prompt, re.IGNORECASE) for word in words)
 
 
 def choose_prompt(bank: pd.DataFrame, instance_id: str, replica: int, seed: int) -> str:

@@ -10,8 +10,9 @@ from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.settings import GeneratorSettings, PromptBankSettings, PromptSettings
 from instsynth_dagster.synthesis.prompt_agents import GrammarAgent, LanguageModelAgent
-from instsynth_dagster.synthesis.prompts import calibrate, diverse_bank, names_class
+from instsynth_dagster.synthesis.prompts import calibrate, diverse_bank
 from instsynth_dagster.synthesis.text_encoder import TextEncoder
+from instsynth_dagster.synthesis.vocabulary import names_class
 from tests.tiny_pipelines import save_tiny_inpainting, save_tiny_xl
 
 TEMPLATES = PromptSettings(templates=("a photo of a {color} car",), colors=("red", "blue"))
