@@ -47,8 +47,9 @@ def listing(reference: HubReference) -> Listing:
     except Exception as error:  # the http library beneath has errors of its own
         refusal = _refusal(reference, error)
         if cached is None:
-            kind = CheckpointError if _answered(error) else HubUnreachable
-            raise kind(f"{reference}: {refusal}") from None
+            if _answered(error):
+                raise CheckpointError(f"{reference}: {refusal}") from None
+            raise HubUnreachable(f"{reference}: not in the cache, and {refusal}") from None
         return _of_cache(cached, refusal)
     files = info.siblings or []
     return Listing(
@@ -172,6 +173,6 @@ def _refusal(reference: HubReference, error: Exception) -> str:
     if isinstance(error, errors.RevisionNotFoundError):
         return f"the hub has no revision {reference.revision} of it"
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "not in the cache, and HF_HUB_OFFLINE forbids to ask the hub"
+        return "HF_HUB_OFFLINE forbids to ask the hub"
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return f"the hub cannot be reached ({first[:120]})"
