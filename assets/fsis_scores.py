@@ -18,7 +18,7 @@ from instsynth_dagster.few_shot.synthesis import Repainted, repainted_shots
 from instsynth_dagster.few_shot.systems import scores, tuned_systems
 from instsynth_dagster.few_shot.tasks import FewShotTask
 from instsynth_dagster.graph.refs import all_cities, city_classes, each
-from instsynth_dagster.settings import FewShotInstanceSettings, Settings
+from instsynth_dagster.settings import FewShotInstanceSettings, IntegrationSettings, Settings
 from resources.dataset import Dataset
 from resources.device import Device
 from resources.generators import Generators
@@ -44,7 +44,7 @@ def _settings(at: At) -> list[str]:
     return [
         *all_but({"shots", "seeds"}, FewShotInstanceSettings, "few_shot_instances"),
         *([f"generators.{painter}"] if painter else []),
-        "integration",
+        *all_but({"stored_as"}, IntegrationSettings, "integration"),
         "seed",
         "classes",
         "dataset.root",

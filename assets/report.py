@@ -20,6 +20,7 @@ from instsynth_dagster.evaluation.tables.few_label_views import VIEWS, stored_vi
 from instsynth_dagster.evaluation.tables.tabulate import TABLES, paper_tables
 from instsynth_dagster.graph.refs import all_cities, all_runs, city_classes, each
 from instsynth_dagster.graph.staleness import PartitionRef
+from instsynth_dagster.segmenters.kinds import WithBackbone
 from instsynth_dagster.settings import GateSettings, SegmenterSettings, Settings
 from resources.dataset import Dataset
 
@@ -128,4 +129,5 @@ def _start(segmenter: SegmenterSettings) -> str:
     """What a segmenter knew before: a pretrained one knows classes that synthesis might otherwise have taught it."""
     if segmenter.model:
         return f"the pretrained segmenter {segmenter.model}"
-    return f"the pretrained backbone {segmenter.backbone}" if segmenter.backbone else "random weights"
+    backbone = segmenter.backbone if isinstance(segmenter, WithBackbone) else None
+    return f"the pretrained backbone {backbone}" if backbone else "random weights"

@@ -42,5 +42,6 @@ class Judge:
         from instsynth_dagster.evaluation.metrics.inception import Inception
 
         if "inception" not in self._loaded:
-            self._loaded["inception"] = Inception(settings.inception_weights, self._cache, self._device.name)
+            weights = Path(settings.inception_weights) if settings.inception_weights else None
+            self._loaded["inception"] = Inception(weights, self._cache, self._device.name)
         return self._loaded["inception"]

@@ -17,10 +17,10 @@ cannot be read, and what is declared is hashed. Nothing here imports Dagster: th
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ from assets.shared.made import Made
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.file_digests import FileDigests
 from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.data.index import labels_digest
 from instsynth_dagster.errors import Reader
 from instsynth_dagster.graph.checkpoints import CheckpointContents
 from instsynth_dagster.graph.data import FILE_DIGESTS
 from instsynth_dagster.graph.staleness import Asset, PartitionRef
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.settings.base import Section
+from instsynth_dagster.settings.named import kinds as kinds_of
 from instsynth_dagster.settings.view import hashed, view
 
 Body = Callable[..., Made | None]
@@ -44,6 +46,8 @@ GROUPS = (
 )
 """Groups of artifacts, in the order in which a refresh comes to them."""
 
+DATASET = "dataset"
+"""The resource that reads pixels and knows what id maps mean."""
 FRAMES = "frames"
 """The asset whose partitions stand for the pixels of a city: whoever declares one may read them."""
 
@@ -165,6 +169,16 @@ class Shared:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a view of the settings holds for a fingerprint: JSON values, the content of the checkpoints that it names,
+    and the code versions of its sections' kinds."""
+
+    settings: Any
+    checkpoints: str | None
+    versions: list[list[str]]
+
+
+@dataclass(frozen=True)
 class Artifact(Asset):
     """An artifact of one params file: what staleness asks of it, and its body with what that may read."""
 
@@ -180,20 +194,24 @@ class Artifact(Asset):
         def at(partition: str) -> At:
             return At(settings, partition, names, member)
 
+        # the data set comes with its labels
+        reads_labels = DATASET in signature(declaration.make).parameters and settings.label_table is not None
+        labels = {"labels": labels_digest(settings.labels)} if reads_labels else {}
+
         @cache
-        def held(paths: tuple[str, ...]) -> tuple[Any, str | None]:
-            """What is hashed of these settings, and the content of the checkpoints they name."""
-            found = hashed(view(settings, paths))
-            return found, shared.checkpoints.of(found)
+        def held(paths: tuple[str, ...]) -> Held:
+            seen = view(settings, paths)
+            versions = sorted([kind, found.CODE_VERSION] for found in kinds_of(seen) for kind in found.own_kinds())
+            return Held(hashed(seen), shared.checkpoints.of(seen), versions)
 
         def read_settings(partition: str) -> Any:
             here = at(partition)
-            computed = {name: value(here) for name, value in declaration.values.items()}
-            return [held(tuple(declaration.settings(here)))[0], computed]
+            computed = {name: value(here) for name, value in declaration.values.items()} | labels
+            return [held(tuple(declaration.settings(here))).settings, computed]
 
         def read_files(partition: str) -> str | None:
             here = at(partition)
-            checkpoints = held(tuple(declaration.settings(here)))[1]
+            checkpoints = held(tuple(declaration.settings(here))).checkpoints
             if declaration.files is None:
                 return checkpoints
             signed = shared.files.signature(list(declaration.files(here)), settings.dataset.root)
@@ -206,6 +224,7 @@ class Artifact(Asset):
             settings=read_settings,
             upstream=lambda partition: declaration.reads(at(partition)),
             files=read_files,
+            versions=lambda partition: held(tuple(declaration.settings(at(partition)))).versions,
             declaration=declaration,
             member=member,
             params=settings,
@@ -219,7 +238,7 @@ class Artifact(Asset):
     @cached_property
     def resources(self) -> list[str]:
         """Names of the resources that the body asks for."""
-        asked = list(inspect.signature(self.declaration.make).parameters)[2:]
+        asked = list(signature(self.declaration.make).parameters)[2:]
         return [name for name in asked if name not in {"settings", "member", *self.declaration.values}]
 
     @property
@@ -232,7 +251,7 @@ class Artifact(Asset):
         here = At(self.params, partition, tuple(sorted(self.dimensions)), self.member)
         reader = Reader(self.key, partition, self.file)
         given = {name: value(here) for name, value in self.declaration.values.items()}
-        for name in inspect.signature(self.declaration.make).parameters:
+        for name in signature(self.declaration.make).parameters:
             if name == "settings":
                 given[name] = view(self.params, self.declaration.settings(here), reader)
             elif name == "member":

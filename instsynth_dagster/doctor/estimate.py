@@ -111,7 +111,7 @@ def _runs(settings: Settings) -> int:
 
 def _weights(key: str, models: Sequence[Model], segmenter: SegmenterSettings | None = None) -> int:
     """Bytes of the model of a section, in files; 100 MB where it is not known."""
-    source = (segmenter.model or segmenter.backbone) if segmenter else None
+    source = segmenter.start if segmenter else None
     for model in models:
         if model.weight_bytes and (model.wanted.key.startswith(f"{key}.") or model.wanted.source == source):
             return model.weight_bytes

@@ -91,8 +91,7 @@ def _segmenters(settings: Settings, models: Sequence[Model]) -> Iterator[tuple[s
 
 def _same(settings: Settings, segmenter: SegmenterSettings, models: Sequence[Model]) -> int:
     """Weights of a model that another section named first."""
-    wanted = segmenter.model or segmenter.backbone
-    return next((model.weight_bytes for model in models if model.wanted.source == wanted), 0)
+    return next((model.weight_bytes for model in models if model.wanted.source == segmenter.start), 0)
 
 
 def training_memory(settings: SegmenterSettings, weight_bytes: int) -> float:

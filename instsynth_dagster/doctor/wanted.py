@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from instsynth_dagster.models.digests import CHECKPOINT_KEYS
 from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings.named import checkpoints
 
 _ONLY_SMALL = ("tokenizer",)
-_PIPELINES = ("generators",)
+_OWN = ("trained_detector", "trained_semantics", "config_file")
+"""What this project or another library reads in its own way."""
 
 
 @dataclass(frozen=True)
@@ -32,32 +32,24 @@ class Wanted:
 def wanted_models(settings: Settings) -> Iterator[Wanted]:
     """Every folder and hub id in the settings, each once."""
     seen: set[tuple[str, str | None, bool]] = set()
-    for wanted in _below("", settings.model_dump()):
+    for place, source in checkpoints(settings).items():
+        steps = place.split(".")
+        if steps[-1] in _OWN or "mirrors" in steps:
+            continue
+        wanted = _wanted(place, steps, source, settings)
         name = wanted.source, wanted.variant, wanted.with_weights
         if name not in seen:
             seen.add(name)
             yield wanted
 
 
-def _below(place: str, values: Any) -> Iterator[Wanted]:
-    if isinstance(values, dict):
-        for key, value in values.items():
-            if key in CHECKPOINT_KEYS and isinstance(value, str) and value:
-                yield _wanted(place, key, value, values)
-            else:
-                yield from _below(f"{place}.{key}" if place else str(key), value)
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _below(place, value)
-
-
-def _wanted(place: str, key: str, source: str, section: Mapping[str, Any]) -> Wanted:
-    drives = key == "model" and place.partition(".")[0] in _PIPELINES
+def _wanted(place: str, steps: list[str], source: str, settings: Settings) -> Wanted:
+    generator = settings.generators[steps[1]] if steps[0] == "generators" and steps[2:] == ["model"] else None
     return Wanted(
-        key=f"{place}.{key}" if place else key,
+        key=place,
         source=source,
-        variant=section.get("variant") if drives else None,
-        pipeline=str(section["kind"]) if drives else "",
-        with_weights=key not in _ONLY_SMALL,
-        weights=section.get("weights") or {} if drives else {},
+        variant=generator.variant if generator else None,
+        pipeline=generator.kind if generator else "",
+        with_weights=steps[-1] not in _ONLY_SMALL,
+        weights=generator.weights if generator else {},
     )

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from instsynth_dagster.artifacts.file_digests import FileDigests
-from instsynth_dagster.models.digests import checkpoint_files, named_checkpoints
+from instsynth_dagster.models.digests import checkpoint_files
+from instsynth_dagster.settings.named import checkpoints
 
 _DIGESTS = ".cache/checkpoints.sqlite"
 
@@ -29,10 +30,9 @@ class CheckpointContents:
 
         self._sign = sign
 
-    def of(self, values: object) -> str | None:
-        """Signature of all checkpoints on disk that dumped settings name; None where all come from a hub, which pins
-        them by revision, or from nowhere."""
-        paths = sorted(set(named_checkpoints(values)))
-        if not paths:
-            return None
-        return hashlib.sha256("\n".join(self._sign(path) for path in paths).encode()).hexdigest()
+    def of(self, settings: object) -> str | None:
+        """Signature of all checkpoints on disk that settings name; None where all come from a hub, which pins them by
+        revision, or from nowhere."""
+        paths = {ref.path for ref in checkpoints(settings).values()}
+        contents = [self._sign(path) for path in sorted(paths) if path.exists()]
+        return hashlib.sha256("\n".join(contents).encode()).hexdigest() if contents else None

@@ -32,7 +32,8 @@ class Asset:
     `dimensions` maps a dimension's name to its keys; partition keys join one key per dimension with `|`, dimensions in
     alphabetical order. `settings(partition)` returns what the asset reads of the params file, as JSON values.
     `upstream(partition)` lists the partitions it reads. `files(partition)` signs the files outside the store it reads:
-    of the data set, of checkpoints.
+    of the data set, of checkpoints. `versions(partition)` lists code versions beside the asset's own: of the kind of
+    generator or segmenter that makes it.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Asset:
     settings: Callable[[str], Any]
     upstream: Callable[[str], Iterable[PartitionRef]]
     files: Callable[[str], str | None] | None = None
+    versions: Callable[[str], Any] | None = None
 
     @property
     def partitions(self) -> list[str]:
@@ -78,7 +80,7 @@ def expected(asset: Asset, partition: str, manifest_of: ManifestOf) -> Expected 
     parts = {
         "asset": asset.key,
         "partition": partition,
-        "code_version": asset.code_version,
+        "code_version": [asset.code_version, asset.versions(partition) if asset.versions else []],
         "settings": asset.settings(partition),
         "upstream": sorted(digests),
         "files": asset.files(partition) if asset.files else None,

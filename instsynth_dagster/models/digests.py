@@ -10,20 +10,19 @@ import argparse
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instsynth_dagster.artifacts.files import file_sha256, write_atomically
 from instsynth_dagster.errors import CheckpointError, UserError
-from instsynth_dagster.models.references import without_mark
+from instsynth_dagster.models.references import PIN
 
 if TYPE_CHECKING:
     from torch import nn
 
 SUMS = "SHA256SUMS"
-PIN = "@sha256:"
 _ABOUT = (".md", ".png", ".jpg", ".jpeg")
 """Files that tell people about a checkpoint; nothing is loaded from them."""
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
@@ -135,41 +134,6 @@ def weights_digest(modules: Mapping[str, nn.Module]) -> str:
             digest.update(f"{name}.{key}\0{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-CHECKPOINT_KEYS = (
-    "model",
-    "lora",
-    "backbone",
-    "tokenizer",
-    "tiny_vae",
-    "clip",
-    "agent",
-    "checkpoint",
-    "inception_weights",
-)
-_TRAINED = ("trained_detector", "trained_semantics", "config_file")
-
-
-def named_checkpoints(values: object) -> Iterator[Path]:
-    """Folders and files on disk that settings name as checkpoints, wherever they stand in dumped settings."""
-    if isinstance(values, dict):
-        for key, value in values.items():
-            if key in (*CHECKPOINT_KEYS, *_TRAINED) and isinstance(value, str | Path):
-                yield from _on_disk(value)
-            elif key == "mirrors":
-                yield from (path for mirror in value for path in _on_disk(mirror))
-            else:
-                yield from named_checkpoints(value)
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from named_checkpoints(value)
-
-
-def _on_disk(source: str | Path) -> Iterator[Path]:
-    path = Path(without_mark(source)[0].partition(PIN)[0])
-    if str(source) and path.exists():
-        yield path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

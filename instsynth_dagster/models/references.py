@@ -8,6 +8,8 @@ from pathlib import Path
 
 from instsynth_dagster.errors import CheckpointError
 
+PIN = "@sha256:"
+"""What stands between a folder or file on disk and its digest."""
 CONVERT = "+convert"
 """Ending of a folder or hub id whose torch files may be converted to safetensors."""
 

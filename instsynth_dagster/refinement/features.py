@@ -64,7 +64,7 @@ def _backbone(settings: FeatureSettings, device: str) -> Extractor:
 
 
 def _clip(settings: FeatureSettings, device: str) -> Extractor:
-    name = settings.model
+    name: str = settings.model
     try:
         name, where = pretrained(name)
         config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)

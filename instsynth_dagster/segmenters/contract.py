@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
@@ -19,19 +18,6 @@ Progress = Callable[[int, int], None]
 """Called as progress(steps done, steps in all)."""
 
 PREDICTION_COLUMNS = ("class_name", "score", "mask_counts", "mask_height", "mask_width")
-
-_PACKAGE = "instsynth_dagster.segmenters"
-_KINDS = {
-    "detectron2": f"{_PACKAGE}.detectron2.segmenter:Detectron2Segmenter",
-    "eomt": f"{_PACKAGE}.eomt:EomtSegmenter",
-    "fastinst": f"{_PACKAGE}.fastinst.segmenter:FastInstSegmenter",
-    "generative": f"{_PACKAGE}.generative.segmenter:GenerativeSegmenter",
-    "maskdiff": f"{_PACKAGE}.maskdiff.segmenter:MaskDiffSegmenter",
-    "mask2former": f"{_PACKAGE}.mask2former:Mask2FormerSegmenter",
-    "oneformer": f"{_PACKAGE}.oneformer.segmenter:OneFormerSegmenter",
-    "siseg": f"{_PACKAGE}.siseg.segmenter:SISegSegmenter",
-    "rf_detr": f"{_PACKAGE}.rf_detr:RfDetrSegmenter",
-}
 
 
 class SegmentationDataset(Protocol):
@@ -142,7 +128,8 @@ class Segmenter(Protocol):
 
 def get_segmenter(kind: str) -> Segmenter:
     """The segmenter of a kind named in the settings."""
-    if kind not in _KINDS:
-        raise SettingsError(f"segmenters: unknown kind {kind!r}; known are {', '.join(sorted(_KINDS))}")
-    module, name = _KINDS[kind].split(":")
-    return getattr(import_module(module), name)()
+    kinds = SegmenterSettings.kinds()
+    if kind not in kinds:
+        raise SettingsError(f"segmenters: unknown kind {kind!r}; known are {', '.join(kinds)}")
+    segmenter: Segmenter = kinds[kind].implementation()()
+    return segmenter

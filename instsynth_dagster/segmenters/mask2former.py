@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
 from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.segmenters.kinds import WithBackbone
 from instsynth_dagster.segmenters.shared import transformers_models
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.shared.queries import STRIDE, QuerySegmenter
@@ -49,6 +50,7 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
         CheckpointError: `settings.model` or `settings.backbone` cannot be loaded.
         SettingsError: `settings.architecture` names an unknown value or an impossible one.
     """
+    assert isinstance(settings, WithBackbone)
     labels = transformers_models.class_labels(classes)
     if settings.model:
         return transformers_models.load_pretrained(

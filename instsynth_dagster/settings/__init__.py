@@ -3,6 +3,7 @@
 Every section is frozen and refuses unknown keys, so a typing error is an error and not a silent default.
 """
 
+from instsynth_dagster.settings.checkpoint import CheckpointRef
 from instsynth_dagster.settings.data import (
     AnnotatedImages,
     ArtifactSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "AnnotatedImages",
     "ArtifactSettings",
     "BoundarySettings",
+    "CheckpointRef",
     "CityscapesTree",
     "CocoImages",
     "CostSettings",

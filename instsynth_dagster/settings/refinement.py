@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from instsynth_dagster.settings.base import Section
+from instsynth_dagster.settings.checkpoint import CheckpointRef
 
 
 class FeatureSettings(Section):
     """A frozen feature extractor."""
 
     kind: Literal["backbone", "clip", "diffusion", "segmenter"] = "backbone"
-    model: str = Field(
+    model: CheckpointRef = Field(
         description="folder or hub id: ResNet, ConvNeXt, Swin, DINOv2 (backbone), Mask2Former (segmenter), CLIP, or "
         "Stable Diffusion (diffusion)"
     )
@@ -30,8 +30,10 @@ class BoundarySettings(Section):
     """SABR: what redraws borders, and when it is believed."""
 
     kind: Literal["grabcut", "sam", "segment_anything"] = "grabcut"
-    model: str | None = Field(None, description="sam: folder or hub id of SAM, SAM 2 or SAM 3 tracker in transformers")
-    checkpoint: Path | None = Field(None, description="segment_anything: its weights")
+    model: CheckpointRef | None = Field(
+        None, description="sam: folder or hub id of SAM, SAM 2 or SAM 3 tracker in transformers"
+    )
+    checkpoint: CheckpointRef | None = Field(None, description="segment_anything: its weights")
     architecture: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
     sha256: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="of the checkpoint, checked before it is read"

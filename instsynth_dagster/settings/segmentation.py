@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from instsynth_dagster.settings.base import Role, Section, Size
+from instsynth_dagster.settings.base import Role, Size
+from instsynth_dagster.settings.checkpoint import CheckpointRef
+from instsynth_dagster.settings.kinds import Kinded
 
 
-class SegmenterSettings(Section):
-    """A segmenter and its training recipe; the same number of optimiser steps for every arm."""
+class SegmenterSettings(Kinded):
+    """A segmenter and its training recipe, the same number of optimiser steps for every arm. Kinds add their own
+    (segmenters/kinds.py)."""
 
-    kind: Literal[
-        "detectron2", "eomt", "fastinst", "generative", "maskdiff", "mask2former", "oneformer", "rf_detr", "siseg"
-    ]
-    model: str | None = Field(None, description="pretrained segmenter, folder or hub id; overrides the architecture")
-    backbone: str | None = Field(None, description="pretrained backbone, folder or hub id")
+    model: CheckpointRef | None = Field(
+        None, description="pretrained segmenter, folder or hub id; overrides the architecture"
+    )
     architecture: dict[str, Any] = Field(default_factory=dict, description="configuration values of the model class")
     steps: int = Field(90_000, ge=1)
     batch_size: int = Field(4, ge=1)
@@ -47,9 +47,11 @@ class SegmenterSettings(Section):
         None, description="height, width fed at inference; default: the image's own"
     )
     max_detections: Annotated[int, Role.INFERENCE] = Field(100, ge=1)
-    tokenizer: str | None = Field(None, description="oneformer: of its task and text inputs, folder or hub id")
-    text_branch: bool = Field(True, description="oneformer: contrast queries with texts (w/o CLIP: false)")
-    config_file: Path | None = Field(None, description="detectron2: a config file of its own, or of its model zoo")
+
+    @property
+    def start(self) -> CheckpointRef | None:
+        """The checkpoint that training starts from; None: random weights."""
+        return self.model
 
     @field_validator("scale_range")
     @classmethod
@@ -57,18 +59,6 @@ class SegmenterSettings(Section):
         if not 0 < bounds[0] <= bounds[1]:
             raise ValueError("give a lower bound above 0 and an upper bound that is not below it")
         return bounds
-
-    @model_validator(mode="after")
-    def _knobs_fit_the_kind(self) -> Self:
-        for knob, kinds in (
-            ("backbone", ("detectron2", "fastinst", "mask2former", "oneformer")),
-            ("config_file", ("detectron2",)),
-            ("tokenizer", ("oneformer",)),
-            ("text_branch", ("oneformer",)),
-        ):
-            if self.kind not in kinds and getattr(self, knob) != type(self).model_fields[knob].default:
-                raise ValueError(f"{knob} belongs to kind {' or '.join(kinds)}, not to {self.kind}; remove it")
-        return self
 
     @model_validator(mode="after")
     def _batch_splits(self) -> Self:

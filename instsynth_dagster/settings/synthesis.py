@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal, Self
 
@@ -12,6 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from instsynth_dagster.data.images import Stored
 from instsynth_dagster.settings.base import Distinct, Name, Role, Section, Size
+from instsynth_dagster.settings.checkpoint import CheckpointRef
+from instsynth_dagster.settings.kinds import Kinded
 
 
 class SelectionSettings(Section):
@@ -94,33 +95,25 @@ class PromptBankSettings(Section):
     size: int = Field(40, ge=1, description="prompts per class")
     quantile: float = Field(0.5, gt=0, lt=1, description="lambda as a quantile of random-caption similarity")
     max_rejections: int = Field(400, ge=1)
-    agent: str | None = Field(None, description="a causal language model, folder or hub id; default: the grammar")
+    agent: CheckpointRef | None = Field(
+        None, description="a causal language model, folder or hub id; default: the grammar"
+    )
 
 
-class GeneratorSettings(Section):
+class GeneratorSettings(Kinded):
     """A diffusion backend that fills a mask. `model` is a local folder, which `@sha256:<digest>` pins, or a hub id,
-    which `@revision` pins; `mirrors` are tried after it and must hold the same `weights`."""
+    which `@revision` pins; `mirrors` are tried after it and must hold the same `weights`. Kinds add their own
+    (synthesis/generators/kinds.py)."""
 
-    kind: Literal[
-        "blendeddiff",
-        "diffinpainting",
-        "flux2_klein",
-        "flux_fill",
-        "gligen",
-        "qwen_image",
-        "sd3_inpaint",
-        "sdxl_inpaint",
-        "z_image",
-    ]
-    model: str
-    mirrors: Annotated[tuple[str, ...], Role.EXECUTION] = Field(
+    model: CheckpointRef
+    mirrors: Annotated[tuple[CheckpointRef, ...], Role.EXECUTION] = Field(
         (), description="the same weights elsewhere; each is checked by `weights`"
     )
     weights: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(
         default_factory=dict, description="sha256 of files of the model, as unet/diffusion_pytorch_model.safetensors"
     )
     variant: str | None = None
-    lora: str | None = Field(None, description="folder or hub id[@revision]; fused with the weights")
+    lora: CheckpointRef | None = Field(None, description="folder or hub id[@revision]; fused with the weights")
     size: int = Field(512, ge=16, description="native square size, pixels")
     sizes: Distinct[Annotated[int, Field(ge=16)]] = Field(
         (), description="further squares, smaller or larger; a crop is painted at the smallest that loses nothing"
@@ -136,14 +129,9 @@ class GeneratorSettings(Section):
         False, description="compile the denoiser's repeated blocks at the first batch"
     )
     replicas: int = Field(1, ge=1, description="repaintings of each selected instance")
-    mask_dilations: int = Field(0, ge=0, description="blendeddiff: thin masks start this much wider and shrink")
-    grounded_steps: float = Field(1.0, ge=0, le=1, description="gligen: share of the steps with grounding on")
 
     @model_validator(mode="after")
-    def _knobs_fit_the_kind(self) -> Self:
-        for knob, kind in (("mask_dilations", "blendeddiff"), ("grounded_steps", "gligen")):
-            if knob in self.model_fields_set and self.kind != kind:
-                raise ValueError(f"{knob} belongs to kind {kind}, not to {self.kind}; remove it")
+    def _consistent(self) -> Self:
         if self.mirrors and not self.weights:
             raise ValueError(
                 "mirrors must be the same weights elsewhere: add weights, the sha256 of the model's files; "
@@ -155,9 +143,11 @@ class GeneratorSettings(Section):
 class JudgeSettings(Section):
     """The CLIP that scores crops for gates and image metrics."""
 
-    clip: str = Field(description="folder or hub id, optionally @revision")
+    clip: CheckpointRef = Field(description="folder or hub id, optionally @revision")
     fid_features: Literal["inception", "clip"] = Field("inception", description="what FID and KID compare")
-    inception_weights: Path | None = Field(None, description="torch-fidelity's .pth; downloaded once where not given")
+    inception_weights: CheckpointRef | None = Field(
+        None, description="torch-fidelity's .pth; downloaded once where not given"
+    )
     cut_out: bool = Field(False, description="show instances on grey instead of in their surroundings")
 
 

@@ -153,6 +153,11 @@ def _value(value: Any, wanted: _Wanted, reader: Reader | None, place: str) -> An
     return value
 
 
+def entries(values: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a dict in a view that are held."""
+    return values.held if isinstance(values, _Entries) else values
+
+
 def hashed(value: Any) -> Any:
     """JSON values of what a view holds, how it is executed left out."""
     if isinstance(value, Section):

@@ -1,4 +1,4 @@
-"""The warnings that stand on assets."""
+"""The checks that stand on assets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from assets.segmentation_scores import ap_sanity
+from assets.shared.made import Check
 from assets.training_sets import class_balance
+from resources.dataset import Dataset
+from tests.assets.test_graph import Project
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,50 @@ def test_a_class_that_synthesis_forgot_is_flagged():
     drowned = class_balance(instances(frames, (20, 1, 0)))
     assert not drowned.passed
     assert drowned.description == "bus x1.50, car x3.00"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    made = Project(tmp_path_factory.mktemp("checks"))
+    made.refresh()
+    return made
+
+
+def of_valdale(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows, one of which, of a car where there are classes, now comes from a val city."""
+    planted = rows.copy()
+    one = planted.index[planted["class_name"] == "car"][0] if "class_name" in planted else 0
+    planted.loc[one, column] = planted.loc[one, column].replace("ashford", "valdale")
+    return planted
+
+
+@pytest.mark.parametrize(
+    ("planted_in", "column", "asset", "partition", "name"),
+    [
+        ("frames[ashford]", "frame_id", "training_sets", "real", "no_val_sample"),
+        ("frames[ashford]", "city", "training_sets", "real", "no_val_sample"),
+        ("zoom_crop/is_cityscapes[ashford|car]", "source_frame", "training_sets", "zoom_crop", "no_val_sample"),
+        ("zoom_crop/is_cityscapes[ashford|car]", "instance_id", "training_sets", "zoom_crop", "no_val_sample"),
+        ("instances[ashford]", "frame_id", "selected_instances", "ashford|car", "only_train_frames"),
+        ("frames[ashford]", "city", "selected_instances", "ashford|car", "only_train_frames"),
+    ],
+)
+def test_a_planted_sample_of_a_foreign_city_is_found(project, planted_in, column, asset, partition, name):
+    """By its rows: the params file names the same cities as before."""
+    store, upstream = project.store, tuple(planted_in.removesuffix("]").split("["))
+    resources = {"store": store, "dataset": Dataset(project.root / "data")}
+    true = store.read(*upstream)
+
+    def check(rows: pd.DataFrame) -> Check:
+        with store.write(*upstream, "a" * 64) as out:
+            out.add_table(rows)
+        artifact = project.graph[asset]
+        with store.write(asset, partition, "b" * 64) as out:
+            made = artifact.declaration.make(out, partition, **artifact.arguments(partition, resources))
+        return next(check for check in made.checks if check.name == name)
+
+    found = check(of_valdale(true, column))
+    assert found.blocking
+    assert not found.passed
+    assert "is no frame of a train city" in found.description
+    assert check(true).passed

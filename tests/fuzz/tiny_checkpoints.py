@@ -100,14 +100,14 @@ def _save_gpt(folder: Path) -> Path:
 
 def _generator(kind: str) -> Callable[[str], str]:
     def load(source: str) -> str:
-        settings = GeneratorSettings(kind=kind, model=source, size=32)
+        settings = GeneratorSettings.model_validate({"kind": kind, "model": source, "size": 32})
         return load_generator("g", settings, "cpu").weights_digest
 
     return load
 
 
 def _text_encoder(source: str) -> str:
-    encoder = TextEncoder("g", GeneratorSettings(kind="diffinpainting", model=source))
+    encoder = TextEncoder("g", GeneratorSettings.model_validate({"kind": "diffinpainting", "model": source}))
     return digest(*(module for module, _ in encoder._encoders))
 
 

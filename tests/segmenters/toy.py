@@ -66,4 +66,4 @@ def tiny(**changes: Any) -> SegmenterSettings:
         "checkpoint_every": 2,
         "max_detections": 12,
     }
-    return SegmenterSettings(**(values | changes))
+    return SegmenterSettings.model_validate(values | changes)

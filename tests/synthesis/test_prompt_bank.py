@@ -100,4 +100,4 @@ def test_a_language_model_can_be_the_agent(tmp_path):
 
 
 def _settings(model):
-    return GeneratorSettings(kind="diffinpainting", model=str(model))
+    return GeneratorSettings.model_validate({"kind": "diffinpainting", "model": str(model)})

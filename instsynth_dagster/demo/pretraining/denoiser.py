@@ -35,21 +35,23 @@ ARCHITECTURE: dict[str, Any] = {
 
 def generative_recipe(generator: Path, steps: int = 5000) -> SegmenterSettings:
     """How mini-generative is trained on the features of a Stable Diffusion folder."""
-    return SegmenterSettings(
-        kind="generative",
-        architecture={
-            "extractor": {"kind": "unet", "model": str(generator), "timestep": 0},
-            **ARCHITECTURE,
-            "views": 2,
-        },
-        steps=steps,
-        batch_size=4,
-        learning_rate=1e-3,
-        weight_decay=1e-4,
-        grad_clip=1.0,
-        crop=(128, 256),
-        scale_range=(0.5, 1.5),
-        checkpoint_every=200,
+    return SegmenterSettings.model_validate(
+        {
+            "kind": "generative",
+            "architecture": {
+                "extractor": {"kind": "unet", "model": str(generator), "timestep": 0},
+                **ARCHITECTURE,
+                "views": 2,
+            },
+            "steps": steps,
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-4,
+            "grad_clip": 1.0,
+            "crop": (128, 256),
+            "scale_range": (0.5, 1.5),
+            "checkpoint_every": 200,
+        }
     )
 
 

@@ -74,30 +74,36 @@ _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
 def mask2former_recipe(backbone: Path, steps: int = 9000) -> SegmenterSettings:
     """How mini-mask2former is trained on a backbone folder."""
-    return SegmenterSettings(
-        kind="mask2former",
-        backbone=str(backbone),
-        architecture=MASK2FORMER,
-        steps=steps,
-        mixed_precision="bf16",
-        **_RECIPE,
+    return SegmenterSettings.model_validate(
+        dict(
+            kind="mask2former",
+            backbone=str(backbone),
+            architecture=MASK2FORMER,
+            steps=steps,
+            mixed_precision="bf16",
+            **_RECIPE,
+        )
     )
 
 
 def fastinst_recipe(backbone: Path, steps: int = 5000) -> SegmenterSettings:
     """How mini-fastinst is trained on a backbone folder, or on the backbone of a segmenter's folder."""
-    return SegmenterSettings(kind="fastinst", backbone=str(backbone), architecture=FASTINST, steps=steps, **_RECIPE)
+    return SegmenterSettings.model_validate(
+        dict(kind="fastinst", backbone=str(backbone), architecture=FASTINST, steps=steps, **_RECIPE)
+    )
 
 
 def oneformer_recipe(start: Path, tokenizer: Path, steps: int = 5000) -> SegmenterSettings:
     """How mini-oneformer is trained from the backbone and pixel decoder of a Mask2Former's folder."""
-    return SegmenterSettings(
-        kind="oneformer",
-        model=str(start),
-        tokenizer=str(tokenizer),
-        architecture=ONEFORMER,
-        steps=steps,
-        **_RECIPE,
+    return SegmenterSettings.model_validate(
+        dict(
+            kind="oneformer",
+            model=str(start),
+            tokenizer=str(tokenizer),
+            architecture=ONEFORMER,
+            steps=steps,
+            **_RECIPE,
+        )
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from instsynth_dagster.evaluation.tables.tables import BASELINES
 from instsynth_dagster.evaluation.tables.views import MISSING, difference_text, names, readable, spread
+from instsynth_dagster.segmenters.kinds import WithBackbone
 from instsynth_dagster.settings import SegmenterSettings, Settings
 
 TRAIN_CITIES = frozenset(
@@ -81,7 +82,7 @@ def recipe_differences(recipe: SegmenterSettings) -> list[str]:
         found.append(f"batches of {recipe.batch_size} (paper: {BATCH})")
     if recipe.learning_rate != LEARNING_RATE:
         found.append(f"the learning rate, {recipe.learning_rate:g} (paper: {LEARNING_RATE:g})")
-    if recipe.kind == "fastinst" and (recipe.model or recipe.architecture or "resnet-50" not in str(recipe.backbone)):
+    if recipe.kind == "fastinst" and (recipe.model or recipe.architecture or "resnet-50" not in str(_backbone(recipe))):
         found.append("the network (paper: FastInst-D3 on a ResNet-50)")
     if recipe.kind == "oneformer" and "convnext" in _told(recipe) and "mapillary" not in _told(recipe):
         found.append("the start (paper: a OneFormer trained on Mapillary)")
@@ -97,9 +98,14 @@ def published(recipe: SegmenterSettings) -> Published:
     return {}
 
 
+def _backbone(recipe: SegmenterSettings) -> str | None:
+    """The pretrained backbone, of a kind that may have one."""
+    return recipe.backbone if isinstance(recipe, WithBackbone) else None
+
+
 def _told(recipe: SegmenterSettings) -> str:
     """What a recipe names as its network."""
-    return f"{recipe.model} {recipe.backbone} {recipe.architecture}".lower()
+    return f"{recipe.model} {_backbone(recipe)} {recipe.architecture}".lower()
 
 
 def instance_statement(settings: Settings) -> str:

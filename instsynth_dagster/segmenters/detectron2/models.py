@@ -15,6 +15,7 @@ from detectron2.modeling import FPN, Backbone, build_model
 from torch import Tensor
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.segmenters.kinds import Detectron2Settings
 from instsynth_dagster.segmenters.shared.backbones import backbone_of, first_line
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.settings import SegmenterSettings
@@ -38,8 +39,9 @@ def read_config(settings: SegmenterSettings, classes: Sequence[str], device: str
     Raises:
         SettingsError: the file is none that can be used, or a change names an unknown key.
     """
+    assert isinstance(settings, Detectron2Settings)
     trained = Path(settings.model) / CONFIG if settings.model else MASK_RCNN
-    named, changes = settings.config_file or trained, settings.architecture
+    named, changes = Path(settings.config_file or trained), settings.architecture
     config = get_cfg()
     try:
         file = str(named) if named.is_file() else model_zoo.get_config_file(str(named))

@@ -33,6 +33,7 @@ from instsynth_dagster.segmenters.contract import (
     Progress,
     SegmentationDataset,
 )
+from instsynth_dagster.segmenters.kinds import Detectron2Settings
 from instsynth_dagster.segmenters.shared.augmentation import (
     TrainingDraws,
     instance_targets,
@@ -77,6 +78,7 @@ class Detectron2Segmenter:
         """See `Segmenter.fit`."""
         if not len(dataset):
             raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
+        assert isinstance(settings, Detectron2Settings)
         models = _models()
         config = models.read_config(settings, classes, device)
         config.DATASETS.TRAIN = (register_arm(dataset, classes),)

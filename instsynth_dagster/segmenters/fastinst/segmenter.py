@@ -14,6 +14,7 @@ from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.model import FastInst
+from instsynth_dagster.segmenters.kinds import WithBackbone
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, described, first_line, load_backbone
 from instsynth_dagster.segmenters.shared.checkpoints import architecture, rows_by_name
 from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
@@ -29,6 +30,7 @@ class FastInstSegmenter(QuerySegmenter):
     """`Segmenter` of kind `fastinst`. `settings.architecture` holds values of `FastInstConfig`."""
 
     def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
+        assert isinstance(settings, WithBackbone)
         values = dict(settings.architecture)
         if settings.model:
             return _with_new_classes(self.restore(trained_folder(settings.model))[0], values, classes)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from instsynth_dagster.settings import CheckpointRef
+
 Stage = Annotated[int, Field(ge=0)]
 
 
@@ -18,7 +20,7 @@ class ExtractorConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["unet", "conv"] = "unet"
-    model: str | None = Field(None, description="unet: Stable Diffusion folder or hub id")
+    model: CheckpointRef | None = Field(None, description="unet: Stable Diffusion folder or hub id")
     stages: tuple[Stage, ...] = Field((0, 1, 2), min_length=1, description="unet: up blocks tapped, 0 the coarsest")
     timestep: int = Field(50, ge=0, le=999, description="unet: noise level at which it looks")
     caption: str = Field("", description="unet: what it is told to see")
@@ -28,7 +30,7 @@ class ExtractorConfig(BaseModel):
         "nothing", description="unet: blocks left out, as in BK-SDM's base, small and tiny; then distilled"
     )
     distill_steps: int = Field(300, ge=1, description="unet: of a smaller one from the whole one's features")
-    tiny_vae: str | None = Field(None, description="unet: an AutoencoderTiny to encode with")
+    tiny_vae: CheckpointRef | None = Field(None, description="unet: an AutoencoderTiny to encode with")
     tune: bool = Field(False, description="train it too, at backbone_lr_factor; else it is frozen")
     widths: tuple[int, ...] = Field((32, 64, 96), min_length=1, description="conv: channels at stride 4, 8, ...")
     layers: int = Field(1, ge=1, description="conv: residual blocks at each stride")

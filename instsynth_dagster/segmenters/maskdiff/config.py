@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.settings import CheckpointRef, SegmenterSettings
 
 
 class MaskDiffConfig(BaseModel):
@@ -17,7 +16,9 @@ class MaskDiffConfig(BaseModel):
 
     classes: tuple[str, ...] = Field(min_length=1)
     detector: SegmenterSettings | None = Field(None, description="stage one: any segmenter, for its boxes")
-    trained_detector: Path | None = Field(None, description="a checkpoint of it to use as it is; else it is trained")
+    trained_detector: CheckpointRef | None = Field(
+        None, description="a checkpoint of it to use as it is; else it is trained"
+    )
     region: int = Field(128, ge=8, description="side of a region, cells")
     patch: int = Field(1, ge=1, description="cells a side that the UNet reads as one; 1: the paper's")
     pad: float = Field(0.15, ge=0, description="by which a box is enlarged")

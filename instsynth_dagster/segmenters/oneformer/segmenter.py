@@ -15,6 +15,7 @@ from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.models.sources import pretrained, whole_tokenizer
 from instsynth_dagster.segmenters.contract import Maps
+from instsynth_dagster.segmenters.kinds import OneFormerSettings
 from instsynth_dagster.segmenters.oneformer.from_mask2former import mask2former_weights
 from instsynth_dagster.segmenters.oneformer.tasks import (
     INSTANCE,
@@ -42,6 +43,7 @@ class OneFormerSegmenter(QuerySegmenter):
     """
 
     def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
+        assert isinstance(settings, OneFormerSettings)
         if settings.text_branch and settings.batch_size // settings.processes < 2:
             raise SettingsError(
                 "segmenters.batch_size: the contrastive loss of one image is always 0; "
@@ -54,6 +56,7 @@ class OneFormerSegmenter(QuerySegmenter):
 
     def is_divisible(self, settings: SegmenterSettings) -> bool:
         """The contrastive loss compares the images of a batch with one another."""
+        assert isinstance(settings, OneFormerSettings)
         return not settings.text_branch
 
     def targets(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> Targets:
@@ -127,7 +130,7 @@ def ask(model: Any, pixels: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
     return output.class_queries_logits[0], output.masks_queries_logits[0]
 
 
-def build_model(settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> Any:
+def build_model(settings: OneFormerSettings, classes: Sequence[str], labels: LabelTable) -> Any:
     """A model to train, with its tokenizer as `.tokenizer`.
 
     Raises:
@@ -149,7 +152,7 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str], labels: Lab
     return model
 
 
-def _new_model(settings: SegmenterSettings, labels: dict[str, Any]) -> Any:
+def _new_model(settings: OneFormerSettings, labels: dict[str, Any]) -> Any:
     sizes = {
         name: settings.architecture.get(name, getattr(OneFormerConfig, name))
         for name in ("hidden_dim", "conv_dim", "mask_dim", "text_encoder_width")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.settings import CheckpointRef, SegmenterSettings
 
 
 class SISegConfig(BaseModel):
@@ -37,7 +36,9 @@ class SISegConfig(BaseModel):
     walk_steps: int = Field(64, ge=0, description="of propagation; 0: none")
     min_area: int = Field(20, ge=0, description="pixels; smaller pieces are dropped")
     semantics: SegmenterSettings | None = Field(None, description="segmenter whose semantic maps are read at inference")
-    trained_semantics: Path | None = Field(None, description="a checkpoint of it to use as it is; else it is trained")
+    trained_semantics: CheckpointRef | None = Field(
+        None, description="a checkpoint of it to use as it is; else it is trained"
+    )
 
     @model_validator(mode="after")
     def _source(self) -> Self:

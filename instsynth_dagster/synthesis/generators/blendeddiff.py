@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.synthesis.generators.kinds import BlendedDiffSettings
 from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffusionGenerator, inpainting_pipeline
 
 _THIN = 0.75
@@ -32,6 +33,7 @@ class BlendedDiff(StableDiffusionGenerator):
 
     def _extras(self, images: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
         settings = self._settings
+        assert isinstance(settings, BlendedDiffSettings)
         if not settings.mask_dilations:
             return {}
         cells = shrinking_masks(self._cells(masks), settings.mask_dilations)

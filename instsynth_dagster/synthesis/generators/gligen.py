@@ -21,6 +21,7 @@ from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.fit import no_grounding
+from instsynth_dagster.synthesis.generators.kinds import GligenSettings
 from instsynth_dagster.synthesis.generators.pipeline import to_pixels
 from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffusionGenerator
 
@@ -47,6 +48,7 @@ class Gligen(StableDiffusionGenerator):
         seeds: Sequence[int],
     ) -> np.ndarray:
         settings, pipeline = self._settings, self._pipeline
+        assert isinstance(settings, GligenSettings)
         scheduler = copy.deepcopy(pipeline.scheduler)
         scheduler.set_timesteps(settings.steps, device=self._device)
         source = self._latents(images)

@@ -14,7 +14,8 @@ from assets.shared.declaration import GROUPS
 from instsynth_dagster.data.dataset import CityscapesData
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import UndeclaredRead
-from instsynth_dagster.settings import load_settings
+from instsynth_dagster.settings import SegmenterSettings, Settings, load_settings
+from tests.graph.test_stale_table import RAW, reads
 from tests.settings.test_settings import SHIPPED
 
 ROOT = Path(__file__).parents[3]
@@ -50,3 +51,15 @@ def test_the_plan_needs_neither_dagster_nor_a_model_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     heavy = {"dagster", "torch", "torchvision", "transformers", "diffusers", "scipy", "matplotlib"}
     assert set(done.stdout.split()) & heavy == set()
+
+
+def test_another_code_version_of_a_kind_makes_stale_what_this_kind_makes(monkeypatch) -> None:
+    settings = Settings.model_validate(RAW)
+    before = reads(build_graph(settings))
+    monkeypatch.setattr(SegmenterSettings.kinds()["oneformer"], "CODE_VERSION", "2")
+    after = reads(build_graph(settings))
+    for asset in ("trained_segmenters", "segmentation_scores"):
+        changed = {partition for partition in before[asset] if before[asset][partition] != after[asset][partition]}
+        assert changed == {partition for partition in before[asset] if partition.endswith("|oneformer")}
+    assert before["siseg"] == after["siseg"]
+    assert before["gligen/inpainted_crops"] == after["gligen/inpainted_crops"]

@@ -1,0 +1,73 @@
+"""Settings of each kind of segmenter: what it has beside the recipe that all share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from instsynth_dagster.settings.checkpoint import CheckpointRef
+from instsynth_dagster.settings.segmentation import SegmenterSettings
+
+_HERE = "instsynth_dagster.segmenters"
+
+
+class WithBackbone(SegmenterSettings):
+    """Kinds that may start from a pretrained backbone."""
+
+    backbone: CheckpointRef | None = Field(None, description="pretrained backbone, folder or hub id")
+
+    @property
+    def start(self) -> CheckpointRef | None:
+        return self.model or self.backbone
+
+
+class Detectron2Settings(WithBackbone):
+    kind: Literal["detectron2"]
+    config_file: CheckpointRef | None = Field(None, description="a config file of its own, or of its model zoo")
+    IMPLEMENTATION = f"{_HERE}.detectron2.segmenter:Detectron2Segmenter"
+
+
+class EomtSettings(SegmenterSettings):
+    kind: Literal["eomt"]
+    IMPLEMENTATION = f"{_HERE}.eomt:EomtSegmenter"
+
+
+class FastInstSettings(WithBackbone):
+    kind: Literal["fastinst"]
+    IMPLEMENTATION = f"{_HERE}.fastinst.segmenter:FastInstSegmenter"
+
+
+class GenerativeSettings(SegmenterSettings):
+    kind: Literal["generative"]
+    IMPLEMENTATION = f"{_HERE}.generative.segmenter:GenerativeSegmenter"
+    ARCHITECTURE = f"{_HERE}.generative.config:GenerativeConfig"
+
+
+class MaskDiffSettings(SegmenterSettings):
+    kind: Literal["maskdiff"]
+    IMPLEMENTATION = f"{_HERE}.maskdiff.segmenter:MaskDiffSegmenter"
+    ARCHITECTURE = f"{_HERE}.maskdiff.config:MaskDiffConfig"
+
+
+class Mask2FormerSettings(WithBackbone):
+    kind: Literal["mask2former"]
+    IMPLEMENTATION = f"{_HERE}.mask2former:Mask2FormerSegmenter"
+
+
+class OneFormerSettings(WithBackbone):
+    kind: Literal["oneformer"]
+    tokenizer: CheckpointRef | None = Field(None, description="of its task and text inputs, folder or hub id")
+    text_branch: bool = Field(True, description="contrast queries with texts (w/o CLIP: false)")
+    IMPLEMENTATION = f"{_HERE}.oneformer.segmenter:OneFormerSegmenter"
+
+
+class RfDetrSettings(SegmenterSettings):
+    kind: Literal["rf_detr"]
+    IMPLEMENTATION = f"{_HERE}.rf_detr:RfDetrSegmenter"
+
+
+class SISegSettings(SegmenterSettings):
+    kind: Literal["siseg"]
+    IMPLEMENTATION = f"{_HERE}.siseg.segmenter:SISegSegmenter"
+    ARCHITECTURE = f"{_HERE}.siseg.config:SISegConfig"

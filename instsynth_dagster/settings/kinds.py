@@ -1,0 +1,91 @@
+"""Sections of several kinds, each with a settings class of its own.
+
+A settings class stands in a module that imports no model library, beside or in the file of what it configures:
+
+    class FastInstSettings(SegmenterSettings):
+        kind: Literal["fastinst"]
+        IMPLEMENTATION = "instsynth_dagster.segmenters.fastinst.segmenter:FastInstSegmenter"
+
+Validating the base class reads `kind` and gives an instance of the class that goes by it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, model_validator
+
+from instsynth_dagster.settings.base import Section
+
+MODULES = (
+    "instsynth_dagster.segmenters.kinds",
+    "instsynth_dagster.synthesis.generators.kinds",
+)
+"""Where settings classes of kinds are found. A kind in a file of its own is a line more."""
+
+
+class Kinded(Section):
+    """Base of sections of several kinds."""
+
+    model_config = ConfigDict(polymorphic_serialization=True)  # a field of the base class dumps all that a kind adds
+
+    IMPLEMENTATION: ClassVar[str] = ""
+    """Module and class, "module:Class", of what the kind configures; imported when it is first asked for."""
+    ARCHITECTURE: ClassVar[str] = ""
+    """Module and class of the pydantic model that the kind's `architecture` is read as, where it has one."""
+    CODE_VERSION: ClassVar[str] = "1"
+    """Raised when the same settings and data give another result: what this kind makes becomes stale."""
+
+    kind: str
+
+    @classmethod
+    def implementation(cls) -> Any:
+        """What the kind configures. A kind whose settings and implementation share a file may give it from here."""
+        return _imported(cls.IMPLEMENTATION)
+
+    @classmethod
+    def architecture_model(cls) -> type[BaseModel] | None:
+        """What `architecture` is read as; None where a library reads it."""
+        return cast(type[BaseModel], _imported(cls.ARCHITECTURE)) if cls.ARCHITECTURE else None
+
+    @classmethod
+    def own_kinds(cls) -> tuple[str, ...]:
+        """Kinds that go by this settings class; none by a base class."""
+        annotation = cls.model_fields["kind"].annotation
+        return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+    @classmethod
+    def kinds(cls) -> dict[str, type[Self]]:
+        """Settings classes of this section by kind, sorted."""
+        named = (value for module in MODULES for value in vars(import_module(module)).values())
+        classes = (value for value in named if isinstance(value, type) and issubclass(value, cls))
+        return dict(sorted({kind: found for found in classes for kind in found.own_kinds()}.items()))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_kind(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(values, dict):
+            return validate(values)
+        if cls.own_kinds():
+            cls._refuse_knobs_of_others(values)
+            return validate(values)
+        known, kind = cls.kinds(), values.get("kind")
+        if kind is None:
+            raise ValueError(f"kind is missing; known are {', '.join(known)}")
+        if not isinstance(kind, str) or kind not in known:
+            raise ValueError(f"kind {kind!r} is unknown; known are {', '.join(known)}")
+        return known[kind].model_validate(values)
+
+    @classmethod
+    def _refuse_knobs_of_others(cls, values: dict[str, Any]) -> None:
+        section = next(base for base in reversed(cls.__mro__) if issubclass(base, Kinded) and base is not Kinded)
+        for knob in values.keys() - cls.model_fields.keys():
+            owners = [kind for kind, other in section.kinds().items() if knob in other.model_fields]
+            if owners:
+                raise ValueError(f"{knob} belongs to kind {' or '.join(owners)}, not to {values['kind']}; remove it")
+
+
+def _imported(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(import_module(module), name)
