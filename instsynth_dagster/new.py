@@ -81,7 +81,7 @@ def new_params(coco: Path, coco_val: Path | None, images: Path, name: str) -> tu
         "artifacts": {"root": artifacts["artifacts"], "exports": artifacts["exports"], "results": artifacts["results"]},
         "dataset": section,
         "classes": [given for given in survey.labels.classes if survey.instances.get(given)],
-        "selection": {"policy": "balanced", "k": 3, "min_area": 1000, "quota": 24, "margin": 0.25},
+        "selection": {"policy": "balanced", "k": 3, "min_area": 300, "quota": 24, "margin": 0.25},
         "generators": {"diffinpainting": _GENERATOR},
         "integration": {"window_size": window_size(survey)},
         "arms": ["zoom_crop", "diffinpainting"],
