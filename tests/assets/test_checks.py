@@ -8,7 +8,8 @@ import pytest
 from assets.segmentation_scores import ap_sanity
 from assets.shared.made import Check
 from assets.training_sets import class_balance
-from resources.dataset import Dataset
+from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from tests.assets.test_graph import Project
 
 
@@ -65,7 +66,7 @@ def of_valdale(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 def test_a_planted_sample_of_a_foreign_city_is_found(project, planted_in, column, asset, partition, name):
     """By its rows: the params file names the same cities as before."""
     store, upstream = project.store, tuple(planted_in.removesuffix("]").split("["))
-    resources = {"store": store, "dataset": Dataset(project.root / "data")}
+    resources = {"store": store, "dataset": CityscapesData(project.root / "data", CITYSCAPES)}
     true = store.read(*upstream)
 
     def check(rows: pd.DataFrame) -> Check:
