@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from assets.shared.declaration import artifact
 from assets.shared.made import Made, Markdown
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
-from instsynth_dagster.evaluation.tables.tabulate import markdown_of, read_runs, tables_of, write_tables
+from instsynth_dagster.evaluation.tables.tables import Run
+from instsynth_dagster.evaluation.tables.tabulate import (
+    markdown_of,
+    read_runs,
+    tables_of,
+    tables_of_test_cities,
+    write_tables,
+)
 from instsynth_dagster.graph import training_sets
-from instsynth_dagster.graph.refs import all_runs, each
+from instsynth_dagster.graph.refs import all_runs, each, scored_cities
 from instsynth_dagster.settings import Settings
 from resources.dataset import Dataset
 
@@ -27,12 +36,13 @@ from resources.dataset import Dataset
         "selection.k",
         "dataset.train_cities",
         "dataset.val_cities",
+        "dataset.test_cities",
         "dataset.root",
     ],
     reads=lambda at: [
         *each("training_sets", [data.name for data in training_sets(at.settings)]),
         *each("segmentation_scores", all_runs(at.settings)),
-        *each("frames", at.settings.dataset.val_cities),
+        *each("frames", scored_cities(at.settings)),
     ],
     group="evaluation",
     kinds={"cityscapes", "coco"},
@@ -40,11 +50,15 @@ from resources.dataset import Dataset
 def evaluation_tables(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
     """Tables I to III: instances per class and arm, scores of each segmenter and arm (mean and deviation over
     seeds), and every arm's difference to its baselines with a bootstrap interval over val frames and seeds, in
-    all, by class and by size."""
-    frames = store.read_many("frames", store.declared("frames"))
-    truth = {row.frame_id: dataset.ids(row) for row in frames.itertuples()}
-    runs = read_runs(store, store.declared("segmentation_scores"), truth, settings, dataset.labels)
-    tables = tables_of(runs, store, settings, dataset.labels)
+    all, by class and by size; scores and differences on each test city by itself."""
+
+    def runs_on(cities: Sequence[str]) -> list[Run]:
+        frames = store.read_many("frames", cities)
+        truth = {row.frame_id: dataset.ids(row) for row in frames.itertuples()}
+        return read_runs(store, store.declared("segmentation_scores"), truth, settings, dataset.labels)
+
+    tables = tables_of(runs_on(settings.dataset.val_cities), store, settings, dataset.labels)
+    tables |= tables_of_test_cities({city: runs_on([city]) for city in settings.dataset.test_cities}, settings)
     markdown = markdown_of(tables, settings)
     write_tables(tables, markdown, out.folder("tables"))
     out.summary["verdict"] = markdown["verdict"]

@@ -20,7 +20,7 @@ from instsynth_dagster.data.images import decode_ids, encode_ids
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.near_duplicates import leaked_frames, perceptual_hash
 from instsynth_dagster.data.versions import SEMANTIC_SUFFIXES, city_files
-from instsynth_dagster.graph.refs import each
+from instsynth_dagster.graph.refs import each, scored_cities
 from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.settings import SemanticsSettings, Settings
 from resources.dataset import Dataset
@@ -42,7 +42,7 @@ def _cities(settings: Settings) -> dict[str, tuple[str, ...]]:
     when=lambda settings: settings.semantics,
     dimensions=_cities,
     settings=["semantics.segmenter:inference", "semantics.source", "dataset.root"],
-    reads=lambda at: [("siseg", UNPARTITIONED), *each("frames", at.settings.dataset.val_cities)],
+    reads=lambda at: [("siseg", UNPARTITIONED), *each("frames", scored_cities(at.settings))],
     files=lambda at: city_files(at.settings.dataset.root, at["city"], SEMANTIC_SUFFIXES),
     cities=lambda at: [at["city"]],
     group="semantics",

@@ -17,7 +17,7 @@ from instsynth_dagster.evaluation.report.report import ReportData, render_report
 from instsynth_dagster.evaluation.report.side_by_side import SIDE_BY_SIDE
 from instsynth_dagster.evaluation.tables.curves import loss_curves
 from instsynth_dagster.evaluation.tables.few_label_views import VIEWS, stored_views
-from instsynth_dagster.evaluation.tables.tabulate import TABLES, paper_tables
+from instsynth_dagster.evaluation.tables.tabulate import TABLES, TEST_TABLES, paper_tables, views_of_test_cities
 from instsynth_dagster.graph.refs import all_cities, all_runs, city_classes, each
 from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.segmenters.kinds import WithBackbone
@@ -78,14 +78,14 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
     """One self-contained HTML page: verdict, tables, training curves, repainted instances from frame to window,
     predictions beside the truth, provenance."""
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
-    read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in TABLES}
+    read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in (*TABLES, *TEST_TABLES)}
     quality = bool(store.declared("image_quality"))
     data = ReportData(
         verdict=(tables / "verdict.md").read_text(),
         ap=read["average_precision"],
         differences=read["differences"],
         parts=read["parts"],
-        results=list(paper_tables(read, settings)),
+        results=[*paper_tables(read, settings), *views_of_test_cities(read)],
         instances=read["table_1"],
         quality=store.read("image_quality") if quality else pd.DataFrame(),
         side_by_side=_side_by_side(store) if quality else None,

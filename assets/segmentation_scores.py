@@ -13,7 +13,7 @@ from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.evaluation.metrics.map_counts import COUNTS, MAPS, PICTURES, map_counts, map_pictures, map_scores
 from instsynth_dagster.graph import run_dimensions
-from instsynth_dagster.graph.refs import each
+from instsynth_dagster.graph.refs import each, scored_cities
 from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.settings import Settings
 from resources.dataset import Dataset
@@ -29,8 +29,13 @@ TOO_GOOD = 0.98
     code_version="1",
     when=lambda settings: settings.segmenters and settings.dataset.val_cities,
     dimensions=run_dimensions,
-    settings=lambda at: [f"segmenters.{at['segmenter']}:inference", "classes", "dataset.root"],
-    reads=lambda at: [("trained_segmenters", at.partition), *each("frames", at.settings.dataset.val_cities)],
+    settings=lambda at: [
+        f"segmenters.{at['segmenter']}:inference",
+        "classes",
+        "dataset.val_cities",
+        "dataset.root",
+    ],
+    reads=lambda at: [("trained_segmenters", at.partition), *each("frames", scored_cities(at.settings))],
     group="evaluation",
     kinds={"pytorch", "cityscapes"},
     warnings=WARNINGS,
@@ -38,8 +43,8 @@ TOO_GOOD = 0.98
 def segmentation_scores(
     out: PartitionWriter, partition: str, settings: Settings, store: DeclaredStore, dataset: Dataset, device: Device
 ) -> Made:
-    """Predicted instances on every val frame (RLE) and Cityscapes AP / AP50 by the official protocol; panoptic and
-    semantic maps with PQ and mIoU where the segmenter gives them."""
+    """Predicted instances on every val and test frame (RLE), and on the val frames Cityscapes AP / AP50 by the
+    official protocol; panoptic and semantic maps with PQ and mIoU where the segmenter gives them."""
     _, name = partition.split("|")
     recipe = settings.segmenters[name]
     folder = store.folder("trained_segmenters", partition, "checkpoint")
@@ -52,7 +57,8 @@ def segmentation_scores(
             image, ids = dataset.image(row), dataset.ids(row)
             predicted = predictor.predict([image])[0]
             predicted.insert(0, "frame_id", row.frame_id)
-            matches.append(match_frame(ids, predicted, dataset.labels))
+            if row.city in settings.dataset.val_cities:
+                matches.append(match_frame(ids, predicted, dataset.labels))
             tables.append(predicted)
             maps = predictor.maps(image)
             if maps:
@@ -63,13 +69,14 @@ def segmentation_scores(
             progress(done, len(frames))
     out.add_table(pd.concat(tables, ignore_index=True))
     scores = average_precision(matches, settings.classes)
-    out.summary.update(ap=scores.ap, ap50=scores.ap50, frames=len(frames))
+    out.summary.update(ap=scores.ap, ap50=scores.ap50, frames=len(matches))
     if counts:
         folder = out.folder(MAPS)
         every = pd.concat(counts, ignore_index=True)
         every.to_parquet(folder / COUNTS)
         pd.DataFrame(pictures).to_parquet(folder / PICTURES)
-        out.summary.update(map_scores(every))
+        val = frames.loc[frames["city"].isin(settings.dataset.val_cities), "frame_id"]
+        out.summary.update(map_scores(every[every["frame_id"].isin(val)]))
     return Made({"preview": predictions_preview(shown, dataset.labels)}, (ap_sanity(scores.ap, scores.ap50),))
 
 

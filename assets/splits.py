@@ -16,7 +16,7 @@ from instsynth_dagster.graph.refs import all_cities, each
 from instsynth_dagster.settings import Settings
 
 CHECKS = {
-    "no_frame_in_two_splits": "No val image is also a train image: whatever it is called, re-encoded, resized, "
+    "no_frame_in_two_splits": "No val or test image is also a train image: whatever it is called, re-encoded, resized, "
     "brightened or mirrored."
 }
 
@@ -24,16 +24,17 @@ CHECKS = {
 @artifact(
     "splits",
     code_version="2",
-    settings=["dataset.train_cities", "dataset.val_cities", "dataset.root"],
+    settings=["dataset.train_cities", "dataset.val_cities", "dataset.test_cities", "dataset.root"],
     reads=lambda at: each("frames", all_cities(at.settings)),
     group="data",
     kinds={"python"},
     checks=CHECKS,
 )
 def splits(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore) -> Made:
-    """Which city trains and which validates; the gate in front of all synthesis and training."""
+    """Which city trains, which validates and which tests; the gate in front of all synthesis and training."""
     dataset = settings.dataset
-    roles = dict.fromkeys(dataset.train_cities, "train") | dict.fromkeys(dataset.val_cities, "val")
+    cities = {"train": dataset.train_cities, "val": dataset.val_cities, "test": dataset.test_cities}
+    roles = {city: split for split, names in cities.items() for city in names}
     out.add_table(pd.DataFrame({"city": list(roles), "split": list(roles.values())}))
     frames = pd.concat(
         [
@@ -42,9 +43,9 @@ def splits(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
         ]
     )
     leaks = leaked_frames(frames)
-    described = f"{leaks[0]}; remove one of the two" if leaks else "train and val share no image"
+    described = f"{leaks[0]}; remove one of the two" if leaks else "train and the cities scored on share no image"
     counts = frames["split"].value_counts()
-    out.summary.update(train_cities=len(dataset.train_cities), val_cities=len(dataset.val_cities))
+    out.summary.update({f"{split}_cities": len(names) for split, names in cities.items() if names or split != "test"})
     metadata: dict[str, Any] = {f"{split}_frames": int(count) for split, count in counts.items()}
     metadata["dvc_revision"] = dvc_revision(dataset.root) or "not tracked"
     return Made(metadata, (Check("no_frame_in_two_splits", not leaks, described, {"leaks": len(leaks)}),))

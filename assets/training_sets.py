@@ -129,8 +129,8 @@ def _grouped(
 
 
 def _grouped_frames(store: DeclaredStore, splits: pd.DataFrame) -> set[str]:
-    """Frames of cities with semantic maps, which no other gate has seen, as far as these are no val cities."""
-    val = set(splits.loc[splits["split"] == "val", "city"])
+    """Frames of cities with semantic maps, which no other gate has seen, as far as these only train."""
+    val = set(splits.loc[splits["split"] != "train", "city"])
     cities = [city for city in store.declared(GROUPED) if city not in val]
     rows = ((city, row) for city in cities for row in store.read(GROUPED, city, ["frame_id"])["frame_id"])
     return {frame_id for city, frame_id in rows if city_of(frame_id) == city}

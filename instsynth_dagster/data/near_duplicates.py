@@ -53,15 +53,17 @@ def _bits(hashes: Sequence[str]) -> np.ndarray:
 
 
 def leaked_frames(frames: pd.DataFrame) -> list[str]:
-    """Val frames that are also in train, byte for byte or as nearly the same picture.
+    """Frames of other splits that are also in train, byte for byte or as nearly the same picture.
 
     Args:
         frames: columns frame_id, image_sha256, split and HASHES.
     """
-    train, val = (frames[frames["split"] == split].reset_index(drop=True) for split in ("train", "val"))
-    copies = val.merge(train, on="image_sha256", suffixes=("", "_train"))
+    trains = frames["split"] == "train"
+    train, held_out = (frames[chosen].reset_index(drop=True) for chosen in (trains, ~trains))
+    copies = held_out.merge(train, on="image_sha256", suffixes=("", "_train"))
     found = dict.fromkeys(zip(copies["frame_id"], copies["frame_id_train"], strict=True), "is")
     for column, how in (("perceptual_hash", "is nearly"), ("mirrored_hash", "mirrored is nearly")):
-        for row, other in near_duplicates(val[column].tolist(), train["perceptual_hash"].tolist()):
-            found.setdefault((val["frame_id"][row], train["frame_id"][other]), how)
-    return [f"{val_id} (val) {how} {train_id} (train)" for (val_id, train_id), how in found.items()]
+        for row, other in near_duplicates(held_out[column].tolist(), train["perceptual_hash"].tolist()):
+            found.setdefault((held_out["frame_id"][row], train["frame_id"][other]), how)
+    splits = dict(zip(held_out["frame_id"], held_out["split"], strict=True))
+    return [f"{frame_id} ({splits[frame_id]}) {how} {other} (train)" for (frame_id, other), how in found.items()]

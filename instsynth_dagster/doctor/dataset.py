@@ -15,6 +15,7 @@ from instsynth_dagster.data.instances import instance_areas
 from instsynth_dagster.data.opening import open_dataset
 from instsynth_dagster.doctor.findings import Finding, fact, problem, warning
 from instsynth_dagster.errors import UserError
+from instsynth_dagster.graph.refs import scored_cities
 from instsynth_dagster.settings import Settings
 
 _SAMPLE = 24
@@ -35,20 +36,20 @@ def examine_dataset(settings: Settings, look_inside: bool) -> DatasetFacts:
     """List every frame, and read some where `look_inside`, evenly spread over the train cities."""
     dataset = settings.dataset
     if dataset.demo_city and not dataset.root.exists():
-        count = dataset.demo_city.frames_per_city
+        demo = dataset.demo_city
+        train_count, count = demo.frames_per_city, demo.scored_frames or demo.frames_per_city
         drawn = fact(f"dataset.root: {dataset.root}: not there yet; the demo draws it")
-        return DatasetFacts(
-            count * len(dataset.train_cities), count * len(dataset.val_cities), _BYTES_PER_PIXEL, (drawn,)
-        )
+        val_frames = count * len(scored_cities(settings))
+        return DatasetFacts(train_count * len(dataset.train_cities), val_frames, _BYTES_PER_PIXEL, (drawn,))
     try:
         data = open_dataset(settings)
     except UserError as error:
         return DatasetFacts(0, 0, _BYTES_PER_PIXEL, (problem(str(error)),))
     train, found = _listed(data, dataset.train_cities)
-    val, more = _listed(data, dataset.val_cities)
+    val, more = _listed(data, scored_cities(settings))
     found += more
     if train or val:
-        found.append(fact(f"dataset.root: {dataset.root}: {len(train)} train frames, {len(val)} val frames"))
+        found.append(fact(f"dataset.root: {dataset.root}: {len(train)} train frames, {len(val)} val and test frames"))
     size = _BYTES_PER_PIXEL
     if look_inside and train:
         sample = train[:: max(1, len(train) // _SAMPLE)][:_SAMPLE]

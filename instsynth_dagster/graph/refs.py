@@ -21,8 +21,13 @@ def annotated(cities: Sequence[str]) -> list[PartitionRef]:
 
 
 def all_cities(settings: Settings) -> tuple[str, ...]:
-    """Train cities, then val cities."""
-    return (*settings.dataset.train_cities, *settings.dataset.val_cities)
+    """Train cities, then those that segmenters are scored on."""
+    return (*settings.dataset.train_cities, *scored_cities(settings))
+
+
+def scored_cities(settings: Settings) -> tuple[str, ...]:
+    """Val cities, then test cities."""
+    return (*settings.dataset.val_cities, *settings.dataset.test_cities)
 
 
 def city_classes(settings: Settings) -> list[str]:

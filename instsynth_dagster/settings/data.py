@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,24 +19,32 @@ class DemoCitySettings(Section):
     width: int = Field(512, ge=128)
     height: int = Field(256, ge=64)
     frames_per_city: int = Field(40, ge=1)
+    scored_frames: int | None = Field(None, ge=1, description="of a val or test city; default: frames_per_city")
     seed: int = 20
     palette: Literal["full", "dull"] = Field(
         "full", description="of the train cities' vehicles and clothes; val cities wear every colour"
     )
-    like_train: Distinct[Name] = Field((), description="val and test cities in the palette of the train cities")
+    train_counts: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="factor on the mean number of a class in the train cities, below 1: rarer"
+    )
+    like_train: Distinct[Name] = Field((), description="val and test cities drawn like the train cities")
 
 
 class _Divided(Section):
-    """Cities that train and cities that validate, whatever a city is."""
+    """Cities that train, validate and test, whatever a city is."""
 
     train_cities: Distinct[Name] = ()
     val_cities: Distinct[Name] = ()
+    test_cities: Distinct[Name] = Field(
+        (), description="scored like val cities, reported city by city; choices are made on the val cities alone"
+    )
 
     @model_validator(mode="after")
     def _no_leak(self) -> Self:
-        both = sorted(set(self.train_cities) & set(self.val_cities))
-        if both:
-            raise ValueError(f"{', '.join(both)} stands in both train_cities and val_cities; a val city may not train")
+        roles = {name: getattr(self, name) for name in ("train_cities", "val_cities", "test_cities")}
+        for (one, first), (other, second) in combinations(roles.items(), 2):
+            if both := sorted(set(first) & set(second)):
+                raise ValueError(f"{', '.join(both)} stands in both {one} and {other}; a city has one role")
         return self
 
 

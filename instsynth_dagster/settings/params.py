@@ -151,9 +151,13 @@ class Settings(Section):
         novel = set(self.few_shot_instances.novel if self.few_shot_instances else ())
         if not novel <= set(self.classes) or (novel and novel == set(self.classes)):
             raise ValueError(f"few_shot_instances.novel must be some of the classes, not {', '.join(sorted(novel))}")
-        leaked = sorted(set(self.semantics.cities) & set(self.dataset.val_cities)) if self.semantics else []
+        held_out = {*self.dataset.val_cities, *self.dataset.test_cities}
+        leaked = sorted(set(self.semantics.cities) & held_out) if self.semantics else []
         if leaked:
-            raise ValueError(f"semantics.cities names {leaked[0]}, a val city; what is made of it would train")
+            raise ValueError(f"semantics.cities names {leaked[0]}, a val or test city; what is made of it would train")
+        counted = self.dataset.demo_city.train_counts if self.dataset.demo_city else {}
+        if strange := sorted(set(counted) - set(self.classes)):
+            raise ValueError(f"dataset.demo_city.train_counts names {strange[0]!r}, which is not in classes")
         if min(self.label_percents) < 100:
             self._labels_suffice()
         if self.gates.closed and not self.judge:

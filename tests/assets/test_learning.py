@@ -17,7 +17,7 @@ from instsynth_dagster.graph import TrainingRun, TrainingSet
 from instsynth_dagster.segmenters.training.launch import train_run
 from instsynth_dagster.segmenters.training.samples import labelled_frames
 from instsynth_dagster.settings import Settings
-from tests.assets.test_graph import Project, settings_for
+from tests.assets.test_graph import Project, settings_for, write_city
 from tests.segmenters.test_contract import TINY
 from tests.segmenters.test_oneformer import ARCHITECTURE
 from tests.segmenters.toy import tiny
@@ -83,6 +83,32 @@ def test_tables_hold_seeds_shares_and_maps(project) -> None:
     )
     report = next(store.folder("report", UNPARTITIONED, "report").glob("*.html")).read_text()
     assert "over the share of labelled frames" in report
+
+
+def test_a_test_city_is_scored_apart_and_changes_nothing_else(project) -> None:
+    dataset = {"root": project.root / "data", "train_cities": ["ashford", "birchley"], "val_cities": ["valdale"]}
+    given = {"segmenters": {"tiny": tiny(kind="eomt", steps=1, **EOMT).model_dump(exclude_unset=True)}}
+    project.refresh(dataset=dataset, **given)
+
+    def tables() -> dict[str, pd.DataFrame]:
+        folder = project.store.folder("evaluation_tables", UNPARTITIONED, "tables")
+        return {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
+
+    before = tables()
+    assert before["test_differences"].empty
+    write_city(project.root / "data", "farwell", "val")
+    made = {asset for asset, _ in project.refresh(dataset=dataset | {"test_cities": ["farwell"]}, **given)}
+    assert "segmentation_scores" in made
+    assert "trained_segmenters" not in made
+    after = tables()
+    for name in ("average_precision", "differences", "parts", "table_1"):
+        pd.testing.assert_frame_equal(before[name], after[name])
+    assert after["test_average_precision"]["city"].tolist() == ["farwell"] * 2
+    assert after["test_differences"][["city", "frames"]].to_numpy().tolist() == [["farwell", 2]]
+    predicted = project.store.require("segmentation_scores", "real-s0|tiny").summary
+    assert predicted["frames"] == 2
+    folder = project.store.folder("evaluation_tables", UNPARTITIONED, "tables")
+    assert "2 frames of farwell" in (folder / "test_0.md").read_text()
 
 
 def run_of(settings: Settings, project: Project) -> tuple:

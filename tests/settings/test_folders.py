@@ -68,5 +68,4 @@ def test_a_generator_may_not_be_called_like_an_arm_or_an_asset(tmp_path: Path, m
 def test_all_assets_of_the_shipped_profiles_are_reserved():
     profiles = [Path("params.yaml"), *Path("profiles").glob("*.yaml")]
     keys = {key for profile in profiles for key in build_graph(load_settings(profile)) if "/" not in key}
-    keys |= {"insertions"}  # no shipped profile asks for it yet
     assert keys | set(ARMS_WITHOUT_GENERATOR) == RESERVED

@@ -35,6 +35,7 @@ from instsynth_dagster.graph import TrainingRun, TrainingSet
 from instsynth_dagster.settings import Settings
 
 TABLES = ("table_1", "average_precision", "differences", "parts")
+TEST_TABLES = ("test_average_precision", "test_differences")
 
 
 def read_runs(
@@ -82,6 +83,30 @@ def tables_of(runs: Sequence[Run], store: Store, settings: Settings, labels: Lab
     }
 
 
+def tables_of_test_cities(runs: Mapping[str, Sequence[Run]], settings: Settings) -> dict[str, pd.DataFrame]:
+    """The tables of TEST_TABLES: scores and differences with a column city in front, one test city after the other.
+
+    Args:
+        runs: the trainings as they were scored on each test city.
+    """
+    scores = [ap_table(of_city, settings.classes) for of_city in runs.values()]
+    differences = [difference_table(compare(of_city, settings.seed, settings.classes)) for of_city in runs.values()]
+    return {name: _by_city(list(runs), found) for name, found in zip(TEST_TABLES, (scores, differences), strict=True)}
+
+
+def _by_city(cities: Sequence[str], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    if not cities:
+        return pd.DataFrame({"city": []})
+    return pd.concat([table.assign(city=city) for city, table in zip(cities, tables, strict=True)], ignore_index=True)
+
+
+def views_of_test_cities(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """Title, text table and verdict of each test city; nothing may have been chosen on it."""
+    for city, rows in tables[TEST_TABLES[1]].groupby("city", sort=False):
+        text = verdict(rows).replace("val frames", f"frames of {city}")
+        yield f"Test city {city}: differences", difference_view(rows), text
+
+
 def paper_tables(tables: Mapping[str, pd.DataFrame], settings: Settings) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Tables II and III, and the like for other segmenters: title, text table, remark."""
     for segmenter, recipe in settings.segmenters.items():
@@ -95,7 +120,12 @@ def markdown_of(tables: Mapping[str, pd.DataFrame], settings: Settings) -> dict[
         f"results_{segmenter}": f"{title}\n\n{to_markdown(table)}\n{remark}"
         for segmenter, (title, table, remark) in zip(settings.segmenters, paper_tables(tables, settings), strict=True)
     }
+    tested = {
+        f"test_{number}": f"{title}\n\n{to_markdown(table)}\n{text}"
+        for number, (title, table, text) in enumerate(views_of_test_cities(tables))
+    }
     return {
+        **tested,
         "table_1": f"{to_markdown(instance_view(tables['table_1']))}\n{instance_statement(settings)}",
         **results,
         "average_precision": to_markdown(ap_view(tables["average_precision"])),
