@@ -160,5 +160,5 @@ def test_a_city_with_semantic_maps_only_is_enough(tmp_path) -> None:
 
 
 def test_a_val_city_may_not_become_training_data(tmp_path) -> None:
-    with pytest.raises(ValueError, match="valdale, a val city"):
+    with pytest.raises(ValueError, match="valdale, a val or test city"):
         settings_for(tmp_path, semantics={"segmenter": SISEG, "cities": ["valdale"]})

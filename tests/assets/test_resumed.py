@@ -21,7 +21,7 @@ STREAMING = (
     "instances_from_semantics",
 )
 """Assets that add row by row, so that they go on after the last row of an interrupted run."""
-DIFFERENT = {PIECE, "seconds_per_crop", "folder"}
+DIFFERENT = {PIECE, "seconds_per_crop", "folder", "reported"}
 """Of two runs in two places."""
 
 
