@@ -137,6 +137,11 @@ class GeneratorSettings(Kinded):
                 "mirrors must be the same weights elsewhere: add weights, the sha256 of the model's files; "
                 "other weights are another generator"
             )
+        if int(self.steps * self.strength) < 1:
+            raise ValueError(
+                f"strength {self.strength:g} of {self.steps} steps leaves no step to take; "
+                f"raise strength to {1 / self.steps:.3g} or more, or raise steps"
+            )
         return self
 
 

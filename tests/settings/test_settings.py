@@ -129,3 +129,14 @@ def test_files_that_are_no_params(tmp_path, text, words):
         load_settings(path)
     with pytest.raises(SettingsError, match="no such params file"):
         load_settings(tmp_path / "none.yaml")
+
+
+def test_a_strength_that_leaves_no_step_is_an_error_with_its_key(tmp_path) -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["generators"]["diffinpainting"] |= {"steps": 4, "strength": 0.2}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(SettingsError, match=r"generators\.diffinpainting.*strength 0\.2 of 4 steps"):
+        load_settings(tmp_path / "params.yaml")
+    raw["generators"]["diffinpainting"] |= {"strength": 0.25}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert load_settings(tmp_path / "params.yaml").generators["diffinpainting"].strength == 0.25
