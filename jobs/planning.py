@@ -105,8 +105,10 @@ def lines(settings: Settings) -> Iterator[str]:
     """
     found = examine(settings)
     if bad := problems(found):
-        yield from map(str, bad)
-        raise SettingsError(f"{len(bad)} problem{'s' if len(bad) > 1 else ''} that a run would end with")
+        first, *others = bad
+        yield from map(str, others)
+        more = f"; {len(others)} more of what a run would end with stand above" if others else ""
+        raise SettingsError(f"{first.text}{more}")
     yield from (str(finding) for finding in found if finding.kind == "warning")
     planned = planned_assets(build_graph(settings), open_store(settings))
     yield from describe(planned)

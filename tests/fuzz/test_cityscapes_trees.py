@@ -206,7 +206,7 @@ def survey(root: Path, artifacts: Path) -> tuple:
     data_signature(chosen)
     dataset = CityscapesData(root, CITYSCAPES)
     frames = dataset.frame_table(CITY)
-    return frames, dataset.instance_table(frames, classes=CITYSCAPES.classes, labels=CITYSCAPES)
+    return frames, dataset.instance_table(frames)
 
 
 def labels(root: Path) -> list[tuple[Frame, np.ndarray]]:
@@ -240,7 +240,10 @@ def test_a_damaged_tree_is_read_right_or_named(tree, data):
             agrees_with_opencv(root, *found)
         if not isinstance(semantic, UserError):
             for frame, read in semantic:
-                np.testing.assert_array_equal(read, cv2.imread(str(frame.ids), cv2.IMREAD_UNCHANGED))
+                expected = cv2.imread(str(frame.ids), cv2.IMREAD_UNCHANGED)
+                if expected is None:  # a mark at the file's end that only OpenCV insists on: the content must be whole
+                    expected = cv2.imread(str(tree / frame.ids.relative_to(root)), cv2.IMREAD_UNCHANGED)
+                np.testing.assert_array_equal(read, expected)
 
 
 def damage(mutate: Callable, data, file: Path) -> None:

@@ -6,10 +6,12 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from instsynth_dagster import definitions
 from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.data.formats.cityscapes import write_frame
 from instsynth_dagster.errors import UserError
 from jobs import planning
 from tests.fuzz.oracle import CASES, check_line, nothing_stored
@@ -18,7 +20,7 @@ MISTAKES = [
     "",
     "seed: x",
     "a: [",
-    "dataset: {root: d, train_cities: [a]}",
+    "dataset: {root: d, train_cities: []}",
     "dataset: {root: d, train_cities: [a], val_cities: [a]}\nprompts: {}",
     "dataset: {root: none, train_cities: [a]}\nclasses: [unicorn]\nprompts: {}",
     "dataset: {root: none, train_cities: [../a]}\nclasses: [car]\nprompts: {car: {templates: [a car]}}",
@@ -90,6 +92,8 @@ def test_an_hour_that_is_none(project, capsys, monkeypatch):
 
 def test_a_plan_on_a_damaged_manifest_makes_it_again(project, capsys):
     (project / "params.yaml").write_text(f"{MINIMAL}dataset: {{root: data, train_cities: [aachen]}}\n")
+    ids = np.full((8, 16), 7, np.int32)
+    write_frame(project / "data", "train", "aachen_000000_000019", np.zeros((8, 16, 3), np.uint8), ids)
     manifest = project / "artifacts/frames/aachen/manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{")

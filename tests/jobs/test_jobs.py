@@ -11,6 +11,7 @@ import pytest
 
 from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import open_store
+from instsynth_dagster.data.dataset import CityscapesData
 from instsynth_dagster.errors import SettingsError, is_transient
 from instsynth_dagster.settings import NightlySettings
 from jobs.console import cause
@@ -22,7 +23,6 @@ from jobs.verify import damaged
 from jobs.workers.orphans import HOST, PROCESS, fail_orphaned_runs, process_tags
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
-from resources.dataset import Dataset
 from tests.assets.test_graph import Project, settings_for, write_city
 
 
@@ -158,14 +158,14 @@ def test_only_what_may_pass_is_transient(error, transient):
 def run_with_faults(project, monkeypatch, faults):
     """Refresh while the first reads of a city's frames fail with these errors."""
     monkeypatch.setattr("assets.shared.stored.RETRY_SECONDS", 0)
-    original, waiting = Dataset.frame_table, list(faults)
+    original, waiting = CityscapesData.frame_table, list(faults)
 
     def flaky(dataset, city):
         if waiting:
             raise waiting.pop(0)
         return original(dataset, city)
 
-    monkeypatch.setattr(Dataset, "frame_table", flaky)
+    monkeypatch.setattr(CityscapesData, "frame_table", flaky)
     project.refresh()
     return waiting
 
@@ -229,10 +229,8 @@ def test_the_plan_ends_with_what_a_run_would_end_with(project):
     prompts = {"car": {"templates": ["a photo of a car"]}}
     judge = {"clip": str(project.root / "no-such-clip"), "fid_features": "clip"}
     settings = settings_for(project.root, classes=["car"], prompts=prompts, judge=judge)
-    told = lines(settings)
-    assert "no-such-clip" in next(told)
-    with pytest.raises(SettingsError, match="1 problem that a run would end with"):
-        list(told)
+    with pytest.raises(SettingsError, match=r"judge\.clip: .*no-such-clip: no such folder"):
+        list(lines(settings))
 
 
 def test_a_reader_of_the_plan_may_leave_early():

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, Mask2FormerForUniversalSegmentation, ResNetBackbone, ResNetForImageClassification
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.segmenters.contract import get_segmenter
@@ -144,7 +145,7 @@ def test_loss_with_none_and_with_more_instances_than_queries(counts):
 @pytest.mark.parametrize("size", [(33, 47), (96, 160), (20, 40), (101, 35)])
 @pytest.mark.parametrize("test_size", [None, (50, 70)])
 def test_predictions_are_masks_of_the_image(trained, size, test_size):
-    predictor = SEGMENTER.load(trained[0] / "checkpoint", tiny(test_size=test_size))
+    predictor = SEGMENTER.load(trained[0] / "checkpoint", tiny(test_size=test_size), labels=CITYSCAPES)
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     (table,) = predictor.predict([image])
     assert 0 < len(table) <= 12
@@ -157,7 +158,7 @@ def test_predictions_are_masks_of_the_image(trained, size, test_size):
 
 
 def test_a_prediction_does_not_depend_on_its_neighbours(trained):
-    predictor = SEGMENTER.load(trained[0] / "checkpoint", tiny())
+    predictor = SEGMENTER.load(trained[0] / "checkpoint", tiny(), labels=CITYSCAPES)
     images = [ToyDataset()[index][0] for index in range(3)]
     together = predictor.predict(images)
     for image, table in zip(images[::-1], together[::-1], strict=True):
@@ -166,9 +167,9 @@ def test_a_prediction_does_not_depend_on_its_neighbours(trained):
 
 def test_checkpoint_round_trip_keeps_predictions(trained, tmp_path):
     image = ToyDataset()[0][0]
-    predictor = SEGMENTER.load(trained[0] / "checkpoint", tiny())
+    predictor = SEGMENTER.load(trained[0] / "checkpoint", tiny(), labels=CITYSCAPES)
     predictor.model.save_pretrained(tmp_path)
-    again = SEGMENTER.load(tmp_path, tiny())
+    again = SEGMENTER.load(tmp_path, tiny(), labels=CITYSCAPES)
     pd.testing.assert_frame_equal(predictor.predict([image])[0], again.predict([image])[0])
 
 
@@ -233,7 +234,7 @@ def test_unusable_checkpoint_is_one_clear_line(trained, tmp_path, damage):
     if damage == "other kind":
         (folder / "config.json").write_text(json.dumps(TINY_RESNET))
     with pytest.raises(CheckpointError, match="checkpoint") as caught:
-        SEGMENTER.load(folder, tiny())
+        SEGMENTER.load(folder, tiny(), labels=CITYSCAPES)
     assert "\n" not in str(caught.value)
 
 

@@ -254,8 +254,6 @@ def test_the_bank_is_templates_by_colours_each_once():
         "person", PromptSettings(templates=("a man in {color}", "a woman", "a woman"), colors=("red", "blue"))
     )
     assert bank["prompt"].tolist() == ["a man in red", "a man in blue", "a woman"]
-    with pytest.raises(SettingsError, match=r"prompts\.truck"):
-        prompt_bank("truck", PromptSettings(templates=("a lorry",)))
 
 
 def test_prompts_are_chosen_by_content_and_evenly():

@@ -18,6 +18,7 @@ import pytest
 from assets import build_graph
 from instsynth_dagster.artifacts.locking import is_alive
 from instsynth_dagster.artifacts.store import open_store
+from instsynth_dagster.data.dataset import CityscapesData
 from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import Settings, WorkerSettings
 from jobs import workers
@@ -26,7 +27,6 @@ from jobs.workers import count_processes, processes
 from jobs.workers.orphans import PROCESS
 from jobs.workers.processes import GB, Lane, Processes, lanes
 from resources import build_resources
-from resources.dataset import Dataset
 from tests.assets.test_graph import Project, settings_for
 
 HELD_UP = "INSTSYNTH_TEST_HELD_UP"
@@ -52,10 +52,10 @@ def two_processes(settings: Settings, instance: dg.DagsterInstance, say, resourc
     return Processes(settings, instance, lanes(2, 0), set(), {"dagster/parent_run_id": "parent"}, say, resources)
 
 
-class HeldUp(Dataset):
+class HeldUp(CityscapesData):
     """A data set whose frames never come."""
 
-    def of_cities(self, *_: Any) -> Dataset:
+    def of_cities(self, *_: Any) -> CityscapesData:
         return self
 
     def frame_table(self, city: str) -> pd.DataFrame:
@@ -64,10 +64,10 @@ class HeldUp(Dataset):
             time.sleep(0.1)
 
 
-class KilledOnce(Dataset):
+class KilledOnce(CityscapesData):
     """A data set that kills the first process that asks for frames."""
 
-    def of_cities(self, *_: Any) -> Dataset:
+    def of_cities(self, *_: Any) -> CityscapesData:
         return self
 
     def frame_table(self, city: str) -> pd.DataFrame:
@@ -80,11 +80,11 @@ class KilledOnce(Dataset):
 
 
 def held_up(settings: Settings) -> dict[str, Any]:
-    return build_resources(settings) | {"dataset": HeldUp(settings.dataset.root)}
+    return build_resources(settings) | {"dataset": HeldUp(settings.dataset.root, settings.labels)}
 
 
 def killed_once(settings: Settings) -> dict[str, Any]:
-    return build_resources(settings) | {"dataset": KilledOnce(settings.dataset.root)}
+    return build_resources(settings) | {"dataset": KilledOnce(settings.dataset.root, settings.labels)}
 
 
 def always_killed(settings: Settings) -> dict[str, Any]:
