@@ -197,7 +197,8 @@ class _Walk:
         reason = progress.ready[partitions[0]]
         for partition in partitions:
             del progress.ready[partition]
-        self._say(f"{progress.place}: {len(partitions)} of {len(asset.partitions)} partitions ({reason})")
+        named = f"{first} to {last}, " if first != last else f"{first}, " if asset.dimensions else ""
+        self._say(f"{progress.place}: {named}{len(partitions)} of {len(asset.partitions)} partitions ({reason})")
         progress.at_work[self._workers.submit(asset, first, last)] = partitions
 
     def _collect(self, key: str) -> None:
@@ -212,7 +213,7 @@ class _Walk:
         for run, failure in over.items():
             self._record(key, progress.at_work.pop(run), failure)
         if not (progress.at_work or progress.ready or progress.waiting):
-            self._say(f"{progress.place}: done in {time.monotonic() - progress.begun:.1f} s")
+            self._say(f"{progress.place}: done, {time.monotonic() - progress.begun:.1f} s after its first run began")
 
     def _look_again(self, key: str) -> None:
         """At stale partitions that others may have made meanwhile."""

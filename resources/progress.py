@@ -1,5 +1,5 @@
-"""Progress with an estimate of the time left, on anything over a few seconds: a bar in a terminal, lines in a run's
-log."""
+"""Progress with an estimate of the time left, on anything over a few seconds: lines in the run of an asset, a bar
+elsewhere."""
 
 from __future__ import annotations
 
@@ -30,28 +30,25 @@ def telling(say: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, as a `progress(done, total)` callable.
+def progress_bar(title: str, total: int) -> Iterator[Progress]:
+    """Progress as a `progress(done, total)` callable.
 
-    It shows after a few seconds; where stderr is no terminal it is a line every half minute, or those of `telling`
-    alone where somebody listens.
+    While `telling` is open, that is in the run of an asset, several of which may be at work at once, it is lines on
+    stderr and in the run's log; otherwise a bar on stderr. Both show after a few seconds.
     """
-    interactive, say = sys.stderr.isatty(), _listener.get()
-    tell = _thinned(title, say) if say else None
-    with tqdm(
-        total=total,
-        desc=title,
-        mininterval=0.5 if interactive else 30.0,
-        delay=3,
-        leave=None,
-        disable=bool(tell) and not interactive,
-    ) as bar:
+    if say := _listener.get():
+
+        def tell(line: str) -> None:
+            say(line)
+            print(line, file=sys.stderr, flush=True)
+
+        yield _thinned(title, tell)
+        return
+    with tqdm(total=total, desc=title, mininterval=0.5 if sys.stderr.isatty() else 30.0, delay=3, leave=None) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
-            if tell:
-                tell(done, total)
 
         yield progress
 
