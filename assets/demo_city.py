@@ -13,7 +13,7 @@ from resources.dataset import Dataset
 
 @artifact(
     "demo_city",
-    code_version="1",
+    code_version="2",
     when=lambda settings: settings.dataset.demo_city,
     dimensions=lambda settings: {"city": all_cities(settings)},
     settings=["dataset.demo_city", "dataset.root"],

@@ -44,14 +44,15 @@ def test_each_form_is_what_it_says(picture, form, beginning):
     height=st.integers(1, 12),
     width=st.integers(1, 12),
     kind=st.sampled_from([("uint8", 3), ("uint8", None), ("uint16", None)]),
+    portable=st.booleans(),
 )
-def test_any_reader_finds_what_was_encoded(data, height, width, kind):
+def test_any_reader_finds_what_was_encoded(data, height, width, kind, portable):
     """Pillow is the other reader; strides of a view are no obstacle."""
     dtype, channels = kind
     shape = (height, 2 * width) if channels is None else (height, 2 * width, channels)
     values = data.draw(st.binary(min_size=4 * height * width * 3 * 2, max_size=4 * height * width * 3 * 2))
     array = np.frombuffer(values, dtype)[: int(np.prod(shape))].reshape(shape)[:, ::2]
-    png = encode_png(array)
+    png = encode_png(array, portable)
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         image.verify()
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:

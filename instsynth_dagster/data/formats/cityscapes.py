@@ -233,13 +233,20 @@ def _decode(path: Path) -> Image.Image:
 
 
 def write_frame(
-    root: Path, split: str, frame_id: str, image: np.ndarray, ids: np.ndarray, labels: LabelTable = CITYSCAPES
+    root: Path,
+    split: str,
+    frame_id: str,
+    image: np.ndarray,
+    ids: np.ndarray,
+    labels: LabelTable = CITYSCAPES,
+    portable: bool = False,
 ) -> None:
     """Write image, instanceIds (16-bit), labelIds and polygons of one frame, each file whole or not at all.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         ids: integer (H, W), values of the label table.
+        portable: the same bytes on every machine (`encode_png`).
 
     Raises:
         DatasetError: the layout cannot hold the frame; nothing was written.
@@ -248,9 +255,9 @@ def write_frame(
     _check_writable(split, frame_id, image, ids, labels)
     image_folder, label_folder = Path(root) / "leftImg8bit" / split / city, Path(root) / "gtFine" / split / city
     files = {
-        image_folder / f"{frame_id}_leftImg8bit.png": encode_png(image),
-        label_folder / f"{frame_id}_gtFine_instanceIds.png": encode_png(ids.astype(np.uint16)),
-        label_folder / f"{frame_id}_gtFine_labelIds.png": encode_png(labels.label_ids(ids).astype(np.uint8)),
+        image_folder / f"{frame_id}_leftImg8bit.png": encode_png(image, portable),
+        label_folder / f"{frame_id}_gtFine_instanceIds.png": encode_png(ids.astype(np.uint16), portable),
+        label_folder / f"{frame_id}_gtFine_labelIds.png": encode_png(labels.label_ids(ids).astype(np.uint8), portable),
         label_folder / f"{frame_id}_gtFine_polygons.json": json.dumps(polygons(ids, labels)).encode(),
     }
     for path, content in files.items():
