@@ -16,6 +16,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
+from instsynth_dagster.demo.pretraining.recipe import fast_precision
 from instsynth_dagster.segmenters.contract import FitResult, Progress, SegmentationDataset, get_segmenter
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -80,7 +81,7 @@ def mask2former_recipe(backbone: Path, steps: int = 9000) -> SegmenterSettings:
             backbone=str(backbone),
             architecture=MASK2FORMER,
             steps=steps,
-            mixed_precision="bf16",
+            mixed_precision=fast_precision(),
             **_RECIPE,
         )
     )
