@@ -21,8 +21,8 @@ INFO = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 _JOBS = {
     "refresh": ("Bring the graph and results/ up to date: whatever is stale is made again.", None),
     "prepare": (
-        "Phase 1: the index of the data set, selected instances, prompts.",
-        ("selected_instances", "prompt_bank"),
+        "Phase 1: the index of the data set, selected instances, prompts; prototypes where labels are refined.",
+        ("selected_instances", "prompt_bank", "prototypes"),
     ),
     "synthesize": (
         "Phases 1 to 3: crops, their quality, windows and exports; no training.",
