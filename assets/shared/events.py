@@ -146,29 +146,52 @@ class Record:
             asset_key(self._asset.key), asset_partitions=None if partition == UNPARTITIONED else [partition]
         )
         for record in self._instance.fetch_materializations(chosen, limit=1).records:
-            event = record.asset_materialization
-            return record.run_id, (event.tags or {}) if event else {}
+            return record.run_id, _tags(record)
         return "", {}
 
     def tell_unknown(self, manifest_of: ManifestOf, but: Collection[str] = ()) -> list[str]:
         """Report what the store holds and Dagster does not know: of runs that were killed, that another instance
         recorded, or that came with `dvc pull`. Returns the partitions; those in `but` are left to the caller."""
         told = []
+        latest = self._latest_tags()
         for partition in self._asset.partitions:
-            if partition in but:
+            if partition in but or self._is_known(partition, manifest_of, latest):
                 continue
+            read_at = self.pointers(partition)
             manifest = readable(manifest_of, self._asset.key, partition)
             if manifest is None:
                 continue
-            _, known = self.newest(partition)
-            read_at = self.pointers(partition)
             stale = bool(why_stale(self._asset, partition, manifest_of))
-            if known.get(_VERSION) == data_version(manifest) and (stale or known.get(_CODE) == self._code_version):
-                continue
             event = self.materialization(manifest, read_at, manifest_of, stale=stale)
             self._instance.report_runless_asset_event(event)
             told.append(partition)
         return told
+
+    def _is_known(self, partition: str, manifest_of: ManifestOf, latest: Mapping[str, Mapping[str, str]]) -> bool:
+        """Whether there is nothing to report of a partition. `latest` spares a query for each that is found in it."""
+        manifest = readable(manifest_of, self._asset.key, partition)
+        if manifest is None:
+            return True
+
+        def says_so(tags: Mapping[str, str]) -> bool:
+            return tags.get(_VERSION) == data_version(manifest) and (
+                tags.get(_CODE) == self._code_version or bool(why_stale(self._asset, partition, manifest_of))
+            )
+
+        return says_so(latest.get(partition, {})) or says_so(self.newest(partition)[1])
+
+    def _latest_tags(self) -> dict[str, Mapping[str, str]]:
+        """Tags of the newest materialization of each partition that is among the asset's last ones."""
+        found: dict[str, Mapping[str, str]] = {}
+        last = self._instance.fetch_materializations(asset_key(self._asset.key), limit=len(self._asset.partitions))
+        for record in last.records:
+            found.setdefault(record.partition_key or UNPARTITIONED, _tags(record))
+        return found
+
+
+def _tags(record: dg.EventLogRecord) -> Mapping[str, str]:
+    event = record.asset_materialization
+    return (event.tags or {}) if event else {}
 
 
 def tell_all_unknown(instance: dg.DagsterInstance, store: Store, graph: Graph, say: Callable[[str], None]) -> None:
