@@ -54,8 +54,13 @@ class Section(BaseModel):
                 raise UndeclaredRead(self._reader, f"params {place}", f"{place!r} to its `settings`")
             return super().__getattr__(name)
 
+    @classmethod
+    def entry_roles(cls, name: str) -> dict[str, Role]:
+        """What entries of a field that is a plain dict are for, where they are not all for what the field is for."""
+        return {}
 
-def role(section: type[Section], name: str) -> Role:
-    """What a field of a section is for."""
+
+def role(section: type[BaseModel], name: str) -> Role:
+    """What a field of a section, or of what a section's dict is read as, is for."""
     marked = [marker for marker in section.model_fields[name].metadata if isinstance(marker, Role)]
     return marked[0] if marked else Role.RECIPE

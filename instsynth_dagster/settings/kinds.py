@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, model_validator
 
-from instsynth_dagster.settings.base import Section
+from instsynth_dagster.settings.base import Role, Section, role
 
 MODULES = (
     "instsynth_dagster.segmenters.kinds",
@@ -48,6 +48,12 @@ class Kinded(Section):
     def architecture_model(cls) -> type[BaseModel] | None:
         """What `architecture` is read as; None where a library reads it."""
         return cast(type[BaseModel], _imported(cls.ARCHITECTURE)) if cls.ARCHITECTURE else None
+
+    @classmethod
+    def entry_roles(cls, name: str) -> dict[str, Role]:
+        """As the model that `architecture` is read as marks its fields."""
+        model = cls.architecture_model() if name == "architecture" else None
+        return {inner: role(model, inner) for inner in model.model_fields} if model else {}
 
     @classmethod
     def own_kinds(cls) -> tuple[str, ...]:

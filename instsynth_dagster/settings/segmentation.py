@@ -18,7 +18,10 @@ class SegmenterSettings(Kinded):
     model: CheckpointRef | None = Field(
         None, description="pretrained segmenter, folder or hub id; overrides the architecture"
     )
-    architecture: dict[str, Any] = Field(default_factory=dict, description="configuration values of the model class")
+    architecture: dict[str, Any] = Field(
+        default_factory=dict,
+        description="configuration values of the model class; those that only inference reads retrain nothing",
+    )
     steps: int = Field(90_000, ge=1)
     batch_size: int = Field(4, ge=1)
     learning_rate: float = Field(1e-4, gt=0)

@@ -3,7 +3,7 @@
 A declaration lists dotted paths: `selection`, `dataset.root`, `generators.*.replicas`, `segmenters.fastinst`. A path
 may end with a use, `:recipe` or `:inference`, and then holds the fields of that role only, those of sections inside it
 included; without a use it holds both. Fields that say how something is executed can be read in every section that a
-path passes, and are never hashed.
+path passes, and are never hashed. A dict that is yet to be read as a model (`architecture`) is held entry by entry.
 """
 
 from __future__ import annotations
@@ -114,6 +114,9 @@ def _section(section: S, wanted: _Wanted, reader: Reader | None, place: str) -> 
     for name, value in section.__dict__.items():
         of_field = wanted.inside.get(name, _Wanted())
         known = role(type(section), name)
+        if wanted.uses and wanted.uses != _ALL and (roles := section.entry_roles(name)):
+            held[name] = {key: entry for key, entry in value.items() if roles.get(key, known) in wanted.uses}
+            continue
         if known is Role.EXECUTION or name == KIND:
             of_field = _Wanted(_ALL)
         elif known in wanted.uses:

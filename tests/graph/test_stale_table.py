@@ -20,6 +20,7 @@ from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.settings import CheckpointRef, GeneratorSettings, SegmenterSettings, Settings
 from instsynth_dagster.settings.base import Section
+from instsynth_dagster.settings.kinds import Kinded
 
 TABLE = Path(__file__).with_name("stale_table.md")
 HEAD = """# What becomes stale when a setting is edited
@@ -95,6 +96,10 @@ def leaves(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         elif isinstance(inner, dict) and any(isinstance(entry, Section) for entry in inner.values()):
             for key, entry in inner.items():
                 yield from leaves(entry, (*place, name, key))
+        elif name == "architecture" and isinstance(value, Kinded) and (model := value.architecture_model()):
+            for key, entry in model.model_fields.items():
+                if not entry.is_required():  # the classes, which come from elsewhere in the file
+                    yield (*place, name, key), inner.get(key, entry.default), entry.annotation
         else:
             yield (*place, name), inner, field.annotation
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from instsynth_dagster.errors import Reader, UndeclaredRead
-from instsynth_dagster.settings import Settings, load_settings
+from instsynth_dagster.settings import SegmenterSettings, Settings, load_settings
 from instsynth_dagster.settings.view import hashed, view
 
 READER = Reader("crops", "aachen|car", "assets/crops.py")
@@ -93,6 +93,23 @@ def test_what_is_hashed_follows_the_role(settings, change, training, scoring):
             for given in (settings, with_segmenter(settings, **change))
         )
         assert (before != after) is differs, (use, change)
+
+
+ARCHITECTURES = {
+    "maskdiff": ({"region": 32, "shots": 3}, {"steps": 1, "guidance": 1.0, "samples": 2, "min_score": 0.1}),
+    "generative": ({"dim": 64}, {"window": [64, 64], "sample_steps": 2, "renewal_threshold": 0.1, "nms": 0.6}),
+    "siseg": ({"widths": [8, 8]}, {"seed_threshold": 2.0, "walk_steps": 0, "min_area": 5}),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_what_only_inference_reads_of_an_architecture_is_no_part_of_the_recipe(settings, kind):
+    learnt, applied = ARCHITECTURES[kind]
+    given = SegmenterSettings.model_validate({"kind": kind, "architecture": learnt | applied})
+    changed = settings.model_copy(update={"segmenters": {"s": given}})
+    for use, held in (("recipe", learnt), ("inference", applied)):
+        assert view(changed, [f"segmenters.s:{use}"]).segmenters["s"].architecture == held
+    assert view(changed, ["segmenters.s"]).segmenters["s"] is given
 
 
 def test_hashed_values_are_json_and_the_order_of_entries_counts(settings):

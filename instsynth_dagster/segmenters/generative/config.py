@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from instsynth_dagster.settings import CheckpointRef
+from instsynth_dagster.settings.base import Role
 
 Stage = Annotated[int, Field(ge=0)]
 
@@ -69,14 +70,18 @@ class GenerativeConfig(BaseModel):
     mask_channels: int = Field(8, ge=1)
     rel_coords: bool = Field(True, description="give the mask head the position relative to the box; not in the paper")
     signal_scale: float = Field(2.0, gt=0)
-    window: tuple[int, int] | None = Field(
+    window: Annotated[tuple[int, int] | None, Role.INFERENCE] = Field(
         None,
         description="height, width: at inference boxes are denoised within windows of this size, which should be "
         "that of the training crops; default: the image",
     )
-    sample_steps: int = Field(1, ge=1, description="denoising steps at inference; more are an ensemble")
-    renewal_threshold: float = Field(0.5, ge=0, le=1, description="between steps, boxes scored lower start anew")
-    nms: float = Field(0.5, gt=0, le=1)
+    sample_steps: Annotated[int, Role.INFERENCE] = Field(
+        1, ge=1, description="denoising steps at inference; more are an ensemble"
+    )
+    renewal_threshold: Annotated[float, Role.INFERENCE] = Field(
+        0.5, ge=0, le=1, description="between steps, boxes scored lower start anew"
+    )
+    nms: Annotated[float, Role.INFERENCE] = Field(0.5, gt=0, le=1)
     ota_candidates: int = Field(5, ge=1)
     class_weight: float = 2.0
     l1_weight: float = 5.0

@@ -27,8 +27,8 @@ from instsynth_dagster.segmenters.shared.augmentation import (
     instances_only,
 )
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
-from instsynth_dagster.segmenters.shared.checkpoints import architecture, rows_by_name
-from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
+from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, rows_by_name
+from instsynth_dagster.segmenters.shared.queries import QueryPredictor, QuerySegmenter
 from instsynth_dagster.segmenters.training.loop import train
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -131,6 +131,12 @@ class GenerativeSegmenter(QuerySegmenter):
         except UNLOADABLE as error:
             raise CheckpointError(f"{folder}: cannot be loaded as a generative segmenter: {error}") from None
         return model, config.classes
+
+    def predictor(
+        self, model: Any, classes: Sequence[str], settings: SegmenterSettings, labels: LabelTable, device: str
+    ) -> QueryPredictor:
+        model.sizes = for_inference(model.sizes, settings)
+        return super().predictor(model, classes, settings, labels, device)
 
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return model.segment(pixels)

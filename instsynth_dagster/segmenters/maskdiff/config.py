@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from instsynth_dagster.settings import CheckpointRef, SegmenterSettings
+from instsynth_dagster.settings.base import Role
 
 
 class MaskDiffConfig(BaseModel):
@@ -32,13 +33,17 @@ class MaskDiffConfig(BaseModel):
         1.0, ge=1, description="time steps of training are T * u ** (1 / this): 1 uniform (paper), more: noisier"
     )
     condition_drop: float = Field(0.1, ge=0, lt=1, description="share of training with the class withheld")
-    steps: int = Field(5, ge=1, description="of DDIM at inference")
-    guidance: float = Field(0.0, ge=0, description="w of classifier-free guidance; 0: none")
-    samples: int = Field(1, ge=1, description="masks drawn and averaged, every second one mirrored")
+    steps: Annotated[int, Role.INFERENCE] = Field(5, ge=1, description="of DDIM at inference")
+    guidance: Annotated[float, Role.INFERENCE] = Field(0.0, ge=0, description="w of classifier-free guidance; 0: none")
+    samples: Annotated[int, Role.INFERENCE] = Field(
+        1, ge=1, description="masks drawn and averaged, every second one mirrored"
+    )
     shots: int = Field(5, ge=1, description="K examples of each class")
     shots_mode: Literal["mean", "concat"] = Field("mean", description="concat: the paper's, for this K alone")
     min_side: int = Field(8, ge=1, description="pixels; smaller instances teach nothing")
-    min_score: float = Field(0.05, ge=0, le=1, description="detections scored lower keep the detector's mask")
+    min_score: Annotated[float, Role.INFERENCE] = Field(
+        0.05, ge=0, le=1, description="detections scored lower keep the detector's mask"
+    )
 
     @model_validator(mode="after")
     def _halves(self) -> Self:

@@ -31,7 +31,7 @@ from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import MaskDenoiser
 from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, collate_regions, draw_shots, normalised
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
-from instsynth_dagster.segmenters.shared.checkpoints import architecture, rows_by_name
+from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, rows_by_name
 from instsynth_dagster.segmenters.shared.regions import cut_regions, enlarged, paste_mask
 from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
@@ -102,7 +102,8 @@ class MaskDiffSegmenter:
     ) -> MaskDiffPredictor:
         """See `Segmenter.load`."""
         model, shots = restore(folder)
-        config, detector = model.sizes, None
+        model.sizes = config = for_inference(model.sizes, settings)
+        detector = None
         if config.detector:
             detector = get_segmenter(config.detector.kind).load(
                 trained_folder(config.trained_detector or folder / DETECTOR),

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.settings.base import Role
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -25,6 +27,22 @@ def architecture(kind: type[Config], values: Mapping[str, Any]) -> Config:
         problem = error.errors()[0]
         key = ".".join(("segmenters.architecture", *map(str, problem["loc"])))
         raise SettingsError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def read_at_inference(settings: SegmenterSettings) -> dict[str, Any]:
+    """Entries of an architecture that training does not read."""
+    roles = settings.entry_roles("architecture")
+    return {name: value for name, value in settings.architecture.items() if roles.get(name) is Role.INFERENCE}
+
+
+def for_inference(trained: Config, settings: SegmenterSettings) -> Config:
+    """The configuration of a checkpoint, with what the settings say of inference now.
+
+    Raises:
+        SettingsError: a value is impossible.
+    """
+    now = read_at_inference(settings)
+    return architecture(type(trained), trained.model_dump(mode="json", exclude_unset=True) | now) if now else trained
 
 
 def rows_by_name(

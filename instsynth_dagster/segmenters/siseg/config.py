@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from instsynth_dagster.settings import CheckpointRef, SegmenterSettings
+from instsynth_dagster.settings.base import Role
 
 
 class SISegConfig(BaseModel):
@@ -28,13 +29,19 @@ class SISegConfig(BaseModel):
         10.0, ge=0, description="instance supervision: of the error over the root of the area"
     )
     boundary_weight: float = Field(1.0, ge=0)
-    seed_threshold: float = Field(1.0, gt=0, description="cells; displacement below it marks a centroid")
-    seed_share: float = Field(0.1, ge=0, description="or below this share of the square root of its piece's area")
-    refine_steps: int = Field(100, ge=1, description="of following the displacement")
-    walk_radius: int = Field(5, ge=1)
-    walk_beta: float = Field(10.0, gt=0, description="exponent of the affinity in propagation")
-    walk_steps: int = Field(64, ge=0, description="of propagation; 0: none")
-    min_area: int = Field(20, ge=0, description="pixels; smaller pieces are dropped")
+    seed_threshold: Annotated[float, Role.INFERENCE] = Field(
+        1.0, gt=0, description="cells; displacement below it marks a centroid"
+    )
+    seed_share: Annotated[float, Role.INFERENCE] = Field(
+        0.1, ge=0, description="or below this share of the square root of its piece's area"
+    )
+    refine_steps: Annotated[int, Role.INFERENCE] = Field(100, ge=1, description="of following the displacement")
+    walk_radius: Annotated[int, Role.INFERENCE] = Field(5, ge=1)
+    walk_beta: Annotated[float, Role.INFERENCE] = Field(
+        10.0, gt=0, description="exponent of the affinity in propagation"
+    )
+    walk_steps: Annotated[int, Role.INFERENCE] = Field(64, ge=0, description="of propagation; 0: none")
+    min_area: Annotated[int, Role.INFERENCE] = Field(20, ge=0, description="pixels; smaller pieces are dropped")
     semantics: SegmenterSettings | None = Field(None, description="segmenter whose semantic maps are read at inference")
     trained_semantics: CheckpointRef | None = Field(
         None, description="a checkpoint of it to use as it is; else it is trained"

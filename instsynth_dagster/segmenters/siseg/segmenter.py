@@ -27,7 +27,7 @@ from instsynth_dagster.segmenters.contract import (
 )
 from instsynth_dagster.segmenters.shared.augmentation import TrainingDraws
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
-from instsynth_dagster.segmenters.shared.checkpoints import architecture
+from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference
 from instsynth_dagster.segmenters.shared.imagenet import as_pixels, normalised
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.grouping import group, smoothed, to_pixels
@@ -101,11 +101,11 @@ class SISegSegmenter:
     ) -> SISegPredictor:
         """See `Segmenter.load`."""
         try:
-            config = SISegConfig.model_validate_json((folder / CONFIG).read_text())
-            model = SISeg(config)
+            model = SISeg(SISegConfig.model_validate_json((folder / CONFIG).read_text()))
             model.load_state_dict(load_file(folder / WEIGHTS))
         except UNLOADABLE as error:
             raise CheckpointError(f"{folder}: cannot be loaded as SISeg: {first_line(error)}") from None
+        model.sizes = config = for_inference(model.sizes, settings)
         source = None
         if config.semantics:
             trained = trained_folder(config.trained_semantics or folder / SEMANTICS)
