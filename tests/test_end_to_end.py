@@ -145,10 +145,8 @@ def test_killed_while_generating_it_goes_on_and_ends_with_the_same_digests(tmp_p
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", command, json.dumps(killed)], env=environment)
     crops = tmp_path / "killed/artifacts" / CROPS
-    deadline = time.monotonic() + 120
     while not (parts := list(crops.rglob("*-00000.*.parquet"))):
         assert process.poll() is None
-        assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
