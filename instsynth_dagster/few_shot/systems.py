@@ -16,7 +16,6 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.few_shot.instances import Samples, split_scores
 from instsynth_dagster.segmenters.contract import Predictor, get_segmenter
-from instsynth_dagster.segmenters.shared.checkpoints import read_at_inference
 from instsynth_dagster.settings import FewShotSystem, SegmenterSettings
 
 MIN_SIDE = 8
@@ -34,7 +33,7 @@ def tuning_recipe(
     Args:
         detector: of MaskDiff, the system whose boxes it takes and its tuned checkpoint.
     """
-    architecture = read_at_inference(system.base) | system.tune.get("architecture", {})
+    architecture = system.base.applied_architecture | system.tune.get("architecture", {})
     if system.base.kind == "maskdiff":
         architecture["shots"] = shots
         if detector:

@@ -56,6 +56,12 @@ class SegmenterSettings(Kinded):
         """The checkpoint that training starts from; None: random weights."""
         return self.model
 
+    @property
+    def applied_architecture(self) -> dict[str, Any]:
+        """The entries of `architecture` that only inference reads."""
+        roles = self.entry_roles("architecture")
+        return {name: value for name, value in self.architecture.items() if roles.get(name) is Role.INFERENCE}
+
     @field_validator("scale_range")
     @classmethod
     def _ascending(cls, bounds: tuple[float, float]) -> tuple[float, float]:

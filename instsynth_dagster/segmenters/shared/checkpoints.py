@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings import SegmenterSettings
-from instsynth_dagster.settings.base import Role
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -29,19 +28,13 @@ def architecture(kind: type[Config], values: Mapping[str, Any]) -> Config:
         raise SettingsError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
 
 
-def read_at_inference(settings: SegmenterSettings) -> dict[str, Any]:
-    """Entries of an architecture that training does not read."""
-    roles = settings.entry_roles("architecture")
-    return {name: value for name, value in settings.architecture.items() if roles.get(name) is Role.INFERENCE}
-
-
 def for_inference(trained: Config, settings: SegmenterSettings) -> Config:
     """The configuration of a checkpoint, with what the settings say of inference now.
 
     Raises:
         SettingsError: a value is impossible.
     """
-    now = read_at_inference(settings)
+    now = settings.applied_architecture
     return architecture(type(trained), trained.model_dump(mode="json", exclude_unset=True) | now) if now else trained
 
 
