@@ -48,7 +48,7 @@ doctor: setup
 	@$(BIN)/python -m jobs.doctor $(if $(CALIBRATE),--calibrate)
 
 new:
-	@$(BIN)/python -m instsynth_dagster.new --coco "$(COCO)" --images "$(IMAGES)"
+	@$(BIN)/python -m instsynth_dagster.new $(if $(COCO),--coco "$(COCO)") $(if $(IMAGES),--images "$(IMAGES)") $(NEW)
 
 plan: setup
 	@$(BIN)/python -m jobs.planning

@@ -1,7 +1,8 @@
-"""A params file for a COCO data set, and what was noticed: python -m instsynth_dagster.new --coco FILE --images DIR
+"""A params file for a data set, and what was noticed: python -m instsynth_dagster.new --coco FILE --images DIR
 
     python -m instsynth_dagster.new --coco annotations.json --images photos > params.yaml
     python -m instsynth_dagster.new --coco train.json --coco-val val.json --images photos > params.yaml
+    python -m instsynth_dagster.new --format yolo --annotations data.yaml > params.yaml
 
 The file goes to standard output, what was noticed to standard error and, as comments, into the file.
 """
@@ -13,20 +14,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from instsynth_dagster.data.index import Survey
 from instsynth_dagster.data.opening import open_index
 from instsynth_dagster.data.reading import header
-from instsynth_dagster.errors import UserError
-from instsynth_dagster.settings.data import CocoImages, SplitSettings
+from instsynth_dagster.errors import SettingsError, UserError
+from instsynth_dagster.settings.data import AnnotatedImages, SplitSettings
+from instsynth_dagster.settings.formats import DatasetSettings
 
 VAL_FRACTION = 0.2
 RARE = 10
 _LOOKED_AT = 500
 """Images of which the header is read for EXIF."""
-_LONGEST_SIDE, _STEP = 1024, 32
 _GENERATOR = {
     "kind": "diffinpainting",
     "model": "checkpoints/mini-sd-inpaint",
@@ -39,42 +40,42 @@ _GENERATOR = {
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--coco", type=Path, required=True, help="COCO JSON with instance masks")
-    parser.add_argument("--coco-val", type=Path, help="a second file, of the validation images")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument(
+        "--coco", "--annotations", dest="train", required=True, help="annotations, as docs/data.md has them"
+    )
+    parser.add_argument("--coco-val", "--annotations-val", dest="val", help="another one, of the validation images")
+    parser.add_argument("--images", help="folder of the images, where the format does not say")
+    parser.add_argument("--format", default="coco", help="of the annotations; default: coco")
     parser.add_argument("--name", default="mine", help="of the folders for artifacts, exports and results")
     given = parser.parse_args(arguments)
+    section: dict[str, Any] = {"format": given.format}
+    if given.images:
+        section["images"] = given.images
+    section["annotations"] = {"train": given.train, "val": given.val} if given.val else given.train
     try:
-        text, noticed = new_params(given.coco, given.coco_val, given.images, given.name)
+        text, noticed = new_params(section, given.name)
     except UserError as error:
         sys.exit(str(error))
     print("\n".join(noticed), file=sys.stderr)
     print(text, end="")
 
 
-def new_params(coco: Path, coco_val: Path | None, images: Path, name: str) -> tuple[str, list[str]]:
-    """The text of a params file, and what was noticed, one sentence each.
+def new_params(section: dict[str, Any], name: str) -> tuple[str, list[str]]:
+    """The text of a params file for a section `dataset`, and what was noticed, one sentence each.
 
     Raises:
         UserError: files are missing or not of their format.
     """
     artifacts = {part: f"{part}/{name}" for part in ("artifacts", "exports", "results")}
-    annotations = {"train": coco, **({"val": coco_val} if coco_val else {})}
-    dataset = CocoImages(root=images, annotations=annotations)
+    dataset = _dataset(section)
     local = Path(artifacts["artifacts"])
     survey = open_index(dataset, local).survey()
-    split = None
-    if not coco_val and len(survey.train_cities) > 1:
+    if not survey.val_cities and len(survey.train_cities) > 1:
         split = SplitSettings(val_fraction=VAL_FRACTION)
-        survey = open_index(dataset.model_copy(update={"split": split}), local).survey()
+        section = {**section, "split": split.model_dump(exclude_defaults=True)}
+        dataset = _dataset(section)
+        survey = open_index(dataset, local).survey()
     noticed = [*survey.notes, *_noticed(dataset, survey, local)]
-    section: dict[str, Any] = {
-        "format": "coco",
-        "images": str(images),
-        "annotations": {key: str(path) for key, path in annotations.items()},
-    }
-    if split:
-        section["split"] = split.model_dump(exclude_defaults=True)
     params = {
         "seed": 0,
         "device": "auto",
@@ -83,7 +84,7 @@ def new_params(coco: Path, coco_val: Path | None, images: Path, name: str) -> tu
         "classes": [given for given in survey.labels.classes if survey.instances.get(given)],
         "selection": {"policy": "balanced", "k": 3, "min_area": 300, "quota": 24, "margin": 0.25},
         "generators": {"diffinpainting": _GENERATOR},
-        "integration": {"window_size": window_size(survey)},
+        "integration": {"window_size": list(survey.window_size)},
         "arms": ["zoom_crop", "diffinpainting"],
     }
     comments = "".join(f"# {line}\n" for line in [*_HEAD, "", *noticed])
@@ -96,15 +97,20 @@ _HEAD = (
 )
 
 
-def window_size(survey: Survey) -> list[int]:
-    """Width and height of windows: the proportions of the median image, its longer side at most 1,024."""
-    sizes = np.repeat(np.array(list(survey.sizes)), list(survey.sizes.values()), axis=0)
-    width, height = np.median(sizes, axis=0)
-    scale = min(1.0, _LONGEST_SIDE / max(width, height))
-    return [max(_STEP, round(side * scale / _STEP) * _STEP) for side in (width, height)]
+def _dataset(section: dict[str, Any]) -> AnnotatedImages:
+    """Raises SettingsError where options are missing, or no format of annotated images is named."""
+    try:
+        dataset = TypeAdapter(DatasetSettings).validate_python(section)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][1:]) or "--format"
+        raise SettingsError(f"{key}: {first['msg'].removeprefix('Value error, ')}") from None
+    if not isinstance(dataset, AnnotatedImages):
+        raise SettingsError("--format: a tree in Cityscapes layout names its cities; see docs/data.md")
+    return dataset
 
 
-def _noticed(dataset: CocoImages, survey: Survey, local: Path) -> list[str]:
+def _noticed(dataset: AnnotatedImages, survey: Survey, local: Path) -> list[str]:
     frames = sum(survey.frames.values())
     val = sum(survey.frames[city] for city in survey.val_cities)
     counts = dict(survey.instances)
@@ -119,7 +125,7 @@ def _noticed(dataset: CocoImages, survey: Survey, local: Path) -> list[str]:
     if rare:
         found.append(f"rare classes, of fewer than {RARE} objects: {', '.join(rare)}")
     if not survey.val_cities:
-        found.append("no images to validate on: nothing is trained; give --coco-val or a split")
+        found.append("no images to validate on: nothing is trained; give --annotations-val or a split")
     if len(survey.sizes) > 1:
         widths, heights = zip(*survey.sizes, strict=True)
         found.append(
@@ -129,7 +135,7 @@ def _noticed(dataset: CocoImages, survey: Survey, local: Path) -> list[str]:
     return [*found, *_orientations(dataset, survey, local)]
 
 
-def _orientations(dataset: CocoImages, survey: Survey, local: Path) -> list[str]:
+def _orientations(dataset: AnnotatedImages, survey: Survey, local: Path) -> list[str]:
     """What EXIF says about how images are to be shown, of the first images."""
     index = open_index(dataset, local)
     cities = index.survey()

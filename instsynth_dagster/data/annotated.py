@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -21,15 +21,21 @@ class Category:
     name: str
     supercategory: str | None = None
     has_instances: bool = True
+    ignored: bool = False
+    """Whether the format itself leaves it out of evaluation."""
 
 
 @dataclass(frozen=True)
 class AnnotatedObject:
-    """An object, or a crowd of them, of a category (by id)."""
+    """An object, or a crowd of them, of a category (by id), or pixels that the files call void (None).
 
-    category: int
+    `source_id` is the number that the files give it, None where they give none or one twice.
+    """
+
+    category: int | None
     segmentation: Segmentation
     crowd: bool = False
+    source_id: int | None = None
 
 
 @dataclass
@@ -37,7 +43,7 @@ class AnnotatedImage:
     """An image, `file` below the folder of images (with /), and its objects in the order of the file.
 
     `width` and `height` are those that it is annotated at, None where the format does not tell. `split` is None where
-    the files divide nothing.
+    the files divide nothing. `source_id` is as for objects.
     """
 
     file: str
@@ -45,38 +51,51 @@ class AnnotatedImage:
     height: int | None = None
     split: str | None = None
     objects: list[AnnotatedObject] = field(default_factory=list)
+    source_id: int | None = None
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """A data set as a format tells it, and what the reader noticed on the way, one sentence each."""
+    """A data set as a format tells it, and what the reader noticed on the way, one sentence each.
+
+    `unlabeled_is_void`: pixels of no object are void, as where every pixel has a label; else they are background.
+    """
 
     categories: Sequence[Category]
     images: Sequence[AnnotatedImage]
     notes: Sequence[str] = ()
+    unlabeled_is_void: bool = False
 
 
 class ImageFolder:
     """The image files below a folder, links followed, and which of them an annotation file means.
+
+    Args:
+        within: name of the folders that hold the images, where there are other pictures below `root`; default: all.
 
     Raises:
         UnreadableError: it is no folder, or may not be listed.
         DatasetError: it holds no image.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, within: str | None = None) -> None:
         self.root = root
         if not root.is_dir():
             raise UnreadableError(f"{root}: no such folder; check dataset.images")
-        self.files = sorted(_image_files(root))
+        found = files_named(root, is_image_name)
+        self.files = sorted(file for file in found if within is None or within in file.split("/")[:-1])
         if not self.files:
             raise DatasetError(f"{root}: no image in it; check dataset.images")
         self._exact = set(self.files)
         self._by_name: dict[str, list[str]] = defaultdict(list)
         self._folded: dict[str, list[str]] = defaultdict(list)
+        self._by_stem: dict[str, list[str]] = defaultdict(list)
         for file in self.files:
-            self._by_name[PurePosixPath(file).name].append(file)
+            path = PurePosixPath(file)
+            self._by_name[path.name].append(file)
             self._folded[file.casefold()].append(file)
+            for stem in {path.stem, str(path.with_suffix(""))}:
+                self._by_stem[stem].append(file)
 
     def find(self, name: str) -> str | None:
         """The file that an annotation file calls `name`: that path, or the longest end of it that there is, or the one
@@ -91,8 +110,23 @@ class ImageFolder:
                 return found[0]
         return None
 
+    def find_stem(self, stem: str) -> str | None:
+        """The file of a name without its suffix, with the folders above it or without; None where there is none, or
+        several."""
+        parts = stem.split("/")
+        for start in range(len(parts)):
+            found = self._by_stem.get("/".join(parts[start:]), [])
+            if len(found) == 1:
+                return found[0]
+        return None
 
-def _image_files(root: Path) -> Iterator[str]:
+
+def files_named(root: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Files below a folder whose names are wanted, links followed, hidden folders left out, as paths below it.
+
+    Raises:
+        UnreadableError: a folder may not be listed.
+    """
     seen: set[str] = set()
 
     def refused(error: OSError) -> None:
@@ -109,7 +143,7 @@ def _image_files(root: Path) -> Iterator[str]:
         folders[:] = sorted(folder for folder in folders if not folder.startswith((".", "__MACOSX")))
         below = os.path.relpath(place, root).replace(os.sep, "/")
         for name in names:
-            if is_image_name(name):
+            if wanted(name):
                 yield name if below == "." else f"{below}/{name}"
 
 

@@ -255,6 +255,7 @@ class AnnotatedData(DataSet):
         return [
             {key: category[key] for key in ("id", "name", "supercategory") if category[key] is not None}
             for category in self._index.survey().categories
+            if category["has_instances"]
         ]
 
     def directories(self, city: str) -> list[Path]:

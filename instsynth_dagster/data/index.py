@@ -19,20 +19,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from instsynth_dagster.data.annotated import Annotated, AnnotatedImage, Category, frame_ids
 from instsynth_dagster.data.groups import city_names
 from instsynth_dagster.data.labels import LARGEST, Label, LabelTable
 from instsynth_dagster.data.rasterise import Annotation, OnTop
-from instsynth_dagster.data.reading import Turn, header, turns
+from instsynth_dagster.data.reading import Turn, size_as_read
 from instsynth_dagster.errors import DatasetError
 
-_VERSION = 1
+_VERSION = 2
 TRAIN, VAL = "train", "val"
+_LONGEST_SIDE, _STEP = 1024, 32
+"""Of windows, in pixels."""
 
 
 @dataclass(frozen=True)
 class IndexedFrame:
-    """A frame of an annotated data set; `file` is below the folder of images, `size` (width, height) annotated."""
+    """A frame of an annotated data set; `file` is below the folder of images, `size` (width, height) annotated.
+
+    `source_id` and `source_ids` are the numbers that the data set's own files give it and its annotations, if they do.
+    """
 
     frame_id: str
     city: str
@@ -41,6 +48,8 @@ class IndexedFrame:
     size: tuple[int, int]
     digest: str
     annotations: tuple[Annotation, ...]
+    source_id: int | None
+    source_ids: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,15 @@ class Survey:
     frames: Mapping[str, int]
     sizes: Mapping[tuple[int, int], int]
     notes: tuple[str, ...]
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """Width and height of windows in the proportions of the median image, the longer side at most 1,024."""
+        sizes = np.repeat(np.array(list(self.sizes)), list(self.sizes.values()), axis=0)
+        median = np.median(sizes, axis=0)
+        scale = min(1.0, _LONGEST_SIDE / median.max())
+        width, height = (max(_STEP, round(side * scale / _STEP) * _STEP) for side in median.tolist())
+        return width, height
 
 
 class Index:
@@ -137,10 +155,11 @@ class Index:
 
 
 def _frame(row: Sequence[Any]) -> IndexedFrame:
-    frame_id, city, split, file, width, height, digest, packed = row
+    frame_id, city, split, file, width, height, digest, packed, source_id, source_ids = row
     objects = json.loads(zlib.decompress(packed))
     annotations = tuple(Annotation(label_id, segmentation, bool(group)) for label_id, group, segmentation in objects)
-    return IndexedFrame(frame_id, city, split, file, (width, height), digest, annotations)
+    ids = tuple(json.loads(source_ids))
+    return IndexedFrame(frame_id, city, split, file, (width, height), digest, annotations, source_id, ids)
 
 
 def write_index(
@@ -160,7 +179,11 @@ def write_index(
         turn: as for `reading.read_image`; on_top: as for `rasterise.draw`.
     """
     labels = label_table(annotated)
-    ids_of = {label.category_id: label.id for label in labels.labels if label.source_id is not None}
+    ids_of: dict[int | None, int] = {
+        label.category_id: label.id for label in labels.labels if label.source_id is not None
+    }
+    ids_of[None] = max(label.id for label in labels.labels)  # void stands last
+    things = {None: False, **{category.id: category.has_instances for category in annotated.categories}}
     names = city_names((splits[image.file], groups[image.file]) for image in annotated.images)
     named = frame_ids([image.file for image in annotated.images])
     instances: Counter[str] = Counter()
@@ -175,21 +198,26 @@ def write_index(
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute(
                 "CREATE TABLE frames (frame_id TEXT PRIMARY KEY, city TEXT, split TEXT, file TEXT, width INTEGER, "
-                "height INTEGER, digest TEXT, annotations BLOB) WITHOUT ROWID"
+                "height INTEGER, digest TEXT, annotations BLOB, source_id INTEGER, source_ids TEXT) WITHOUT ROWID"
             )
             connection.execute("CREATE TABLE survey (told TEXT)")
             for image in annotated.images:
                 split = splits[image.file]
                 city, size = names[split, groups[image.file]], _annotated_size(root, image, turn)
-                objects = [[ids_of[o.category], int(o.crowd), o.segmentation] for o in image.objects]
+                objects = [
+                    [ids_of[o.category], int(o.crowd or not things[o.category]), o.segmentation] for o in image.objects
+                ]
                 text = json.dumps(objects, separators=(",", ":"), default=_as_text).encode()
                 digest = hashlib.sha256(text + f"{size}{read_as}".encode()).hexdigest()
+                source_ids = json.dumps([o.source_id for o in image.objects])
                 row = (named[image.file], city, split, image.file, *size, digest, zlib.compress(text, 1))
-                connection.execute("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _encodable(row))
+                ids = (image.source_id, source_ids)
+                connection.execute("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _encodable((*row, *ids)))
                 frames[city] += 1
                 sizes[size] += 1
                 if split == TRAIN:
-                    instances.update(labels.by_id[ids_of[o.category]].name for o in image.objects if not o.crowd)
+                    single = [o.category for o in image.objects if things[o.category] and not o.crowd]
+                    instances.update(labels.by_id[ids_of[category]].name for category in single)
             connection.execute("CREATE INDEX by_city ON frames (city, frame_id)")
             told = {
                 "train_cities": sorted({names[pair] for pair in names if pair[0] == TRAIN}),
@@ -234,34 +262,34 @@ def _annotated_size(root: Path, image: AnnotatedImage, turn: Turn) -> tuple[int,
     """(width, height) that an image is annotated at: what the format tells, else that of the image as it is shown."""
     if image.width and image.height:
         return image.width, image.height
-    stored, orientation = header(root / image.file)
-    turned = turns(stored, orientation, None, turn) and orientation >= 5
-    return stored[::-1] if turned else stored
+    return size_as_read(root / image.file, turn)
 
 
-BACKGROUND, VOID = "background", "void"
+BACKGROUND, UNLABELED, VOID = "background", "unlabeled", "void"
 _LARGEST_KEPT_ID = 9_999
 
 
 def label_table(annotated: Annotated) -> LabelTable:
     """The label table of a data set whose objects are annotated one by one.
 
-    Id 0 is everything that is no object: background, which counts in an evaluation. Categories keep their ids where
-    these are 1 to 9,999, else they are numbered. One more label is void.
+    Id 0 is everything that is no object: background, which counts in an evaluation, or `unlabeled`, which does not,
+    where the format labels every pixel. Categories keep their ids where these are 1 to 9,999, else they are numbered.
+    One more label, the last, is void.
     """
     categories = annotated.categories
     if not categories:
         raise DatasetError("the annotations name no category")
     kept = all(1 <= category.id <= _LARGEST_KEPT_ID for category in categories)
     names = _class_names(categories)
-    labels = [Label(_free(BACKGROUND, names), 0, False, False, (0, 0, 0))]
+    void = annotated.unlabeled_is_void
+    labels = [Label(_free(UNLABELED if void else BACKGROUND, names), 0, False, void, (0, 0, 0))]
     for number, (category, name) in enumerate(zip(categories, names, strict=True), 1):
         labels.append(
             Label(
                 name,
                 category.id if kept else number,
                 category.has_instances,
-                False,
+                category.ignored,
                 palette(number),
                 category.supercategory,
                 category.id,

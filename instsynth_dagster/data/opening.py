@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from instsynth_dagster.data.annotated import Annotated, ImageFolder
+from instsynth_dagster.data.collected import with_crowds
 from instsynth_dagster.data.dataset import AnnotatedData, CityscapesData, DataSet, ImagesAsRead
-from instsynth_dagster.data.formats.coco import read_coco
+from instsynth_dagster.data.formats.reading import annotations_below, read_annotations
 from instsynth_dagster.data.groups import (
     bounded,
     folder_groups,
@@ -24,7 +25,8 @@ from instsynth_dagster.data.groups import (
 )
 from instsynth_dagster.data.index import TRAIN, VAL, Index, index_key, write_index
 from instsynth_dagster.errors import DatasetError, UnreadableError
-from instsynth_dagster.settings.data import AnnotatedImages, DatasetSettings, FolderGroups, HashGroups, NameGroups
+from instsynth_dagster.settings.data import AnnotatedImages, FolderGroups, HashGroups, NameGroups
+from instsynth_dagster.settings.formats import DatasetSettings
 
 if TYPE_CHECKING:
     from instsynth_dagster.settings import Settings
@@ -62,16 +64,17 @@ def open_index(dataset: AnnotatedImages, local: Path) -> Index:
 @lru_cache(maxsize=8)
 def _looked_up(described: str, local: Path, now: int) -> Index:
     dataset = _SETTINGS.validate_json(described)
-    folder = ImageFolder(dataset.root)
-    files = [*dataset.annotation_files.values(), *_group_files(dataset)]
-    for file in files:
-        if not file.is_file():
-            raise UnreadableError(f"{file}: no such file; check the section dataset")
+    folder = ImageFolder(dataset.root, dataset.images_within)
+    places = [*dataset.annotation_places, *_group_files(dataset)]
+    for place in places:
+        if not place.exists():
+            raise UnreadableError(f"{place}: no such file or folder; check the section dataset")
+    files = [file for place in places for file in annotations_below(place)]
     told = dataset.model_dump(mode="json", exclude={"train_cities", "val_cities"})
     path = local / CACHE / f"{index_key(told, files, folder.files)}.sqlite"
     index = Index(path)
     if not index.is_there():
-        annotated = read_coco(dataset.annotation_files, folder, dataset.crowds == "instances")
+        annotated = with_crowds(read_annotations(dataset, folder), dataset.crowds == "instances")
         groups = image_groups(dataset, [image.file for image in annotated.images])
         splits = _splits(dataset, annotated, groups)
         write_index(path, dataset.root, annotated, groups, splits, dataset.orientation, dataset.overlap)
@@ -105,6 +108,8 @@ def _splits(dataset: AnnotatedImages, annotated: Annotated, groups: Mapping[str,
     """`train` or `val` of each file."""
     files = {image.file: image.split for image in annotated.images}
     if any(files.values()):
+        if dataset.split is not None:
+            raise DatasetError("dataset.split: the annotation files divide the images already; leave it out")
         return {file: split or TRAIN for file, split in files.items()}
     if dataset.split is None:
         return dict.fromkeys(files, TRAIN)

@@ -171,3 +171,14 @@ def header(path: Path) -> tuple[tuple[int, int], int]:
         if is_transient(error):
             raise
         raise DatasetError(f"{path}: {_unreadable(path, error, FORMATS)}") from None
+
+
+def size_as_read(path: Path, turn: Turn) -> tuple[int, int]:
+    """(width, height) of an image that is annotated without a size: as it is shown, or as stored where nothing turns.
+
+    Raises:
+        DatasetError: it is missing or no image.
+    """
+    stored, orientation = header(path)
+    turned = turns(stored, orientation, None, turn) and orientation >= 5
+    return stored[::-1] if turned else stored

@@ -8,8 +8,6 @@ from instsynth_dagster.settings.data import (
     AnnotatedImages,
     ArtifactSettings,
     CityscapesTree,
-    CocoImages,
-    DatasetSettings,
     DemoCitySettings,
 )
 from instsynth_dagster.settings.few_labels import (
@@ -18,6 +16,7 @@ from instsynth_dagster.settings.few_labels import (
     FewShotSystem,
     SemanticsSettings,
 )
+from instsynth_dagster.settings.formats import CocoImages, DatasetSettings
 from instsynth_dagster.settings.operation import CostSettings, NightlySettings, WorkerSettings
 from instsynth_dagster.settings.params import FRAME, INSERT, REFINED, Settings, load_settings
 from instsynth_dagster.settings.refinement import BoundarySettings, FeatureSettings, RefinementSettings

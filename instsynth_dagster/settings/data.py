@@ -1,14 +1,13 @@
-"""The data set, in one of several formats, and where artifacts lie."""
+"""What data sets of all formats have in common, the Cityscapes layout, and where artifacts lie."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from instsynth_dagster.settings.base import Distinct, Name, Role, Section
 
@@ -127,6 +126,10 @@ class AnnotatedImages(_Divided):
         "auto", description="EXIF: turned where the annotated size fits, always, never"
     )
 
+    format: str
+    images_within: ClassVar[str | None] = None
+    """Name of the folders that hold the images, where other pictures lie below `root` too."""
+
     @property
     def demo_city(self) -> None:
         return None
@@ -137,48 +140,14 @@ class AnnotatedImages(_Divided):
         raise NotImplementedError
 
     @property
+    def annotation_places(self) -> list[Path]:
+        """Annotation files, and folders of them."""
+        return list(self.annotation_files.values())
+
+    @property
     def resolved(self) -> bool:
         """Whether cities have been filled in from the data."""
         return bool(self.train_cities)
-
-
-class CocoImages(AnnotatedImages):
-    """A data set with COCO JSON: one file, or one for each split."""
-
-    format: Literal["coco"] = "coco"
-    annotations: Path | dict[Literal["train", "val"], Path]
-
-    @model_validator(mode="after")
-    def _trains(self) -> Self:
-        if isinstance(self.annotations, dict) and "train" not in self.annotations:
-            raise ValueError("annotations has no entry train")
-        if isinstance(self.annotations, dict) and "val" in self.annotations and self.split:
-            raise ValueError("annotations has a file for val already; leave split out")
-        return self
-
-    @property
-    def annotation_files(self) -> dict[str | None, Path]:
-        if not isinstance(self.annotations, dict):
-            return {None: self.annotations}
-        if list(self.annotations) == ["train"] and self.split:
-            return {None: self.annotations["train"]}
-        return {str(split): path for split, path in self.annotations.items()}
-
-
-def _format(given: Any) -> str:
-    """Which format a section is of; Cityscapes where it does not say."""
-    told = given.get("format", "cityscapes") if isinstance(given, Mapping) else getattr(given, "format", "cityscapes")
-    return str(told)
-
-
-DatasetSettings = Annotated[
-    Annotated[CityscapesTree, Tag("cityscapes")] | Annotated[CocoImages, Tag("coco")],
-    Discriminator(
-        _format,
-        custom_error_type="unknown_format",
-        custom_error_message="unknown format; known are cityscapes and coco",
-    ),
-]
 
 
 class ArtifactSettings(Section):

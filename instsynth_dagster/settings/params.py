@@ -13,9 +13,10 @@ from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings.base import Distinct, Name, Role, Section
-from instsynth_dagster.settings.data import ArtifactSettings, DatasetSettings
+from instsynth_dagster.settings.data import ArtifactSettings
 from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
 from instsynth_dagster.settings.folders import check_apart
+from instsynth_dagster.settings.formats import DatasetSettings
 from instsynth_dagster.settings.operation import CostSettings, NightlySettings, WorkerSettings
 from instsynth_dagster.settings.params_file import PARAMS_ENV, read_params
 from instsynth_dagster.settings.refinement import RefinementSettings

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from instsynth_dagster.errors import SettingsError
-from instsynth_dagster.settings.data import AnnotatedImages, ArtifactSettings, DatasetSettings
+from instsynth_dagster.settings.data import AnnotatedImages, ArtifactSettings
+from instsynth_dagster.settings.formats import DatasetSettings
 
 if TYPE_CHECKING:
     from instsynth_dagster.data.index import Survey
@@ -38,7 +39,12 @@ def with_data(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def filled(raw: dict[str, Any], survey: Survey) -> dict[str, Any]:
-    """Sections with the cities, the label table and, where none are named, the classes of a survey."""
+    """Sections with the cities and the label table of a survey and, where none are named, its classes and the
+    proportions of its images as those of windows."""
     section = {**raw["dataset"], "train_cities": survey.train_cities, "val_cities": survey.val_cities}
     named = [name for name in survey.labels.classes if survey.instances.get(name)] or survey.labels.classes
-    return {**raw, "dataset": section, "label_table": survey.labels, "classes": raw.get("classes") or tuple(named)}
+    told = {"dataset": section, "label_table": survey.labels, "classes": raw.get("classes") or tuple(named)}
+    integration = raw.get("integration", {})
+    if isinstance(integration, dict) and "window_size" not in integration:
+        told["integration"] = {**integration, "window_size": survey.window_size}
+    return {**raw, **told}

@@ -178,3 +178,30 @@ def test_one_class_is_enough(tmp_path, monkeypatch) -> None:
     assert settings.classes == ("polyp",)
     store, _ = made(settings)
     assert store.require("zoom_crop/export").rows > 1
+
+
+def test_windows_have_the_proportions_of_the_median_image_unless_a_size_is_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = garden(tmp_path, images=6, size=(96, 128))
+    raw = {"dataset": {"format": "coco", "images": "images", "annotations": str(file)}, "arms": ["zoom_crop"]}
+    Path("params.yaml").write_text(yaml.safe_dump(raw | {"integration": {"feather": 2.0}}))
+    assert load_settings(Path("params.yaml")).integration.window_size == (96, 128)
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    assert load_settings(Path("params.yaml")).integration.window_size == (96, 128)
+    Path("params.yaml").write_text(yaml.safe_dump(raw | {"integration": {"window_size": [64, 32]}}))
+    assert load_settings(Path("params.yaml")).integration.window_size == (64, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--coco", "annotations.json"], "images: Field required"),
+        (["--format", "pascal", "--annotations", "x"], "--format: unknown format; known are"),
+        (["--coco", "no.json", "--images", "images"], r"no\.json: no such file"),
+    ],
+)
+def test_new_says_in_one_line_what_it_lacks(tmp_path, monkeypatch, arguments, problem: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    garden(tmp_path, images=2)
+    with pytest.raises(SystemExit, match=problem):
+        main(arguments)

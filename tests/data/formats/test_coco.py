@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from instsynth_dagster.data.annotated import ImageFolder
+from instsynth_dagster.data.collected import with_crowds
 from instsynth_dagster.data.formats.coco import read_coco
 from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.errors import DatasetError, UnreadableError
@@ -26,8 +27,9 @@ def images(tmp_path: Path) -> Path:
 
 
 def read(images: Path, listed, annotations, **options):
+    as_instances = options.pop("crowds_are_instances", False)
     file = write(images.parent / "annotations.json", listed, annotations, options.pop("names", ("cone", "dog")))
-    return read_coco({None: file}, ImageFolder(images), **options)
+    return with_crowds(read_coco({None: file}, ImageFolder(images)), as_instances)
 
 
 def test_polygons_codes_and_crowds_are_taken_as_they_stand(images: Path) -> None:

@@ -1,0 +1,166 @@
+"""What readers of annotation formats have in common: which file is meant, what is left out, what is told about it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from instsynth_dagster.data.annotated import Annotated, AnnotatedImage, AnnotatedObject, Category, ImageFolder
+from instsynth_dagster.errors import DatasetError
+
+
+class Collected:
+    """Images and objects as a reader finds them in annotation files; what is left out is counted.
+
+    Args:
+        folder: of the images.
+    """
+
+    def __init__(self, folder: ImageFolder) -> None:
+        self.folder = folder
+        self._images: dict[str, AnnotatedImage] = {}
+        self._counts: Counter[str] = Counter()
+        self._sentences: dict[str, str] = {}
+        self._known: set[int] = set()
+        self._ids: Counter[Any] = Counter()
+
+    def note(self, kind: str, sentence: str, count: int = 1) -> None:
+        """Count something; the sentence follows its number."""
+        self._counts[kind] += count
+        self._sentences.setdefault(kind, sentence)
+
+    def image(
+        self,
+        told_by: Path,
+        name: str,
+        split: str | None = None,
+        size: tuple[int | None, int | None] = (None, None),
+        source_id: Any = None,
+    ) -> AnnotatedImage | None:
+        """The image that an annotation file calls `name`; None, and counted, where it is not below the folder.
+
+        Args:
+            told_by: the annotation file, for errors.
+            size: (width, height) that it is annotated at.
+
+        Raises:
+            DatasetError: it stands in two splits, or with two sizes.
+        """
+        return self._add(told_by, self.folder.find(name), split, size, source_id)
+
+    def image_of_stem(
+        self, told_by: Path, stem: str, split: str | None = None, size: tuple[int | None, int | None] = (None, None)
+    ) -> AnnotatedImage | None:
+        """The same for a name without its suffix."""
+        return self._add(told_by, self.folder.find_stem(stem), split, size, None)
+
+    def _add(
+        self, told_by: Path, file: str | None, split: str | None, size: tuple[int | None, int | None], source_id: Any
+    ) -> AnnotatedImage | None:
+        if file is None:
+            self.note("image missing", "images of the annotation files are not below the folder and are left out")
+            return None
+        image = AnnotatedImage(file, *size, split, source_id=_number(source_id))
+        known = self._images.setdefault(file, image)
+        if known.split != split:
+            raise DatasetError(f"{told_by}: {file!r} stands in {known.split} and in {split}; an image belongs to one")
+        if (known.width, known.height) != (image.width, image.height):
+            raise DatasetError(f"{told_by}: {file!r} is listed with two sizes")
+        if known is not image:
+            self.note("file twice", "images have several ids; their objects are joined")
+        return known
+
+    def add(
+        self,
+        image: AnnotatedImage | None,
+        category: int | None,
+        segmentation: Any,
+        crowd: bool = False,
+        source_id: Any = None,
+    ) -> None:
+        """An object; one without a mask and an exact copy are left out and counted.
+
+        Args:
+            image: None for one that is not there; nothing is counted.
+            category: by its id; None for void.
+            segmentation: COCO's; one polygon may stand without a list around it.
+        """
+        if image is None:
+            return
+        segmentation = _segmentation(segmentation)
+        if segmentation is None:
+            self.note("box", "annotations have no mask, or only a box, and are left out")
+            return
+        content = hash((image.file, category, json.dumps(segmentation, sort_keys=True, default=str)))
+        if content in self._known:
+            self.note("copies", "annotations are exact copies of others of their image and are left out")
+            return
+        self._known.add(content)
+        self._ids[source_id] += 1
+        image.objects.append(AnnotatedObject(category, segmentation, crowd, _number(source_id)))
+
+    def annotated(
+        self, files: Sequence[Path], categories: Sequence[Category], unlabeled_is_void: bool = False
+    ) -> Annotated:
+        """The data set as it was found.
+
+        Args:
+            files: the annotation files, for errors.
+
+        Raises:
+            DatasetError: no image was found.
+        """
+        if not self._images:
+            raise DatasetError(
+                f"{self.folder.root}: none of the images of {', '.join(map(str, files))} is below it; check "
+                "dataset.images"
+            )
+        repeated = sum(count - 1 for number, count in self._ids.items() if number is not None)
+        self.note("ids", "annotations share an id with another; they are told apart by their order", repeated)
+        extra = len(set(self.folder.files) - set(self._images))
+        self.note("file", "image files below the folder that no annotation file lists are left out", extra)
+        notes = [f"{self._counts[kind]:,} {text}" for kind, text in self._sentences.items() if self._counts[kind]]
+        return Annotated(list(categories), list(self._images.values()), notes, unlabeled_is_void)
+
+
+def _number(given: Any) -> int | None:
+    return given if isinstance(given, int) and not isinstance(given, bool) else None
+
+
+def _segmentation(given: Any) -> Any:
+    """COCO's segmentation, or None where there is none."""
+    if isinstance(given, dict):
+        return given if given.get("counts") else None
+    if not isinstance(given, list) or not given:
+        return None
+    if all(isinstance(value, int | float) for value in given):
+        given = [given]
+    parts = [part for part in given if isinstance(part, list) and len(part) >= 6]
+    return parts or None
+
+
+def with_crowds(annotated: Annotated, as_instances: bool) -> Annotated:
+    """A data set whose crowds are believed, with a note about them, or are taken for single objects."""
+    things = {category.id for category in annotated.categories if category.has_instances}
+    kinds: Counter[tuple[bool, bool]] = Counter()
+    for image in annotated.images:
+        kinds.update((o.crowd, isinstance(o.segmentation, dict)) for o in image.objects if o.category in things)
+        if as_instances:
+            image.objects = [replace(o, crowd=False) if o.crowd else o for o in image.objects]
+    coded, outlined = kinds[True, True], kinds[True, False]
+    if as_instances or not coded + outlined:
+        return annotated
+    everything = not kinds[False, True] + kinds[False, False]
+    if everything or (coded and not outlined and not kinds[False, True]):
+        kind = "object" if everything else "run-length code"
+        note = (
+            f"every {kind} ({coded + outlined:,}) is marked as a crowd, as CVAT writes masks drawn with a "
+            "brush: they are taken for groups, none is repainted; set dataset.crowds to instances if each is one object"
+        )
+    else:
+        note = f"{coded + outlined:,} objects are crowds: groups that are never repainted and ignored in evaluation"
+    return replace(annotated, notes=[*annotated.notes, note])
