@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
     StableDiffusionInpaintPipeline,
@@ -87,6 +88,20 @@ def save_tiny_xl(folder: Path, in_channels: int = 4) -> Path:
             add_watermarker=False,
         )
     return _saved(pipeline, folder)
+
+
+def save_tiny_guided(folder: Path, in_channels: int = 9, xl: bool = False) -> Path:
+    """An inpainting or text-to-image pipeline, and in `controlnet` beside it a ControlNet that changes its pictures."""
+    save = save_tiny_xl if xl else save_tiny_inpainting
+    plain = UNet2DConditionModel.from_pretrained(save(folder / "plain", in_channels=4), subfolder="unet")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        controlnet = ControlNetModel.from_unet(plain, conditioning_embedding_out_channels=(8, 8, 8))
+        for name, parameter in controlnet.named_parameters():
+            if name.startswith("controlnet_"):
+                torch.nn.init.normal_(parameter, std=0.2)
+    controlnet.save_pretrained(folder / "controlnet")
+    return save(folder, in_channels=in_channels)
 
 
 def save_tiny_clip(folder: Path) -> Path:

@@ -15,7 +15,13 @@ from instsynth_dagster.settings import GeneratorSettings, SegmenterSettings, Set
 _PICTURE_FLOPS = 1.5e14
 """Operations a second that a diffusion model reaches on an H100 in half precision; half of it in float32."""
 _TRAINING_FLOPS = 6e13
-_DENOISERS = {"blendeddiff": 2.6e9, "diffinpainting": 0.87e9, "gligen": 1.1e9, "sdxl_inpaint": 2.6e9}
+_DENOISERS = {
+    "blendeddiff": 2.6e9,
+    "controlnet_inpaint": 1.23e9,
+    "diffinpainting": 0.87e9,
+    "gligen": 1.1e9,
+    "sdxl_inpaint": 2.6e9,
+}
 _DENOISER = 10e9
 """Weights of the published denoisers of each kind, for one whose files are not seen; otherwise those of a large one."""
 _STEP = 0.2

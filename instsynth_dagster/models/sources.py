@@ -120,12 +120,19 @@ def pipeline_index(source: str | Path) -> dict[str, Any]:
 
 
 def whole_pipeline(
-    kind: Any, source: str, *, dtype: Any, variant: str | None = None, weights: Mapping[str, str] | None = None
+    kind: Any,
+    source: str,
+    *,
+    dtype: Any,
+    variant: str | None = None,
+    weights: Mapping[str, str] | None = None,
+    further: Mapping[str, Any] | None = None,
 ) -> Any:
     """`kind.from_pretrained`, each of its models loaded by `whole_model`: nothing is filled up with random weights.
 
     Args:
         kind: a pipeline class of diffusers.
+        further: models by the name of a part, loaded from elsewhere; they take the place of the checkpoint's own.
 
     Raises:
         CheckpointError: see `pretrained` and `pipeline_index`.
@@ -134,7 +141,7 @@ def whole_pipeline(
     index = pipeline_index(source)
     name, where = pretrained(source, variant=variant, weights=weights)
     takes = inspect.signature(kind.__init__).parameters
-    given: dict[str, Any] = {part: None for part in NEVER_LOADED if part in takes}
+    given: dict[str, Any] = {part: None for part in NEVER_LOADED if part in takes} | dict(further or {})
     if "requires_safety_checker" in takes:
         given["requires_safety_checker"] = False
     names = file_names(Path(name))

@@ -40,7 +40,8 @@ RAW: dict[str, Any] = {
     "classes": ["car", "bus"],
     "prompts": {name: {"templates": [f"a {name}"]} for name in ("car", "bus")},
     "prompt_bank": {"encoder": "gligen"},
-    "generators": {kind: {"kind": kind, "model": f"models/{kind}"} for kind in ("blendeddiff", "gligen")},
+    "generators": {kind: {"kind": kind, "model": f"models/{kind}"} for kind in ("blendeddiff", "gligen")}
+    | {"guided": {"kind": "controlnet_inpaint", "model": "models/guided", "controlnet": "models/controlnet"}},
     "judge": {"clip": "models/clip"},
     "gates": {"min_change": 0.1},
     "refinement": {"features": {"model": "models/features"}},
@@ -192,7 +193,7 @@ def table() -> str:
 
 def test_the_kinds_of_the_table_have_every_field_of_any_kind() -> None:
     for family, section in (("generators", GeneratorSettings), ("segmenters", SegmenterSettings)):
-        shown = {name for kind in RAW[family] for name in section.kinds()[kind].model_fields}
+        shown = {name for one in RAW[family].values() for name in section.kinds()[one["kind"]].model_fields}
         assert shown == {name for kind in section.kinds().values() for name in kind.model_fields}
 
 

@@ -20,7 +20,7 @@ from instsynth_dagster.synthesis.generators import load_generator
 from instsynth_dagster.synthesis.generators.base import repaint
 from instsynth_dagster.synthesis.generators.blendeddiff import shrinking_masks
 from instsynth_dagster.synthesis.prompts import choose_prompt, prompt_bank
-from tests.tiny_pipelines import save_tiny_gligen, save_tiny_inpainting, save_tiny_xl
+from tests.tiny_pipelines import save_tiny_gligen, save_tiny_guided, save_tiny_inpainting, save_tiny_xl
 
 SIZE = 32
 
@@ -29,6 +29,9 @@ KINDS = {
     "diffinpainting": (save_tiny_inpainting, {}),
     "blendeddiff": (partial(save_tiny_inpainting, in_channels=4), {"strength": 0.76, "mask_dilations": 1}),
     "blendeddiff-xl": (save_tiny_xl, {"strength": 0.76}),
+    "controlnet_inpaint": (save_tiny_guided, {"control_strength": 0.8}),
+    "controlnet_inpaint-text": (partial(save_tiny_guided, in_channels=4), {"control_end": 0.5}),
+    "controlnet_inpaint-xl": (partial(save_tiny_guided, in_channels=9, xl=True), {}),
     "gligen": (save_tiny_gligen, {}),
     "gligen-inpainting": (partial(save_tiny_gligen, in_channels=9), {"grounded_steps": 0.5}),
 }
@@ -37,7 +40,9 @@ KINDS = {
 @pytest.fixture(scope="module", params=KINDS)
 def recipe(request, tmp_path_factory) -> GeneratorSettings:
     save, changes = KINDS[request.param]
-    return settings(save(tmp_path_factory.mktemp("tiny")), kind=request.param.split("-")[0], **changes)
+    kind, folder = request.param.split("-")[0], tmp_path_factory.mktemp("tiny")
+    beside = {"controlnet": str(folder / "controlnet")} if kind == "controlnet_inpaint" else {}
+    return settings(save(folder), kind=kind, **beside, **changes)
 
 
 def settings(model: Path, **changes) -> GeneratorSettings:

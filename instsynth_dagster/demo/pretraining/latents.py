@@ -92,7 +92,8 @@ class EncodedCrops:
 
     def __call__(self, number: int) -> dict[str, Tensor]:
         """latents and masked float32 (B, 4, s, s), mask float32 (B, 1, s, s), hidden (B, L, D), box float32 (B, 4) in
-        0..1, phrase (B, D), s a fourth of the side."""
+        0..1, phrase (B, D), index int64 (B,), s a fourth of the side. From the N-th on, an index is that of the mirror
+        image of crop `index - N`."""
         side = self._turns[number % len(self._turns)]
         generator = np.random.default_rng(content_seed(self._seed, "holes", number))
         encoded, claimed = self._encoded[side], self._claims[side]
@@ -107,6 +108,7 @@ class EncodedCrops:
             "hidden": torch.stack([self._foundations.encode_text(text)[0] for text in texts]),
             "box": encoded.boxes[chosen],
             "phrase": torch.stack([self._foundations.encode_text(claim.class_name)[1] for claim in about]),
+            "index": torch.from_numpy(chosen),
         }
 
 

@@ -12,6 +12,7 @@ INPAINTING, TEXT_TO_IMAGE = "inpainting", "text-to-image"
 
 UNET_INPUTS: Mapping[str, tuple[str, ...]] = {
     "blendeddiff": (TEXT_TO_IMAGE,),
+    "controlnet_inpaint": (INPAINTING, TEXT_TO_IMAGE),
     "diffinpainting": (INPAINTING,),
     "gligen": (INPAINTING, TEXT_TO_IMAGE),
     "sdxl_inpaint": (INPAINTING,),
@@ -55,6 +56,15 @@ def wrong_inputs(name: str, kinds: tuple[str, ...], given: int, latents: int) ->
         return ""
     expected = " or ".join(f"{wanted[kind]} ({kind})" for kind in kinds)
     return f"generators.{name}.model: its UNet takes {given} channels, needed are {expected}"
+
+
+def wrong_controlnet(name: str, unet: Mapping[str, Any], controlnet: Mapping[str, Any]) -> str:
+    """Why a ControlNet cannot guide a UNet, told from their configurations; "" where it can."""
+    for field in ("cross_attention_dim", "block_out_channels", "layers_per_block"):
+        wanted, given = unet[field], controlnet[field]
+        if wanted != given:
+            return f"generators.{name}.controlnet: made for another model: its {field} is {given}, needed is {wanted}"
+    return ""
 
 
 def no_grounding(name: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from instsynth_dagster.settings.checkpoint import CheckpointRef
 from instsynth_dagster.settings.synthesis import GeneratorSettings
 
 _HERE = "instsynth_dagster.synthesis.generators"
@@ -15,6 +16,26 @@ class BlendedDiffSettings(GeneratorSettings):
     kind: Literal["blendeddiff"]
     mask_dilations: int = Field(0, ge=0, description="thin masks start this much wider and shrink")
     IMPLEMENTATION = f"{_HERE}.blendeddiff:BlendedDiff"
+
+
+class ControlNetInpaintSettings(GeneratorSettings):
+    """Keeps the structure of the source: `edges` are Canny's inside the mask, `depth` is what `depth_model` sees."""
+
+    kind: Literal["controlnet_inpaint"]
+    controlnet: CheckpointRef = Field(description="folder or hub id[@revision] of a ControlNet for `model`")
+    condition: Literal["edges", "depth"] = "edges"
+    depth_model: CheckpointRef | None = Field(
+        None, description="DPT or Depth Anything, folder or hub id[@revision]; exactly for condition depth"
+    )
+    control_strength: float = Field(1.0, ge=0, le=2, description="weight of what the ControlNet adds")
+    control_end: float = Field(1.0, gt=0, le=1, description="share of the steps with the ControlNet on")
+    IMPLEMENTATION = f"{_HERE}.controlnet_inpaint:ControlNetInpaint"
+
+    @model_validator(mode="after")
+    def _depth_model_used(self) -> Self:
+        if (self.condition == "depth") != (self.depth_model is not None):
+            raise ValueError("depth_model is given exactly where condition is depth")
+        return self
 
 
 class DiffInpaintingSettings(GeneratorSettings):

@@ -59,8 +59,9 @@ class PipelineGenerator:
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
         """`choose` gives the pipeline class for a source (folder or hub id)."""
         self._settings, self._device = settings, device
+        self._beside: dict[str, nn.Module] = {}
         with quiet_diffusers(), quiet_transformers():
-            self._pipeline = _load(name, settings, choose)
+            self._pipeline = _load(name, settings, choose, self._further_parts(name))
             self._check(name)
             self._add_lora(name)
             if settings.scheduler:
@@ -76,6 +77,10 @@ class PipelineGenerator:
         self._prompts: dict[str, tuple[Tensor, ...]] = {}
         self._finite: list[Tensor] = []
         self._pipeline.vae.decoder.register_forward_hook(self._note_finite)
+
+    def _further_parts(self, name: str) -> dict[str, Any]:
+        """Models that the pipeline takes beside those of its own checkpoint, by name."""
+        return {}
 
     def _check(self, name: str) -> None:
         """Whether the parts fit the adapter and the size fits the parts."""
@@ -111,7 +116,7 @@ class PipelineGenerator:
 
     @cached_property
     def weights_digest(self) -> str:
-        parts = self._pipeline.components | self._text_encoders
+        parts = self._pipeline.components | self._text_encoders | self._beside
         return weights_digest({name: part for name, part in parts.items() if isinstance(part, nn.Module)})
 
     @torch.inference_mode()
@@ -281,8 +286,8 @@ def to_images(array: np.ndarray) -> np.ndarray:
     return np.rint(np.where(finite[:, None, None, None], array, 0).clip(0, 1) * 255).astype(np.uint8)
 
 
-def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any]) -> Any:
-    """The pipeline from the model, or from the first mirror that holds the same weights."""
+def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any], further: dict[str, Any]) -> Any:
+    """The pipeline with further parts from the model, or from the first mirror that holds the same weights."""
     problems = []
     for source in (settings.model, *settings.mirrors):
         try:
@@ -292,6 +297,7 @@ def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any]) 
                 dtype=getattr(torch, settings.dtype),
                 variant=settings.variant,
                 weights=settings.weights,
+                further=further,
             )
         except Exception as error:  # damaged files make the library raise nearly anything
             problems.append(f"{source}: {' '.join(str(error).split())[:240] or type(error).__name__}")

@@ -47,7 +47,7 @@ class StableDiffusionGenerator(PipelineGenerator):
 
     @property
     def _is_xl(self) -> bool:
-        return isinstance(self._pipeline, StableDiffusionXLInpaintPipeline)
+        return "text_encoder_2" in self._pipeline.components
 
     def _encode(self, prompt: str) -> tuple[Tensor, ...]:
         if not self._is_xl:

@@ -1,0 +1,52 @@
+"""A depth estimation model of transformers, read as ControlNets for depth expect it: near is bright."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+
+from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.models.quiet import quiet_transformers
+from instsynth_dagster.models.sources import pretrained, whole_model
+
+_RELATIVE = ("depth_anything", "dpt")
+"""Model types that tell inverse depth; others tell metres, and near would be dark."""
+
+
+class DepthEstimator:
+    """Relative inverse depth of single images, from a folder or hub id (DPT, Depth Anything).
+
+    Raises:
+        CheckpointError: it cannot be loaded, or tells metric depth; one line that begins with `key`.
+    """
+
+    def __init__(self, model: str | Path, device: str, *, key: str) -> None:
+        try:
+            name, where = pretrained(model)
+            with quiet_transformers():
+                loaded = whole_model(AutoModelForDepthEstimation, name, dtype=torch.float32, **where)
+                self._processor = AutoImageProcessor.from_pretrained(name, **where)
+        except Exception as error:  # damaged files make the library raise nearly anything
+            problem = " ".join(str(error).split())[:240] or type(error).__name__
+            raise CheckpointError(f"{key}: {model} cannot be loaded: {problem}") from None
+        config = loaded.config
+        if config.model_type not in _RELATIVE or getattr(config, "depth_estimation_type", "relative") != "relative":
+            raise CheckpointError(
+                f"{key}: {model} ({config.model_type}) does not tell relative inverse depth; "
+                "name a DPT or a relative Depth Anything"
+            )
+        self.model, self._device = loaded.eval().to(device), device
+
+    @torch.inference_mode()
+    def map(self, image: np.ndarray) -> Tensor:
+        """float (S, S) in 0..1 of a uint8 (S, S, 3) image, nearest 1; alone, so that nothing depends on neighbours."""
+        pixels = self._processor(images=[image], return_tensors="pt")["pixel_values"].to(self._device)
+        depth = self.model(pixel_values=pixels).predicted_depth[:, None].float()
+        depth = F.interpolate(depth, image.shape[:2], mode="bilinear", align_corners=False)[0, 0].cpu()
+        low, high = depth.aminmax()
+        return (depth - low) / (high - low) if high > low else torch.zeros_like(depth)

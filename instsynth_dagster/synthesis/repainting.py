@@ -1,0 +1,152 @@
+"""Repainting without a graph: images and masks in, repainted images and their provenance out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from instsynth_dagster.data.images import decode_png, encode_png
+from instsynth_dagster.data.masks import encode_rle, mask_box
+from instsynth_dagster.errors import DatasetError
+from instsynth_dagster.settings import GeneratorSettings, IntegrationSettings, PromptSettings, SelectionSettings
+from instsynth_dagster.settings.synthesis import plain_prompts
+from instsynth_dagster.synthesis.crops import crop_box, cut_crop
+from instsynth_dagster.synthesis.gates import gate_scores
+from instsynth_dagster.synthesis.generators import load_generator
+from instsynth_dagster.synthesis.generators.base import repaint
+from instsynth_dagster.synthesis.generators.failures import Tally
+from instsynth_dagster.synthesis.integration import paste
+from instsynth_dagster.synthesis.prompts import prompt_bank
+
+
+@dataclass(frozen=True)
+class Repainting:
+    """What `repaint_instances` made.
+
+    images: uint8 (H, W, 3) each; masks: bool (N, H, W) each, those that were given, because labels stay;
+    provenance: one row per instance that has pixels, in the order of the masks: image and instance (their numbers),
+    class_name, prompt, seed, generator, weights_digest, scheduler, steps, guidance, strength, failure (why the source's
+    pixels stayed, or "") and, with a judge, the scores of `gates.gate_scores`.
+    """
+
+    images: list[np.ndarray]
+    masks: list[np.ndarray]
+    provenance: pd.DataFrame
+
+
+def repaint_instances(
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    classes: Sequence[Sequence[str]],
+    generator: Mapping[str, Any] | GeneratorSettings,
+    *,
+    prompts: Mapping[str, Mapping[str, Any] | PromptSettings] | None = None,
+    integration: IntegrationSettings | None = None,
+    judge: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Repainting:
+    """Repaint instances inside their own masks, as the graph does; outside all masks every pixel stays what it is.
+
+    A result depends on its image, mask, class, prompts, settings and the seed, and on nothing that shares the call.
+
+    Args:
+        images: uint8 (H, W, 3) RGB, of any sizes.
+        masks: of each image, bool (N, H, W), one layer per instance; an empty layer is skipped.
+        classes: of each image, the class names of its N instances.
+        generator: settings of a generator, as in a params file; its `kind` names it in the provenance.
+        prompts: templates and colours of a class, as in a params file; "a photo of a <class>" for classes without.
+        integration: how repaintings are pasted back; the defaults of a params file where not given.
+        judge: a CLIP, folder or hub id, that scores each repainting.
+        seed: another one gives other repaintings.
+        device: "cpu" or "cuda".
+
+    Raises:
+        DatasetError: shapes or types of an image, its masks and its classes do not fit; the message has its number.
+        SettingsError, CheckpointError: the generator or the judge cannot be loaded, or most of its crops fail.
+        pydantic.ValidationError: settings with a wrong, missing or unknown key.
+    """
+    settings = GeneratorSettings.model_validate(generator)
+    selected = pd.DataFrame(_selected(images, masks, classes))
+    if selected.empty:
+        return Repainting([image.copy() for image in images], list(masks), pd.DataFrame(columns=["image", "instance"]))
+    loaded, tally = load_generator(settings.kind, settings, device), Tally()
+    crops = []
+    for name, rows in selected.drop_duplicates("instance_id").groupby("class_name"):
+        texts = PromptSettings.model_validate((prompts or {}).get(str(name)) or plain_prompts(str(name)))
+        bank = prompt_bank(str(name), texts)
+        crops += list(repaint(loaded, settings.kind, rows, bank, settings, seed, tally=tally))
+    table = selected.merge(_judged(selected, pd.DataFrame(crops), judge, device), on="instance_id", sort=False)
+    composites = _pasted(images, table, integration or IntegrationSettings())
+    return Repainting(composites, list(masks), table.drop(columns=[*_UNTOLD]))
+
+
+_UNTOLD = ("instance_id", "frame_id", "box", "mask", "crop_png", "mask_counts", "image_png")
+"""Columns that are of use here only."""
+_TWICE = ("frame_id", "class_name", "replica", "device_seconds")
+"""Columns of a repainting that its instance has too, or that tell nothing of it."""
+
+
+def _selected(
+    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], classes: Sequence[Sequence[str]]
+) -> Iterator[dict[str, Any]]:
+    """Rows as of `selected_instances`, as far as generators and judges read them. The id comes from the content, so
+    that seeds do not depend on what else is repainted."""
+    if not len(images) == len(masks) == len(classes):
+        raise DatasetError(f"{len(images)} images, {len(masks)} masks, {len(classes)} lists of classes; give one each")
+    margin = SelectionSettings().margin
+    for number, (image, layers, names) in enumerate(zip(images, masks, classes, strict=True)):
+        _check(number, image, layers, names)
+        frame = hashlib.sha256(np.ascontiguousarray(image).tobytes() + repr(image.shape).encode()).hexdigest()
+        for instance, (mask, name) in enumerate(zip(layers, names, strict=True)):
+            if not mask.any():
+                continue
+            box = crop_box(mask_box(mask), margin, mask.shape[1], mask.shape[0])
+            crop, cut = cut_crop(image, mask.astype(np.int32), 1, box)
+            counts = encode_rle(cut)["counts"]
+            yield {
+                "image": number,
+                "instance": instance,
+                "instance_id": f"{frame}:{hashlib.sha256(repr((box, counts)).encode()).hexdigest()}",
+                "frame_id": frame,
+                "class_name": name,
+                "box": box,
+                "mask": cut,
+                "crop_png": encode_png(crop),
+                "mask_counts": counts,
+            }
+
+
+def _check(number: int, image: np.ndarray, layers: np.ndarray, names: Sequence[str]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DatasetError(f"image {number}: {image.dtype} {image.shape}; give uint8 (H, W, 3)")
+    if layers.dtype != bool or layers.ndim != 3 or layers.shape[1:] != image.shape[:2]:
+        wanted = f"bool (N, {image.shape[0]}, {image.shape[1]})"
+        raise DatasetError(f"image {number}: masks are {layers.dtype} {layers.shape}; give {wanted}")
+    if isinstance(names, str) or len(names) != len(layers):
+        raise DatasetError(f"image {number}: {len(layers)} masks, classes are {names!r}; give one name for each mask")
+
+
+def _judged(selected: pd.DataFrame, crops: pd.DataFrame, judge: str | None, device: str) -> pd.DataFrame:
+    """The repaintings, and with a judge their scores."""
+    own = crops.drop(columns=[*_TWICE])
+    if judge is None:
+        return own
+    from instsynth_dagster.models.clip import Clip
+
+    scores = gate_scores(selected, crops, Clip(judge, device), False, sorted(selected["class_name"].unique()))
+    return own.merge(scores.drop(columns=["replica", "failure"]), on="instance_id", sort=False)
+
+
+def _pasted(images: Sequence[np.ndarray], table: pd.DataFrame, settings: IntegrationSettings) -> list[np.ndarray]:
+    composites = [image.copy() for image in images]
+    for row in table.to_dict("records"):
+        if not row["failure"]:
+            image, painted = composites[row["image"]], decode_png(row["image_png"])
+            composites[row["image"]] = paste(image, painted, row["mask"], row["box"], settings)
+    return composites
