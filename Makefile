@@ -8,7 +8,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # beta and supersession notices of libraries drown the job's own lines
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup new demo paper-demo doctor plan verify gc refresh prepare synthesize export train evaluate stock repro test test-fast check dev clean
+.PHONY: help setup new demo paper-demo doctor plan verify gc refresh prepare synthesize export anonymise train evaluate stock repro test test-fast check dev clean
 
 help:
 	@echo "make demo         run the main job on the demo city and print the tables"
@@ -23,6 +23,7 @@ help:
 	@echo "make repro        the same through DVC: dvc repro, which also takes stock of data and artifacts"
 	@echo "make prepare | synthesize | train | evaluate   up to the end of that phase"
 	@echo "make export       IS-Cityscapes as a Cityscapes tree and COCO JSON, without training"
+	@echo "make anonymise    the data set with people, cars, ... repainted or coarse (INSTSYNTH_PARAMS=profiles/anonymise.yaml)"
 	@echo "make new COCO=annotations.json IMAGES=photos > params.yaml   a params file for your own data (docs/data.md)"
 	@echo "make dev          the Dagster UI on http://localhost:3000"
 	@echo "make check        linter, formatter, type checker"
@@ -40,7 +41,7 @@ setup: $(VENV)/.installed
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 	mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $@
 
-demo refresh prepare synthesize export train evaluate: setup $(DAGSTER_HOME)/dagster.yaml
+demo refresh prepare synthesize export anonymise train evaluate: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster job execute -m instsynth_dagster.definitions -j $@
 	@test $@ != demo || $(MAKE) --silent stock
 

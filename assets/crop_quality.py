@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from assets.shared.declaration import artifact
 from assets.shared.made import Made
-from assets.shared.pictures import sheet_preview
+from assets.shared.painting import score_into
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
-from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
 from instsynth_dagster.graph import instances_asset, painting_arms
 from instsynth_dagster.graph.refs import city_class_dimensions
-from instsynth_dagster.settings import GateSettings, Settings
-from instsynth_dagster.synthesis.gates import SCORES, gate_scores
+from instsynth_dagster.settings import Settings
 from resources.judge import Judge
 
 
@@ -41,12 +39,11 @@ def crop_quality(
     edited threshold repaints nothing.
     """
     assert settings.judge is not None
-    selected = store.read_lightly(instances_asset(member), partition)
-    crops = store.read_lightly(f"{member}/inpainted_crops", partition)
-    scores = gate_scores(selected, crops, judge.clip(settings.judge), settings.judge.cut_out, known)
-    if scores.empty:
-        return Made()
-    out.add_table(scores)
-    out.summary.update({score: round(float(scores[score].mean()), 4) for score in SCORES})
-    everything = GateSettings()  # verdicts are those of `is_cityscapes`
-    return Made({"preview": sheet_preview(gate_sheet(selected, crops, scores, everything))})
+    return score_into(
+        out,
+        store.read_lightly(instances_asset(member), partition),
+        store.read_lightly(f"{member}/inpainted_crops", partition),
+        judge.clip(settings.judge),
+        cut_out=settings.judge.cut_out,
+        known=known,
+    )

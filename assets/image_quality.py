@@ -17,6 +17,7 @@ from instsynth_dagster.evaluation.metrics.image_quality import Pair
 from instsynth_dagster.evaluation.metrics.image_quality import image_quality as measured
 from instsynth_dagster.evaluation.report.side_by_side import SIDE_BY_SIDE, side_by_side
 from instsynth_dagster.evaluation.tables.views import quality_view, to_markdown
+from instsynth_dagster.graph import window_generators
 from instsynth_dagster.graph.refs import city_classes, each
 from instsynth_dagster.settings import Settings
 from resources.judge import Judge
@@ -25,15 +26,15 @@ from resources.judge import Judge
 @artifact(
     "image_quality",
     code_version="2",
-    when=lambda settings: settings.judge and settings.generators,
+    when=lambda settings: settings.judge and window_generators(settings),
     settings=["judge"],
     values={
-        "generators": lambda at: list(at.settings.generators),
+        "generators": lambda at: window_generators(at.settings),
         "known": lambda at: at.settings.labels.classes,
     },
     reads=lambda at: [
         ref
-        for asset in ("selected_instances", *(f"{name}/inpainted_crops" for name in at.settings.generators))
+        for asset in ("selected_instances", *(f"{name}/inpainted_crops" for name in window_generators(at.settings)))
         for ref in each(asset, city_classes(at.settings))
     ],
     group="evaluation",

@@ -11,6 +11,7 @@ from assets.shared.pictures import sheet_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
 from instsynth_dagster.data.images import decode_ids, decode_png
+from instsynth_dagster.graph import window_generators
 from instsynth_dagster.graph.refs import city_class_dimensions
 from instsynth_dagster.refinement.gallery import Change, change_sheet
 from instsynth_dagster.refinement.refine import LOST
@@ -31,7 +32,7 @@ COUNTED = ("freed", "returned", "given_away", "unclear", "border_removed")
     "{member}/refined_pseudo_labels",
     code_version="1",
     when=lambda settings: settings.refinement,
-    members=lambda settings: settings.generators,
+    members=window_generators,
     dimensions=city_class_dimensions,
     settings=all_but({"support_frames"}, RefinementSettings, "refinement"),
     reads=lambda at: [(f"{at.member}/is_cityscapes", at.partition), ("prototypes", UNPARTITIONED)],

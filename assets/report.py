@@ -18,6 +18,7 @@ from instsynth_dagster.evaluation.report.side_by_side import SIDE_BY_SIDE
 from instsynth_dagster.evaluation.tables.curves import loss_curves
 from instsynth_dagster.evaluation.tables.few_label_views import VIEWS, stored_views
 from instsynth_dagster.evaluation.tables.tabulate import TABLES, TEST_TABLES, paper_tables, views_of_test_cities
+from instsynth_dagster.graph import window_generators
 from instsynth_dagster.graph.refs import all_cities, all_runs, city_classes, each
 from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.segmenters.kinds import WithBackbone
@@ -32,11 +33,11 @@ def _reads(at: At) -> list[PartitionRef]:
         "gfss_table": settings.few_shot,
         "fsis_table": settings.few_shot_instances,
         "grouping_scores": settings.semantics,
-        "image_quality": settings.judge and settings.generators,
+        "image_quality": settings.judge and window_generators(settings),
     }
     synthesis = [
         f"{name}/{kind}"
-        for name in settings.generators
+        for name in window_generators(settings)
         for kind in ("inpainted_crops", "is_cityscapes", *(("crop_quality",) if settings.judge else ()))
     ]
     return [
@@ -80,6 +81,7 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
     read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in (*TABLES, *TEST_TABLES)}
     quality = bool(store.declared("image_quality"))
+    generators = [name for name in settings.generators if store.declared(f"{name}/is_cityscapes")]
     data = ReportData(
         verdict=(tables / "verdict.md").read_text(),
         ap=read["average_precision"],
@@ -95,11 +97,11 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
         ],
         gates={
             name: stored_gate_sheet(store, name, judged, settings.gates)
-            for name in settings.generators
+            for name in generators
             if (judged := store.declared(f"{name}/crop_quality"))
         },
         curves=loss_curves(store, store.declared("trained_segmenters")),
-        examples=synthesis_examples(store, dataset.image_of, settings),
+        examples=synthesis_examples(store, dataset.image_of, generators, settings),
         frames=prediction_frames(store, dataset.image_and_ids, settings),
         labels=dataset.labels,
         provenance={

@@ -12,13 +12,14 @@ from assets.shared.made import Check, Made
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
 from instsynth_dagster.data.formats.cityscapes import city_of
-from instsynth_dagster.graph import FROM_SEMANTICS, TrainingSet, labels_asset, windows_asset
+from instsynth_dagster.graph import ANONYMISED, FROM_SEMANTICS, TrainingSet, labels_asset, windows_asset
 from instsynth_dagster.graph import training_sets as names
 from instsynth_dagster.graph.refs import city_classes, each
 from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.segmenters.training.samples import (
     GROUPED_COLUMNS,
     WINDOW_COLUMNS,
+    anonymised_samples,
     frame_samples,
     from_labelled,
     grouped_samples,
@@ -38,7 +39,8 @@ def windows_and_labels(settings: Settings, arm: str) -> list[PartitionRef]:
     if arm == FROM_SEMANTICS and settings.semantics:
         return each(GROUPED, settings.semantics.cities)
     sources = [asset for asset in (windows_asset(arm), labels_asset(arm)) if asset]
-    partitions = settings.dataset.train_cities if arm.endswith(FRAME) else city_classes(settings)
+    whole = arm.endswith(FRAME) or arm == ANONYMISED
+    partitions = settings.dataset.train_cities if whole else city_classes(settings)
     return [ref for asset in sources for ref in each(asset, partitions)]
 
 
@@ -70,7 +72,7 @@ def training_sets(out: PartitionWriter, name: str, settings: Settings, store: De
     data = TrainingSet.parse(name)
     frames, splits = store.read_many("frames", store.declared("frames")), store.read("splits")
     labelled = labelled_frames(frames["frame_id"].tolist(), data.percent)
-    make = _grouped if data.arm == FROM_SEMANTICS else _with_windows
+    make = {FROM_SEMANTICS: _grouped, ANONYMISED: _anonymised}.get(data.arm, _with_windows)
     counted, origins = [], set[str]()
     for table, shown in make(settings.classes, store, data.arm, frames, labelled):
         # one at a time: of a hundred thousand windows even the table is large
@@ -80,7 +82,8 @@ def training_sets(out: PartitionWriter, name: str, settings: Settings, store: De
             counted.append(table.assign(samples=1).groupby("source")[["samples", *_instances(table)]].sum())
     counts = pd.concat(counted).groupby(level=0).sum()
     samples, instances = counts["samples"], counts[_instances(counts)]
-    out.summary.update(frames=int(samples.get("frame", 0)), windows=int(samples.get("window", 0)))
+    real = sum(int(samples.get(source, 0)) for source in ("frame", ANONYMISED))
+    out.summary.update(frames=real, windows=int(samples.get("window", 0)))
     sums = instances.sum().items()
     out.summary["instances"] = {column.removeprefix("instances_"): int(number) for column, number in sums}
     known = train_frames(splits, frames, dataset.city_of) | _grouped_frames(store, splits)
@@ -111,6 +114,19 @@ def _with_windows(
         if len(windows):
             origins = {*windows["source_frame"], *windows["instance_id"].str.partition(":")[0]}
             yield window_samples(chosen, partition, classes) if len(chosen) else chosen, origins
+
+
+def _anonymised(
+    classes: tuple[str, ...], store: DeclaredStore, arm: str, frames: pd.DataFrame, labelled: set[str]
+) -> Tables:
+    """Real frames in which everything is hidden that is to be, and no others."""
+    samples, shown = _real(classes, store, frames[frames["frame_id"].isin(labelled)])
+    asset = str(windows_asset(arm))
+    for city in store.declared(asset):
+        own = samples[samples["sample_id"].isin(frames.loc[frames["city"] == city, "frame_id"])]
+        if len(own):
+            stored = store.read(asset, city, ["frame_id", "image_sha256"])
+            yield anonymised_samples(own, stored, city), shown
 
 
 def _grouped(

@@ -9,6 +9,7 @@ import dagster as dg
 from assets.shared.events import tell_all_unknown
 from assets.shared.partitions import Graph
 from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.graph import ANONYMISED
 from instsynth_dagster.settings import Settings
 from jobs.console import console
 from jobs.refresh import refresh
@@ -32,6 +33,10 @@ _JOBS = {
         "Refresh up to the exports (Cityscapes tree and COCO JSON); no training.",
         ("export",),
     ),
+    "anonymise": (
+        "The whole data set with everything hidden that `anonymise` names, exported and compared with its source.",
+        (f"{ANONYMISED}/export",),
+    ),
     "train": ("Refresh up to the trained segmenters.", ("trained_segmenters",)),
     "evaluate": (
         "Refresh up to tables and report, and write results/ (tables, metrics.json, loss curves).",
@@ -39,7 +44,7 @@ _JOBS = {
     ),
     "demo": ("The main job: refresh, then print the tables and where the report is.", None),
 }
-"""Description of each job, and last parts of the asset keys that it brings up to date (None: all)."""
+"""Description of each job, and the asset keys or last parts of them that it brings up to date (None: all)."""
 REFRESHING = tuple(_JOBS)
 """Names of the jobs that make partitions."""
 
@@ -52,9 +57,11 @@ def build_jobs(
 
     def job(name: str) -> dg.JobDefinition:
         description, ends = _JOBS[name]
-        part = graph if ends is None else _above(graph, [key for key in graph if key.split("/")[-1] in ends])
+        part = graph if ends is None else _above(graph, [key for key in graph if {key, key.split("/")[-1]} & {*ends}])
 
         def body(context: dg.OpExecutionContext) -> None:
+            if not part:
+                raise dg.Failure(f"{name}: the params file asks for no {' or '.join(ends or ())}", allow_retries=False)
             with open_workers(settings, part, assets, resources, context) as workers:
                 done = refresh(part, store, workers, context.log.info)
             context.instance.add_run_tags(context.run_id, done.tags())

@@ -41,7 +41,7 @@ from instsynth_dagster.settings.view import hashed, view
 Body = Callable[..., Made | None]
 
 GROUPS = (
-    *("data", "phase_1", "phase_2", "phase_3", "exports", "refinement"),
+    *("data", "phase_1", "phase_2", "phase_3", "anonymisation", "exports", "refinement"),
     *("few_shot", "semantics", "segmentation", "evaluation"),
 )
 """Groups of artifacts, in the order in which a refresh comes to them."""

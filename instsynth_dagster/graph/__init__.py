@@ -6,6 +6,7 @@ The graph itself is the sum of the declarations in `assets/`.
 from __future__ import annotations
 
 from instsynth_dagster.graph.arms import (
+    ANONYMISED,
     COLOR_JITTER,
     COPY_PASTE,
     FROM_SEMANTICS,
@@ -25,12 +26,14 @@ from instsynth_dagster.graph.arms import (
     run_dimensions,
     training_sets,
     window_arms,
+    window_generators,
     window_replicas,
     windows_asset,
 )
 from instsynth_dagster.graph.data import data_signature, split_of
 
 __all__ = [
+    "ANONYMISED",
     "COLOR_JITTER",
     "COPY_PASTE",
     "FROM_SEMANTICS",
@@ -52,6 +55,7 @@ __all__ = [
     "split_of",
     "training_sets",
     "window_arms",
+    "window_generators",
     "window_replicas",
     "windows_asset",
 ]

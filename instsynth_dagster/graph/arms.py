@@ -11,21 +11,31 @@ COLOR_JITTER, ORACLE = "color_jitter", "oracle"
 """Controls with other pixels inside the masks: shifted colours, and the demo city drawn again in other paint."""
 FROM_SEMANTICS = "from_semantics"
 """The arm of real frames whose instances were told apart by SISeg."""
+ANONYMISED = "anonymised"
+"""The arm of real frames in which every object of chosen classes has lost its pixels, and what its artifacts begin
+with."""
 PASTED_INSERT = f"{COPY_PASTE}{INSERT}"
 """Real instances at the very places where `<generator>_insert` has repainted ones."""
 WITHOUT_GENERATOR = (ZOOM_CROP, COPY_PASTE, COLOR_JITTER, ORACLE, PASTED_INSERT)
 """Arms whose samples are made without a generator."""
 
 
+def window_generators(settings: Settings) -> list[str]:
+    """Generators whose repaintings become windows: all but one that only anonymises."""
+    only = {settings.anonymise.generator} if settings.anonymise else set()
+    only -= {generator_of(arm).removesuffix(REFINED).removesuffix(FRAME) for arm in settings.arms}
+    return [name for name in settings.generators if name not in only]
+
+
 def window_arms(settings: Settings) -> list[str]:
-    """Sources of synthetic windows: every generator, and of the other arms with windows those that are asked for."""
+    """Sources of synthetic windows: generators, and of the other arms with windows those that are asked for."""
     others = [arm for arm in settings.arms if arm in WITHOUT_GENERATOR or arm.endswith(INSERT)]
-    return [*settings.generators, *others]
+    return [*window_generators(settings), *others]
 
 
 def painting_arms(settings: Settings) -> list[str]:
-    """What generators paint for: every generator in place, and the arms `<generator>_insert` that are asked for."""
-    return [*settings.generators, *(arm for arm in inserting_arms(settings) if arm != PASTED_INSERT)]
+    """What generators paint for: `window_generators` in place, and the arms `<generator>_insert` that are asked for."""
+    return [*window_generators(settings), *(arm for arm in inserting_arms(settings) if arm != PASTED_INSERT)]
 
 
 def inserting_arms(settings: Settings) -> list[str]:
@@ -49,7 +59,9 @@ def composite_sources(settings: Settings) -> list[str]:
 
 
 def windows_asset(arm: str) -> str | None:
-    """The asset that holds an arm's synthetic samples, windows or composite frames; None for arms of real frames."""
+    """The asset that holds the pictures of an arm's samples, windows or frames; None where these are the data set's."""
+    if arm == ANONYMISED:
+        return f"{ANONYMISED}/frames"
     if arm.endswith(FRAME):
         return f"{arm.removesuffix(FRAME)}/composite_frames"
     return None if arm in (REAL, FROM_SEMANTICS) else f"{arm.removesuffix(REFINED)}/is_cityscapes"

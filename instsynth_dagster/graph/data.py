@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from instsynth_dagster.artifacts.file_digests import FileDigests
+from instsynth_dagster.data.formats.cityscapes import LABEL_FILES, label_files
 from instsynth_dagster.data.index import labels_digest
 from instsynth_dagster.data.opening import open_index
 from instsynth_dagster.data.versions import city_files
@@ -24,6 +25,16 @@ def files_of(settings: Settings, city: str) -> list[Path]:
         return city_files(dataset.root, city)
     files, _ = open_index(dataset, settings.artifacts.local).signature(city)
     return [dataset.root / file for file in files]
+
+
+def label_files_of(settings: Settings) -> list[Path]:
+    """Label files of a Cityscapes tree, also those that nothing else reads; none where annotation files tell of many
+    frames, whose digests `frames` holds."""
+    dataset = settings.dataset
+    if isinstance(dataset, AnnotatedImages):
+        return []
+    images = [path for city in all_cities(settings) for path in city_files(dataset.root, city, (LABEL_FILES[0],))]
+    return [file for path in images for file in label_files(path)]
 
 
 def annotations_of(settings: Settings, city: str) -> str:

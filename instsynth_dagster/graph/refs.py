@@ -40,6 +40,12 @@ def city_class_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
     return {"city": settings.dataset.train_cities, "class": settings.classes}
 
 
+def anonymised_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Partitions of what is repainted to be anonymous: every city, and the hidden classes that have prompts."""
+    hidden = settings.anonymise.classes if settings.anonymise else ()
+    return {"city": all_cities(settings), "class": tuple(name for name in settings.classes if name in hidden)}
+
+
 def all_runs(settings: Settings) -> list[str]:
     """Keys `<run>|<segmenter>` of every training."""
     runs = run_dimensions(settings)

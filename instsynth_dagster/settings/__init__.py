@@ -3,6 +3,7 @@
 Every section is frozen and refuses unknown keys, so a typing error is an error and not a silent default.
 """
 
+from instsynth_dagster.settings.anonymisation import AnonymiseSettings
 from instsynth_dagster.settings.checkpoint import CheckpointRef
 from instsynth_dagster.settings.data import (
     AnnotatedImages,
@@ -36,6 +37,7 @@ __all__ = [
     "INSERT",
     "REFINED",
     "AnnotatedImages",
+    "AnonymiseSettings",
     "ArtifactSettings",
     "BoundarySettings",
     "CheckpointRef",

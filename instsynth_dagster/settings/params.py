@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.settings.anonymisation import AnonymiseSettings
 from instsynth_dagster.settings.base import Distinct, Name, Role, Section
 from instsynth_dagster.settings.data import ArtifactSettings
 from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
@@ -50,6 +51,7 @@ ARMS_WITHOUT_GENERATOR = (
     "oracle",
     "copy_paste_insert",
     "from_semantics",
+    "anonymised",
 )
 RESERVED = frozenset(
     {
@@ -99,6 +101,7 @@ class Settings(Section):
     gates: GateSettings = GateSettings()
     integration: IntegrationSettings = IntegrationSettings()
     refinement: RefinementSettings | None = None
+    anonymise: AnonymiseSettings | None = None
     few_shot: FewShotSettings | None = None
     few_shot_instances: FewShotInstanceSettings | None = None
     semantics: SemanticsSettings | None = None
@@ -163,10 +166,13 @@ class Settings(Section):
             self._labels_suffice()
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
+        if self.anonymise:
+            self._anonymises(self.anonymise)
         known = self._known_arms()
         lost = [a for a in self.arms if a not in known]
         if lost:
             hint = "; refined arms need a section refinement" if lost[0].endswith(REFINED) else ""
+            hint += "; anonymised needs a section anonymise" if lost[0] == "anonymised" else ""
             hint += "; an oracle needs dataset.demo_city" if lost[0].startswith("oracle") else ""
             raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(known))}{hint}")
         return self
@@ -174,10 +180,33 @@ class Settings(Section):
     def _known_arms(self) -> set[str]:
         repainting = [*self.generators, "color_jitter", *(["oracle"] if self.dataset.demo_city else [])]
         refined = [f"{name}{REFINED}" for name in self.generators] if self.refinement else []
-        grouped = ["from_semantics"] if self.semantics else []
+        instead = [*(["from_semantics"] if self.semantics else []), *(["anonymised"] if self.anonymise else [])]
         frames = [f"{name}{FRAME}" for name in repainting]
         inserts = [f"{name}{INSERT}" for name in ("copy_paste", *self.generators)]
-        return {"real", "zoom_crop", "copy_paste", *repainting, *frames, *inserts, *refined, *grouped}
+        return {"real", "zoom_crop", "copy_paste", *repainting, *frames, *inserts, *refined, *instead}
+
+    def _anonymises(self, section: AnonymiseSettings) -> None:
+        """An anonymised export is whole, and nothing else that is exported shows what it hides."""
+        if section.generator not in self.generators:
+            raise ValueError(f"anonymise.generator names {section.generator!r}, which is not in generators")
+        if strange := [name for name in section.classes if name not in self.labels.by_name]:
+            raise ValueError(
+                f"anonymise.classes names {strange[0]!r}; the data set has {_some([*self.labels.by_name])}"
+            )
+        if (strength := self.generators[section.generator].strength) < 1:
+            raise ValueError(
+                f"anonymise: generators.{section.generator}.strength is {strength:g}; below 1 a repainting starts from "
+                "the very pixels that are to go"
+            )
+        windows = [
+            *(name for name in self.generators if name != section.generator),
+            *(arm for arm in self.arms if arm not in ("real", "from_semantics", "anonymised")),
+        ]
+        if windows and self.artifacts.exports:
+            raise ValueError(
+                f"anonymise: exports of {windows[0]!r} would show what the anonymised export hides; leave it out, and "
+                "make windows of the anonymised data set with a params file of its own (docs/anonymise.md)"
+            )
 
     def _labels_suffice(self) -> None:
         """A share of the labels means that nothing in an arm was made with the others."""

@@ -9,7 +9,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -54,15 +54,8 @@ def write_export(
     Raises:
         ArtifactError: the folder was not made by an export, or a frame id is none of Cityscapes'.
     """
-    _check_replaceable(out)
-    staged = out.with_name(f"{out.name}.tmp-{uuid.uuid4().hex[:8]}")
-    for left in out.parent.glob(f"{glob.escape(out.name)}.tmp-*"):  # by a killed run; a partition has one writer
-        if _is_replaceable(left):
-            shutil.rmtree(left)
-    try:
-        staged.mkdir(parents=True)
-        (staged / MARK).write_text(_MARKED)
-        with _CocoFile(staged / COCO_JSON, labels, categories) as coco:
+    with staged_export(out) as staged:
+        with CocoFile(staged / COCO_JSON, labels, categories) as coco:
             for row in rows:
                 if not _FRAME_ID.fullmatch(row["frame_id"]):
                     raise ArtifactError(f"{row['frame_id']!r} is no Cityscapes frame id; nothing was exported")
@@ -72,13 +65,41 @@ def write_export(
                     name = f"leftImg8bit/{split}/{city_of(row['frame_id'])}/{row['frame_id']}_leftImg8bit.png"
                 else:
                     name = _write_image(staged, row)
-                coco.add(name, ids, {key: row[key] for key in TOLD if row.get(key)})
-        _check_replaceable(out)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(staged, out)
+                told = {TOLD[key]: row[key] for key in TOLD if row.get(key)}
+                coco.add(name, ids, {"synthetic": True} | told)
+        put_in_place(staged, out)
+
+
+@contextmanager
+def staged_export(out: Path) -> Iterator[Path]:
+    """A new folder beside an export's, to be filled and then `put_in_place`; what is not is removed.
+
+    Raises:
+        ArtifactError: what lies at `out` was not made by an export.
+    """
+    _check_replaceable(out)
+    staged = out.with_name(f"{out.name}.tmp-{uuid.uuid4().hex[:8]}")
+    for left in out.parent.glob(f"{glob.escape(out.name)}.tmp-*"):  # by a killed run; a partition has one writer
+        if _is_replaceable(left):
+            shutil.rmtree(left)
+    try:
+        staged.mkdir(parents=True)
+        (staged / MARK).write_text(_MARKED)
+        yield staged
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def put_in_place(staged: Path, out: Path) -> None:
+    """Replace an older export by the one that is staged.
+
+    Raises:
+        ArtifactError: what lies at `out` was not made by an export.
+    """
+    _check_replaceable(out)
+    if out.exists():
+        shutil.rmtree(out)
+    os.replace(staged, out)
 
 
 TOLD = {"prompt": "prompt", "source_frame": "source", "instance_id": "source_instance", "generator": "generator"}
@@ -118,16 +139,16 @@ def exported_files(out: Path) -> Iterator[tuple[str, str]]:
         yield path.relative_to(out).as_posix(), file_sha256(path)
 
 
-class _CocoFile:
+class CocoFile:
     """A COCO JSON that is written while frames come in, so that memory does not grow with their number."""
 
     def __init__(self, path: Path, labels: LabelTable, categories: Sequence[Mapping[str, Any]] | None) -> None:
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         named = [{"id": labels[name].category_id, "name": name} for name in labels.classes]
         self._labels, self._categories = labels, named if categories is None else list(categories)
         self._path, self._images, self._instances = path, 0, 0
 
-    def __enter__(self) -> _CocoFile:
+    def __enter__(self) -> CocoFile:
         self._open = ExitStack()
         self._file = self._open.enter_context(self._path.open("w"))
         self._annotations = self._open.enter_context(TemporaryFile("w+"))
@@ -135,9 +156,9 @@ class _CocoFile:
         return self
 
     def add(self, file_name: str, ids: np.ndarray, told: Mapping[str, Any]) -> None:
+        """Write an image and what its id map int32 (H, W) holds; `told` is said of the image beside name and size."""
         image = {"id": self._images + 1, "file_name": file_name, "width": ids.shape[1], "height": ids.shape[0]}
-        image |= {"synthetic": True, **{TOLD[key]: value for key, value in told.items()}}
-        self._file.write(", " * bool(self._images) + json.dumps(image))
+        self._file.write(", " * bool(self._images) + json.dumps({**image, **told}))
         self._images += 1
         for annotation in _coco_annotations(ids, self._images, self._instances + 1, self._labels):
             self._annotations.write(", " * bool(self._instances) + json.dumps(annotation))

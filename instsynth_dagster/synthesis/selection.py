@@ -28,6 +28,16 @@ def select_instances(instances: pd.DataFrame, settings: SelectionSettings, class
     return chosen.assign(rank=chosen.groupby("frame_id").cumcount()).reset_index(drop=True)
 
 
+def every_instance(instances: pd.DataFrame, class_name: str, min_area: int) -> pd.DataFrame:
+    """All single instances of a class with at least `min_area` pixels, by frame and area; columns as above."""
+    if instances.empty:
+        return instances.assign(rank=[])
+    wanted = ~instances["is_group"].astype(bool) & (instances["class_name"] == class_name)
+    chosen = instances[wanted & (instances["area"] >= min_area)]
+    chosen = chosen.sort_values(["frame_id", "area", "instance_id"], ascending=[True, False, True])
+    return chosen.assign(rank=chosen.groupby("frame_id").cumcount()).reset_index(drop=True)
+
+
 def _paper(single: pd.DataFrame, settings: SelectionSettings) -> pd.DataFrame:
     """Eq. 1: the K largest of each frame, all instance classes competing."""
     return single.groupby("frame_id", sort=False).head(settings.k)

@@ -18,7 +18,7 @@ from assets import build_graph
 from assets.shared.declaration import Artifact
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.settings import CheckpointRef, GeneratorSettings, SegmenterSettings, Settings
+from instsynth_dagster.settings import AnonymiseSettings, CheckpointRef, GeneratorSettings, SegmenterSettings, Settings
 from instsynth_dagster.settings.base import Section
 from instsynth_dagster.settings.kinds import Kinded
 
@@ -60,11 +60,15 @@ RAW: dict[str, Any] = {
     ],
     "segmenters": {kind: {"kind": kind} for kind in ("detectron2", "oneformer")},
 }
+ANONYMISE = AnonymiseSettings(generator="gligen", classes=("bus",))
+"""Refused beside exports of windows; here it stands for a params file of its own."""
 OTHER: dict[str, Any] = {
     "label_table": LabelTable(tuple(replace(label, color=(1, 2, 3)) for label in CITYSCAPES.labels)),
     "classes": ("car", "bus", "truck"),
     "prompts": None,
     "prompt_bank.encoder": "blendeddiff",
+    "anonymise.generator": "blendeddiff",
+    "anonymise.classes": ("bus", "car"),
     "few_shot.generator": "blendeddiff",
     "few_shot_instances.generator": "blendeddiff",
     "few_shot_instances.novel": ("car",),
@@ -168,6 +172,7 @@ def section_of(place: tuple[str, ...]) -> tuple[str, str]:
 
 def table() -> str:
     settings = Settings.model_validate(RAW)
+    settings = settings.model_copy(update={"anonymise": ANONYMISE, "arms": (*settings.arms, "anonymised")})
     before = reads(build_graph(settings))
     found_in: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
     for place, value, annotation in leaves(settings):

@@ -149,6 +149,23 @@ def list_semantic_frames(root: Path, city: str) -> list[Frame]:
     return frames
 
 
+LABEL_FILES = (
+    "instanceIds.png",
+    "labelIds.png",
+    "instanceTrainIds.png",
+    "labelTrainIds.png",
+    "color.png",
+    "polygons.json",
+)
+"""What the layout has of a frame's labels; none of it shows the frame."""
+
+
+def label_files(instance_ids: Path) -> list[Path]:
+    """All label files of a frame, of which `instance_ids` is one, as far as they are there."""
+    beginning = instance_ids.name.removesuffix(LABEL_FILES[0])
+    return [path for name in LABEL_FILES if (path := instance_ids.with_name(f"{beginning}{name}")).is_file()]
+
+
 def city_of(frame_id: str) -> str:
     """`my_town` of `my_town_000000_000019`."""
     return frame_id.rsplit("_", 2)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,29 @@ def read_coco(files: Mapping[str | None, Path], folder: ImageFolder) -> Annotate
         join_categories(categories, path, read_categories(path, data, used, found))
         _objects(path, data, _images(path, data, split, found), categories, found)
     return found.annotated(list(files.values()), list(categories.values()))
+
+
+def with_other_images(path: Path, file_of: Callable[[str], str | None]) -> dict[str, Any]:
+    """The content of a COCO file for other files of its images; annotations and categories are those of the file.
+
+    Of an image nothing is kept but id, size and licence: addresses lead to the picture that it was.
+
+    Args:
+        file_of: the other file by the name in the file, None for an image that is left out with its annotations.
+
+    Raises:
+        DatasetError: the file is none, as `read_coco` says.
+    """
+    data = read_json(path)
+    check_lists(path, data, "COCO file with instances", ("images", "annotations", "categories"))
+    images = [
+        {key: row[key] for key in ("id", "width", "height", "license") if key in row} | {"file_name": file}
+        for row in rows_of(path, data, "images", ("id", "file_name"))
+        if (file := file_of(str(row["file_name"])))
+    ]
+    kept = {image["id"] for image in images}
+    annotations = [row for row in rows_of(path, data, "annotations", ("image_id",)) if row["image_id"] in kept]
+    return data | {"images": images, "annotations": annotations}
 
 
 def join_categories(known: dict[int, Category], path: Path, found: Iterable[Category]) -> None:

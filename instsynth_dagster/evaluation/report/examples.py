@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,12 @@ from instsynth_dagster.settings import Settings
 _VAL_FRAMES = 4
 
 
-def synthesis_examples(store: Store, image_of: Callable[[str], np.ndarray], settings: Settings) -> list[Example]:
+def synthesis_examples(
+    store: Store, image_of: Callable[[str], np.ndarray], generators: Sequence[str], settings: Settings
+) -> list[Example]:
     """One instance per generator and class: the first of the first train city that has any."""
     examples = []
-    for generator in settings.generators:
+    for generator in generators:
         for name in settings.classes:
             for city in settings.dataset.train_cities:
                 key = f"{city}|{name}"

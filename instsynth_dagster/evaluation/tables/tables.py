@@ -25,6 +25,7 @@ from instsynth_dagster.evaluation.metrics.coco_ap import CocoMatches, coco_score
 from instsynth_dagster.evaluation.metrics.instance_ap import FrameMatches, average_precision, class_mean
 from instsynth_dagster.graph import PASTED_INSERT
 from instsynth_dagster.seeds import content_seed
+from instsynth_dagster.segmenters.training.samples import ANONYMISED
 from instsynth_dagster.settings import INSERT
 
 BASELINES = ("real", "zoom_crop")
@@ -60,8 +61,9 @@ def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str], 
     """Table I: instances of each class in each arm's training set.
 
     Args:
-        samples: training set by arm, one row per sample with the columns source ("frame" or "window") and
-            instances_<class>, the number of instances of a class in its id map (groups left out).
+        samples: training set by arm, one row per sample with the columns source ("frame" or "window", or "anonymised",
+            which counts as a frame) and instances_<class>, the number of instances of a class in its id map (groups
+            left out).
 
     Returns:
         Columns arm, class_name, label_id, original, synthetic, augmented (their sum), ratio (augmented / original,
@@ -69,7 +71,8 @@ def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str], 
     """
     tables = []
     for arm, rows in samples.items():
-        counts = rows.groupby("source")[[f"instances_{name}" for name in classes]].sum()
+        source = rows["source"].replace(ANONYMISED, "frame")
+        counts = rows.groupby(source)[[f"instances_{name}" for name in classes]].sum()
         by_source = counts.reindex(["frame", "window"], fill_value=0).to_numpy().astype(np.int64)
         original, synthetic = np.hstack([by_source, by_source.sum(axis=1, keepdims=True)])
         table = pd.DataFrame(

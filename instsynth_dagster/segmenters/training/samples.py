@@ -14,8 +14,8 @@ from instsynth_dagster.data.dataset import DataSet
 from instsynth_dagster.data.images import decode_ids, decode_png
 from instsynth_dagster.seeds import content_seed
 
-FRAME, WINDOW, GROUPED = "frame", "window", "grouped"
-"""A real frame, a synthetic window, a real frame whose id map is in the store."""
+FRAME, WINDOW, GROUPED, ANONYMISED = "frame", "window", "grouped", "anonymised"
+"""A real frame, a synthetic window, a real frame whose id map is in the store, one whose picture is as well."""
 GROUPED_COLUMNS = ("frame_id", "image", "image_sha256", "ids_sha256", "instance_classes")
 WINDOW_COLUMNS = ("frame_id", "instance_id", "source_frame", "image_sha256", "ids_sha256", "instance_classes")
 
@@ -44,6 +44,20 @@ def frame_samples(frames: pd.DataFrame, instances: pd.DataFrame, classes: tuple[
     rows = frames[["frame_id", "image", "ids", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
     rows = rows.assign(source=FRAME, partition="", row=-1)
     return _with_counts(rows, counts.reindex(frames["frame_id"]), classes)
+
+
+def anonymised_samples(samples: pd.DataFrame, stored: pd.DataFrame, partition: str) -> pd.DataFrame:
+    """Sample rows of real frames (`frame_samples`) for their anonymised pictures in a partition of `anonymised/frames`;
+    the index of `stored` (frame_id, image_sha256) is their row there."""
+    rows = stored.reset_index(names="row").set_index("frame_id").loc[samples["sample_id"]]
+    return samples.assign(
+        image="",
+        ids="",
+        source=ANONYMISED,
+        partition=partition,
+        row=rows["row"].to_numpy(),
+        image_sha256=rows["image_sha256"].to_numpy(),
+    )
 
 
 def grouped_samples(rows: pd.DataFrame, partition: str, classes: tuple[str, ...]) -> pd.DataFrame:

@@ -1,0 +1,69 @@
+"""What assets share that repaint instances and score the repaintings."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from assets.shared.made import Made
+from assets.shared.pictures import PREVIEWED_CROPS, crops_preview, sheet_preview
+from instsynth_dagster.artifacts.store import PartitionWriter
+from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
+from instsynth_dagster.settings import GateSettings, GeneratorSettings
+from instsynth_dagster.synthesis.gates import SCORES, gate_scores
+from instsynth_dagster.synthesis.generators.base import repaint
+from resources.generators import Generators
+
+if TYPE_CHECKING:
+    from instsynth_dagster.models.clip import Clip
+
+
+def paint_into(
+    out: PartitionWriter,
+    generators: Generators,
+    generator: str,
+    recipe: GeneratorSettings,
+    *,
+    arm: str,
+    selected: pd.DataFrame,
+    bank: pd.DataFrame,
+    seed: int,
+    replicas: int,
+) -> Made:
+    """Repaint the rows of `selected` that are not in the partition yet; seeds depend on the arm."""
+    metadata: dict[str, Any] = {}
+    if len(selected):
+        loaded = generators.load(generator, recipe)
+        tally = generators.tally(generator)
+        rows = repaint(
+            loaded, arm, selected, bank, recipe, seed, replicas, skip=out.resumed_rows, meter=out.meter, tally=tally
+        )
+        for row in rows:
+            out.add(row)
+        out.meter.check_refused()
+        metadata["licence_of_published_weights"] = loaded.capabilities.licence
+    out.summary["crops"] = out.rows
+    metadata["seconds_per_crop"] = round(out.device_seconds / max(out.rows, 1), 3)
+    if shown := list(islice(out.stored_rows(["instance_id", "prompt", "image_png"]), PREVIEWED_CROPS)):
+        metadata["preview"] = crops_preview(shown, "image_png")
+    return Made(metadata)
+
+
+def score_into(
+    out: PartitionWriter,
+    selected: pd.DataFrame,
+    crops: pd.DataFrame,
+    clip: Clip,
+    *,
+    cut_out: bool,
+    known: tuple[str, ...],
+) -> Made:
+    """Score the repaintings of one partition; verdicts are not given here."""
+    scores = gate_scores(selected, crops, clip, cut_out, known)
+    if scores.empty:
+        return Made()
+    out.add_table(scores)
+    out.summary.update({score: round(float(scores[score].mean()), 4) for score in SCORES})
+    return Made({"preview": sheet_preview(gate_sheet(selected, crops, scores, GateSettings()))})
