@@ -1,5 +1,5 @@
 """Pretrains the demo's generative models one after the other: corpus, mini-clip, autoencoder and its decoder,
-mini-sd-inpaint, mini-gligen."""
+mini-sd-inpaint, mini-gligen, mini-controlnet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import encode_jpeg
-from instsynth_dagster.demo.pretraining import autoencoder, clip, grounded, inpainting, sharpening
+from instsynth_dagster.demo.pretraining import autoencoder, clip, grounded, guided, inpainting, sharpening
 from instsynth_dagster.demo.pretraining.cards import is_complete, link_equal, write_card
 from instsynth_dagster.demo.pretraining.corpus import Corpus, CorpusRecipe, build_corpora
 from instsynth_dagster.demo.pretraining.judgement import judge
@@ -30,6 +30,7 @@ Corpora = Mapping[int, Corpus]
 TRAINING, HELD_OUT = CorpusRecipe(), CorpusRecipe(per_class=200, seed=1)
 SAMPLING: dict[str, dict[str, Any]] = {
     "diffinpainting": {"steps": 15, "guidance": 3.0},
+    "controlnet_inpaint": {"steps": 15, "guidance": 3.0},
     "gligen": {"steps": 20, "guidance": 3.0},
     "blendeddiff": {"steps": 20, "guidance": 3.0, "strength": 0.9},
 }
@@ -40,14 +41,14 @@ JUDGED = 25
 """Held-out instances of each class that the finished generator repaints for its card."""
 
 
-SHARES = {"decoder": 0.15, "mini-sd-inpaint": 0.6, "mini-gligen": 0.25}
+SHARES = {"decoder": 0.15, "mini-sd-inpaint": 0.5, "mini-gligen": 0.2, "mini-controlnet": 0.15}
 """How the trainings share a time that is given for all."""
 
 
 def pretrain_generative(
     build: Path, checkpoints: Path, bars: Bars, *, minutes: float | None = None, device: str = "cpu"
 ) -> None:
-    """Make mini-clip, mini-sd-inpaint and mini-gligen below `checkpoints`, model cards included.
+    """Make mini-clip, mini-sd-inpaint, mini-gligen and mini-controlnet below `checkpoints`, model cards included.
 
     Args:
         build: corpus and unfinished trainings; the same call goes on from there.
@@ -55,7 +56,8 @@ def pretrain_generative(
         minutes: time for the generators together, mini-clip and the corpus not counted; generators that are there
             already are trained on. By default each recipe's own time, for those that are missing.
     """
-    folders = {name: checkpoints / name for name in ("mini-clip", "mini-sd-inpaint", "mini-gligen")}
+    names = ("mini-clip", "mini-sd-inpaint", "mini-gligen", "mini-controlnet")
+    folders = {name: checkpoints / name for name in names}
     if minutes is None and all(is_complete(folder) for folder in folders.values()):
         return
     training, held_out = _corpora(build / "corpus", bars)
@@ -66,7 +68,10 @@ def pretrain_generative(
     foundations = Foundations(sharpened, folders["mini-clip"])
     if minutes or not is_complete(folders["mini-sd-inpaint"]):
         make_inpainting(training, held_out, foundations, folders, build, bars, minutes, device)
-    make_grounded(training, held_out, foundations, folders, build, bars, minutes, device)
+    if minutes or not is_complete(folders["mini-gligen"]):
+        make_grounded(training, held_out, foundations, folders, build, bars, minutes, device)
+    if minutes or not is_complete(folders["mini-controlnet"]):
+        make_guided(training, held_out, foundations, folders, build, bars, minutes, device)
 
 
 def _corpora(folder: Path, bars: Bars) -> Iterator[dict[int, Corpus]]:
@@ -251,23 +256,76 @@ text-to-image model (base of `blendeddiff`).
     )
 
 
-def _settings(kind: str, model: Path) -> GeneratorSettings:
+def make_guided(
+    training: Corpora,
+    held_out: Corpora,
+    foundations: Foundations,
+    folders: Folders,
+    build: Path,
+    bars: Bars,
+    minutes: float | None = None,
+    device: str = "cpu",
+) -> None:
+    """Train mini-controlnet and write its card with a contact sheet."""
+    out, recipe = folders["mini-controlnet"], _timed(guided.RECIPE, "mini-controlnet", minutes)
+    with bars("training mini-controlnet, seconds", round(recipe.minutes * 60)) as progress:
+        result = guided.train_guided(
+            training,
+            foundations,
+            folders["mini-sd-inpaint"],
+            out=out,
+            latents=build / "latents",
+            scratch=build / "mini-controlnet",
+            start=out if is_complete(out) else None,
+            recipe=recipe,
+            device=device,
+            progress=progress,
+        )
+    write_guided_card(result, training, held_out, folders, recipe)
+
+
+def write_guided_card(
+    result: FitResult, training: Corpora, held_out: Corpora, folders: Folders, recipe: TimedRecipe
+) -> None:
+    """Judge mini-controlnet on held-out crops and write its card with a contact sheet."""
+    out = folders["mini-controlnet"]
+    settings = _settings("controlnet_inpaint", folders["mini-sd-inpaint"], controlnet=str(out))
+    judged = judge(settings, held_out, folders["mini-clip"], JUDGED)
+    (out / "contact_sheet.jpg").write_bytes(encode_jpeg(judged.sheet, CARD_QUALITY))
+    write_card(
+        out,
+        result,
+        f"""# mini-controlnet
+
+A small ControlNet (diffusers `ControlNetModel`) for mini-sd-inpaint, without which it paints nothing: it is shown the
+edges of an instance (Canny inside the mask, and the mask's outline) and keeps its structure under another prompt.
+
+- **Data**: {_counted(training)} with masks of rendered scenes; other seeds than any demo city.
+- **Training**: from mini-sd-inpaint's encoder, {_described(recipe, result, guided.BATCH)}.
+- **Measured**: {judged.text(settings)}
+
+![repainted instances](contact_sheet.jpg)
+""",
+    )
+
+
+def _settings(kind: str, model: Path, **own: str) -> GeneratorSettings:
     smallest, *larger = TRAINING.sides
     return GeneratorSettings.model_validate(
-        {"kind": kind, "model": str(model), "size": smallest, "sizes": larger, "batch_size": 8} | SAMPLING[kind]
+        {"kind": kind, "model": str(model), "size": smallest, "sizes": larger, "batch_size": 8} | SAMPLING[kind] | own
     )
 
 
 def _counted(training: Corpora) -> str:
     smallest, *larger = training
     further = ", ".join(f"{len(training[side]):,} of them at {side}" for side in larger)
-    return f"{len(training[smallest]):,} captioned crops at {smallest} pixels ({further})"
+    return f"{len(training[smallest]):,} captioned crops at {smallest} pixels" + (f" ({further})" if further else "")
 
 
-def _described(recipe: TimedRecipe, result: FitResult) -> str:
+def _described(recipe: TimedRecipe, result: FitResult, batch: int = inpainting.BATCH) -> str:
     steps = int(result.curve["step"].iloc[-1])
     return (
-        f"{steps} steps of {inpainting.BATCH} crops or as many pixels of larger\n  ones, mirrored half of the time, "
+        f"{steps} steps of {batch} crops or as many pixels of larger\n  ones, mirrored half of the time, "
         f"velocity prediction, zero terminal SNR, min-SNR weights, AdamW, learning rate\n  {recipe.learning_rate:g}, "
         f"moving average of the weights, {result.seconds / 60:.0f} minutes"
     )

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from instsynth_dagster.demo.pretraining.corpus import Corpus
 from instsynth_dagster.demo.pretraining.inpainting import (
-    BATCH,
     SCHEDULER,
     draw_noise,
     load_unet,
@@ -30,7 +29,9 @@ from instsynth_dagster.segmenters.contract import FitResult, Progress
 from instsynth_dagster.segmenters.training.loop import isolated_random_state
 from instsynth_dagster.synthesis.generators.conditions import soft_edges
 
-RECIPE = TimedRecipe(minutes=35, learning_rate=1e-3, average=0.998)
+RECIPE = TimedRecipe(minutes=40, learning_rate=1e-3, average=0.998)
+BATCH = 16
+"""Crops of the smallest size in a batch; what there is to learn is simpler than painting, so steps count for more."""
 CONDITION_CHANNELS = (16, 32, 64)
 """Two halvings: from pixels to latent cells."""
 _SHARED = (

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionInpaintPipeline, UNet2DConditionModel
+from diffusers import ControlNetModel, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
@@ -14,7 +14,16 @@ from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import resize_image
 from instsynth_dagster.data.masks import resize_mask
 from instsynth_dagster.demo.city.palette import PAINTS
-from instsynth_dagster.demo.pretraining import autoencoder, clip, generative, grounded, inpainting, sharpening, timed
+from instsynth_dagster.demo.pretraining import (
+    autoencoder,
+    clip,
+    generative,
+    grounded,
+    guided,
+    inpainting,
+    sharpening,
+    timed,
+)
 from instsynth_dagster.demo.pretraining.cards import link_equal
 from instsynth_dagster.demo.pretraining.clip import Claim, code, draw_caption, true_pairs
 from instsynth_dagster.demo.pretraining.corpus import CorpusRecipe, build_corpora, scene_crops
@@ -120,10 +129,11 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
     monkeypatch.setattr(clip, "VISION_RECIPE", Recipe(steps=2, **few))
     monkeypatch.setattr(clip, "VISION", clip.VISION | {"image_size": 48, "num_hidden_layers": 1})
     monkeypatch.setattr(autoencoder, "RECIPE", Recipe(steps=2, **few))
-    for module in (sharpening, inpainting, grounded):
+    for module in (sharpening, inpainting, grounded, guided):
         monkeypatch.setattr(module, "RECIPE", TimedRecipe(minutes=0.002, learning_rate=1e-3))
     monkeypatch.setattr(inpainting, "BATCH", 4)
     monkeypatch.setattr(grounded, "BATCH", 4)
+    monkeypatch.setattr(guided, "BATCH", 4)
 
     ticks = itertools.count()
     monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
@@ -142,6 +152,7 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
         "mini-clip": r"class \d+\.\d% of eight",
         "mini-sd-inpaint": r"\d+\.\d dB PSNR",
         "mini-gligen": r"`blendeddiff`: 8 held-out instances",
+        "mini-controlnet": r"8 held-out instances repainted",
     }
     for name, measured in measures.items():
         card = (tmp_path / "checkpoints" / name / "README.md").read_text()
@@ -151,6 +162,9 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
     assert gligen.config.attention_type == "gated"
     gates = [value for name, value in gligen.named_parameters() if name.endswith("alpha_attn")]
     assert all(gate != 0 for gate in gates)
+
+    controlnet = ControlNetModel.from_pretrained(tmp_path / "checkpoints/mini-controlnet")
+    assert any(value.any() for name, value in controlnet.named_parameters() if name.startswith("controlnet_down"))
 
     pipeline = StableDiffusionInpaintPipeline.from_pretrained(
         tmp_path / "checkpoints/mini-sd-inpaint", safety_checker=None, local_files_only=True
