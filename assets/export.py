@@ -13,7 +13,7 @@ from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.graph import window_arms
 from instsynth_dagster.graph.refs import city_classes, each
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.synthesis.export import exported_files, write_export
+from instsynth_dagster.synthesis.export import Originals, exported_files, write_export
 from resources.dataset import Dataset
 
 FILES_PER_PART = 10_000
@@ -22,11 +22,14 @@ FILES_PER_PART = 10_000
 
 @artifact(
     "{member}/export",
-    code_version="4",
+    code_version="5",
     members=lambda settings: window_arms(settings) if settings.artifacts.exports else [],
-    settings=["artifacts.exports"],
+    settings=["artifacts.exports", "exports", "dataset.train_cities"],
     values={"tree": lambda at: at.settings.dataset.format == "cityscapes"},
-    reads=lambda at: each(f"{at.member}/is_cityscapes", city_classes(at.settings)),
+    reads=lambda at: [
+        *each(f"{at.member}/is_cityscapes", city_classes(at.settings)),
+        *each("frames", at.settings.dataset.train_cities if at.settings.exports.with_original else ()),
+    ],
     group="exports",
     kinds={"cityscapes", "coco"},
 )
@@ -34,12 +37,22 @@ def export(
     out: PartitionWriter, _: str, member: str, settings: Settings, tree: bool, store: DeclaredStore, dataset: Dataset
 ) -> Made:
     """The windows as other tools read them, below `artifacts.exports`: COCO RLE JSON with the data set's own categories
-    and its images, which are a Cityscapes tree (instanceIds, labelIds, polygons) where the data set is one."""
+    and its images, which are a Cityscapes tree (instanceIds, labelIds, polygons) where the data set is one; what
+    `exports` asks for beside them."""
     assert settings.artifacts.exports is not None, "else there is no such artifact"
     target = settings.artifacts.exports / member
     asset = f"{member}/is_cityscapes"
     rows = (row for partition in store.declared(asset) for row in store.iterate(asset, partition))
-    write_export(rows, target, dataset.labels, tree=tree, categories=dataset.categories())
+    cities = settings.dataset.train_cities if settings.exports.with_original else ()
+    write_export(
+        rows,
+        target,
+        dataset.labels,
+        tree=tree,
+        categories=dataset.categories(),
+        formats=settings.exports.formats,
+        originals=Originals(dataset.root, dataset.originals(cities)) if cities else None,
+    )
     files = exported_files(target)
     while part := list(islice(files, FILES_PER_PART)):
         out.add_table(pd.DataFrame(part, columns=["file", "sha256"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ from instsynth_dagster.data.index import Index, IndexedFrame, labels_digest
 from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.near_duplicates import mirrored_hash, perceptual_hash
+from instsynth_dagster.data.originals import OriginalImage, OriginalObject
+from instsynth_dagster.data.pixel_runs import IdRuns, as_text
 from instsynth_dagster.data.rasterise import Drawn, OnTop, draw
 from instsynth_dagster.data.reading import Turn
 from instsynth_dagster.data.reading import read_image as read_photo
@@ -107,6 +109,11 @@ class DataSet(ABC):
     @abstractmethod
     def image_and_ids(self, frame_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Image and id map of a frame by its id."""
+
+    @abstractmethod
+    def originals(self, cities: Sequence[str]) -> Iterator[OriginalImage]:
+        """The images of cities as they are annotated. Either all of them and all their objects have numbers of their
+        own, each once, or none has."""
 
     def semantic_frames(self, city: str) -> list[Frame]:
         """Frames of a city that has semantic maps; `ids` is the path of the label id map.
@@ -193,6 +200,19 @@ class CityscapesData(DataSet):
         if self.labels == CITYSCAPES:
             return digest
         return hashlib.sha256(f"{digest}{labels_digest(self.labels)}".encode()).hexdigest()
+
+    def originals(self, cities: Sequence[str]) -> Iterator[OriginalImage]:
+        for city in cities:
+            self._allow(city)
+            for frame in list_frames(self.root, city):
+                runs = IdRuns.of(read_ids(frame.ids, self.labels))
+                found = [
+                    OriginalObject(label.name, as_text(runs.rle(value)), value < self.labels.factor, None)
+                    for value in runs.values.tolist()
+                    if (label := self.labels.label_of(value)).has_instances
+                ]
+                file = frame.image.relative_to(self.root).as_posix()
+                yield OriginalImage(file, runs.shape[::-1], None, tuple(found))
 
     def image(self, row: Any) -> np.ndarray:
         self._allow(city_of(row.frame_id))
@@ -285,6 +305,27 @@ class AnnotatedData(DataSet):
             "mirrored_hash": mirrored_hash(image),
             **{name: getattr(drawn, name) for name in LOSSES},
         }
+
+    def originals(self, cities: Sequence[str]) -> Iterator[OriginalImage]:
+        numbered = self._are_numbered(cities)
+        for frame in self._frames(cities):
+            numbers = frame.source_ids if numbered else (None,) * len(frame.annotations)
+            found = [
+                OriginalObject(label.name, annotation.segmentation, annotation.is_group, number)
+                for annotation, number in zip(frame.annotations, numbers, strict=True)
+                if (label := self.labels.by_id[annotation.label_id]).has_instances
+            ]
+            yield OriginalImage(frame.file, frame.size, frame.source_id if numbered else None, tuple(found))
+
+    def _frames(self, cities: Iterable[str]) -> Iterator[IndexedFrame]:
+        for city in cities:
+            self._allow(city)
+            yield from self._index.frames(city)
+
+    def _are_numbered(self, cities: Sequence[str]) -> bool:
+        frames = [(frame.source_id, frame.source_ids) for frame in self._frames(cities)]
+        images, objects = [number for number, _ in frames], [number for _, numbers in frames for number in numbers]
+        return all(None not in ids and len(set(ids)) == len(ids) for ids in (images, objects))
 
     def image(self, row: Any) -> np.ndarray:
         return self._image(self._frame(row.frame_id))

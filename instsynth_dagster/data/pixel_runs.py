@@ -69,6 +69,11 @@ class IdRuns:
         return _count(masks.owner[run] * shape[1] + self.index[piece], length, shape[0] * shape[1]).reshape(shape)
 
 
+def as_text(code: dict[str, Any]) -> dict[str, Any]:
+    """A compressed run-length code whose counts are text, as JSON holds them."""
+    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
 def decode_runs(counts: Sequence[str]) -> MaskRuns:
     """Foreground runs of compressed COCO run-length codes, all masks at once.
 

@@ -10,6 +10,7 @@ from instsynth_dagster.settings.data import (
     ArtifactSettings,
     CityscapesTree,
     DemoCitySettings,
+    ExportSettings,
 )
 from instsynth_dagster.settings.few_labels import (
     FewShotInstanceSettings,
@@ -46,6 +47,7 @@ __all__ = [
     "CostSettings",
     "DatasetSettings",
     "DemoCitySettings",
+    "ExportSettings",
     "FeatureSettings",
     "FewShotInstanceSettings",
     "FewShotSettings",

@@ -150,6 +150,15 @@ class AnnotatedImages(_Divided):
         return bool(self.train_cities)
 
 
+class ExportSettings(Section):
+    """What an export holds beside its COCO JSON of the windows, and the Cityscapes tree where the data are one."""
+
+    formats: Distinct[Literal["yolo", "coco_panoptic"]] = Field((), description="further formats of the windows")
+    with_original: bool = Field(
+        False, description="a second COCO JSON of the train images and the windows, with the original ids"
+    )
+
+
 class ArtifactSettings(Section):
     """Where artifacts lie: a directory, or the URL of an object store (`s3://bucket/prefix`, `gs://...`)."""
 

@@ -14,7 +14,7 @@ from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings.anonymisation import AnonymiseSettings
 from instsynth_dagster.settings.base import Distinct, Name, Role, Section
-from instsynth_dagster.settings.data import ArtifactSettings
+from instsynth_dagster.settings.data import ArtifactSettings, ExportSettings
 from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
 from instsynth_dagster.settings.folders import check_apart
 from instsynth_dagster.settings.formats import DatasetSettings
@@ -90,6 +90,7 @@ class Settings(Section):
     seed: int = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Role.EXECUTION] = "auto"
     artifacts: ArtifactSettings = ArtifactSettings()
+    exports: ExportSettings = ExportSettings()
     dataset: DatasetSettings
     label_table: LabelTable | None = Field(None, description="what the id maps mean; default: what the format says")
     classes: Distinct[str] = Field(min_length=1)

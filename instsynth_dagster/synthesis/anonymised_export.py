@@ -19,7 +19,8 @@ from instsynth_dagster.data.formats.coco import with_other_images
 from instsynth_dagster.data.images import decode_ids, decode_png
 from instsynth_dagster.data.versions import files_below
 from instsynth_dagster.settings import AnonymiseSettings
-from instsynth_dagster.synthesis.export import MARK, CocoFile, put_in_place, staged_export
+from instsynth_dagster.synthesis.export import MARK, put_in_place, staged_export
+from instsynth_dagster.synthesis.export_coco import CocoFile
 from instsynth_dagster.synthesis.survivors import compare, sentence
 
 RECORD = "anonymised.csv"

@@ -17,11 +17,13 @@ from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.new import main
 from instsynth_dagster.settings import Settings, load_settings
-from instsynth_dagster.synthesis.export import COCO_JSON
+from instsynth_dagster.synthesis.export import COCO_JSON, MERGED_JSON
+from instsynth_dagster.synthesis.export_formats import PANOPTIC_JSON
 from jobs.refresh import refresh
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
 from tests.data.coco_trees import coco_of_tree, garden, write
+from tests.data.opened import opened
 from tests.tiny_pipelines import save_tiny_inpainting
 
 _FOUND = (folder / "shared/data/street_photos" for folder in Path(__file__).resolve().parents)
@@ -56,7 +58,9 @@ def test_from_a_coco_file_to_an_export_with_classes_of_its_own(tmp_path, monkeyp
     assert load_settings(params).integration.window_size == (96, 128)
     model = save_tiny_inpainting(tmp_path / "model")
     generator = {"kind": "diffinpainting", "model": str(model), "size": 32, "steps": 2, "batch_size": 4}
-    settings = tiny(params, {"device": "cpu", "generators": {"tiny": generator}, "arms": ["zoom_crop", "tiny"]})
+    wanted = {"formats": ["yolo", "coco_panoptic"], "with_original": True}
+    changes = {"device": "cpu", "generators": {"tiny": generator}, "arms": ["zoom_crop", "tiny"], "exports": wanted}
+    settings = tiny(params, changes)
     settings = settings.model_copy(
         update={"selection": settings.selection.model_copy(update={"min_area": 50, "quota": 2})}
     )
@@ -79,6 +83,35 @@ def test_from_a_coco_file_to_an_export_with_classes_of_its_own(tmp_path, monkeyp
         masks = [exported.annToMask(annotation) for annotation in exported.imgToAnns[image["id"]]]
         assert np.sum(masks, axis=0).max() == 1  # disjoint
     assert not (out / "leftImg8bit").exists()
+    check_what_stands_beside(out, exported.dataset, original, set(settings.dataset.train_cities))
+
+
+def check_what_stands_beside(out: Path, exported: Any, original: Any, cities: set[str]) -> None:
+    """The merged file trains with the original ids, and holds no val image; YOLO and panoptic hold the same masks."""
+    merged = COCO(str(out / MERGED_JSON)).dataset
+    root = (out / "annotations" / merged["info"]["file_names_are_relative_to"]).resolve()
+    assert all((root / image["file_name"]).is_file() for image in merged["images"])
+    kept = [image for image in merged["images"] if not image["synthetic"]]
+    listed = {image["id"]: image["file_name"] for image in original["images"]}
+    assert all(image["file_name"] == f"images/{listed[image['id']]}" for image in kept)
+    assert {image["file_name"].split("/")[1].replace(" ", "-") for image in kept} == cities
+    of_originals = {image["id"] for image in kept}
+    by_id = {row["id"]: row for row in original["annotations"] if row["image_id"] in of_originals}
+    rows = {row["id"]: row for row in merged["annotations"] if row["image_id"] in of_originals}
+    outside = {number for number, row in by_id.items() if min(row["segmentation"][0][::2]) >= 96}
+    assert rows.keys() == by_id.keys() - outside
+    assert all(rows[number]["segmentation"] == by_id[number]["segmentation"] for number in rows)
+    assert all(rows[number]["category_id"] == by_id[number]["category_id"] for number in rows)
+    assert len(merged["annotations"]) == len(rows) + len(exported["annotations"])
+    survey, yolo = opened(out.parent, format="yolo", annotations=str(out / "data.yaml"))
+    panoptic = {"format": "coco_panoptic", "images": str(out), "annotations": str(out / PANOPTIC_JSON)}
+    _, segments = opened(out.parent, **panoptic)
+    assert len(yolo) == len(segments) == len(exported["images"])
+    assert survey.labels.classes == ("traffic cone", "umbrella", "colon polyp")
+    areas = sorted(row["area"] for row in exported["annotations"] if not row["iscrowd"])
+    for maps, factor in ((yolo, 1000), (segments, 1000)):
+        found = [np.unique(ids[ids >= factor], return_counts=True)[1].tolist() for ids in maps.values()]
+        assert sorted(area for areas in found for area in areas) == areas
 
 
 def test_an_edited_annotation_makes_its_own_group_again_and_no_other(tmp_path, monkeypatch, capsys) -> None:

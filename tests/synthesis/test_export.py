@@ -12,10 +12,14 @@ from cityscapesscripts.helpers.csHelpers import getCsFileInfo
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from instsynth_dagster.data.formats.cityscapes import list_frames, read_frame
-from instsynth_dagster.data.images import encode_png
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, list_frames, read_frame
+from instsynth_dagster.data.images import decode_ids, encode_png
+from instsynth_dagster.data.masks import encode_rle
+from instsynth_dagster.data.originals import OriginalImage, OriginalObject
 from instsynth_dagster.errors import ArtifactError
-from instsynth_dagster.synthesis.export import COCO_JSON, MARK, exported_files, write_export
+from instsynth_dagster.synthesis.export import COCO_JSON, MARK, MERGED_JSON, Originals, exported_files, write_export
+from instsynth_dagster.synthesis.export_formats import PANOPTIC_JSON
+from tests.data.opened import opened
 
 
 def row(frame_id: str = "ulmsyn_000026_000000") -> dict:
@@ -115,3 +119,56 @@ def test_the_truth_taken_as_a_result_scores_one(tmp_path: Path):
         scores.accumulate()
         scores.summarize()
         assert scores.stats[0] == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("tree", [True, False])
+def test_yolo_and_panoptic_read_back_to_the_same_masks(tmp_path: Path, tree: bool):
+    out = tmp_path / "out"
+    rows = [row(), row("ulmsyn_000026_000001")]
+    write_export(rows, out, tree=tree, formats=("yolo", "coco_panoptic"))
+    truth = decode_ids(rows[0]["ids_png"])
+    survey, ids = opened(tmp_path, format="yolo", annotations=str(out / "data.yaml"))
+    assert len(ids) == 2
+    assert survey.labels.classes == CITYSCAPES.classes
+    for found in ids.values():
+        for value, name in ((26001, "car"), (32000, "motorcycle")):
+            assert np.array_equal(survey.labels.of_class(found, name), truth == value)
+        assert not survey.labels.of_class(found, "person").any()  # a group, which the format cannot tell
+    panoptic = {"format": "coco_panoptic", "images": str(out), "annotations": str(out / PANOPTIC_JSON)}
+    survey, ids = opened(tmp_path, **panoptic)
+    found = next(iter(ids.values()))
+    assert [category["id"] for category in survey.categories] == [label.id for label in CITYSCAPES.evaluated]
+    assert np.array_equal(survey.labels.label_ids(found), CITYSCAPES.label_ids(truth))
+    assert np.array_equal(survey.labels.is_instance(found), CITYSCAPES.is_instance(truth))
+
+
+def test_originals_keep_their_ids_in_one_file_with_the_windows(tmp_path: Path):
+    images = tmp_path / "photos"
+    images.mkdir()
+    polygon = [2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]
+    objects = (
+        OriginalObject("car", [polygon], False, 900),
+        OriginalObject("person", encode_rle(np.ones((48, 64), bool)), True, 17),
+        OriginalObject("car", [[99.0, 99.0, 98.0, 99.0, 98.0, 98.0]], False, 901),  # outside
+    )
+    made = Originals(images, [OriginalImage("north/a.jpg", (64, 48), 5, objects)])
+    told = {"instance_id": "ulm_1:26001", "prompt": "a photo of a red car", "source_frame": "ulm_1"}
+    write_export([row() | told], tmp_path / "exports" / "mine", tree=False, originals=made)
+    path = tmp_path / "exports" / "mine" / MERGED_JSON
+    merged = COCO(str(path))
+    root = (path.parent / merged.dataset["info"]["file_names_are_relative_to"]).resolve()
+    assert root == tmp_path
+    names = {image["id"]: image["file_name"] for image in merged.dataset["images"]}
+    assert names == {5: "photos/north/a.jpg", 6: "exports/mine/images/ulmsyn_000026_000000.png"}
+    assert (root / names[6]).is_file()
+    assert [image["synthetic"] for image in merged.dataset["images"]] == [False, True]
+    assert [a["id"] for a in merged.imgToAnns[5]] == [900, 17]
+    car, crowd = merged.imgToAnns[5]
+    assert (car["segmentation"], car["area"], car["bbox"], car["category_id"]) == ([polygon], 100, [2, 2, 10, 10], 26)
+    assert crowd["iscrowd"] == 1
+    windows = {a["category_id"]: a for a in merged.imgToAnns[6]}
+    assert [a["id"] for a in merged.imgToAnns[6]] == [901, 902, 903]
+    assert windows[26]["synthetic"]
+    assert windows[26]["prompt"] == "a photo of a red car"
+    assert "synthetic" not in windows[32]
+    assert MERGED_JSON in dict(exported_files(tmp_path / "exports" / "mine"))

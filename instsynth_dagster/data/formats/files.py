@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from instsynth_dagster.data.pixel_runs import IdRuns
+from instsynth_dagster.data.pixel_runs import IdRuns, as_text
 from instsynth_dagster.data.reading import decoded
 from instsynth_dagster.errors import DatasetError, UnreadableError
 
@@ -92,11 +92,7 @@ def _values(image: Image.Image) -> np.ndarray:
 def codes_of(values: np.ndarray) -> dict[int, dict[str, Any]]:
     """Run-length code of the pixels of each value of an id map (H, W)."""
     runs = IdRuns.of(values.astype(np.int32))  # four bytes of colours stay apart, as negative numbers
-    return {value & 0xFFFFFFFF: _as_text(runs.rle(value)) for value in runs.values.tolist()}
-
-
-def _as_text(code: dict[str, Any]) -> dict[str, Any]:
-    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+    return {value & 0xFFFFFFFF: as_text(runs.rle(value)) for value in runs.values.tolist()}
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -1,0 +1,27 @@
+"""The images of a data set with their objects as its own files annotate them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from instsynth_dagster.data.rasterise import Segmentation
+
+
+@dataclass(frozen=True)
+class OriginalObject:
+    """An object, or a crowd, of a label; `source_id` is its number in the data set's own files, if they number it."""
+
+    label: str
+    segmentation: Segmentation
+    crowd: bool
+    source_id: int | None
+
+
+@dataclass(frozen=True)
+class OriginalImage:
+    """An image, `file` below the data set's root, `size` (width, height) as it is annotated, and its objects."""
+
+    file: str
+    size: tuple[int, int]
+    source_id: int | None
+    objects: tuple[OriginalObject, ...]
