@@ -25,7 +25,7 @@ help:
 	@echo "make export       IS-Cityscapes as a Cityscapes tree and COCO JSON, without training"
 	@echo "make anonymise    the data set with people, cars, ... repainted or coarse (INSTSYNTH_PARAMS=profiles/anonymise.yaml)"
 	@echo "make new COCO=annotations.json IMAGES=photos > params.yaml   a params file for your own data (docs/data.md)"
-	@echo "make dev          the Dagster UI on http://localhost:3000"
+	@echo "make dev          the Dagster UI on http://localhost:3000, or PORT=<number>"
 	@echo "make check        linter, formatter, type checker"
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -38,8 +38,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 setup: $(VENV)/.installed
 
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $@
+$(DAGSTER_HOME)/dagster.yaml: deploy/single/dagster.yaml
+	mkdir -p $(DAGSTER_HOME) && cp $< $@
 
 demo refresh prepare synthesize export anonymise train evaluate: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster job execute -m instsynth_dagster.definitions -j $@
@@ -76,7 +76,7 @@ paper-demo: export INSTSYNTH_PARAMS := profiles/paper_demo.yaml
 paper-demo: demo
 
 dev: setup $(DAGSTER_HOME)/dagster.yaml
-	$(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
+	@$(BIN)/python -m jobs.dev $(if $(PORT),--port $(PORT))
 
 # a process for each core; the inner loop leaves out what is marked as slow
 test: setup

@@ -83,7 +83,7 @@ def anonymised_frames(
         counts.update(how for _, _, how, _ in json.loads(stored["told"]))
     out.summary.update(frames=out.rows, **counts)
     shown = list(islice(out.stored_rows(["frame_id", "instance_id", "image_png", "ids_png"]), PREVIEWED_WINDOWS))
-    metadata: dict[str, Any] = {"preview": windows_preview(shown, dataset.labels)} if shown else {}
+    metadata: dict[str, Any] = {"preview": windows_preview(shown, dataset.labels, out.rows)} if shown else {}
     return Made(metadata, tuple(Check(name, True, text) for name, text in CHECKS.items()))
 
 

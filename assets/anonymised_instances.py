@@ -45,5 +45,5 @@ def anonymised_instances(
     out.summary["instances"] = len(chosen)
     metadata: dict[str, Any] = {"available": int((instances["class_name"] == class_name).sum())}
     if shown := list(islice(out.stored_rows(["instance_id", "crop_png"]), PREVIEWED_CROPS)):
-        metadata["preview"] = crops_preview(shown, "crop_png")
+        metadata["preview"] = crops_preview(shown, "crop_png", out.rows)
     return Made(metadata)

@@ -72,7 +72,7 @@ def composite_frames(
     shown = list(islice(out.stored_rows(["instance_id", "frame_id", "image_png", "ids_png"]), PREVIEWED_WINDOWS))
     out.summary.update(frames=len(jobs), repaintings=sum(len(rows) for rows in by_frame.values()))
     checks = tuple(Check(name, True, text) for name, text in CHECKS.items())
-    return Made({"preview": windows_preview(shown, dataset.labels)} if shown else {}, checks)
+    return Made({"preview": windows_preview(shown, dataset.labels, out.rows)} if shown else {}, checks)
 
 
 def _accepted(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from assets.shared.declaration import artifact
-from assets.shared.made import Made, Markdown
+from assets.shared.made import Made
+from assets.shared.pictures import frames_preview
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.graph.data import split_of
 from instsynth_dagster.graph.refs import all_cities
@@ -35,4 +36,4 @@ def demo_city(out: PartitionWriter, city: str, settings: Settings, split: str, d
     out.add_table(rows)
     for directory in dataset.directories(city):
         out.promise(directory)
-    return Made({"preview": Markdown(dataset.preview(rows))})
+    return Made({"preview": frames_preview(dataset, rows)})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from assets.shared.declaration import artifact
-from assets.shared.made import Made, Markdown
+from assets.shared.made import Made
+from assets.shared.pictures import frames_preview
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.data.dataset import LOSSES
 from instsynth_dagster.data.versions import dvc_revision
@@ -34,4 +35,4 @@ def frames(out: PartitionWriter, city: str, annotated: str, dataset: Dataset) ->
     if annotated:
         out.summary["annotations"] = annotated[:16]
     revision = dvc_revision(dataset.root) or "not tracked"
-    return Made({"preview": Markdown(dataset.preview(rows)), "dvc_revision": revision})
+    return Made({"preview": frames_preview(dataset, rows), "dvc_revision": revision})

@@ -108,7 +108,7 @@ def fsis_scores(
                 rows.append(about | {"windows": len(samples), **found})
                 if not made:
                     shown = [(image, ids, system.predictor.predict([image])[0]) for image, ids in frames[:SHOWN]]
-                    pictures[f"predictions_{system.name}"] = predictions_preview(shown, dataset.labels)
+                    pictures[f"predictions_{system.name}"] = predictions_preview(shown, dataset.labels, len(frames))
                 progress(len(rows), len(arms) * len(chosen.systems))
     out.add_table(pd.DataFrame(rows))
     check = Check("only_the_shots", drawn.kept_to_themselves(arms), f"{len(drawn.shown)} shots of {key}")

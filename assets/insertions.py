@@ -66,7 +66,7 @@ def insertions(
     made = (row for row in out.stored_rows(["instance_id", "reason", "pasted_png"]) if row["reason"] == "")
     shown = list(islice(made, PREVIEWED_CROPS))
     if shown:
-        metadata["preview"] = crops_preview(shown, "pasted_png")
+        metadata["preview"] = crops_preview(shown, "pasted_png", reasons["placed"])
     return Made(metadata)
 
 

@@ -73,7 +73,7 @@ def instances_from_semantics(
     out.summary["frames"] = out.rows
     first = zip(frames[:SHOWN], out.stored_rows(["ids_png"]), strict=False)
     shown = [(read_image(frame.image), decode_ids(row["ids_png"])) for frame, row in first]
-    return Made({"preview": ids_preview(shown, dataset.labels)} if shown else {}, (leaked,))
+    return Made({"preview": ids_preview(shown, dataset.labels, out.rows)} if shown else {}, (leaked,))
 
 
 def load_siseg(chosen: SemanticsSettings, store: DeclaredStore, labels: LabelTable, device: Device) -> Any:

@@ -12,10 +12,9 @@ import pandas as pd
 from assets.shared import repainted
 from assets.shared.declaration import artifact
 from assets.shared.made import Check, Made
-from assets.shared.pictures import PREVIEWED_WINDOWS, sheet_preview, windows_preview
+from assets.shared.pictures import PREVIEWED_WINDOWS, gates_preview, windows_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
-from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
 from instsynth_dagster.graph import COPY_PASTE, instances_asset, window_arms
 from instsynth_dagster.graph.refs import city_class_dimensions
 from instsynth_dagster.settings import INSERT, Settings
@@ -82,14 +81,14 @@ def is_cityscapes(
     shown = list(
         islice(out.stored_rows(["instance_id", "frame_id", "prompt", "image_png", "ids_png"]), PREVIEWED_WINDOWS)
     )
-    metadata: dict[str, Any] = {"preview": windows_preview(shown, dataset.labels)} if shown else {}
+    metadata: dict[str, Any] = {"preview": windows_preview(shown, dataset.labels, out.rows)} if shown else {}
     checks = [Check(name, True, text) for name, text in CHECKS.items()]
     if chosen is not None:
         out.summary["accepted"] = sum(crop["image_png"] is not None for crop in chosen)  # spares included
         out.summary["rejected"] = sum(bool(crop["rejection"]) for crop in chosen)
     if crops is not None and quality is not None and len(quality):
         share = float(np.mean([not rejection(row, settings.gates) for row in quality.to_dict("records")]))
-        metadata |= {"accepted": share, "gates": sheet_preview(gate_sheet(selected, crops, quality, settings.gates))}
+        metadata |= {"accepted": share, "gates": gates_preview(selected, crops, quality, settings.gates)}
         text = f"{partition}: {share:.0%} of {len(quality)} crops pass the gates"
         checks.append(Check(HALF_ACCEPTED, share >= MIN_ACCEPTED, text, blocking=False))
     return Made(metadata, tuple(checks))

@@ -7,7 +7,7 @@ from typing import Any
 
 from assets.shared.declaration import all_but, artifact
 from assets.shared.made import Check, Made
-from assets.shared.pictures import sheet_preview
+from assets.shared.pictures import sample, sheet_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
 from instsynth_dagster.data.images import decode_ids, decode_png
@@ -68,7 +68,8 @@ def refined_pseudo_labels(
     text = f"{partition}: {survival:.0%} of {len(touched)} instances kept at least half of their area"
     both = zip(store.iterate(f"{member}/is_cityscapes", partition), out.stored_rows(), strict=True)
     changes = list(islice((_change(*pair) for pair in both if pair[1]["verdict"] != "untouched"), SHOWN))
-    pictures = {"preview": sheet_preview(change_sheet(changes))} if changes else {}
+    caption = sample(len(changes), len(touched), "refined instances")
+    pictures = {"preview": sheet_preview(change_sheet(changes), caption)} if changes else {}
     return Made(pictures, (Check("class_survival", survival >= MIN_SURVIVAL, text, blocking=False),))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from assets.shared.declaration import At, all_but, artifact
-from assets.shared.made import Made
+from assets.shared.made import Made, Page
 from assets.shared.pictures import PICTURES, SHEET
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
@@ -113,7 +113,7 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
     )
     path = out.folder("report") / "report.html"
     path.write_text(render_report(data))
-    return Made({"report": path.resolve()})
+    return Made({"report": Page("report", path.name)})
 
 
 def _side_by_side(store: DeclaredStore) -> np.ndarray:

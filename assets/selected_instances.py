@@ -53,5 +53,5 @@ def selected_instances(
     out.summary["instances"] = len(chosen)
     metadata: dict[str, Any] = {"available": int((instances["class_name"] == class_name).sum())}
     if shown := list(islice(out.stored_rows(["instance_id", "crop_png"]), PREVIEWED_CROPS)):
-        metadata["preview"] = crops_preview(shown, "crop_png")
+        metadata["preview"] = crops_preview(shown, "crop_png", out.rows)
     return Made(metadata, (check,))

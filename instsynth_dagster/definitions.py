@@ -14,6 +14,7 @@ from instsynth_dagster.settings import Settings, load_settings
 from jobs.launch import build_jobs
 from jobs.nightly import build_schedule, build_sensor
 from resources import build_resources
+from resources.described import described
 
 
 def build_definitions(settings: Settings, read: Callable[[], Settings]) -> dg.Definitions:
@@ -23,7 +24,7 @@ def build_definitions(settings: Settings, read: Callable[[], Settings]) -> dg.De
     resources = build_resources(settings)
     return dg.Definitions(
         assets=assets,
-        resources=resources,
+        resources=described(resources, settings),
         jobs=build_jobs(settings, graph, assets, resources),
         schedules=[build_schedule(settings.nightly, read)],
         sensors=[build_sensor(read)],

@@ -12,7 +12,9 @@ from typing import Protocol
 
 import dagster as dg
 
+from assets.shared.kept import outcomes
 from instsynth_dagster.artifacts.locking import refresh_lock
+from instsynth_dagster.artifacts.manifest import Manifest
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.graph.staleness import Asset, PartitionRef, stretches, why_stale
@@ -232,11 +234,20 @@ class _Walk:
                 self._failed.append((key, partition))
                 failure = failure or f"{partition} is still stale ({reason}): a worker has other settings or code"
             else:
-                self._made[key, partition] = self._store.require(key, partition).device_seconds
+                manifest = self._store.require(key, partition)
+                self._made[key, partition] = manifest.device_seconds
+                self._warn(manifest)
                 done.append((key, partition))
         if failure:
             self._failures.append(f"{key}: {failure}")
         self._look([reader for ref in done for reader in self._up_to_date(ref)])
+
+    def _warn(self, manifest: Manifest) -> None:
+        """Say which checks of a partition failed that do not block."""
+        for check in outcomes(manifest):
+            if not check.passed:
+                text = check.description.removeprefix(f"{manifest.partition}: ")
+                self._say(f"warning: {manifest.asset}[{manifest.partition}]: {check.name}: {text}")
 
     def _damage_above(self) -> bool:
         """Whether anything that a failed partition is made from, all up to date when it began, has become stale."""

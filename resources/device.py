@@ -19,7 +19,7 @@ _DRIVERS = ("nvidia[0-9]*", "dxg", "kfd")
 
 @dataclass(frozen=True)
 class Device:
-    """`name` is resolved on first use, so that loading the definitions does not import torch.
+    """What models run on. `name` is resolved on first use, so that loading the definitions does not import torch.
 
     On the CPU a process computes with `threads` threads: the last bits of a training depend on their number, so it may
     not depend on the machine. Of several GPUs a process takes the first that no other process of this user has, and

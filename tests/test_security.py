@@ -19,6 +19,7 @@ from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.graph.staleness import expected
 from instsynth_dagster.models.digests import PIN, SUMS, checkpoint_files, content_digest, verified
 from instsynth_dagster.settings import Settings, load_settings
+from jobs import dev
 from jobs.refresh import refresh
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
@@ -250,6 +251,7 @@ def test_servers_listen_on_localhost():
                 started += 1
                 assert "127.0.0.1" in line or _in_a_container(path), f"{path}: {line.strip()}"
     assert started
+    assert dev.HOST == "127.0.0.1"
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster_graphql.test.utils import execute_dagster_graphql
 
+from assets.shared.partitions import shown_key
 from instsynth_dagster.settings import Settings
 
 _DEFINITIONS = """
@@ -75,11 +76,11 @@ class Browser:
 
     def materialize(self, *assets: str, partition: str = "", last: str = "") -> dg.DagsterRun:
         """The button, for one partition, or as a single run for a range of them."""
-        tags = [{"key": "dagster/partition", "value": partition}] if partition and not last else []
+        tags = [{"key": "dagster/partition", "value": shown_key(partition)}] if partition and not last else []
         if last:
             tags = [
-                {"key": ASSET_PARTITION_RANGE_START_TAG, "value": partition},
-                {"key": ASSET_PARTITION_RANGE_END_TAG, "value": last},
+                {"key": ASSET_PARTITION_RANGE_START_TAG, "value": shown_key(partition)},
+                {"key": ASSET_PARTITION_RANGE_END_TAG, "value": shown_key(last)},
             ]
         selector = {**_REPOSITORY, "pipelineName": "__ASSET_JOB", "assetSelection": [_key(asset) for asset in assets]}
         selector["assetCheckSelection"] = None
@@ -95,7 +96,8 @@ class Browser:
 
     def backfill(self, assets: Sequence[str], partitions: Sequence[str] | None) -> str:
         """Launch a backfill (of all partitions: None) and let the daemon work; returns how it ended."""
-        chosen = {"partitionNames": list(partitions)} if partitions is not None else {"allPartitions": True}
+        named = {"partitionNames": list(map(shown_key, partitions or ()))}
+        chosen = {"allPartitions": True} if partitions is None else named
         asked = {"assetSelection": [_key(asset) for asset in assets], "title": "test", **chosen}
         answer = self.ask(_BACKFILL, backfill=asked)["launchPartitionBackfill"]
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
@@ -111,7 +113,7 @@ class Browser:
         query = """query($key: AssetKeyInput!, $part: String) { assetNodeOrError(assetKey: $key) {
           ... on AssetNode { staleStatus(partition: $part) } } }"""
         return {
-            part: self.ask(query, key=_key(asset), part=None if part == "all" else part)["assetNodeOrError"][
+            part: self.ask(query, key=_key(asset), part=None if part == "all" else shown_key(part))["assetNodeOrError"][
                 "staleStatus"
             ]
             for part in partitions
@@ -120,7 +122,7 @@ class Browser:
     def events(self, asset: str, partition: str = "all") -> list[dg.AssetMaterialization]:
         """Materializations of a partition that Dagster has recorded, newest first."""
         chosen = dg.AssetRecordsFilter(
-            dg.AssetKey(asset.split("/")), asset_partitions=None if partition == "all" else [partition]
+            dg.AssetKey(asset.split("/")), asset_partitions=None if partition == "all" else [shown_key(partition)]
         )
         found = self.instance.fetch_materializations(chosen, limit=1000).records
         return [record.asset_materialization for record in found if record.asset_materialization]

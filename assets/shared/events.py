@@ -10,9 +10,10 @@ from typing import Any
 
 import dagster as dg
 
-from assets.shared.kept import REPORTED, outcomes, reported
-from assets.shared.made import Check, Markdown
-from assets.shared.partitions import Graph, asset_key
+from assets.shared.columns import describe_column
+from assets.shared.kept import REPORTED, address, outcomes, reported
+from assets.shared.made import Check, Markdown, Page
+from assets.shared.partitions import Graph, asset_key, shown_key
 from instsynth_dagster.artifacts.manifest import Manifest
 from instsynth_dagster.artifacts.store import UNPARTITIONED, Store
 from instsynth_dagster.artifacts.writer import PIECE
@@ -48,9 +49,15 @@ def metadata_of(store: Store, manifest: Manifest) -> dict[str, Any]:
         for name, value in manifest.summary.items()
         if name not in (REPORTED, PIECE)
     }
-    columns = [dg.TableColumn(*column) for column in store.columns(manifest.asset, manifest.partition)]
+    columns = [
+        dg.TableColumn(name, kind, describe_column(name))
+        for name, kind in store.columns(manifest.asset, manifest.partition)
+    ]
+    shown = {name: _shown(store, manifest, value) for name, value in made.metadata.items()}
+    seen = (dg.MarkdownMetadataValue, dg.UrlMetadataValue)
     return {
-        **{name: _shown(value) for name, value in made.metadata.items()},
+        **{name: value for name, value in shown.items() if isinstance(value, seen)},
+        **shown,
         **summary,
         **({"dagster/row_count": manifest.rows} if manifest.parts else {}),
         **({"dagster/column_schema": dg.TableSchema(columns)} if columns else {}),
@@ -62,10 +69,14 @@ def metadata_of(store: Store, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _shown(value: Any) -> Any:
+def _shown(store: Store, manifest: Manifest, value: Any) -> Any:
     """A metadata value as Dagster shows it."""
     if isinstance(value, Markdown):
         return dg.MetadataValue.md(value.text)
+    if isinstance(value, Page):
+        if not store.storage.remote:
+            return dg.MetadataValue.url(address(manifest, value))
+        value = store.folder(manifest.asset, manifest.partition, value.folder) / value.file
     return dg.MetadataValue.path(str(value)) if isinstance(value, Path) else value
 
 
@@ -87,13 +98,15 @@ def check_results(
     for name, blocking in names.items():
         failed = [(partition, check) for partition, check in said[name] if not check.passed]
         partition, shown = (failed or said[name] or [("", Check(name, True, "nothing was checked"))])[0]
-        where = f"{partition}: " if asset.dimensions and failed else ""
+        texts = {check.description for _, check in said[name]}
+        where = f"{partition}: " if asset.dimensions and (failed or len(texts) > 1) else ""
+        about = "" if failed or len(texts) < 2 else f"all {len(said[name])} partitions pass, such as "
         yield dg.AssetCheckResult(
             asset_key=asset_key(asset.key),
             check_name=name,
             passed=not failed,
             severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-            description=f"{where}{shown.description.removeprefix(where)}",
+            description=f"{about}{where}{shown.description.removeprefix(where)}",
             metadata={"partitions_checked": len(said[name]), "partitions_failed": len(failed), **shown.metadata},
         )
 
@@ -120,7 +133,7 @@ class Record:
         """The event of a stored partition."""
         return dg.AssetMaterialization(
             asset_key=asset_key(self._asset.key),
-            partition=None if manifest.partition == UNPARTITIONED else manifest.partition,
+            partition=None if manifest.partition == UNPARTITIONED else shown_key(manifest.partition),
             metadata=metadata_of(self._store, manifest),
             tags={
                 _VERSION: data_version(manifest),
@@ -143,7 +156,7 @@ class Record:
     def newest(self, partition: str) -> tuple[str, Mapping[str, str]]:
         """Run and tags of the newest materialization that Dagster knows of a partition."""
         chosen = dg.AssetRecordsFilter(
-            asset_key(self._asset.key), asset_partitions=None if partition == UNPARTITIONED else [partition]
+            asset_key(self._asset.key), asset_partitions=None if partition == UNPARTITIONED else [shown_key(partition)]
         )
         for record in self._instance.fetch_materializations(chosen, limit=1).records:
             return record.run_id, _tags(record)

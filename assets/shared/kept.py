@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import mimetypes
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from assets.shared.made import Check, Made, Markdown
-from instsynth_dagster.artifacts.manifest import Manifest
+from assets.shared.made import Check, Made, Markdown, Page
+from instsynth_dagster.artifacts.manifest import Manifest, partition_folder
 from instsynth_dagster.artifacts.store import PartitionWriter, Store
 from instsynth_dagster.artifacts.writer import PREVIEWS
 
 REPORTED = "reported"
 """Entry of a manifest's summary: metadata and outcomes of checks."""
-_INLINE = 2000
-"""Characters of Markdown that the manifest itself holds; more, as a picture has, goes into a file."""
+PAGES = "http://localhost:3001"
+"""Where `make dev` serves what partitions of a local store keep in their folders (`jobs.dev`)."""
+_INLINE = 800
+"""Characters of Markdown that the manifest itself holds. The UI shows as much on the page of an asset, what is longer
+behind a click."""
+_OWN = re.compile(r"!\[([^\]]*)\]\(data:(image/[a-z+]+);base64,([^)]+)\)")
+_KEPT = re.compile(r"!\[([^\]]*)\]\(([\w.-]+)\)")
+"""A picture in Markdown that carries its bytes, and one that is kept as a file."""
 
 
 def keep(out: PartitionWriter, made: Made) -> None:
@@ -27,12 +36,10 @@ def keep(out: PartitionWriter, made: Made) -> None:
 
 
 def reported(store: Store, manifest: Manifest) -> Made:
-    """What was reported of a partition when it was made."""
+    """What was reported of a partition when it was made. Pictures are links to what `make dev` serves, or carry their
+    bytes where the store is not on this machine."""
     metadata = manifest.summary.get(REPORTED, {}).get("metadata", {})
-    folder = Path()
-    if PREVIEWS in manifest.folders:
-        folder = store.folder(manifest.asset, manifest.partition, PREVIEWS)
-    return Made({name: _told(value, folder) for name, value in metadata.items()}, outcomes(manifest))
+    return Made({name: _told(store, manifest, value) for name, value in metadata.items()}, outcomes(manifest))
 
 
 def outcomes(manifest: Manifest) -> tuple[Check, ...]:
@@ -41,24 +48,59 @@ def outcomes(manifest: Manifest) -> tuple[Check, ...]:
     return tuple(Check(**check) for check in kept.get("checks", []))
 
 
+def address(manifest: Manifest, page: Page) -> str:
+    """Where `make dev` serves a file of a partition's folder. It names the version of the partition, so that it never
+    leads to another one, or to another project's."""
+    own = next(file.path for file in manifest.folders[page.folder] if file.path.endswith(f"/{page.file}"))
+    return f"{PAGES}/{partition_folder(manifest.asset, manifest.partition)}/{own}"
+
+
 def _kept(out: PartitionWriter, name: str, value: Any) -> Any:
     if isinstance(value, Path):
         return {"path": str(value)}
+    if isinstance(value, Page):
+        return {"page": [value.folder, value.file]}
     if not isinstance(value, Markdown):
         return value
-    if len(value.text) <= _INLINE:
-        return {"markdown": value.text}
+    files = 0
+
+    def into_file(picture: re.Match[str]) -> str:
+        nonlocal files
+        files += 1
+        kind = mimetypes.guess_extension(picture[2], strict=False)
+        file = f"{name}{files if files > 1 else ''}{kind}"
+        (out.folder(PREVIEWS) / file).write_bytes(base64.b64decode(picture[3]))
+        return f"![{picture[1]}]({file})"
+
+    text = _OWN.sub(into_file, value.text)
+    if len(text) <= _INLINE:
+        return {"markdown": text}
     file = f"{name}.md"
-    (out.folder(PREVIEWS) / file).write_text(value.text)
+    (out.folder(PREVIEWS) / file).write_text(text)
     return {"file": file}
 
 
-def _told(value: Any, folder: Path) -> Any:
+def _told(store: Store, manifest: Manifest, value: Any) -> Any:
     match value:
         case {"path": path}:
             return Path(path)
+        case {"page": [folder, file]}:
+            return Page(folder, file)
         case {"markdown": text}:
-            return Markdown(text)
+            return Markdown(_with_pictures(store, manifest, text))
         case {"file": file}:
-            return Markdown((folder / file).read_text())
+            kept = store.folder(manifest.asset, manifest.partition, PREVIEWS) / file
+            return Markdown(_with_pictures(store, manifest, kept.read_text()))
     return value
+
+
+def _with_pictures(store: Store, manifest: Manifest, text: str) -> str:
+    def shown(picture: re.Match[str]) -> str:
+        if not store.storage.remote:
+            url = address(manifest, Page(PREVIEWS, picture[2]))
+            return f"[![{picture[1]}, which `make dev` serves]({url})]({url})"
+        content = (store.folder(manifest.asset, manifest.partition, PREVIEWS) / picture[2]).read_bytes()
+        kind = mimetypes.guess_type(picture[2], strict=False)[0]
+        return f"![{picture[1]}](data:{kind};base64,{base64.b64encode(content).decode()})"
+
+    return _KEPT.sub(shown, text)

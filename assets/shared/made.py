@@ -28,9 +28,17 @@ class Markdown:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What an asset reports beside what it stored. Metadata values are numbers, texts, JSON values, `Markdown`, and
-    paths."""
+class Page:
+    """Metadata that the UI links to: a file in one of the folders that the partition keeps."""
 
-    metadata: Mapping[str, Any | Markdown | Path] = field(default_factory=dict)
+    folder: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an asset reports beside what it stored. Metadata values are numbers, texts, JSON values, `Markdown`,
+    `Page`, and paths."""
+
+    metadata: Mapping[str, Any | Markdown | Page | Path] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()

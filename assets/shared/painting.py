@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from assets.shared.made import Made
-from assets.shared.pictures import PREVIEWED_CROPS, crops_preview, sheet_preview
+from assets.shared.pictures import PREVIEWED_CROPS, crops_preview, gates_preview
 from instsynth_dagster.artifacts.store import PartitionWriter
-from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
 from instsynth_dagster.settings import GateSettings, GeneratorSettings
 from instsynth_dagster.synthesis.gates import SCORES, gate_scores
 from instsynth_dagster.synthesis.generators.base import repaint
@@ -47,7 +46,7 @@ def paint_into(
     out.summary["crops"] = out.rows
     metadata["seconds_per_crop"] = round(out.device_seconds / max(out.rows, 1), 3)
     if shown := list(islice(out.stored_rows(["instance_id", "prompt", "image_png"]), PREVIEWED_CROPS)):
-        metadata["preview"] = crops_preview(shown, "image_png")
+        metadata["preview"] = crops_preview(shown, "image_png", out.rows)
     return Made(metadata)
 
 
@@ -66,4 +65,4 @@ def score_into(
         return Made()
     out.add_table(scores)
     out.summary.update({score: round(float(scores[score].mean()), 4) for score in SCORES})
-    return Made({"preview": sheet_preview(gate_sheet(selected, crops, scores, GateSettings()))})
+    return Made({"preview": gates_preview(selected, crops, scores, GateSettings())})

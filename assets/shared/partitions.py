@@ -13,12 +13,23 @@ Graph = Mapping[str, Asset]
 
 
 def partitions_definition(asset: Asset) -> dg.PartitionsDefinition | None:
-    """None, or one list of keys; an asset of two dimensions has keys such as `aachen|car`.
+    """None, or one list of keys; an asset of two dimensions has keys such as `aachen/car`.
 
     Dagster has partitions of two dimensions, but no mapping that says key by key which of them another asset reads:
     its stale marks and backfills would take every partition of a city for changed when one is. A list has one.
     """
-    return dg.StaticPartitionsDefinition(asset.partitions) if asset.dimensions else None
+    return dg.StaticPartitionsDefinition([shown_key(key) for key in asset.partitions]) if asset.dimensions else None
+
+
+def shown_key(partition: str) -> str:
+    """What Dagster calls a partition: `aachen/car` for `aachen|car`. Its UI cuts every key at "|", which joins the two
+    dimensions of its own partitions, before it preselects one in the dialog of "Materialize"."""
+    return partition.replace("|", "/")
+
+
+def partition_of(key: str) -> str:
+    """The partition that Dagster calls `key`; no name of a city, class or run has a "/" in it."""
+    return key.replace("/", "|")
 
 
 def dependencies(asset: Asset, graph: Graph) -> list[dg.AssetDep]:
@@ -46,18 +57,24 @@ def _mapping(asset: Asset, upstream: Asset, read_by: Mapping[str, list[str]]) ->
     if not upstream.dimensions:
         return None
     if not asset.dimensions:
-        return dg.SpecificPartitionsPartitionMapping(list(read_by))
+        return dg.SpecificPartitionsPartitionMapping([shown_key(key) for key in read_by])
     if asset.partitions == upstream.partitions and all(readers == [key] for key, readers in read_by.items()):
         return dg.IdentityPartitionMapping()
-    return dg.StaticPartitionMapping(dict(read_by))
+    shown = {shown_key(key): [shown_key(reader) for reader in readers] for key, readers in read_by.items()}
+    return dg.StaticPartitionMapping(shown)
 
 
 def partition_tags(first: str, last: str) -> dict[str, str]:
     """Run tags that make Dagster run a range of partitions of one asset at once."""
     if first == last == "all":
         return {}
-    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    return {
+        "dagster/asset_partition_range_start": shown_key(first),
+        "dagster/asset_partition_range_end": shown_key(last),
+    }
 
 
 def partitions_of_run(context: dg.AssetExecutionContext) -> Sequence[str]:
-    return context.partition_keys if context.has_partition_key or context.has_partition_key_range else ["all"]
+    if context.has_partition_key or context.has_partition_key_range:
+        return [partition_of(key) for key in context.partition_keys]
+    return ["all"]

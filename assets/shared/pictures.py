@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from assets.shared.made import Markdown
+from instsynth_dagster.data.dataset import PREVIEWED_FRAMES, DataSet
 from instsynth_dagster.data.images import decode_ids, decode_png, resize_image
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.evaluation.report.charts import curve_svg
@@ -20,45 +21,73 @@ from instsynth_dagster.evaluation.report.gallery import (
     overlay_predictions,
     thumbnail_markdown,
 )
+from instsynth_dagster.evaluation.report.gate_gallery import MOST, gate_sheet
+from instsynth_dagster.settings import GateSettings
+from instsynth_dagster.synthesis.gates import rejection
 
 PREVIEWED_CROPS, PREVIEWED_WINDOWS = 12, 4
-_TILE = 128
+_TILE = 104
+WIDTH = 700
+"""Pixels of a picture: what the UI shows of one without scrolling, on a screen of usual size."""
 
 
-def crops_preview(rows: Sequence[Mapping[str, Any]], key: str) -> Markdown:
-    """The first crops of a partition side by side, with their prompts where they have one."""
+def crops_preview(rows: Sequence[Mapping[str, Any]], key: str, total: int) -> Markdown:
+    """The first of `total` crops of a partition side by side, with their prompts where they have one."""
     first = rows[:PREVIEWED_CROPS]
     tiles = [resize_image(decode_png(row[key]), (_TILE, _TILE)) for row in first]
-    return _sheet(tiles, [row.get("prompt") or row["instance_id"] for row in first], columns=6)
+    return _sheet(tiles, [row.get("prompt") or row["instance_id"] for row in first], 6, sample(len(first), total))
 
 
-def sheet_preview(sheet: np.ndarray) -> Markdown:
-    """A finished contact sheet."""
-    return Markdown(thumbnail_markdown(sheet, width=900))
+def sample(shown: int, total: int, what: str = "") -> str:
+    """How much of what there is a picture shows."""
+    named = f" {what}" if what else ""
+    return f"{shown} of {total}{named} shown" if shown < total else f"all {total}{named} shown"
 
 
-def windows_preview(windows: Sequence[Mapping[str, Any]], labels: LabelTable) -> Markdown:
-    """Windows, and the same windows with their labels drawn in, for the first rows."""
+def sheet_preview(sheet: np.ndarray, caption: str = "") -> Markdown:
+    """A finished contact sheet, with what is said about it."""
+    picture = thumbnail_markdown(sheet, width=WIDTH)
+    return Markdown(f"{caption}\n\n{picture}" if caption else picture)
+
+
+def frames_preview(dataset: DataSet, rows: pd.DataFrame) -> Markdown:
+    """The first frames of a city with their instances."""
+    return Markdown(f"{sample(min(PREVIEWED_FRAMES, len(rows)), len(rows), 'frames')}\n\n{dataset.preview(rows)}")
+
+
+def gates_preview(selected: pd.DataFrame, crops: pd.DataFrame, scores: pd.DataFrame, gates: GateSettings) -> Markdown:
+    """Crops that the gates reject beside some that pass."""
+    rejected = sum(bool(rejection(row, gates)) for row in scores.to_dict("records"))
+    shown = min(rejected, MOST) + min(len(scores) - rejected, MOST)
+    caption = f"{sample(shown, len(scores), 'crops')}; {rejected} of them rejected" if rejected else ""
+    return sheet_preview(gate_sheet(selected, crops, scores, gates), caption or sample(shown, len(scores), "crops"))
+
+
+def windows_preview(windows: Sequence[Mapping[str, Any]], labels: LabelTable, total: int) -> Markdown:
+    """Windows, and the same windows with their labels drawn in, for the first of `total` rows."""
     tiles, captions = [], []
     for window in windows[:PREVIEWED_WINDOWS]:
         image, ids = decode_png(window["image_png"]), decode_ids(window["ids_png"])
         tiles += [image, overlay_instances(image, ids, labels)]
         captions += [window.get("prompt") or window["instance_id"], f"labels of {window['frame_id']}"]
-    return _sheet(tiles, captions, columns=2)
+    return _sheet(tiles, captions, 2, sample(len(tiles) // 2, total))
 
 
-def predictions_preview(shown: Sequence[tuple[np.ndarray, np.ndarray, pd.DataFrame]], labels: LabelTable) -> Markdown:
-    """Ground truth beside confident predictions, for the first val frames."""
+def predictions_preview(
+    shown: Sequence[tuple[np.ndarray, np.ndarray, pd.DataFrame]], labels: LabelTable, total: int
+) -> Markdown:
+    """Ground truth beside confident predictions, for the first of `total` val frames."""
     tiles, captions = [], []
     for image, ids, predicted in shown:
         tiles += [overlay_instances(image, ids, labels), overlay_predictions(image, predicted, labels)]
         captions += ["ground truth", "predicted"]
-    return _sheet(tiles, captions, columns=2)
+    return _sheet(tiles, captions, 2, sample(len(shown), total, "frames"))
 
 
-def ids_preview(shown: Sequence[tuple[np.ndarray, np.ndarray]], labels: LabelTable) -> Markdown:
-    """Frames with instances drawn in."""
-    return _sheet([overlay_instances(image, ids, labels) for image, ids in shown], [""] * len(shown), columns=2)
+def ids_preview(shown: Sequence[tuple[np.ndarray, np.ndarray]], labels: LabelTable, total: int) -> Markdown:
+    """The first of `total` frames with instances drawn in."""
+    tiles = [overlay_instances(image, ids, labels) for image, ids in shown]
+    return _sheet(tiles, [""] * len(shown), 2, sample(len(shown), total, "frames"))
 
 
 PICTURES, SHEET = "pictures", "sheet.png"
@@ -85,5 +114,5 @@ def curve_picture(curve: pd.DataFrame) -> Markdown:
     return Markdown(f"![loss](data:image/svg+xml;base64,{base64.b64encode(curve_svg(curve)).decode()})")
 
 
-def _sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> Markdown:
-    return sheet_preview(contact_sheet(images, columns, captions))
+def _sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int, about: str) -> Markdown:
+    return sheet_preview(contact_sheet(images, columns, captions), about)

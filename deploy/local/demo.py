@@ -42,7 +42,7 @@ def refresh_in_one_process(steps: int = 20) -> float:
     """Job `refresh` in a process of its own, with a Dagster home of its own. Returns seconds."""
     home = WORK / "single/home"
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(cluster.PROJECT / "dagster.yaml", home / "dagster.yaml")
+    shutil.copyfile(cluster.PROJECT / "deploy/single/dagster.yaml", home / "dagster.yaml")
     command = [
         sys.executable,
         "-m",

@@ -37,6 +37,8 @@ from instsynth_dagster.data.reading import read_image as read_photo
 from instsynth_dagster.data.versions import city_directories
 from instsynth_dagster.errors import DatasetError, Reader, UndeclaredRead
 
+PREVIEWED_FRAMES = 4
+
 
 class DataSet(ABC):
     """Frames below `root`; tables refer to files relative to it. `labels` says what its id maps mean."""
@@ -127,9 +129,9 @@ class DataSet(ABC):
         """Markdown with the first frames, instances drawn in."""
         from instsynth_dagster.evaluation.report.gallery import contact_sheet, overlay_instances, thumbnail_markdown
 
-        rows = list(frames.head(4).itertuples())
+        rows = list(frames.head(PREVIEWED_FRAMES).itertuples())
         shown = [overlay_instances(self.image(row), self.ids(row), self.labels) for row in rows]
-        return thumbnail_markdown(contact_sheet(shown, columns=2, captions=None), width=900)
+        return thumbnail_markdown(contact_sheet(shown, columns=2, captions=None), width=700)
 
     def instance_table(self, frames: pd.DataFrame) -> pd.DataFrame:
         """`instance_index` of every frame, with instance_id and frame_id in front, and as `ground` the id of the label

@@ -14,12 +14,12 @@ from assets.shared.stored import DEVICE_POOL
 from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import Settings, WorkerSettings
 from jobs.refresh import Workers
-from jobs.workers.dagster_internals import set_pool_limit
+from jobs.workers.dagster_internals import set_pool_limit, show_in_timeline
 from jobs.workers.orphans import fail_orphaned_runs, process_tags
 from jobs.workers.processes import GB, Processes, lanes
 from jobs.workers.queue import RunQueue
 from jobs.workers.routing import RoutedRunCoordinator
-from jobs.workers.runs import InThisProcess
+from jobs.workers.runs import InThisProcess, refresh_tag
 from resources.device import count_gpus
 
 
@@ -36,13 +36,14 @@ def open_workers(
     instance, say = context.instance, context.log.info
     pools = {definition.key.to_user_string(): definition.op.pool for definition in definitions}
     on_device = {key for key in graph if pools[key]}
+    instance.add_run_tags(context.run_id, refresh_tag(context.run_id))
     if isinstance(instance.run_coordinator, RoutedRunCoordinator):
         yield RunQueue(context, on_device)
         return
     instance.add_run_tags(context.run_id, process_tags())
+    show_in_timeline(instance, context.run_id)
     fail_orphaned_runs(instance, say)
-    root = context.run.tags.get("dagster/root_run_id", context.run_id)
-    tags = {"dagster/parent_run_id": context.run_id, "dagster/root_run_id": root}
+    tags = refresh_tag(context.run_id)
     processes = count_processes(settings.workers)
     if processes == 1 or not instance.is_persistent:
         yield InThisProcess(definitions, resources, instance, tags)

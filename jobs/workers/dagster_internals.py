@@ -3,10 +3,17 @@ what to look for when Dagster moves any of it."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+LOCATION = "instsynth_dagster.definitions"
+"""The code location, named after its module as `workspace.yaml` has it."""
 ASSET_JOB = "__ASSET_JOB"
 """The job that holds every asset of a code location; the UI's Materialize runs it too."""
 WILL_RETRY, REPLACEMENT = "dagster/will_retry", "dagster/auto_retry_run_id"
@@ -22,6 +29,21 @@ def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
 def set_pool_limit(instance: dg.DagsterInstance, pool: str, limit: int) -> None:
     """How many steps of a pool may be at work at once, as `dagster instance concurrency set` does."""
     instance.event_log_storage.set_concurrency_slots(pool, limit)
+
+
+def show_in_timeline(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Let a run that a command began count as one of the code location in `workspace.yaml`, as runs that the UI or the
+    daemon began do: the UI's timeline and its lists of a job's runs show no others."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.remote_job_origin is not None:
+        return
+    module = LoadableTargetOrigin(module_name=LOCATION, working_directory=os.getcwd())
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(module, LOCATION)
+    origin = RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME)
+    instance.add_run_tags(run_id, {REPOSITORY_LABEL_TAG: origin.get_label()})
+    tagged = instance.get_run_by_id(run_id)
+    assert tagged
+    instance.run_storage.replace_job_origin(tagged, origin.get_job_origin(run.job_name))
 
 
 def run_of_task(arguments: dict[str, Any]) -> str:

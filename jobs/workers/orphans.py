@@ -11,7 +11,8 @@ import dagster as dg
 from instsynth_dagster.artifacts.locking import is_alive
 from jobs.workers.dagster_internals import free_pool_slots
 
-PROCESS, HOST = "instsynth/process", "instsynth/host"
+PROCESS, HOST = ".dagster/instsynth_process", ".dagster/instsynth_host"
+"""Tags that the UI does not show."""
 
 
 def process_tags() -> dict[str, str]:

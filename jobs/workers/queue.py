@@ -13,7 +13,7 @@ from instsynth_dagster.graph.staleness import Asset
 from jobs.console import cause
 from jobs.workers.dagster_internals import ASSET_JOB, REPLACEMENT, RETRY_STRATEGY, WILL_RETRY
 from jobs.workers.routing import RoutedRunCoordinator
-from jobs.workers.runs import QUIET
+from jobs.workers.runs import QUIET, refresh_tag
 
 ASSET = "instsynth/asset"
 """Tag that names the asset of a run."""
@@ -39,7 +39,7 @@ class RunQueue:
 
         coordinator = context.instance.run_coordinator
         assert isinstance(coordinator, RoutedRunCoordinator)
-        self._coordinator, self._instance, self._run_id = coordinator, context.instance, context.run_id
+        self._coordinator, self._instance, self._tags = coordinator, context.instance, refresh_tag(context.run_id)
         self._on_device = on_device
         url = urlsplit(coordinator.webserver)
         self._client = DagsterGraphQLClient(
@@ -59,8 +59,7 @@ class RunQueue:
             **self._coordinator.tags(asset.key in self._on_device),
             ASSET: asset.key,
             RETRY_STRATEGY: "ALL_STEPS",
-            "dagster/parent_run_id": self._run_id,
-            "dagster/root_run_id": self._run_id,
+            **self._tags,
         }
         from dagster_graphql import DagsterGraphQLClientError
 

@@ -12,7 +12,16 @@ from instsynth_dagster.graph.staleness import Asset
 from jobs.console import cause
 from jobs.workers.orphans import process_tags
 
+REFRESH = "instsynth/refresh"
+"""Tag of a refresh and of all its runs: the first characters of its id, as the UI shows it. A click on it in the list
+of runs leaves those of one refresh. Dagster's own tags of parent and root would call them re-executions, and would
+count them as tries of one run."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def refresh_tag(run_id: str) -> dict[str, str]:
+    """The tag of the runs of a refresh."""
+    return {REFRESH: run_id[:8]}
 
 
 class AssetRuns:

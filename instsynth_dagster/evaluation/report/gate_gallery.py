@@ -15,12 +15,14 @@ from instsynth_dagster.evaluation.report.gallery import contact_sheet
 from instsynth_dagster.settings import GateSettings
 from instsynth_dagster.synthesis.gates import Sources, pasted_crops, rejection
 
+MOST = 8
+"""Pairs of either kind on a sheet, unless it is asked for another number."""
 _TILE = 112
 _PASSED, _REJECTED = (46, 148, 84), (206, 60, 48)
 
 
 def gate_sheet(
-    selected: pd.DataFrame, crops: pd.DataFrame, scores: pd.DataFrame, gates: GateSettings, most: int = 8
+    selected: pd.DataFrame, crops: pd.DataFrame, scores: pd.DataFrame, gates: GateSettings, most: int = MOST
 ) -> np.ndarray:
     """A contact sheet of source and repainted crop, rejected ones first.
 
@@ -41,7 +43,7 @@ def gate_sheet(
 
 
 def stored_gate_sheet(
-    store: Store, generator: str, partitions: Sequence[str], gates: GateSettings, most: int = 8
+    store: Store, generator: str, partitions: Sequence[str], gates: GateSettings, most: int = MOST
 ) -> np.ndarray:
     """The `gate_sheet` of a generator: at most one crop that passed and two rejected ones of a partition, so that
     cities and classes mix; only partitions that are shown are read."""

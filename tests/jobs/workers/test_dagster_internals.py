@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.storage import tags
 
 from jobs.workers import dagster_internals
+from tests.settings.test_settings import ROOT
 
 MOVED = "Dagster has moved this; adapt jobs/workers/dagster_internals.py"
 
@@ -30,6 +32,33 @@ def test_a_pool_has_the_limit_that_was_set_and_gets_back_what_a_run_held(tmp_pat
             assert storage.claim_concurrency_slot("device", "next", "step").is_claimed
         except AttributeError as error:
             pytest.fail(f"{MOVED}: {error}")
+
+
+def test_a_run_that_a_command_began_is_one_of_the_code_location(tmp_path):
+    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())
+    (location,) = [entry["python_module"]["module_name"] for entry in workspace["load_from"]]
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+
+        @dg.op
+        def shows(context):
+            try:
+                dagster_internals.show_in_timeline(context.instance, context.run_id)
+            except (AttributeError, TypeError) as error:
+                pytest.fail(f"{MOVED}: {error}")
+
+        @dg.job(tags={"own": "tag"})
+        def shown():
+            shows()
+
+        result = shown.execute_in_process(instance=instance)
+        (run,) = instance.get_runs(dg.RunsFilter(tags={tags.REPOSITORY_LABEL_TAG: f"__repository__@{location}"}))
+        assert run.run_id == result.run_id
+        assert run.tags["own"] == "tag"
+        assert run.status == dg.DagsterRunStatus.SUCCESS
+        assert run.remote_job_origin.job_name == "shown"
+        assert run.remote_job_origin.location_name == location
+        dagster_internals.show_in_timeline(instance, run.run_id)
+        assert instance.get_run_by_id(run.run_id).remote_job_origin == run.remote_job_origin
 
 
 def test_a_task_of_celery_names_its_run():

@@ -26,6 +26,7 @@ from jobs.refresh import refresh
 from jobs.workers import count_processes, processes
 from jobs.workers.orphans import PROCESS
 from jobs.workers.processes import GB, Lane, Processes, lanes
+from jobs.workers.runs import refresh_tag
 from resources import build_resources
 from tests.assets.test_graph import Project, settings_for
 
@@ -49,7 +50,7 @@ with dg.DagsterInstance.local_temp(str(Path(sys.argv[1]) / "home")) as instance:
 
 
 def two_processes(settings: Settings, instance: dg.DagsterInstance, say, resources=build_resources) -> Processes:
-    return Processes(settings, instance, lanes(2, 0), set(), {"dagster/parent_run_id": "parent"}, say, resources)
+    return Processes(settings, instance, lanes(2, 0), set(), refresh_tag("refresh-1"), say, resources)
 
 
 class HeldUp(CityscapesData):
@@ -116,7 +117,8 @@ def test_everything_is_made_by_two_processes_and_a_killed_one_is_replaced(projec
     assert "was killed (SIGKILL); another one goes on" in "\n".join(said)
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}
     assert len({run.tags[PROCESS] for run in runs}) == 3
-    assert {run.tags["dagster/parent_run_id"] for run in runs} == {"parent"}
+    assert {run.tags["instsynth/refresh"] for run in runs} == {"refresh-"}
+    assert not any("dagster/parent_run_id" in run.tags or "dagster/root_run_id" in run.tags for run in runs)
     assert {"frames", "zoom_crop__is_cityscapes"} <= {run.job_name for run in runs}
     assert not any(is_alive(int(run.tags[PROCESS])) for run in runs)
     alone = Project(tmp_path / "alone")

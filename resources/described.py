@@ -1,0 +1,42 @@
+"""Resources as the UI shows them: what each is for, and the settings that it was built from."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from instsynth_dagster.settings import Settings
+
+_BUILT_FROM = {
+    "store": {"artifacts"},
+    "dataset": {"dataset"},
+    "device": {"device", "workers"},
+    "generators": {"generators"},
+    "judge": {"judge"},
+    "refining": {"refinement"},
+    "prompting": {"prompt_bank"},
+}
+"""Sections of the params file by resource."""
+
+
+def described(resources: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Definitions that hand out these very objects; what Dagster knows by itself stays as it is."""
+    return {
+        name: _definition(resource, settings, _BUILT_FROM[name]) if name in _BUILT_FROM else resource
+        for name, resource in resources.items()
+    }
+
+
+def _definition(resource: Any, settings: Settings, sections: set[str]) -> dg.ResourceDefinition:
+    def hand_out(_: dg.InitResourceContext) -> Any:
+        return resource
+
+    kind = type(resource)
+    hand_out.__name__, hand_out.__module__ = kind.__name__, kind.__module__  # the UI names a resource after these
+    shown = settings.model_dump(mode="json", include=sections, exclude_none=True)
+    listed = f"\n\n```yaml\n{yaml.safe_dump(shown, sort_keys=False)}```" if shown else ""
+    return dg.ResourceDefinition(hand_out, description=f"{inspect.getdoc(kind)}{listed}")
