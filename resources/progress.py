@@ -14,7 +14,8 @@ from tqdm import tqdm
 _FIRST, _LONGEST, _GROWTH = 3.0, 60.0, 1.5
 """Seconds until the first line of a log, and between lines at most; each wait is so many times the one before."""
 
-Progress = Callable[[int, int], None]
+Progress = Callable[..., None]
+"""Called as progress(done, total), and with the newest loss as a third argument where something is trained."""
 
 _listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
 
@@ -31,7 +32,7 @@ def telling(say: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Progress]:
-    """Progress as a `progress(done, total)` callable.
+    """Progress as a callable.
 
     While `telling` is open, that is in the run of an asset, several of which may be at work at once, it is lines on
     stderr and in the run's log; otherwise a bar on stderr. Both show after a few seconds.
@@ -46,8 +47,10 @@ def progress_bar(title: str, total: int) -> Iterator[Progress]:
         return
     with tqdm(total=total, desc=title, mininterval=0.5 if sys.stderr.isatty() else 30.0, delay=3, leave=None) as bar:
 
-        def progress(done: int, total: int) -> None:
+        def progress(done: int, total: int, loss: float | None = None) -> None:
             bar.total = total
+            if loss is not None:
+                bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
             bar.update(done - bar.n)
 
         yield progress
@@ -58,14 +61,15 @@ def _thinned(title: str, say: Callable[[str], None], clock: Callable[[], float] 
     started, wait = clock(), _FIRST
     told, first = started, -1
 
-    def tell(done: int, total: int) -> None:
+    def tell(done: int, total: int, loss: float | None = None) -> None:
         nonlocal told, wait, first
         now = clock()
         first = done - 1 if first < 0 else first
         if now - told < wait or done >= total:
             return
         left = (now - started) / (done - first) * (total - done)
-        say(f"{title}: {done} of {total}, about {tqdm.format_interval(left)} left")
+        about = "" if loss is None else f", loss {loss:.4g}"
+        say(f"{title}: {done} of {total}{about}, about {tqdm.format_interval(left)} left")
         told, wait = now, min(wait * _GROWTH, _LONGEST)
 
     return tell

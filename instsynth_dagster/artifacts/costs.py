@@ -21,7 +21,7 @@ _REACHED = (
 )
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
+Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ class Meter:
         """
         started, first = time.monotonic(), 0
 
-        def step(done: int, total: int) -> None:
+        def step(done: int, total: int, *loss: float) -> None:
             nonlocal first
             first = first or done
             self.used = (time.monotonic() - started) * devices
-            progress(done, total)
+            progress(done, total, *loss)
             ahead = min(every - done % every, total - done)
             if (done == first or ahead == every) and not self._affords(ahead * self.used / (done - first + 1)):
                 raise BudgetReached(_REACHED)

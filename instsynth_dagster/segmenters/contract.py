@@ -14,8 +14,8 @@ from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings import SegmenterSettings
 
-Progress = Callable[[int, int], None]
-"""Called as progress(steps done, steps in all)."""
+Progress = Callable[..., None]
+"""Called as progress(steps done, steps in all), and with the newest loss as a third argument where there is one."""
 
 PREDICTION_COLUMNS = ("class_name", "score", "mask_counts", "mask_height", "mask_width")
 

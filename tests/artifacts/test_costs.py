@@ -70,7 +70,7 @@ def test_a_training_begins_no_stretch_that_it_cannot_end(monkeypatch, left, stop
     clock = itertools.count()
     monkeypatch.setattr("instsynth_dagster.artifacts.costs.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     seen = []
-    step = Meter(left=left).over_steps(lambda done, _: seen.append(done), every=4)
+    step = Meter(left=left).over_steps(lambda done, *_: seen.append(done), every=4)
     try:
         for done in range(1, 13):
             step(done, 12)
@@ -94,14 +94,14 @@ def test_a_second_on_several_devices_costs_as_many(monkeypatch, devices):
 
 @pytest.mark.slow
 def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path):
-    def poor(done, _):
+    def poor(done, *_):
         if done == 2:
             raise BudgetReached("costs.device_hours: used up")
 
     with pytest.raises(BudgetReached):
         fit(tmp_path / "stopped", tiny(), progress=poor)
     steps = []
-    resumed = fit(tmp_path / "stopped", tiny(), progress=lambda done, _: steps.append(done))
+    resumed = fit(tmp_path / "stopped", tiny(), progress=lambda done, *_: steps.append(done))
     assert steps == [3, 4]
     assert resumed.curve.equals(fit(tmp_path / "whole", tiny()).curve)
 

@@ -16,6 +16,15 @@ def test_lines_become_fewer_and_tell_the_time_left():
     assert said[-1].startswith("training: 5")
 
 
+def test_a_training_tells_its_loss():
+    said, now = [], [0.0]
+    tell = _thinned("training", said.append, lambda: now[0])
+    for done in range(1, 11):
+        now[0] += 1
+        tell(done, 600, 1 / done)
+    assert said[0] == "training: 3 of 600, loss 0.3333, about 09:57 left"
+
+
 def test_resumed_work_is_not_counted_as_done_quickly():
     said, now = [], [0.0]
     tell = _thinned("training", said.append, lambda: now[0])

@@ -109,7 +109,7 @@ class Killed(Exception):
 
 
 def kill_after(step: int):
-    def progress(done: int, _: int) -> None:
+    def progress(done: int, *_: float) -> None:
         if done == step:
             raise Killed
 

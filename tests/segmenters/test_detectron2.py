@@ -204,7 +204,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(tmp_path) -> None:
     class Killed(Exception):
         pass
 
-    def kill(done: int, steps: int) -> None:
+    def kill(done: int, *_: float) -> None:
         if done == 3:
             raise Killed
 

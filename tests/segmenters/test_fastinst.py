@@ -173,7 +173,7 @@ def test_a_killed_training_ends_as_if_it_had_never_been_killed(trained, tmp_path
     class Killed(Exception):
         pass
 
-    def kill(done, _):
+    def kill(done, *_):
         if done == 3:
             raise Killed
 

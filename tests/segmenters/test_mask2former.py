@@ -50,7 +50,7 @@ class Killed(Exception):
 
 @pytest.mark.slow
 def test_killed_training_ends_as_the_undisturbed_one(tmp_path, trained):
-    def kill_after_three(done, total):
+    def kill_after_three(done, total, *_):
         assert total == 4
         if done == 3:
             raise Killed
@@ -63,7 +63,7 @@ def test_killed_training_ends_as_the_undisturbed_one(tmp_path, trained):
     (broken / "trainer_state.json").write_text('{"global_step": 3,')
     steps = []
     torch.manual_seed(1234)  # whatever the process did in between
-    result = fit(tmp_path, tiny(), progress=lambda done, total: steps.append(done))
+    result = fit(tmp_path, tiny(), progress=lambda done, *_: steps.append(done))
     assert steps == [3, 4]
     pd.testing.assert_frame_equal(result.curve, trained[1].curve)
     expected, got = weights(trained[0]), weights(tmp_path)

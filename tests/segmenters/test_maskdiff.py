@@ -211,7 +211,7 @@ def test_training_is_resumed_and_kept(tmp_path) -> None:
 
     whole = fit("whole")
 
-    def kill(done: int, _: int) -> None:
+    def kill(done: int, *_: float) -> None:
         if done == 3:
             raise KeyboardInterrupt
 

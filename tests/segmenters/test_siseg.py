@@ -216,7 +216,7 @@ def test_training_learns_and_survives_a_kill(supervision, tmp_path) -> None:
     whole = fit("whole")
     assert whole.curve["loss"].iloc[-1] < 0.8 * whole.curve["loss"].iloc[0]
 
-    def kill(done: int, _: int) -> None:
+    def kill(done: int, *_: float) -> None:
         if done == 25:
             raise KeyboardInterrupt
 

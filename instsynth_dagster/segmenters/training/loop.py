@@ -238,12 +238,13 @@ class _Watch(TrainerCallback):
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
+        self._loss: tuple[float, ...] = ()
         self.stopped: BudgetReached | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._progress:
             try:
-                self._progress(state.global_step, state.max_steps)
+                self._progress(state.global_step, state.max_steps, *self._loss)
             except BudgetReached as reached:
                 self.stopped = reached
         if args.world_size > 1 and _any_process(self.stopped is not None, args.device):
@@ -257,6 +258,8 @@ class _Watch(TrainerCallback):
                 f"segmenters: the loss is {logs['loss']} at step {state.global_step}; "
                 "lower learning_rate or set mixed_precision to bf16 or no"
             )
+        if logs and "loss" in logs:
+            self._loss = (logs["loss"],)
 
 
 def _any_process(stop: bool, device: torch.device) -> bool:

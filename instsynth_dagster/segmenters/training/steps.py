@@ -1,7 +1,7 @@
 """The steps of a training in other processes, reported to the process that started them, which may stop it.
 
-Messages are lines on a socket in a folder that only this user can enter: the worker sends [done, total] as JSON, and is
-answered "" or why it has to stop.
+Messages are lines on a socket in a folder that only this user can enter: the worker sends [done, total], with the newest
+loss behind them where there is one, as JSON, and is answered "" or why it has to stop.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class StepsOfWorkers:
                         lines.write(f"{self._answer(*json.loads(line))}\n")
                         lines.flush()
 
-    def _answer(self, done: int, total: int) -> str:
+    def _answer(self, done: int, total: int, *loss: float) -> str:
         try:
             if self._progress:
-                self._progress(done, total)
+                self._progress(done, total, *loss)
         except Exception as error:
             self.stopped = error
             return " ".join(str(error).split()) or type(error).__name__
@@ -82,8 +82,8 @@ def report_steps() -> Progress:
     connection.connect(os.environ[SOCKET])
     lines = connection.makefile("rw")
 
-    def progress(done: int, total: int) -> None:
-        lines.write(f"{json.dumps([done, total])}\n")
+    def progress(done: int, total: int, *loss: float) -> None:
+        lines.write(f"{json.dumps([done, total, *loss])}\n")
         lines.flush()
         if reason := lines.readline().strip():
             raise BudgetReached(reason)
