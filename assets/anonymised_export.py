@@ -91,4 +91,5 @@ def anonymised_export(
 
 def _preview(store: DeclaredStore, city: str, dataset: Dataset) -> Markdown:
     rows = store.iterate("anonymised/frames", city, ["frame_id", "instance_id", "image_png", "ids_png"])
-    return windows_preview(list(islice(rows, PREVIEWED_WINDOWS)), dataset.labels)
+    total = store.require("anonymised/frames", city).rows
+    return windows_preview(list(islice(rows, PREVIEWED_WINDOWS)), dataset.labels, total)

@@ -69,6 +69,7 @@ _COLUMNS = {
     "instance_ids": "repainted instances",
     "class_names": "classes of the repainted instances",
     "changed_ids": "pixels of the id map that are not the source's, which must be 0",
+    "told": "what was hidden, and how",
     # gates
     "class_margin": "CLIP cosine with the right class minus that with the best wrong one",
     "real_similarity": "cosine with the most similar other real instance of the partition",

@@ -1,7 +1,7 @@
 """The steps of a training in other processes, reported to the process that started them, which may stop it.
 
-Messages are lines on a socket in a folder that only this user can enter: the worker sends [done, total], with the newest
-loss behind them where there is one, as JSON, and is answered "" or why it has to stop.
+Messages are lines on a socket in a folder that only this user can enter: the worker sends [done, total] as JSON, with
+the newest loss behind them where there is one, and is answered "" or why it has to stop.
 """
 
 from __future__ import annotations
