@@ -12,7 +12,7 @@ import pytest
 from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.manifest import MANIFEST
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, write_frame
+from instsynth_dagster.data.formats.cityscapes import write_frame
 from instsynth_dagster.graph.staleness import plan
 from instsynth_dagster.settings import Settings
 from jobs.refresh import refresh
@@ -20,6 +20,8 @@ from jobs.workers.runs import InThisProcess
 from resources import build_resources
 
 CITIES = {"ashford": "train", "birchley": "train", "valdale": "val"}
+CLASSES = ("person", "car", "bus", "motorcycle")
+"""Those that are drawn, and one of which there is nothing."""
 
 
 def write_city(root: Path, city: str, split: str, frames: int = 2) -> None:
@@ -35,11 +37,12 @@ def write_city(root: Path, city: str, split: str, frames: int = 2) -> None:
 
 
 def settings_for(root: Path, **changes: Any) -> Settings:
-    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CITYSCAPES.classes}
+    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES}
     raw: dict[str, Any] = {
         "device": "cpu",
         "artifacts": {"root": str(root / "artifacts"), "exports": root / "exports", "results": root / "results"},
         "dataset": {"root": root / "data", "train_cities": ["ashford", "birchley"], "val_cities": ["valdale"]},
+        "classes": list(CLASSES),
         "selection": {"min_area": 50, "k": 3},
         "prompts": prompts,
         "integration": {"window_size": [128, 64]},
@@ -110,7 +113,7 @@ def test_once_then_nothing_then_only_what_changed(project):
         "training_sets",
     }
 
-    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CITYSCAPES.classes}
+    prompts = {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES}
     prompts["bus"] = {"templates": ["a photo of a big bus"]}
     assert project.refresh(selection={"min_area": 50, "k": 1}, prompts=prompts) == [("prompt_bank", "bus")]
 

@@ -46,17 +46,17 @@ def test_the_plan_says_what_why_and_how_long(project):
     assert planned(project) == []
     assert list(describe([])) == ["nothing is stale"]
     made = {item.asset: item for item in planned(project, selection={"min_area": 50, "k": 1})}
-    assert made["selected_instances"].reasons == {"settings changed": 16}
+    assert made["selected_instances"].reasons == {"settings changed": 8}
     wall = [
         project.store.manifest("selected_instances", key).wall_seconds
         for key in project.graph["selected_instances"].partitions
     ]
     assert made["selected_instances"].seconds == pytest.approx(sum(wall))
-    assert (made["zoom_crop/is_cityscapes"].certain, made["zoom_crop/is_cityscapes"].possible) == (0, 16)
+    assert (made["zoom_crop/is_cityscapes"].certain, made["zoom_crop/is_cityscapes"].possible) == (0, 8)
     assert made["zoom_crop/is_cityscapes"].at_most > made["zoom_crop/is_cityscapes"].seconds == 0
     text = "\n".join(describe(list(made.values())))
     assert "up to" in text.splitlines()[-1]
-    assert "16 because settings changed" in text
+    assert "8 because settings changed" in text
     assert "if its inputs come out different" in text
 
 
@@ -95,7 +95,7 @@ def test_the_night_runs_what_is_stale_and_skips_with_a_reason(project, tmp_path)
         project.refresh()
         assert tick(project, instance).skip_message.startswith("nothing is stale: ")
         (request,) = tick(project, instance, selection={"min_area": 50, "k": 1}).run_requests
-        assert request.tags["instsynth/stale"] == "16"
+        assert request.tags["instsynth/stale"] == "8"
         for name in REFRESHING:
             run = dg.DagsterRun(job_name=name, status=dg.DagsterRunStatus.STARTED)
             instance.add_run(run)

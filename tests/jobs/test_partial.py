@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from instsynth_dagster.artifacts.manifest import Manifest
-from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
-from tests.assets.test_graph import Project, write_city
+from tests.assets.test_graph import CLASSES, Project, write_city
 from tests.segmenters.toy import tiny
 from tests.tiny_pipelines import save_tiny_clip, save_tiny_inpainting
 
@@ -39,7 +38,7 @@ class Spied(Project):
         model = save_tiny_inpainting(root / "model")
         clip = save_tiny_clip(root / "clip")
         self.raw: dict[str, Any] = {
-            "prompts": {name: {"templates": [f"a photo of a {name}"]} for name in CITYSCAPES.classes},
+            "prompts": {name: {"templates": [f"a photo of a {name}"]} for name in CLASSES},
             "generators": {
                 "diffinpainting": {
                     "kind": "diffinpainting",
