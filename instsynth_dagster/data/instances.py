@@ -28,14 +28,29 @@ _COUNTED = 1 << 22
 
 
 def instance_areas(ids: np.ndarray) -> dict[int, int]:
-    """Pixels of every value of an id map."""
-    if int(ids.max(initial=0)) < _COUNTED:
-        counts = np.bincount(ids.ravel())
-        values = np.flatnonzero(counts)
-        counts = counts[values]
+    """Pixels of every value of an id map (H, W), by rising value."""
+    start, values = _runs(ids)
+    lengths = np.diff(start, append=ids.size)
+    if values.min(initial=0) >= 0 and values.max(initial=0) < _COUNTED:
+        counts = np.bincount(values, lengths)
+        distinct = np.flatnonzero(counts)
+        counts = counts[distinct]
     else:
-        values, counts = np.unique(ids, return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+        distinct, owner = np.unique(values, return_inverse=True)
+        counts = np.bincount(owner, lengths)
+    return dict(zip(distinct.tolist(), counts.astype(np.int64).tolist(), strict=True))
+
+
+def _runs(ids: np.ndarray, within_rows: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """First pixels of runs of equal ids, counted row by row, and the runs' ids; an id map has far fewer of them than
+    pixels. `within_rows` ends a run at the end of its row."""
+    flat = ids.ravel()
+    begins = np.ones(flat.size, bool)
+    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    if within_rows:
+        begins[:: ids.shape[1]] = True
+    start = np.flatnonzero(begins)
+    return start, flat[start]
 
 
 def instance_index(ids: np.ndarray, labels: LabelTable) -> pd.DataFrame:
@@ -44,16 +59,21 @@ def instance_index(ids: np.ndarray, labels: LabelTable) -> pd.DataFrame:
     Columns: value, class_name, label_id, is_group, area (pixels), x1, y1, x2, y2 (xyxy, x2/y2 exclusive),
     touches_border, components (8-connected).
     """
-    ys, xs = np.nonzero(np.isin(labels.label_ids(ids), labels.thing_ids))
-    if not len(ys):
+    start, found = _runs(ids, within_rows=True)
+    lengths = np.diff(start, append=ids.size)
+    things = np.isin(labels.label_ids(found), labels.thing_ids)
+    if not things.any():
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _INDEX_COLUMNS.items()})
-    values, inverse, area = np.unique(ids[ys, xs], return_inverse=True, return_counts=True)
+    start, lengths = start[things], lengths[things]
+    values, owner = np.unique(found[things], return_inverse=True)
+    area = np.bincount(owner, lengths)
     height, width = ids.shape
+    ys, xs = np.divmod(start, width)
     low = np.full((len(values), 2), max(height, width))
     high = np.zeros((len(values), 2), dtype=np.int64)
-    for axis, positions in enumerate((xs, ys)):
-        np.minimum.at(low[:, axis], inverse, positions)
-        np.maximum.at(high[:, axis], inverse, positions + 1)
+    for axis, (first, last) in enumerate(((xs, xs + lengths), (ys, ys + 1))):
+        np.minimum.at(low[:, axis], owner, first)
+        np.maximum.at(high[:, axis], owner, last)
     label_ids = labels.label_ids(values)
     return pd.DataFrame(
         {

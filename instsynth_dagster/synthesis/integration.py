@@ -78,6 +78,4 @@ def match_colors(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> n
 
 def outside_difference(source: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> int:
     """Largest absolute difference of two pictures uint8 (H, W, 3) outside a bool (H, W) mask."""
-    difference = cv2.absdiff(source, painted)
-    difference[mask] = 0
-    return int(difference.max(initial=0))
+    return int(cv2.norm(source, painted, cv2.NORM_INF, (~mask).astype(np.uint8)))

@@ -14,6 +14,7 @@ from PIL import Image
 from instsynth_dagster.artifacts.files import write_atomically
 from instsynth_dagster.data.formats.polygons import stacked_outlines
 from instsynth_dagster.data.images import encode_png
+from instsynth_dagster.data.instances import instance_areas
 from instsynth_dagster.data.labels import Label, LabelTable
 from instsynth_dagster.data.reading import decoded, is_image_name
 from instsynth_dagster.errors import DatasetError
@@ -304,7 +305,7 @@ def _check_writable(split: str, frame_id: str, image: np.ndarray, ids: np.ndarra
 
 def _unknown_values(ids: np.ndarray, labels: LabelTable) -> np.ndarray:
     """Values of an id map that the label table does not know, rising."""
-    values = np.unique(ids)
+    values = np.array(list(instance_areas(ids)), dtype=np.int64)
     known = np.where(
         labels.is_instance(values),
         np.isin(labels.label_ids(values), labels.thing_ids),
