@@ -8,7 +8,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # beta and supersession notices of libraries drown the job's own lines
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup new demo paper-demo doctor plan verify gc refresh prepare synthesize export anonymise train evaluate stock repro test test-fast check dev clean
+.PHONY: help setup new compare demo paper-demo doctor plan verify gc refresh prepare synthesize export anonymise train evaluate stock repro test test-fast check dev clean
 
 help:
 	@echo "make demo         run the main job on the demo city and print the tables"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-fast    the quick ones, for the inner loop"
 	@echo "make doctor       examine models, data, device, disk, time and money of a params file; CALIBRATE=1 measures times"
 	@echo "make plan         what a refresh would make, why, and how long it would take"
+	@echo "make compare A=results B=other/results   two runs on one page: settings, tables, crops (docs/running.md)"
 	@echo "make gc           list artifacts that no params file wants any more; REMOVE=1 removes them"
 	@echo "make verify       compare every artifact with its digest; a refresh makes again what is damaged"
 	@echo "make refresh      make whatever is stale (INSTSYNTH_PARAMS=profiles/cityscapes.yaml for the paper's setting)"
@@ -53,6 +54,9 @@ new:
 
 plan: setup
 	@$(BIN)/python -m jobs.planning
+
+compare: setup
+	@$(BIN)/python -m jobs.compare "$(A)" "$(B)"
 
 gc: setup
 	@$(BIN)/python -m jobs.gc $(if $(REMOVE),--remove)

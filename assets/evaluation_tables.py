@@ -8,7 +8,7 @@ from assets.shared.declaration import artifact
 from assets.shared.made import Made, Markdown
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
-from instsynth_dagster.evaluation.tables.tables import Run
+from instsynth_dagster.evaluation.tables.tables import Run, leading_metric
 from instsynth_dagster.evaluation.tables.tabulate import (
     markdown_of,
     read_runs,
@@ -24,7 +24,7 @@ from resources.dataset import Dataset
 
 @artifact(
     "evaluation_tables",
-    code_version="2",
+    code_version="3",
     when=lambda settings: settings.segmenters and settings.dataset.val_cities,
     settings=[
         "seed",
@@ -59,7 +59,7 @@ def evaluation_tables(out: PartitionWriter, _: str, settings: Settings, store: D
 
     tables = tables_of(runs_on(settings.dataset.val_cities), store, settings, dataset.labels)
     tables |= tables_of_test_cities({city: runs_on([city]) for city in settings.dataset.test_cities}, settings)
-    markdown = markdown_of(tables, settings)
+    markdown = markdown_of(tables, settings, leading_metric(dataset.labels))
     write_tables(tables, markdown, out.folder("tables"))
     out.summary["verdict"] = markdown["verdict"]
     return Made({name: Markdown(text) for name, text in markdown.items()})

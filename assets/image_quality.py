@@ -25,7 +25,7 @@ from resources.judge import Judge
 
 @artifact(
     "image_quality",
-    code_version="2",
+    code_version="3",
     when=lambda settings: settings.judge and window_generators(settings),
     settings=["judge"],
     values={

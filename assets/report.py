@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 
-from assets.shared.declaration import At, all_but, artifact
+from assets.shared.declaration import At, artifact
 from assets.shared.made import Made, Page
 from assets.shared.pictures import PICTURES, SHEET
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
+from instsynth_dagster.artifacts.writer import PAGES
 from instsynth_dagster.data.images import decode_png
+from instsynth_dagster.data.versions import dvc_revision
+from instsynth_dagster.evaluation.report.crops import crop_gallery
 from instsynth_dagster.evaluation.report.examples import prediction_frames, synthesis_examples
-from instsynth_dagster.evaluation.report.gate_gallery import stored_gate_sheet
-from instsynth_dagster.evaluation.report.report import ReportData, render_report
+from instsynth_dagster.evaluation.report.record import flattened, made_now
+from instsynth_dagster.evaluation.report.report import ReportData, render_report, stamped
 from instsynth_dagster.evaluation.report.side_by_side import SIDE_BY_SIDE
 from instsynth_dagster.evaluation.tables.curves import loss_curves
 from instsynth_dagster.evaluation.tables.few_label_views import VIEWS, stored_views
+from instsynth_dagster.evaluation.tables.tables import leading_metric
 from instsynth_dagster.evaluation.tables.tabulate import TABLES, TEST_TABLES, paper_tables, views_of_test_cities
 from instsynth_dagster.graph import window_generators
 from instsynth_dagster.graph.refs import all_cities, all_runs, city_classes, each
 from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.segmenters.kinds import WithBackbone
-from instsynth_dagster.settings import GateSettings, SegmenterSettings, Settings
+from instsynth_dagster.settings import SegmenterSettings, Settings
+from instsynth_dagster.settings.view import hashed
 from resources.dataset import Dataset
 
 
@@ -52,42 +59,26 @@ def _reads(at: At) -> list[PartitionRef]:
 
 @artifact(
     "report",
-    code_version="2",
+    code_version="3",
     when=lambda settings: settings.segmenters and settings.dataset.val_cities,
-    settings=[
-        "seed",
-        "classes",
-        "arms",
-        "label_percents",
-        "training_seeds",
-        "generators.*.model",
-        "generators.*.steps",
-        "generators.*.guidance",
-        *all_but({"spares"}, GateSettings, "gates"),
-        "segmenters.*:recipe",
-        "selection.policy",
-        "selection.k",
-        "dataset.train_cities",
-        "dataset.val_cities",
-        "dataset.root",
-    ],
+    settings=list(Settings.model_fields),
     reads=_reads,
     group="evaluation",
     kinds={"html"},
 )
 def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
     """One self-contained HTML page: verdict, tables, training curves, repainted instances from frame to window,
-    predictions beside the truth, provenance."""
+    predictions beside the truth, provenance. What is stored beside it is its digest, date and commit left out."""
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
     read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in (*TABLES, *TEST_TABLES)}
-    quality = bool(store.declared("image_quality"))
+    quality, lead = bool(store.declared("image_quality")), leading_metric(dataset.labels)
     generators = [name for name in settings.generators if store.declared(f"{name}/is_cityscapes")]
     data = ReportData(
         verdict=(tables / "verdict.md").read_text(),
         ap=read["average_precision"],
         differences=read["differences"],
         parts=read["parts"],
-        results=[*paper_tables(read, settings), *views_of_test_cities(read)],
+        results=[*paper_tables(read, settings, lead), *views_of_test_cities(read, lead)],
         instances=read["table_1"],
         quality=store.read("image_quality") if quality else pd.DataFrame(),
         side_by_side=_side_by_side(store) if quality else None,
@@ -95,25 +86,39 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
             (title, table, _picture(store, asset))
             for asset, title, table in stored_views(store, [asset for asset in VIEWS if store.declared(asset)])
         ],
-        gates={
-            name: stored_gate_sheet(store, name, judged, settings.gates)
+        galleries=[
+            crop_gallery(store, name, crops, bool(store.declared(f"{name}/crop_quality")), settings.gates)
             for name in generators
-            if (judged := store.declared(f"{name}/crop_quality"))
-        },
+            if (crops := store.declared(f"{name}/inpainted_crops"))
+        ],
         curves=loss_curves(store, store.declared("trained_segmenters")),
         examples=synthesis_examples(store, dataset.image_of, generators, settings),
         frames=prediction_frames(store, dataset.image_and_ids, settings),
         labels=dataset.labels,
+        settings=flattened(hashed(settings)),
+        lead=lead,
         provenance={
+            "data": _data_version(store, dataset),
             "tables": store.require("evaluation_tables").digest[:16],
             "base seed": str(settings.seed),
             **{name: f"{s.model}, {s.steps} steps, guidance {s.guidance}" for name, s in settings.generators.items()},
             **{name: f"{s.steps} steps from {_start(s)}" for name, s in settings.segmenters.items()},
         },
     )
-    path = out.folder("report") / "report.html"
-    path.write_text(render_report(data))
-    return Made({"report": Page("report", path.name)})
+    page = render_report(data)
+    out.add_table(pd.DataFrame([{"page": "report.html", "sha256": hashlib.sha256(page.encode()).hexdigest()}]))
+    path = out.folder(PAGES) / "report.html"
+    made = made_now() | {"data in DVC": dvc_revision(dataset.root) or "not tracked"}
+    path.write_text(stamped(page, made))
+    return Made({"report": Page(PAGES, path.name)})
+
+
+def _data_version(store: DeclaredStore, dataset: Dataset) -> str:
+    """The frames that everything was made from, by a digest of their content."""
+    manifests = [store.require("frames", city) for city in store.declared("frames")]
+    digest = hashlib.sha256("".join(manifest.digest for manifest in manifests).encode()).hexdigest()
+    frames = sum(manifest.rows for manifest in manifests)
+    return f"{dataset.root}: {frames:,} frames of {len(manifests)} cities, version {digest[:16]}"
 
 
 def _side_by_side(store: DeclaredStore) -> np.ndarray:

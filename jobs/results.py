@@ -13,6 +13,7 @@ from assets.shared.partitions import Graph
 from instsynth_dagster.artifacts.costs import HOUR, Ledger
 from instsynth_dagster.artifacts.files import write_atomically
 from instsynth_dagster.artifacts.store import UNPARTITIONED, Store
+from instsynth_dagster.artifacts.writer import PAGES
 from instsynth_dagster.evaluation.tables.cost_tables import crop_costs, table_costs
 from instsynth_dagster.evaluation.tables.curves import loss_curves
 from instsynth_dagster.evaluation.tables.few_label_views import stored_views
@@ -35,7 +36,7 @@ def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings)
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
     for path in sorted(tables.glob("*.md")):
         shutil.copyfile(path, folder / path.name)
-    shutil.copyfile(store.folder("report", UNPARTITIONED, "report") / REPORT, folder / REPORT)
+    shutil.copyfile(store.folder("report", UNPARTITIONED, PAGES) / REPORT, folder / REPORT)
     curves = loss_curves(store, graph["trained_segmenters"].partitions)
     metrics = json.dumps(_metrics(graph, store, tables), indent=1, sort_keys=True)
     write_atomically(folder / METRICS, metrics.encode() + b"\n")
@@ -48,7 +49,7 @@ def result_lines(graph: Graph, store: Store) -> list[str]:
     if "evaluation_tables" not in graph:
         return ["", *further]
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
-    report = store.folder("report", UNPARTITIONED, "report") / REPORT
+    report = store.folder("report", UNPARTITIONED, PAGES) / REPORT
     return ["", *further, *((tables / name).read_text() for name in _SHOWN), f"report: {report.resolve()}"]
 
 

@@ -29,8 +29,8 @@ from instsynth_dagster.errors import ArtifactReplaced
 VOLATILE_COLUMNS = frozenset({"device_seconds", "perceptual_hash", "mirrored_hash"})
 """Columns that do not enter the content digest: they tell how a row was made, or follow from a digest in it."""
 
-PREVIEWS = "previews"
-"""A folder of what is only shown to people: it does not enter the content digest either."""
+PREVIEWS, PAGES = "previews", "report"
+"""Folders of what is only shown to people: they do not enter the content digest either."""
 PIECE = "device_piece_seconds"
 """Entry of the summary: the longest piece of work that the device did at a stretch."""
 _ROWS_AT_ONCE = 16
@@ -252,7 +252,7 @@ class PartitionWriter:
         for _, _, part_digest in self._parts:
             digest.update(bytes.fromhex(part_digest))
         for name, files in folders.items():
-            for file in files if name != PREVIEWS else ():
+            for file in files if name not in (PREVIEWS, PAGES) else ():
                 inner = file.path.split("/", 1)[1]
                 digest.update(f"{name}/{inner}\0{file.sha256}\n".encode())
         self.device_seconds = max(self.device_seconds, self.meter.used)

@@ -67,8 +67,8 @@ def resample(runs: Sequence[Scored], weights: np.ndarray, shares: np.ndarray, cl
     Args:
         runs: the S trainings; weights: `frame_weights` (R, F); shares: `run_weights` (R, S).
 
-    Keys: ap, ap50, ap50_<class>, coco_ap_small, coco_ap_medium, coco_ap_large, pq, miou; the last five only where all
-    runs have what they need.
+    Keys: ap, ap50, ap50_<class>, coco_ap, coco_ap_small, coco_ap_medium, coco_ap_large, pq, miou; the last six only
+    where all runs have what they need.
     """
     every = np.vstack([np.ones((1, weights.shape[1]), dtype=np.int64), weights])
     found = [_metrics(run, every, classes) for run in runs]
@@ -82,7 +82,8 @@ def _metrics(run: Scored, weights: np.ndarray, classes: Sequence[str]) -> dict[s
     metrics |= {f"ap50_{name}": aps[:, column, 0] for column, name in enumerate(classes)}
     if run.coco is not None:
         by_area = resampled_coco_ap(run.coco, weights)
-        metrics |= {f"coco_ap_{area}": by_area[:, column] for column, area in enumerate(AREAS) if area != "all"}
+        names = ("coco_ap", *(f"coco_ap_{area}" for area in AREAS[1:]))
+        metrics |= {name: by_area[:, column] for column, name in enumerate(names)}
     if run.panoptic is not None:
         metrics["pq"] = class_mean(panoptic_quality(np.tensordot(weights, run.panoptic, axes=1)))
     if run.semantic is not None:

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.evaluation.tables.tables import BASELINES
-from instsynth_dagster.evaluation.tables.views import signed
+from instsynth_dagster.evaluation.tables.tables import BASELINES, CITYSCAPES_AP
+from instsynth_dagster.evaluation.tables.views import heading, signed
 
 _BASELINE_COLORS = dict(zip(BASELINES, ("#8b95a5", "#d98a1f"), strict=True))
 _ARM_COLORS = ("#2f80d0", "#1a9e77", "#b45fb0", "#d4552b")
 _GREY = "#7d8590"
+_SMALL, _LARGE = 14, 15
+"""Sizes of letters in units of a chart, which is shown at about its own size or a third smaller."""
+_POINTS = 400
+"""Points of a line at most: more cannot be told apart, and long trainings have tens of thousands."""
 _FONT = 'font-family="system-ui, -apple-system, Segoe UI, Roboto, sans-serif"'
+
+
+class Line(NamedTuple):
+    """A line of a chart: its name, its colour, a table with a column for each axis, and whether it is dashed."""
+
+    name: str
+    color: str
+    table: pd.DataFrame
+    dashed: bool = False
 
 
 def arm_colors(arms: Sequence[str]) -> dict[str, str]:
@@ -25,42 +39,46 @@ def arm_colors(arms: Sequence[str]) -> dict[str, str]:
 
 def curve_svg(curve: pd.DataFrame) -> bytes:
     """Loss over steps of one training (columns step, loss) as an SVG file."""
-    return line_chart([("loss", _ARM_COLORS[0], curve)]).encode()
+    return line_chart([Line("loss", _ARM_COLORS[0], curve)]).encode()
 
 
-def label_curves(ap: pd.DataFrame, colors: Mapping[str, str]) -> list[tuple[str, str]]:
-    """AP over the share of labelled frames for each segmenter of an `ap_table`; none where there is but one share."""
+def label_curves(ap: pd.DataFrame, colors: Mapping[str, str], lead: str = CITYSCAPES_AP) -> list[tuple[str, str]]:
+    """The leading AP over the share of labelled frames for each segmenter of an `ap_table`; none where there is but one
+    share."""
     if ap.empty or ap["percent"].nunique() < 2:
         return []
     charts = []
     for segmenter, rows in ap.groupby("segmenter", sort=False):
         lines = [
-            (str(arm), colors[str(arm)], line.assign(ap=100 * line["ap"]).sort_values("percent"))
+            Line(str(arm), colors[str(arm)], line.assign(**{lead: 100 * line[lead]}).sort_values("percent"))
             for arm, line in rows.groupby("arm", sort=False)
         ]
         charts.append(
-            (str(segmenter), line_chart(lines, axes=("percent", "ap"), title="percent of the labelled frames"))
+            (str(segmenter), line_chart(lines, axes=("percent", lead), title="percent of the labelled frames"))
         )
     return charts
 
 
 def line_chart(
-    lines: Sequence[tuple[str, str, pd.DataFrame]],
+    lines: Sequence[Line],
     width: int = 720,
     height: int = 300,
     axes: tuple[str, str] = ("step", "loss"),
     title: str = "optimiser steps",
 ) -> str:
-    """One column over another; a line is (name, colour, table with the columns of `axes`)."""
-    points = [curve[list(axes)].to_numpy(float) for _, _, curve in lines]
+    """One column of the lines' tables over another. The vertical axis spans what the lines do, the horizontal one
+    begins at 0."""
+    points = [_thinned(line.table[list(axes)].to_numpy(float)) for line in lines]
     every = np.concatenate([p[np.isfinite(p).all(axis=1)] for p in points] or [np.zeros((0, 2))])
     if not len(every):
         return ""
-    left, right, top, bottom = 46, 14, 12, 34
-    x_ticks, y_ticks = ticks(0, every[:, 0].max()), ticks(min(0.0, every[:, 1].min()), every[:, 1].max())
+    left, right, top, bottom = 54, 22, 14, 48
+    end = float(every[:, 0].max()) or 1.0
+    x_ticks = [tick for tick in ticks(0, end) if tick <= end]
+    y_ticks = ticks(every[:, 1].min(), every[:, 1].max())
 
     def place(steps: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x = left + (steps - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (width - left - right)
+        x = left + steps / end * (width - left - right)
         y = height - bottom - (losses - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (height - top - bottom)
         return x, y
 
@@ -71,44 +89,54 @@ def line_chart(
         marks.append(_text(left - 8, y[0] + 4, f"{tick:g}", "end"))
     for tick in x_ticks:
         x, _ = place(np.array([tick]), np.zeros(1))
-        marks.append(_text(x[0], height - bottom + 18, f"{tick:,.0f}", "middle"))
-    marks.append(_text(width - right, height - 2, title, "end"))
-    for (name, color, _), line in zip(lines, points, strict=True):
-        x, y = place(line[:, 0], line[:, 1])
+        marks.append(_text(x[0], height - bottom + 20, f"{tick:,.0f}", "middle"))
+    marks.append(_text(width - right, height - 5, title, "end"))
+    for line, along in zip(lines, points, strict=True):
+        x, y = place(along[:, 0], along[:, 1])
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
+        dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
         marks.append(
-            f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8" stroke-linejoin="round">'
-            f"<title>{escape(name)}</title></polyline>"
+            f'<polyline points="{path}" fill="none" stroke="{line.color}" stroke-width="1.8" '
+            f'stroke-linejoin="round"{dashes}><title>{escape(line.name)}</title></polyline>'
         )
     return _svg(width, height, marks, f"{axes[1]} over {title}")
 
 
-def interval_chart(differences: pd.DataFrame, colors: Mapping[str, str], width: int = 720) -> str:
-    """Differences in AP of a `difference_table` with their intervals, one row each, against a zero line."""
-    rows = differences.dropna(subset=["ap", "ap_low", "ap_high"])
+def _thinned(points: np.ndarray) -> np.ndarray:
+    """Every so many rows of (N, 2), and the last one."""
+    every = -(-len(points) // _POINTS)
+    return points if every <= 1 else np.vstack([points[:-1:every], points[-1:]])
+
+
+def interval_chart(
+    differences: pd.DataFrame, colors: Mapping[str, str], lead: str = CITYSCAPES_AP, width: int = 720
+) -> str:
+    """Differences of a `difference_table` in the leading AP with their intervals, one row each, against a zero line."""
+    columns = [lead, f"{lead}_low", f"{lead}_high"]
+    rows = differences.dropna(subset=columns)
     if rows.empty:
         return ""
     names = _row_names(rows)
-    row_height, left, right, top = 34, 24 + round(7.2 * max(map(len, names))), 66, 8
-    height = top + row_height * len(rows) + 40
-    x_ticks = ticks(min(0.0, 100 * rows["ap_low"].min()), max(0.0, 100 * rows["ap_high"].max()))
+    row_height, left, right, top = 36, 24 + round(8.2 * max(map(len, names))), 66, 8
+    height = top + row_height * len(rows) + 50
+    x_ticks = ticks(min(0.0, 100 * rows[columns[1]].min()), max(0.0, 100 * rows[columns[2]].max()))
 
     def place(points: float) -> float:
         return left + (points - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (width - left - right)
 
-    floor = height - 38
+    floor = height - 48
     marks = [_line(place(tick), top, place(tick), floor, _GREY, 0.9 if tick == 0 else 0.18) for tick in x_ticks]
-    marks += [_text(place(tick), floor + 17, signed(tick / 100) if tick else "0", "middle") for tick in x_ticks]
-    marks.append(_text(width - right, height - 2, "difference in AP", "end"))
+    marks += [_text(place(tick), floor + 20, signed(tick / 100) if tick else "0", "middle") for tick in x_ticks]
+    marks.append(_text(width - right, height - 5, f"difference in {heading(lead)}", "end"))
     for index, (name, row) in enumerate(zip(names, rows.to_dict("records"), strict=True)):
         y = top + row_height * (index + 0.5)
         color = colors.get(row["arm"], _GREY)
-        low, middle, high = (place(100 * row[key]) for key in ("ap_low", "ap", "ap_high"))
-        marks.append(_text(left - 14, y + 4, name, "end", "currentColor", 13))
+        middle, low, high = (place(100 * row[key]) for key in columns)
+        marks.append(_text(left - 14, y + 5, name, "end", "currentColor", _LARGE))
         marks.append(_line(low, y, high, y, color, 1, 5))
         marks.append(f'<circle cx="{middle:.1f}" cy="{y:.1f}" r="6.5" fill="{color}"/>')
-        marks.append(_text(width - right + 12, y + 4, signed(row["ap"]), "start", "currentColor", 13))
-    return _svg(width, height, marks, "differences in AP with 95 % intervals")
+        marks.append(_text(width - right + 12, y + 5, signed(row[lead]), "start", "currentColor", _LARGE))
+    return _svg(width, height, marks, f"differences in {heading(lead)} with 95 % intervals")
 
 
 def _row_names(differences: pd.DataFrame) -> list[str]:
@@ -136,7 +164,7 @@ def _line(x1: float, y1: float, x2: float, y2: float, color: str, opacity: float
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str, color: str = _GREY, size: int = 12) -> str:
+def _text(x: float, y: float, text: str, anchor: str, color: str = _GREY, size: int = _SMALL) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}" font-size="{size}">{escape(text)}</text>'
     )

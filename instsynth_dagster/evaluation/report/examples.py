@@ -10,7 +10,7 @@ import pandas as pd
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.data.images import decode_ids, decode_png
 from instsynth_dagster.data.masks import decode_rle
-from instsynth_dagster.evaluation.report.report import Example, ValFrame
+from instsynth_dagster.evaluation.report.sections import Example, ValFrame
 from instsynth_dagster.graph import TrainingRun, run_dimensions
 from instsynth_dagster.settings import Settings
 

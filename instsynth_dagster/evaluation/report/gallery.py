@@ -26,7 +26,9 @@ _GOLDEN = 0.618034
 """Steps of the colour wheel that never come close to one another."""
 
 
-def overlay_instances(image: np.ndarray, ids: np.ndarray, labels: LabelTable, named: bool = True) -> np.ndarray:
+def overlay_instances(
+    image: np.ndarray, ids: np.ndarray, labels: LabelTable, named: bool = True, letters: int | None = None
+) -> np.ndarray:
     """Draw the instances and groups of an id map into its image.
 
     Args:
@@ -34,6 +36,7 @@ def overlay_instances(image: np.ndarray, ids: np.ndarray, labels: LabelTable, na
         ids: integer (H, W) id map.
         labels: of the data set.
         named: whether to write class names, unreadable where the picture is shown small.
+        letters: their size in pixels; None for one that suits an image shown at about its own size.
 
     Returns:
         uint8 (H, W, 3): every instance tinted and outlined in its class colour, the larger ones named.
@@ -46,7 +49,7 @@ def overlay_instances(image: np.ndarray, ids: np.ndarray, labels: LabelTable, na
             name = label.name if value >= labels.factor else f"{label.name} group"
             names.append(name if named else "")
             colors.append(display_color(label.color))
-    return overlay_masks(image, masks, names, colors)
+    return overlay_masks(image, masks, names, colors, letters)
 
 
 def overlay_numbers(image: np.ndarray, ids: np.ndarray, labels: LabelTable) -> np.ndarray:
@@ -63,7 +66,11 @@ def overlay_numbers(image: np.ndarray, ids: np.ndarray, labels: LabelTable) -> n
 
 
 def overlay_predictions(
-    image: np.ndarray, predictions: pd.DataFrame, labels: LabelTable, min_score: float = 0.5
+    image: np.ndarray,
+    predictions: pd.DataFrame,
+    labels: LabelTable,
+    min_score: float = 0.5,
+    letters: int | None = None,
 ) -> np.ndarray:
     """Draw predictions (columns class_name, score, mask_counts, at the size of the image) of at least `min_score`."""
     masks, names, colors = [], [], []
@@ -73,13 +80,18 @@ def overlay_predictions(
             masks.append(decode_rle({"size": list(image.shape[:2]), "counts": row["mask_counts"]}))
             names.append(f"{row['class_name']} {row['score']:.2f}")
             colors.append(display_color(labels[row["class_name"]].color))
-    return overlay_masks(image, masks, names, colors)
+    return overlay_masks(image, masks, names, colors, letters)
 
 
 def overlay_masks(
-    image: np.ndarray, masks: Sequence[np.ndarray], names: Sequence[str], colors: Sequence[Color]
+    image: np.ndarray,
+    masks: Sequence[np.ndarray],
+    names: Sequence[str],
+    colors: Sequence[Color],
+    letters: int | None = None,
 ) -> np.ndarray:
-    """Tint and outline bool (H, W) masks in an image, large ones first, and write names ("" for none) on large ones."""
+    """Tint and outline bool (H, W) masks in an image, large ones first, and write names ("" for none) on large ones, in
+    letters of so many pixels."""
     canvas = image.copy()
     areas = [int(mask.sum()) for mask in masks]
     order = [index for index in np.argsort(areas, kind="stable")[::-1] if areas[index]]
@@ -91,15 +103,15 @@ def overlay_masks(
         cv2.drawContours(canvas, outline, -1, colors[index], thickness, cv2.LINE_AA)
     smallest = 0.002 * image.shape[0] * image.shape[1]
     named = [index for index in order if names[index] and areas[index] >= smallest]
-    return _write_names(canvas, [(masks[index], names[index], colors[index]) for index in named])
+    size = letters or round(5 + image.shape[0] / 48)
+    return _write_names(canvas, [(masks[index], names[index], colors[index]) for index in named], size)
 
 
-def _write_names(canvas: np.ndarray, marks: Sequence[tuple[np.ndarray, str, Color]]) -> np.ndarray:
+def _write_names(canvas: np.ndarray, marks: Sequence[tuple[np.ndarray, str, Color]], size: int) -> np.ndarray:
     """Name tags at the top left corner of each mask; a tag that would cover an earlier one is left out."""
     height, width = canvas.shape[:2]
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
-    size = round(5 + height / 48)
     taken: list[tuple[float, float, float, float]] = []
     for mask, name, color in marks:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -144,7 +156,7 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int, captions: Sequence
     """
     columns = max(1, min(columns, len(images)))
     width = max((image.shape[1] for image in images), default=64)
-    gap, size = max(6, width // 32), round(min(22, max(11, width / 24)))
+    gap, size = max(6, width // 32), round(min(22, max(13, width / 24)))
     lines = [_caption_lines(caption, width, size) for caption in captions or [""] * len(images)]
     rows = [range(first, min(first + columns, len(images))) for first in range(0, len(images), columns)]
     heights = [max(images[index].shape[0] for index in row) for row in rows]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.data.images import resize_image
 from instsynth_dagster.evaluation.report.gallery import contact_sheet
 from instsynth_dagster.settings import GateSettings
@@ -40,30 +38,6 @@ def gate_sheet(
         tiles.append(_pair(source, image, _REJECTED if row["reason"] else _PASSED))
         captions.append(f"rejected: {row['reason']}" if row["reason"] else f"passed: {_scores(row)}")
     return contact_sheet(tiles, columns=4, captions=captions)
-
-
-def stored_gate_sheet(
-    store: Store, generator: str, partitions: Sequence[str], gates: GateSettings, most: int = MOST
-) -> np.ndarray:
-    """The `gate_sheet` of a generator: at most one crop that passed and two rejected ones of a partition, so that
-    cities and classes mix; only partitions that are shown are read."""
-    picked: list[tuple[str, pd.DataFrame]] = []
-    passed = rejected = 0
-    for partition in partitions:
-        scores = store.read(f"{generator}/crop_quality", partition)
-        if scores.empty or (passed >= most and rejected >= most):
-            continue
-        chosen = _pick(scores, gates, min(1, most - passed), min(2, most - rejected))
-        passed += int((chosen["reason"] == "").sum())
-        rejected += int((chosen["reason"] != "").sum())
-        if len(chosen):
-            picked.append((partition, chosen.drop(columns="reason")))
-    if not picked:
-        return contact_sheet([], 1)
-    names = [name for name, _ in picked]
-    selected = store.read_many("selected_instances", names)
-    crops = store.read_many(f"{generator}/inpainted_crops", names)
-    return gate_sheet(selected, crops, pd.concat([table for _, table in picked]), gates, most)
 
 
 def _pick(scores: pd.DataFrame, gates: GateSettings, passed: int, rejected: int) -> pd.DataFrame:

@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.evaluation.tables.tables import BASELINES
-from instsynth_dagster.evaluation.tables.views import MISSING, difference_text, names, readable, spread
+from instsynth_dagster.evaluation.tables.tables import BASELINES, CITYSCAPES_AP
+from instsynth_dagster.evaluation.tables.views import (
+    MISSING,
+    difference_text,
+    heading,
+    names,
+    readable,
+    scores_shown,
+    spread,
+)
 from instsynth_dagster.segmenters.kinds import WithBackbone
 from instsynth_dagster.settings import SegmenterSettings, Settings
 
@@ -120,20 +128,20 @@ def instance_statement(settings: Settings) -> str:
 
 
 def result_table(
-    ap: pd.DataFrame, differences: pd.DataFrame, segmenter: str, settings: Settings
+    ap: pd.DataFrame, differences: pd.DataFrame, segmenter: str, settings: Settings, lead: str = CITYSCAPES_AP
 ) -> tuple[pd.DataFrame, str]:
     """Table II or III for one segmenter: an `ap_table` and a `difference_table` in the paper's columns, with the
     differences to the controls beside them, and a line on the paper's figures.
     """
     recipe = settings.segmenters[segmenter]
     rows = ap[ap["segmenter"] == segmenter]
-    metrics = [metric for metric in ("pq", "miou", "ap", "ap50") if rows[metric].notna().any()]
+    metrics = sorted(scores_shown(rows, lead), key=lambda metric: "ap" in metric)
     against = differences[differences["segmenter"] == segmenter]
     table = pd.concat(
         [
             names(rows),
             *(spread(rows, metric) for metric in metrics),
-            *(_against(rows, against, baseline) for baseline in BASELINES),
+            *(_against(rows, against, baseline, lead) for baseline in BASELINES),
             readable(rows[["seeds"]]),
         ],
         axis=1,
@@ -153,12 +161,12 @@ def result_table(
     return table, "The paper's figures are of one training each, without a control."
 
 
-def _against(rows: pd.DataFrame, differences: pd.DataFrame, baseline: str) -> pd.Series:
+def _against(rows: pd.DataFrame, differences: pd.DataFrame, baseline: str, lead: str) -> pd.Series:
     """AP of each row minus the baseline's, with its interval, as text."""
     found = differences[differences["baseline"] == baseline].set_index(["percent", "arm"])
     keys = list(zip(rows["percent"], rows["arm"], strict=True))
-    texts = [difference_text(found.loc[key]) if key in found.index else MISSING for key in keys]
-    return pd.Series(texts, index=rows.index, name=f"AP against {baseline} (95 %)")
+    texts = [difference_text(found.loc[key], lead) if key in found.index else MISSING for key in keys]
+    return pd.Series(texts, index=rows.index, name=f"{heading(lead)} against {baseline} (95 %)")
 
 
 def _and(parts: Sequence[str]) -> str:

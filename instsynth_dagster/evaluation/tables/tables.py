@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.evaluation.metrics import coco_ap, instance_ap, panoptic_quality, semantic_iou
 from instsynth_dagster.evaluation.metrics.bootstrap import (
@@ -29,12 +30,19 @@ from instsynth_dagster.segmenters.training.samples import ANONYMISED
 from instsynth_dagster.settings import INSERT
 
 BASELINES = ("real", "zoom_crop")
-METRICS = ("ap", "ap50", "pq", "miou")
+METRICS = ("ap", "ap50", "coco_ap", "pq", "miou")
+CITYSCAPES_AP, COCO_AP = "ap", "coco_ap"
+"""Columns of an `ap_table` that can lead: verdict, headline and charts are of one of them."""
 PROTOCOL = f"{instance_ap.PROTOCOL}; {coco_ap.PROTOCOL}"
 MAPS_PROTOCOL = f"{panoptic_quality.PROTOCOL}; {semantic_iou.PROTOCOL}"
 
 ArmKey = tuple[str, int, str]
 """Segmenter, percent of the labelled frames, arm."""
+
+
+def leading_metric(labels: LabelTable) -> str:
+    """The AP that arms are judged by: that of Cityscapes where its label table holds, of COCO for all other data."""
+    return CITYSCAPES_AP if labels == CITYSCAPES else COCO_AP
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,8 @@ def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str], 
 def ap_table(runs: Sequence[Run], classes: Sequence[str]) -> pd.DataFrame:
     """Scores of every segmenter and arm, averaged over training seeds; arms in the order in which they first stand.
 
-    Columns segmenter, percent (of the labelled frames), arm; ap, ap50, pq, miou and with _sd their standard deviation
-    over the seeds (nan for one seed, and for maps where there are none); coco_ap, coco_ap50, coco_ap75, coco_ap_small,
+    Columns segmenter, percent (of the labelled frames), arm; ap, ap50, pq, miou, coco_ap, coco_ap50 and with _sd their
+    standard deviation over the seeds (nan for one seed, and for maps where there are none); coco_ap75, coco_ap_small,
     coco_ap_medium, coco_ap_large, ap50_<class>, seeds, samples, steps, frames, instances (of the val frames, those that
     count), protocol.
     """
@@ -109,9 +117,11 @@ def _ap_row(key: ArmKey, runs: Sequence[Run], classes: Sequence[str]) -> dict[st
         "ap50": [score.ap50 for score in scores],
         "pq": [_pq(run) for run in runs],
         "miou": [_miou(run) for run in runs],
+        "coco_ap": [score.ap for score in coco],
+        "coco_ap50": [score.ap50 for score in coco],
     }
     first = runs[0]
-    parts = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+    parts = ("ap75", "ap_small", "ap_medium", "ap_large")
     return {
         **dict(zip(("segmenter", "percent", "arm"), key, strict=True)),
         **{metric: float(np.mean(values)) for metric, values in by_seed.items()},

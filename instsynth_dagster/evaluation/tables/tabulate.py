@@ -100,39 +100,47 @@ def _by_city(cities: Sequence[str], tables: Sequence[pd.DataFrame]) -> pd.DataFr
     return pd.concat([table.assign(city=city) for city, table in zip(cities, tables, strict=True)], ignore_index=True)
 
 
-def views_of_test_cities(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame, str]]:
+def views_of_test_cities(tables: Mapping[str, pd.DataFrame], lead: str) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Title, text table and verdict of each test city; nothing may have been chosen on it."""
     for city, rows in tables[TEST_TABLES[1]].groupby("city", sort=False):
-        text = verdict(rows).replace("val frames", f"frames of {city}")
-        yield f"Test city {city}: differences", difference_view(rows), text
+        text = verdict(rows, lead).replace("val frames", f"frames of {city}")
+        yield f"Test city {city}: differences", difference_view(rows, lead), text
 
 
-def paper_tables(tables: Mapping[str, pd.DataFrame], settings: Settings) -> Iterator[tuple[str, pd.DataFrame, str]]:
+def paper_tables(
+    tables: Mapping[str, pd.DataFrame], settings: Settings, lead: str
+) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Tables II and III, and the like for other segmenters: title, text table, remark."""
     for segmenter, recipe in settings.segmenters.items():
-        table, remark = result_table(tables["average_precision"], tables["differences"], segmenter, settings)
+        table, remark = result_table(tables["average_precision"], tables["differences"], segmenter, settings, lead)
         yield table_title(segmenter, recipe), table, remark
 
 
-def markdown_of(tables: Mapping[str, pd.DataFrame], settings: Settings) -> dict[str, str]:
-    """Every table, and the verdict, as Markdown by name."""
+def markdown_of(tables: Mapping[str, pd.DataFrame], settings: Settings, lead: str) -> dict[str, str]:
+    """Every table, and the verdict, as Markdown by name.
+
+    Args:
+        lead: the metric that arms are judged by, "ap" or "coco_ap".
+    """
     results = {
         f"results_{segmenter}": f"{title}\n\n{to_markdown(table)}\n{remark}"
-        for segmenter, (title, table, remark) in zip(settings.segmenters, paper_tables(tables, settings), strict=True)
+        for segmenter, (title, table, remark) in zip(
+            settings.segmenters, paper_tables(tables, settings, lead), strict=True
+        )
     }
     tested = {
         f"test_{number}": f"{title}\n\n{to_markdown(table)}\n{text}"
-        for number, (title, table, text) in enumerate(views_of_test_cities(tables))
+        for number, (title, table, text) in enumerate(views_of_test_cities(tables, lead))
     }
     return {
         **tested,
         "table_1": f"{to_markdown(instance_view(tables['table_1']))}\n{instance_statement(settings)}",
         **results,
-        "average_precision": to_markdown(ap_view(tables["average_precision"])),
+        "average_precision": to_markdown(ap_view(tables["average_precision"], lead)),
         "ap50_by_class": to_markdown(class_view(tables["average_precision"])),
-        "differences": to_markdown(difference_view(tables["differences"])),
+        "differences": to_markdown(difference_view(tables["differences"], lead)),
         "parts": to_markdown(part_view(tables["parts"])),
-        "verdict": verdict(tables["differences"]),
+        "verdict": verdict(tables["differences"], lead),
     }
 
 

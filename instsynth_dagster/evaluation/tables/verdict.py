@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from instsynth_dagster.evaluation.tables.tables import BASELINES
-from instsynth_dagster.evaluation.tables.views import signed
+from instsynth_dagster.evaluation.tables.tables import BASELINES, CITYSCAPES_AP
+from instsynth_dagster.evaluation.tables.views import heading, signed
 from instsynth_dagster.graph import PASTED_INSERT
 
 REAL, ZOOM_CROP = BASELINES
@@ -27,25 +27,26 @@ _CONTROLS = {
 _BETTER, _WORSE, _OPEN = "better", "worse", "open"
 
 
-def verdict(differences: pd.DataFrame) -> str:
+def verdict(differences: pd.DataFrame, lead: str = CITYSCAPES_AP) -> str:
     """Whether each arm beat `real` and `zoom_crop`, one paragraph for each segmenter and arm.
 
     Args:
         differences: a `difference_table`.
+        lead: the metric that decides, "ap" or "coco_ap".
     """
     if differences.empty:
         return "Nothing to compare: a verdict needs the arm `real` or `zoom_crop` beside another arm, and val frames."
     arms = differences[differences["arm"] != ZOOM_CROP]
     judged = differences if arms.empty else arms
-    paragraphs = [_paragraph(rows) for _, rows in judged.groupby(["segmenter", "percent", "arm"], sort=False)]
+    paragraphs = [_paragraph(rows, lead) for _, rows in judged.groupby(["segmenter", "percent", "arm"], sort=False)]
     return "\n\n".join([*paragraphs, _caveat(differences)])
 
 
-def _paragraph(rows: pd.DataFrame) -> str:
+def _paragraph(rows: pd.DataFrame, lead: str) -> str:
     arm, segmenter = rows["arm"].iloc[0], rows["segmenter"].iloc[0]
     records = {str(row["baseline"]): row for row in rows.to_dict("records")}
-    found = {baseline: _finding(row) for baseline, row in records.items()}
-    clauses = _listed([_clause(row) for row in records.values()])
+    found = {baseline: _finding(row, lead) for baseline, row in records.items()}
+    clauses = _listed([_clause(row, lead) for row in records.values()])
     percent = int(rows["percent"].iloc[0])
     share = "" if percent == 100 else f" with {percent} % of the labelled frames"
     if rows["best_ap50"].max() < LEARNED:
@@ -58,20 +59,21 @@ def _listed(clauses: Sequence[str]) -> str:
     return " and ".join([", ".join(clauses[:-1]), clauses[-1]] if len(clauses) > 1 else clauses)
 
 
-def _finding(row: Mapping[Hashable, Any]) -> str:
-    if row["ap_low"] > 0:
+def _finding(row: Mapping[Hashable, Any], lead: str) -> str:
+    if row[f"{lead}_low"] > 0:
         return _BETTER
-    return _WORSE if row["ap_high"] < 0 else _OPEN
+    return _WORSE if row[f"{lead}_high"] < 0 else _OPEN
 
 
-def _clause(row: Mapping[Hashable, Any]) -> str:
-    baseline, span = row["baseline"], f"{signed(row['ap_low'])} to {signed(row['ap_high'])}"
-    if pd.isna(row["ap"]):
+def _clause(row: Mapping[Hashable, Any], lead: str) -> str:
+    difference, name = row[lead], heading(lead)
+    baseline, span = row["baseline"], f"{signed(row[f'{lead}_low'])} to {signed(row[f'{lead}_high'])}"
+    if pd.isna(difference):
         return f"cannot be compared with {baseline} (the val frames hold no instance that counts)"
-    if _finding(row) == _OPEN:
-        return f"cannot be told apart from {baseline} ({signed(row['ap'])} AP, 95 % interval {span} includes zero)"
-    verb = "beats" if _finding(row) == _BETTER else "falls behind"
-    return f"{verb} {baseline} by {100 * abs(row['ap']):.1f} AP (95 % interval {span})"
+    if _finding(row, lead) == _OPEN:
+        return f"cannot be told apart from {baseline} ({signed(difference)} {name}, 95 % interval {span} includes zero)"
+    verb = "beats" if _finding(row, lead) == _BETTER else "falls behind"
+    return f"{verb} {baseline} by {100 * abs(difference):.1f} {name} (95 % interval {span})"
 
 
 def _conclusion(arm: str, found: dict[str, str]) -> str:

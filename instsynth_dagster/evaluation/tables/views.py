@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from instsynth_dagster.evaluation.tables.tables import CITYSCAPES_AP, COCO_AP
+
 MISSING, MINUS = "–", "\N{MINUS SIGN}"  # noqa: RUF001
 CLASS_COLUMNS = "^ap50_(?!sd$)"
 """Columns of an `ap_table` that hold one class."""
@@ -21,17 +23,45 @@ _HEADINGS = {
     "miou": "mIoU",
     "coco_ap": "COCO AP",
     "coco_ap50": "COCO AP50",
+    "coco_ap75": "COCO AP75",
+    "coco_ap_small": "small",
+    "coco_ap_medium": "medium",
+    "coco_ap_large": "large",
     "frames": "val frames",
     "samples": "train samples",
 }
 
 
-def ap_view(table: pd.DataFrame) -> pd.DataFrame:
-    """An `ap_table` in short: mean and deviation over seeds, both protocols, and what was spent on each arm."""
-    scores = [metric for metric in ("ap", "ap50", "pq", "miou") if table[metric].notna().any()]
-    columns = ["coco_ap", "samples", "steps", "seeds", "frames"]
-    parts = [names(table), *(spread(table, metric) for metric in scores), readable(table[columns])]
-    return pd.concat(parts, axis=1)
+_SCORES = {COCO_AP: ("coco_ap", "coco_ap50", "pq", "miou"), CITYSCAPES_AP: ("ap", "ap50", "pq", "miou")}
+"""Scores that a table shows, by the metric that leads."""
+_BESIDE = {
+    COCO_AP: ("coco_ap75", "coco_ap_small", "coco_ap_medium", "coco_ap_large", "ap"),
+    CITYSCAPES_AP: ("coco_ap",),
+}
+"""What is worth a look beside them."""
+
+
+def heading(metric: str, lead: str = CITYSCAPES_AP) -> str:
+    """The name of a metric for people: AP without a surname is that of Cityscapes, unless another one leads."""
+    surname = "Cityscapes " if lead != CITYSCAPES_AP and metric in ("ap", "ap50") else ""
+    return f"{surname}{_HEADINGS[metric]}"
+
+
+def scores_shown(table: pd.DataFrame, lead: str) -> list[str]:
+    """The scores of an `ap_table` or a `difference_table` that people are shown, as far as it has them."""
+    return [metric for metric in _SCORES[lead] if metric in table and table[metric].notna().any()]
+
+
+def ap_view(table: pd.DataFrame, lead: str = CITYSCAPES_AP) -> pd.DataFrame:
+    """An `ap_table` in short: mean and deviation over seeds, both protocols, and what was spent on each arm.
+
+    Args:
+        lead: the metric that arms are judged by, "ap" or "coco_ap".
+    """
+    beside = readable(table[list(_BESIDE[lead])]).set_axis([heading(name, lead) for name in _BESIDE[lead]], axis=1)
+    spent = readable(table[["samples", "steps", "seeds", "frames"]])
+    scores = [spread(table, metric) for metric in scores_shown(table, lead)]
+    return pd.concat([names(table), *scores, beside, spent], axis=1)
 
 
 def spread(table: pd.DataFrame, metric: str) -> pd.Series:
@@ -50,19 +80,18 @@ def class_view(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([names(table), readable(per_class)], axis=1)
 
 
-def difference_view(table: pd.DataFrame) -> pd.DataFrame:
+def difference_view(table: pd.DataFrame, lead: str = CITYSCAPES_AP) -> pd.DataFrame:
     """A `difference_table` with its intervals as text, in points."""
     columns: dict[Hashable, Any] = {**names(table), "against": table["baseline"]}
-    for metric in ("ap", "ap50", "pq", "miou"):
-        if table[metric].notna().any():
-            columns[_HEADINGS[metric]] = [signed(value) for value in table[metric]]
-            columns[f"95 % interval of {_HEADINGS[metric]}"] = _spans(table, f"{metric}_low", f"{metric}_high")
+    for metric in scores_shown(table, lead):
+        columns[_HEADINGS[metric]] = [signed(value) for value in table[metric]]
+        columns[f"95 % interval of {_HEADINGS[metric]}"] = _spans(table, f"{metric}_low", f"{metric}_high")
     return pd.DataFrame(columns)
 
 
-def difference_text(row: pd.Series) -> str:
-    """The AP of a row of a `difference_table` in one cell."""
-    return f"{signed(row['ap'])} ({signed(row['ap_low'])} to {signed(row['ap_high'])})"
+def difference_text(row: pd.Series, metric: str = CITYSCAPES_AP) -> str:
+    """A metric of a row of a `difference_table` in one cell."""
+    return f"{signed(row[metric])} ({signed(row[f'{metric}_low'])} to {signed(row[f'{metric}_high'])})"
 
 
 def part_view(table: pd.DataFrame) -> pd.DataFrame:

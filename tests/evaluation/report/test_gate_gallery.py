@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.data.masks import encode_rle
-from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet, stored_gate_sheet
+from instsynth_dagster.evaluation.report.gate_gallery import gate_sheet
 from instsynth_dagster.settings import GateSettings
 from instsynth_dagster.synthesis.gates import SCORES
 
@@ -39,16 +38,3 @@ def test_each_kind_has_its_colour_and_its_number():
     assert (frames(sheet, RED), frames(sheet, GREEN)) == (2, 3)
     sheet = gate_sheet(*tables([0.3] * 9), gates, most=4)
     assert (frames(sheet, RED), frames(sheet, GREEN)) == (0, 4)
-
-
-def test_a_store_shows_crops_of_several_partitions(tmp_path):
-    store = Store(tmp_path)
-    margins = {"a|car": [0.1, -0.1, -0.2, -0.3], "b|car": [0.2, 0.3], "c|car": []}
-    for partition, values in margins.items():
-        named = [table.assign(instance_id=partition + table["instance_id"].astype(str)) for table in tables(values)]
-        assets = ("selected_instances", "g/inpainted_crops", "g/crop_quality")
-        for asset, table in zip(assets, named, strict=True):
-            with store.write(asset, partition, "f" * 64) as out:
-                out.add_table(table)
-    sheet = stored_gate_sheet(store, "g", list(margins), GateSettings(min_class_margin=0.0))
-    assert (frames(sheet, RED), frames(sheet, GREEN)) == (2, 2)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
+from instsynth_dagster.data.labels import Label, LabelTable
 from instsynth_dagster.evaluation.metrics import instance_ap
 from instsynth_dagster.evaluation.metrics.bootstrap import frame_weights, interval, resample, run_weights
 from instsynth_dagster.evaluation.metrics.coco_ap import coco_matches, coco_scores
@@ -17,6 +18,7 @@ from instsynth_dagster.evaluation.tables.tables import (
     compare,
     difference_table,
     instance_table,
+    leading_metric,
     part_table,
 )
 from instsynth_dagster.evaluation.tables.verdict import verdict
@@ -222,6 +224,26 @@ def test_verdict_claims_what_the_intervals_show(real, zoom_crop, says: str) -> N
     assert text.count("includes zero") == [real, zoom_crop].count(OPEN)
     assert "24 val frames" in text
     assert "one training seed" in text
+
+
+def test_other_data_are_judged_by_the_ap_of_coco(runs: list[Run]) -> None:
+    assert leading_metric(CITYSCAPES) == "ap"
+    cone = Label("cone", 1, has_instances=True, ignore_in_eval=False, color=(255, 90, 0))
+    lead = leading_metric(LabelTable((cone,)))
+    assert lead == "coco_ap"
+    ap, found = ap_table(runs, CITYSCAPES.classes), difference_table(compare(runs, 1, CITYSCAPES.classes))
+    shown = ap_view(ap, lead)
+    assert list(shown.columns[:3]) == ["arm", "COCO AP", "COCO AP50"]
+    assert "Cityscapes AP" in shown.columns
+    [row] = found.to_dict("records")
+    coco = ap.set_index("arm")["coco_ap"]
+    assert row["coco_ap"] == pytest.approx(coco["zoom_crop"] - coco["real"])
+    assert row["coco_ap_low"] < row["coco_ap"] < row["coco_ap_high"]
+    assert list(difference_view(found, lead).columns) == ["arm", "against", "COCO AP", "95 % interval of COCO AP"]
+    both = {"ap": 0.03, "ap_low": 0.01, "ap_high": 0.05, "coco_ap": -0.03, "coco_ap_low": -0.05, "coco_ap_high": -0.01}
+    split = found.assign(arm="g", best_ap50=0.5, **both)
+    assert "beats real by 3.0 AP (" in verdict(split)
+    assert "falls behind real by 3.0 COCO AP (" in verdict(split, lead)
 
 
 def test_verdict_without_controls() -> None:
