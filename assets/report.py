@@ -29,6 +29,7 @@ from instsynth_dagster.graph.refs import all_cities, all_runs, city_classes, eac
 from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.segmenters.kinds import WithBackbone
 from instsynth_dagster.settings import SegmenterSettings, Settings
+from instsynth_dagster.settings.base import Role, role
 from instsynth_dagster.settings.view import hashed
 from resources.dataset import Dataset
 
@@ -61,7 +62,7 @@ def _reads(at: At) -> list[PartitionRef]:
     "report",
     code_version="3",
     when=lambda settings: settings.segmenters and settings.dataset.val_cities,
-    settings=list(Settings.model_fields),
+    settings=[name for name in Settings.model_fields if role(Settings, name) is not Role.EXECUTION],
     reads=_reads,
     group="evaluation",
     kinds={"html"},
