@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from assets.shared.declaration import At, artifact
 from assets.shared.made import Made
-from assets.shared.painting import paint_into
+from assets.shared.painting import paint_into, with_words
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.graph import ANONYMISED
-from instsynth_dagster.graph.refs import anonymised_dimensions
+from instsynth_dagster.graph.refs import anonymised_dimensions, words_for
 from instsynth_dagster.settings import Settings
 from resources.generators import Generators
 
@@ -24,7 +24,11 @@ def _settings(at: At) -> list[str]:
     when=lambda settings: settings.anonymise,
     dimensions=anonymised_dimensions,
     settings=_settings,
-    reads=lambda at: [("anonymised/selected_instances", at.partition), ("prompt_bank", at["class"])],
+    reads=lambda at: [
+        ("anonymised/selected_instances", at.partition),
+        ("prompt_bank", at["class"]),
+        *words_for(at.settings, [at["city"]], [at["class"]]),
+    ],
     group="anonymisation",
     kinds={"diffusers", "pytorch"},
 )
@@ -34,14 +38,15 @@ def anonymised_crops(
     """Hidden instances repainted inside their own masks, once each and `gates.spares` times more."""
     assert settings.anonymise is not None
     name = settings.anonymise.generator
+    bank = store.read("prompt_bank", partition.split("|")[1])
     return paint_into(
         out,
         generators,
         name,
         settings.generators[name],
         arm=ANONYMISED,
-        selected=store.read_lightly("anonymised/selected_instances", partition),
-        bank=store.read("prompt_bank", partition.split("|")[1]),
+        selected=with_words(store.read_lightly("anonymised/selected_instances", partition), bank, store),
+        bank=bank,
         seed=settings.seed,
         replicas=1 + settings.gates.spares,
     )

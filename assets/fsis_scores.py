@@ -10,6 +10,7 @@ import pandas as pd
 
 from assets.shared.declaration import At, all_but, artifact
 from assets.shared.made import Check, Made
+from assets.shared.painting import with_words
 from assets.shared.pictures import predictions_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
@@ -17,7 +18,7 @@ from instsynth_dagster.few_shot.instances import Samples, draw_instances, shot_s
 from instsynth_dagster.few_shot.synthesis import Repainted, repainted_shots
 from instsynth_dagster.few_shot.systems import scores, tuned_systems
 from instsynth_dagster.few_shot.tasks import FewShotTask
-from instsynth_dagster.graph.refs import all_cities, city_classes, each
+from instsynth_dagster.graph.refs import all_cities, city_classes, each, words_for
 from instsynth_dagster.settings import FewShotInstanceSettings, IntegrationSettings, Settings
 from resources.dataset import Dataset
 from resources.device import Device
@@ -63,6 +64,11 @@ def _settings(at: At) -> list[str]:
         *each("frames", all_cities(at.settings)),
         *each("selected_instances", city_classes(at.settings)),
         *each("prompt_bank", _chosen(at.settings).novel),
+        *words_for(
+            at.settings,
+            at.settings.dataset.train_cities,
+            _chosen(at.settings).novel if _chosen(at.settings).generator else (),
+        ),
     ],
     group="few_shot",
     kinds={"pytorch", "cityscapes"},
@@ -166,10 +172,10 @@ class _Shots:
         return self._dataset.image(row), self._dataset.ids(row)
 
     def _repainted(self, name: str, rows: pd.DataFrame) -> Iterable[Repainted]:
-        generator = str(self._chosen.generator)
+        generator, bank = str(self._chosen.generator), self._store.read("prompt_bank", name)
         return repainted_shots(
-            rows,
-            self._store.read("prompt_bank", name),
+            with_words(rows, bank, self._store),
+            bank,
             lambda frame_id: self._frame(frame_id)[0],
             self._generators.load(generator, self._settings.generators[generator]),
             generator,

@@ -9,12 +9,14 @@ import numpy as np
 
 from assets.shared.declaration import At, artifact
 from assets.shared.made import Made
+from assets.shared.painting import with_words
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
 from instsynth_dagster.few_shot.folds import FOLDS, class_fold
 from instsynth_dagster.few_shot.gfss import Known, class_map, fold_rows, shot_candidates
 from instsynth_dagster.few_shot.synthesis import repainted_shots
-from instsynth_dagster.graph.refs import all_cities, city_classes, each
+from instsynth_dagster.graph.refs import all_cities, city_classes, each, words_for
+from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.settings import Settings
 from resources.dataset import Dataset
 from resources.generators import Generators
@@ -31,6 +33,12 @@ def _settings(at: At) -> list[str]:
     return ["few_shot", "integration.feather", "integration.color_match", "seed", "classes", "dataset.root", *painter]
 
 
+def _words(at: At) -> list[PartitionRef]:
+    assert at.settings.few_shot is not None
+    novel = class_fold(int(at["fold"]), at.settings.classes) if at.settings.few_shot.generator else ()
+    return words_for(at.settings, at.settings.dataset.train_cities, novel)
+
+
 @artifact(
     "gfss_scores",
     code_version="2",
@@ -43,6 +51,7 @@ def _settings(at: At) -> list[str]:
         *each("instances", at.settings.dataset.train_cities),
         *each("selected_instances", city_classes(at.settings)),
         *each("prompt_bank", class_fold(int(at["fold"]), at.settings.classes)),
+        *_words(at),
     ],
     group="few_shot",
     kinds={"pytorch"},
@@ -74,10 +83,10 @@ def gfss_scores(
 
     def repainted(frames: Sequence[str], name: str) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         generator = str(chosen.generator)
-        rows = selected[name]
+        rows, bank = selected[name], store.read("prompt_bank", name)
         made = repainted_shots(
-            rows[rows["frame_id"].isin(frames)],
-            store.read("prompt_bank", name),
+            with_words(rows[rows["frame_id"].isin(frames)], bank, store),
+            bank,
             lambda frame_id: known.images[frame_id],
             generators.load(generator, settings.generators[generator]),
             generator,

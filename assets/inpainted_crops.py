@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from assets.shared.declaration import artifact
 from assets.shared.made import Made
-from assets.shared.painting import paint_into
+from assets.shared.painting import paint_into, with_words
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.graph import generator_of, instances_asset, painting_arms
-from instsynth_dagster.graph.refs import city_class_dimensions
+from instsynth_dagster.graph.refs import city_class_dimensions, words_for
 from instsynth_dagster.settings import Settings
 from resources.generators import Generators
 
@@ -19,7 +19,11 @@ from resources.generators import Generators
     members=painting_arms,
     dimensions=city_class_dimensions,
     settings=lambda at: [f"generators.{generator_of(at.member)}", "seed", "gates.spares"],
-    reads=lambda at: [(instances_asset(at.member), at.partition), ("prompt_bank", at["class"])],
+    reads=lambda at: [
+        (instances_asset(at.member), at.partition),
+        ("prompt_bank", at["class"]),
+        *words_for(at.settings, [at["city"]], [at["class"]]),
+    ],
     group="phase_2",
     kinds={"diffusers", "pytorch"},
 )
@@ -34,14 +38,15 @@ def inpainted_crops(
     """
     name = generator_of(member)
     recipe = settings.generators[name]
+    bank = store.read("prompt_bank", partition.split("|")[1])
     return paint_into(
         out,
         generators,
         name,
         recipe,
         arm=member,
-        selected=store.read_lightly(instances_asset(member), partition),
-        bank=store.read("prompt_bank", partition.split("|")[1]),
+        selected=with_words(store.read_lightly(instances_asset(member), partition), bank, store),
+        bank=bank,
         seed=settings.seed,
         replicas=recipe.replicas + settings.gates.spares,
     )

@@ -22,8 +22,9 @@ INFO = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 _JOBS = {
     "refresh": ("Bring the graph and results/ up to date: whatever is stale is made again.", None),
     "prepare": (
-        "Phase 1: the index of the data set, selected instances, prompts; prototypes where labels are refined.",
-        ("selected_instances", "prompt_bank", "prototypes"),
+        "Phase 1: the index of the data set, selected instances, prompts and their words; prototypes where labels are "
+        "refined.",
+        ("selected_instances", "prompt_bank", "lighting", "captions", "prototypes"),
     ),
     "synthesize": (
         "Phases 1 to 3: crops, their quality, windows and exports; no training.",

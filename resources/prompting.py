@@ -1,24 +1,33 @@
-"""The text encoder and the agent of a diverse prompt bank, loaded once per process."""
+"""What writes prompts: the text encoder and the agent of a diverse bank, and captions; loaded once per process."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from instsynth_dagster.settings import GeneratorSettings
+from instsynth_dagster.settings import CaptionSettings, GeneratorSettings
 from resources.device import Device
 
 if TYPE_CHECKING:
+    from instsynth_dagster.models.captioner import Captioner
     from instsynth_dagster.synthesis.prompt_agents import Agent
     from instsynth_dagster.synthesis.text_encoder import TextEncoder
 
 
 class Prompting:
-    """Hands out what params section `prompt_bank` names."""
+    """Hands out what params sections `prompt_bank` and `captions` name."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._encoders: dict[str, TextEncoder] = {}
         self._agents: dict[tuple[str | None, int], Agent] = {}
+        self._captioner: Captioner | None = None
+
+    def captioner(self, settings: CaptionSettings) -> Captioner:
+        """What writes captions."""
+        from instsynth_dagster.models.captioner import Captioner
+
+        self._captioner = self._captioner or Captioner(settings.model, settings.max_tokens, self._device.name)
+        return self._captioner
 
     def encoder(self, name: str, settings: GeneratorSettings) -> TextEncoder:
         """The text encoders of the generator `name`."""

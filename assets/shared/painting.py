@@ -9,10 +9,12 @@ import pandas as pd
 
 from assets.shared.made import Made
 from assets.shared.pictures import PREVIEWED_CROPS, crops_preview, gates_preview
+from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.settings import GateSettings, GeneratorSettings
 from instsynth_dagster.synthesis.gates import SCORES, gate_scores
 from instsynth_dagster.synthesis.generators.base import repaint
+from instsynth_dagster.synthesis.prompts import placeholders
 from resources.generators import Generators
 
 if TYPE_CHECKING:
@@ -48,6 +50,16 @@ def paint_into(
     if shown := list(islice(out.stored_rows(["instance_id", "prompt", "image_png"]), PREVIEWED_CROPS)):
         metadata["preview"] = crops_preview(shown, "image_png", out.rows)
     return Made(metadata)
+
+
+def with_words(selected: pd.DataFrame, bank: pd.DataFrame, store: DeclaredStore) -> pd.DataFrame:
+    """The rows with the words that prompts of the bank ask for (`graph.refs.words_for`)."""
+    wanted = placeholders(bank["prompt"]) if len(selected) else ()
+    for asset, key, words in (("lighting", "frame_id", "lighting"), ("captions", "instance_id", "description")):
+        if words in wanted:
+            known = store.read_many(asset, store.declared(asset)).set_index(key)[words]
+            selected = selected.assign(**{words: known.loc[selected[key]].to_numpy()})
+    return selected
 
 
 def score_into(

@@ -46,6 +46,21 @@ def anonymised_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
     return {"city": all_cities(settings), "class": tuple(name for name in settings.classes if name in hidden)}
 
 
+def captioned_classes(settings: Settings) -> tuple[str, ...]:
+    """Classes with a template that asks for a caption of the instance."""
+    return tuple(name for name in settings.classes if settings.prompts[name].wants("description"))
+
+
+def words_for(settings: Settings, cities: Sequence[str], classes: Iterable[str]) -> list[PartitionRef]:
+    """What fills the placeholders in prompts of classes, for instances in these cities: the light of their frames, and
+    captions of instances in train cities."""
+    classes = tuple(classes)
+    lit = any(settings.prompts[name].wants("lighting") for name in classes)
+    told = [name for name in captioned_classes(settings) if name in classes]
+    captions = [f"{city}|{name}" for city in cities for name in told]
+    return [*each("lighting", cities if lit else ()), *each("captions", captions)]
+
+
 def all_runs(settings: Settings) -> list[str]:
     """Keys `<run>|<segmenter>` of every training."""
     runs = run_dimensions(settings)

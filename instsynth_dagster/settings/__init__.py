@@ -24,6 +24,7 @@ from instsynth_dagster.settings.params import FRAME, INSERT, REFINED, Settings, 
 from instsynth_dagster.settings.refinement import BoundarySettings, FeatureSettings, RefinementSettings
 from instsynth_dagster.settings.segmentation import SegmenterSettings
 from instsynth_dagster.settings.synthesis import (
+    CaptionSettings,
     GateSettings,
     GeneratorSettings,
     IntegrationSettings,
@@ -41,6 +42,7 @@ __all__ = [
     "AnonymiseSettings",
     "ArtifactSettings",
     "BoundarySettings",
+    "CaptionSettings",
     "CheckpointRef",
     "CityscapesTree",
     "CocoImages",

@@ -24,6 +24,7 @@ from instsynth_dagster.settings.refinement import RefinementSettings
 from instsynth_dagster.settings.resolving import with_data
 from instsynth_dagster.settings.segmentation import SegmenterSettings
 from instsynth_dagster.settings.synthesis import (
+    CaptionSettings,
     GateSettings,
     GeneratorSettings,
     IntegrationSettings,
@@ -56,6 +57,7 @@ ARMS_WITHOUT_GENERATOR = (
 RESERVED = frozenset(
     {
         *ARMS_WITHOUT_GENERATOR,
+        "captions",
         "demo_city",
         "evaluation_tables",
         "frames",
@@ -69,6 +71,7 @@ RESERVED = frozenset(
         "image_quality",
         "instances",
         "instances_from_semantics",
+        "lighting",
         "prompt_bank",
         "prototypes",
         "report",
@@ -97,6 +100,7 @@ class Settings(Section):
     selection: SelectionSettings = SelectionSettings()
     prompts: dict[str, PromptSettings] = Field(default_factory=dict)
     prompt_bank: PromptBankSettings | None = None
+    captions: CaptionSettings | None = None
     generators: dict[Name, GeneratorSettings] = Field(default_factory=dict)
     judge: JudgeSettings | None = None
     gates: GateSettings = GateSettings()
@@ -147,6 +151,9 @@ class Settings(Section):
         unknown = sorted(set(self.prompts) - set(self.classes))
         if unknown:
             raise ValueError(f"prompts names {unknown[0]!r}, which is not in classes")
+        for name in self.classes:
+            if self.prompts[name].wants("description") and not self.captions:
+                raise ValueError(f"prompts.{name}.templates hold {{description}}; add captions.model")
         if self.prompt_bank and self.prompt_bank.encoder not in self.generators:
             raise ValueError(f"prompt_bank.encoder names {self.prompt_bank.encoder!r}, which is not in generators")
         for key in ("few_shot", "few_shot_instances"):
@@ -198,6 +205,16 @@ class Settings(Section):
             raise ValueError(
                 f"anonymise: generators.{section.generator}.strength is {strength:g}; below 1 a repainting starts from "
                 "the very pixels that are to go"
+            )
+        if self.generators[section.generator].kind == "controlnet_inpaint":
+            raise ValueError(
+                f"anonymise.generator names {section.generator!r}, which is shown the edges of what is to go; "
+                "choose one that is not"
+            )
+        hidden = [name for name in section.classes if name in self.prompts]
+        if told := [name for name in hidden if self.prompts[name].wants("description")]:
+            raise ValueError(
+                f"anonymise: prompts.{told[0]}.templates hold {{description}}, which tells what is to go; leave it out"
             )
         windows = [
             *(name for name in self.generators if name != section.generator),

@@ -26,8 +26,14 @@ class SelectionSettings(Section):
     margin: float = Field(0.25, ge=0, le=2, description="context on each side, in units of the longer box side")
 
 
+PLACEHOLDERS = ("color", "lighting", "description")
+"""What templates may hold in braces: a colour of the class, words for the light of the frame (synthesis/lighting.py), a
+caption of the instance (`captions`)."""
+
+
 class PromptSettings(Section):
-    """Prompts of one class: every template with every colour."""
+    """Prompts of one class: every template with every colour. {lighting} and {description} are filled in for each
+    instance that is repainted."""
 
     templates: tuple[str, ...] = Field(min_length=1)
     colors: tuple[str, ...] = ()
@@ -42,10 +48,10 @@ class PromptSettings(Section):
 
     @field_validator("templates")
     @classmethod
-    def _only_colors_are_filled_in(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+    def _only_what_is_known_is_filled_in(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
             if odd := _odd_placeholder(template):
-                raise ValueError(f"{template!r} holds {odd}; {{color}} is the only placeholder")
+                raise ValueError(f"{template!r} holds {odd}; placeholders are {{color}}, {{lighting}}, {{description}}")
         return templates
 
     @field_validator("colors")
@@ -56,24 +62,29 @@ class PromptSettings(Section):
                 raise ValueError(f"{color!r} holds a brace")
         return colors
 
+    def wants(self, placeholder: str) -> bool:
+        """Whether any template holds {placeholder}."""
+        return any(f"{{{placeholder}}}" in template for template in self.templates)
+
     @model_validator(mode="after")
     def _colors_used(self) -> Self:
-        wants = any("{color}" in t for t in self.templates)
-        if wants != bool(self.colors):
+        if self.wants("color") != bool(self.colors):
             raise ValueError("templates use {color} exactly when colors are given")
         return self
 
 
 def _odd_placeholder(template: str) -> str | None:
-    """What a template holds in braces beside {color}."""
+    """What a template holds in braces beside placeholders."""
     try:
         fields = [(field, spec, conversion) for _, field, spec, conversion in Formatter().parse(template)]
     except ValueError:
         return "an unmatched brace"
     for field, spec, conversion in fields:
-        if field is not None and (field, spec, conversion) != ("color", "", None):
+        if field is not None and (field not in PLACEHOLDERS or spec or conversion):
             return f"the placeholder {field!r}"
-    return "a brace" if set(template.replace("{color}", "")) & set("{}") else None
+    for field in PLACEHOLDERS:
+        template = template.replace(f"{{{field}}}", "")
+    return "a brace" if set(template) & set("{}") else None
 
 
 _CONSONANT_SOUND = re.compile(r"(?i:uni(?!n)|u[sr][aei]|uk|eu|ew|one\b|once)|U(?=[A-Z\d])")
@@ -86,6 +97,13 @@ def plain_prompts(class_name: str) -> dict[str, tuple[str, ...]]:
     vowel = _VOWEL_SOUND.match(sound) and not _CONSONANT_SOUND.match(sound)
     text = class_name.replace("{", "(").replace("}", ")")
     return {"templates": (f"a photo of {'an' if vowel else 'a'} {text}",)}
+
+
+class CaptionSettings(Section):
+    """What writes {description} of a template: an image captioning model, which sees each instance once."""
+
+    model: CheckpointRef = Field(description="of transformers (BLIP, GIT or the like), folder or hub id[@revision]")
+    max_tokens: int = Field(20, ge=1, le=200, description="length of a caption")
 
 
 class PromptBankSettings(Section):

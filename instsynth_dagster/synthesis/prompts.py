@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import PromptBankSettings, PromptSettings
+from instsynth_dagster.settings.synthesis import PLACEHOLDERS
 from instsynth_dagster.synthesis.prompt_agents import Agent, GrammarAgent
 from instsynth_dagster.synthesis.vocabulary import names_class
 
 _CALIBRATION = 256
 """Random captions of a class from which lambda is read."""
+
+_PLACEHOLDER = re.compile(rf"\{{({'|'.join(PLACEHOLDERS)})\}}")
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 """Texts -> unit vectors float32 (N, D)."""
@@ -23,7 +28,7 @@ def prompt_bank(class_name: str, settings: PromptSettings) -> pd.DataFrame:
     """Every template with every colour, in the order of the params file, each once.
 
     Returns:
-        Columns class_name, prompt.
+        Columns class_name, prompt; {lighting} and {description} still stand in it.
     """
     prompts = [
         template.replace("{color}", color) for template in settings.templates for color in settings.colors or ("",)
@@ -87,3 +92,13 @@ def _candidates(
 def choose_prompt(bank: pd.DataFrame, instance_id: str, replica: int, seed: int) -> str:
     """A prompt for one repainting, drawn by content: independent of order and of other instances."""
     return str(bank["prompt"].iloc[content_seed("prompt", instance_id, replica, seed) % len(bank)])
+
+
+def placeholders(prompts: Iterable[str]) -> set[str]:
+    """What is still to be filled into prompts of a bank."""
+    return {name for prompt in prompts for name in _PLACEHOLDER.findall(prompt)}
+
+
+def filled_in(prompt: str, instance: Mapping[str, Any]) -> str:
+    """A prompt of a bank with the words of an instance: its row's `lighting` and `description`, as far as it asks."""
+    return _PLACEHOLDER.sub(lambda found: str(instance[found[1]]), prompt)

@@ -12,15 +12,22 @@ import pandas as pd
 
 from instsynth_dagster.data.images import decode_png, encode_png
 from instsynth_dagster.data.masks import encode_rle, mask_box
-from instsynth_dagster.errors import DatasetError
-from instsynth_dagster.settings import GeneratorSettings, IntegrationSettings, PromptSettings, SelectionSettings
+from instsynth_dagster.errors import DatasetError, SettingsError
+from instsynth_dagster.settings import (
+    CaptionSettings,
+    GeneratorSettings,
+    IntegrationSettings,
+    PromptSettings,
+    SelectionSettings,
+)
 from instsynth_dagster.settings.synthesis import plain_prompts
-from instsynth_dagster.synthesis.crops import crop_box, cut_crop
+from instsynth_dagster.synthesis.crops import crop_box, cut_crop, focus
 from instsynth_dagster.synthesis.gates import gate_scores
 from instsynth_dagster.synthesis.generators import load_generator
 from instsynth_dagster.synthesis.generators.base import repaint
 from instsynth_dagster.synthesis.generators.failures import Tally
 from instsynth_dagster.synthesis.integration import paste
+from instsynth_dagster.synthesis.lighting import lighting_words
 from instsynth_dagster.synthesis.prompts import prompt_bank
 
 
@@ -47,6 +54,7 @@ def repaint_instances(
     *,
     prompts: Mapping[str, Mapping[str, Any] | PromptSettings] | None = None,
     integration: IntegrationSettings | None = None,
+    captions: Mapping[str, Any] | CaptionSettings | None = None,
     judge: str | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -62,6 +70,7 @@ def repaint_instances(
         generator: settings of a generator, as in a params file; its `kind` names it in the provenance.
         prompts: templates and colours of a class, as in a params file; "a photo of a <class>" for classes without.
         integration: how repaintings are pasted back; the defaults of a params file where not given.
+        captions: what writes {description} of templates, as in a params file.
         judge: a CLIP, folder or hub id, that scores each repainting.
         seed: another one gives other repaintings.
         device: "cpu" or "cuda".
@@ -73,23 +82,43 @@ def repaint_instances(
     """
     settings = GeneratorSettings.model_validate(generator)
     selected = pd.DataFrame(_selected(images, masks, classes))
+    texts = {name: _prompts(name, prompts or {}) for name in selected.get("class_name", ())}
     if selected.empty:
         return Repainting([image.copy() for image in images], list(masks), pd.DataFrame(columns=["image", "instance"]))
     loaded, tally = load_generator(settings.kind, settings, device), Tally()
+    if any(of_class.wants("description") for of_class in texts.values()):
+        selected = _described(selected, captions, device)
     crops = []
     for name, rows in selected.drop_duplicates("instance_id").groupby("class_name"):
-        texts = PromptSettings.model_validate((prompts or {}).get(str(name)) or plain_prompts(str(name)))
-        bank = prompt_bank(str(name), texts)
+        bank = prompt_bank(str(name), texts[str(name)])
         crops += list(repaint(loaded, settings.kind, rows, bank, settings, seed, tally=tally))
     table = selected.merge(_judged(selected, pd.DataFrame(crops), judge, device), on="instance_id", sort=False)
     composites = _pasted(images, table, integration or IntegrationSettings())
     return Repainting(composites, list(masks), table.drop(columns=[*_UNTOLD]))
 
 
-_UNTOLD = ("instance_id", "frame_id", "box", "mask", "crop_png", "mask_counts", "image_png")
+_UNTOLD = ("instance_id", "frame_id", "lighting", "box", "mask", "crop_png", "mask_counts", "image_png")
 """Columns that are of use here only."""
 _TWICE = ("frame_id", "class_name", "replica", "device_seconds")
 """Columns of a repainting that its instance has too, or that tell nothing of it."""
+
+
+def _prompts(name: str, given: Mapping[str, Mapping[str, Any] | PromptSettings]) -> PromptSettings:
+    return PromptSettings.model_validate(given.get(name) or plain_prompts(name))
+
+
+def _described(
+    selected: pd.DataFrame, captions: Mapping[str, Any] | CaptionSettings | None, device: str
+) -> pd.DataFrame:
+    """The rows with a caption of each instance."""
+    from instsynth_dagster.models.captioner import Captioner
+
+    if captions is None:
+        raise SettingsError("prompts hold {description}; give captions, whose model writes it")
+    settings = CaptionSettings.model_validate(captions)
+    captioner = Captioner(settings.model, settings.max_tokens, device)
+    seen = (focus(decode_png(row["crop_png"]), row["mask"]) for row in selected.to_dict("records"))
+    return selected.assign(description=[captioner.caption(image) for image in seen])
 
 
 def _selected(
@@ -103,6 +132,7 @@ def _selected(
     for number, (image, layers, names) in enumerate(zip(images, masks, classes, strict=True)):
         _check(number, image, layers, names)
         frame = hashlib.sha256(np.ascontiguousarray(image).tobytes() + repr(image.shape).encode()).hexdigest()
+        light = lighting_words(image)
         for instance, (mask, name) in enumerate(zip(layers, names, strict=True)):
             if not mask.any():
                 continue
@@ -115,6 +145,7 @@ def _selected(
                 "instance_id": f"{frame}:{hashlib.sha256(repr((box, counts)).encode()).hexdigest()}",
                 "frame_id": frame,
                 "class_name": name,
+                "lighting": light,
                 "box": box,
                 "mask": cut,
                 "crop_png": encode_png(crop),

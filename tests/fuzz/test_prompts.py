@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from instsynth_dagster.errors import SettingsError, UserError
 from instsynth_dagster.models.clip import Clip
 from instsynth_dagster.settings import PromptSettings, load_settings
-from instsynth_dagster.synthesis.prompts import prompt_bank
+from instsynth_dagster.synthesis.prompts import filled_in, prompt_bank
 from tests.fuzz.oracle import outcome
 from tests.tiny_pipelines import save_tiny_clip
 
@@ -120,3 +120,11 @@ def settings_of(template: str) -> PromptSettings:
         return PromptSettings(templates=(template,), colors=("red",) if "{color}" in template else ())
     except ValueError:
         raise SettingsError("prompts.car: refused") from None
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_words_of_an_instance_are_filled_in_once(light, told):
+    """What a caption says is never read as a placeholder."""
+    filled = filled_in("a car {lighting}: {description}", {"lighting": light, "description": told})
+    assert filled == f"a car {light}: {told}"
+    assert filled_in("a car", {}) == "a car"

@@ -38,7 +38,8 @@ RAW: dict[str, Any] = {
     # of annotated images the graph reads what their index holds of a city, not settings (`graph.data.annotations_of`)
     "dataset": {"root": "data", "train_cities": ["ulm", "jena"], "val_cities": ["bonn"], "demo_city": {}},
     "classes": ["car", "bus"],
-    "prompts": {name: {"templates": [f"a {name}"]} for name in ("car", "bus")},
+    "prompts": {name: {"templates": [f"a {name} {{lighting}}, {{description}}"]} for name in ("car", "bus")},
+    "captions": {"model": "models/captions"},
     "prompt_bank": {"encoder": "gligen"},
     "generators": {kind: {"kind": kind, "model": f"models/{kind}"} for kind in ("blendeddiff", "gligen")}
     | {"guided": {"kind": "controlnet_inpaint", "model": "models/guided", "controlnet": "models/controlnet"}},

@@ -106,6 +106,23 @@ def test_shipped_files_are_valid_and_make_a_graph(name):
         ({"dataset__format": "yolo11"}, ["dataset", "known are cityscapes"]),
         ({"prompts__car__colors": []}, ["prompts.car", "{color}"]),
         ({"prompts__tram": {"templates": ["a tram"]}}, ["tram"]),
+        ({"prompts__car": {"templates": ["a car {weather}"]}}, ["prompts.car", "'weather'", "{lighting}"]),
+        ({"prompts__car": {"templates": ["a {description}"]}}, ["prompts.car", "captions.model"]),
+        (
+            {
+                "anonymise": {"generator": "diffinpainting", "classes": ["car"]},
+                "prompts__car": {"templates": ["a car, {description}"]},
+                "captions": {"model": "x"},
+            },
+            ["anonymise", "prompts.car", "tells what is to go"],
+        ),
+        (
+            {
+                "anonymise": {"generator": "diffinpainting", "classes": ["car"]},
+                "generators__diffinpainting": {"kind": "controlnet_inpaint", "model": "x", "controlnet": "y"},
+            },
+            ["anonymise.generator", "the edges of what is to go"],
+        ),
         (
             {"segmenters": {"e": {"kind": "eomt", "backbone": "facebook/dinov2-base"}}},
             ["segmenters.e", "backbone belongs to kind", "not to eomt"],

@@ -20,7 +20,7 @@ from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.failures import Tally, failure
 from instsynth_dagster.synthesis.overlap import mapped_ahead
-from instsynth_dagster.synthesis.prompts import choose_prompt
+from instsynth_dagster.synthesis.prompts import choose_prompt, filled_in
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ def repaint(
     that nothing else can get anywhere. Rows are held back while most crops of the run fail.
 
     Args:
+        selected: rows of `selected_instances`, with `lighting` and `description` where prompts of the bank ask for it.
         meter: pays for each batch; rows end before the first that it cannot afford (`Meter.check` reports it).
         tally: of the generator in this run, over its partitions.
 
@@ -140,7 +141,7 @@ def _rows(
         )
         for row in selected.to_dict("records")
         for replica in range(replicas)
-        for prompt in [choose_prompt(bank, row["instance_id"], replica, base_seed)]
+        for prompt in [filled_in(choose_prompt(bank, row["instance_id"], replica, base_seed), row)]
     ]
     jobs = sorted(jobs, key=lambda job: job.side)[skip:]
     generator.prepare(job.prompt for job in jobs)

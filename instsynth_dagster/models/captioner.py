@@ -1,0 +1,43 @@
+"""An image captioning model of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.models.quiet import quiet_transformers
+from instsynth_dagster.models.sources import pretrained, whole_model
+
+
+class Captioner:
+    """Captions of single images, from a folder or hub id of a model that writes them without a prompt (BLIP, GIT).
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+    """
+
+    def __init__(self, model: str | Path, max_tokens: int, device: str = "cpu") -> None:
+        """`max_tokens` bounds the length of a caption."""
+        try:
+            name, where = pretrained(model)
+            with quiet_transformers():
+                self._model: Any = whole_model(AutoModelForImageTextToText, name, dtype=torch.float32, **where)
+                self._processor: Any = AutoProcessor.from_pretrained(name, **where)
+        except Exception as error:  # damaged files make the library raise nearly anything
+            problem = " ".join(str(error).split())[:240] or type(error).__name__
+            raise CheckpointError(f"captions.model: {model} cannot be loaded: {problem}") from None
+        self._model.eval().to(device)
+        self._max_tokens, self._device = max_tokens, device
+
+    @torch.inference_mode()
+    def caption(self, image: np.ndarray) -> str:
+        """One line for a uint8 (H, W, 3) image: the likeliest words, so the same for the same image."""
+        pixels = self._processor(images=image, return_tensors="pt")["pixel_values"].to(self._device)
+        tokens = self._model.generate(pixel_values=pixels, max_new_tokens=self._max_tokens, do_sample=False)
+        text = self._processor.batch_decode(tokens, skip_special_tokens=True)[0]
+        return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
