@@ -7,21 +7,28 @@ from pathlib import Path
 
 from instsynth_dagster.doctor.calibration import calibrate, read_calibration
 from instsynth_dagster.doctor.dataset import examine_dataset
-from instsynth_dagster.doctor.estimate import disk_needs, tell_work, work
+from instsynth_dagster.doctor.estimate import Work, disk_needs, tell_work, work
 from instsynth_dagster.doctor.findings import Finding, problem, problems
-from instsynth_dagster.doctor.machine import examine_device, examine_disk, find_device
+from instsynth_dagster.doctor.machine import examine_device, examine_disk, find_device, no_gpu
 from instsynth_dagster.doctor.models import Model, examine_models
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.settings import Settings
 
-__all__ = ["Finding", "examine", "examine_thoroughly", "problems"]
+__all__ = ["Finding", "examine", "examine_thoroughly", "problems", "survey"]
+
+
+def survey(settings: Settings) -> tuple[list[Finding], list[Work]]:
+    """What can be told at once, from what lies on this machine, and what its device would do: nothing is asked of a
+    hub, nothing heavy imported."""
+    models, dataset = examine_models(settings, ask_hub=False), examine_dataset(settings, look_inside=False)
+    found = [*dataset.findings, *_prompts(settings), *_of(models)]
+    return found, work(settings, dataset, models, _measured(settings), on_cpu=no_gpu(settings.device))
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """What can be told at once, from what lies on this machine: nothing is asked of a hub, nothing heavy imported."""
-    models, dataset = examine_models(settings, ask_hub=False), examine_dataset(settings, look_inside=False)
-    found = [*dataset.findings, *_prompts(settings), *_of(models)]
-    return [*found, *tell_work(work(settings, dataset, models, _measured(settings)), settings)]
+    """`survey`, with times told as findings."""
+    found, works = survey(settings)
+    return [*found, *tell_work(works, settings)]
 
 
 def examine_thoroughly(settings: Settings, *, measure: bool = False) -> list[Finding]:

@@ -15,8 +15,9 @@ from instsynth_dagster.data.instances import instance_areas
 from instsynth_dagster.data.opening import open_dataset
 from instsynth_dagster.doctor.findings import Finding, fact, problem, warning
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.graph.refs import scored_cities
+from instsynth_dagster.graph.refs import all_cities, scored_cities
 from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings.drawn import drawn_cities
 
 _SAMPLE = 24
 _SIZED = 3
@@ -35,18 +36,21 @@ class DatasetFacts:
 def examine_dataset(settings: Settings, look_inside: bool) -> DatasetFacts:
     """List every frame, and read some where `look_inside`, evenly spread over the train cities."""
     dataset = settings.dataset
-    if dataset.demo_city and not dataset.root.exists():
+    drawn = drawn_cities(dataset.root) if dataset.demo_city else set()
+    if dataset.demo_city and not drawn:
         demo = dataset.demo_city
         train_count, count = demo.frames_per_city, demo.scored_frames or demo.frames_per_city
-        drawn = fact(f"dataset.root: {dataset.root}: not there yet; the demo draws it")
+        fresh = fact(f"dataset.root: {dataset.root}: not there yet; the demo draws it")
         val_frames = count * len(scored_cities(settings))
-        return DatasetFacts(train_count * len(dataset.train_cities), val_frames, _BYTES_PER_PIXEL, (drawn,))
+        return DatasetFacts(train_count * len(dataset.train_cities), val_frames, _BYTES_PER_PIXEL, (fresh,))
     try:
         data = open_dataset(settings)
     except UserError as error:
         return DatasetFacts(0, 0, _BYTES_PER_PIXEL, (problem(str(error)),))
-    train, found = _listed(data, dataset.train_cities)
-    val, more = _listed(data, scored_cities(settings))
+    to_draw = [city for city in all_cities(settings) if dataset.demo_city and city not in drawn]
+    train, found = _listed(data, [city for city in dataset.train_cities if city not in to_draw])
+    val, more = _listed(data, [city for city in scored_cities(settings) if city not in to_draw])
+    more += [warning(f"dataset.root: {dataset.root}: {city} is not there yet; the demo draws it") for city in to_draw]
     found += more
     if train or val:
         found.append(fact(f"dataset.root: {dataset.root}: {len(train)} train frames, {len(val)} val and test frames"))

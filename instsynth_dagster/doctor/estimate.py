@@ -15,6 +15,8 @@ from instsynth_dagster.settings import GeneratorSettings, SegmenterSettings, Set
 _PICTURE_FLOPS = 1.5e14
 """Operations a second that a diffusion model reaches on an H100 in half precision; half of it in float32."""
 _TRAINING_FLOPS = 6e13
+_CPU_PICTURE_FLOPS, _CPU_TRAINING_FLOPS = 3e9, 1e10
+"""Operations a second on a core of a CPU, as the demo's models reach them on a busy one."""
 _DENOISERS = {
     "blendeddiff": 2.6e9,
     "controlnet_inpaint": 1.23e9,
@@ -34,12 +36,14 @@ _OF_PNG = {"png": 1.0, "webp": 0.65, "jpeg": 0.3}
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of work on the device: how often it is done and how long once takes, in seconds."""
+    """One kind of work on the device: of which section, how often it is done and how long once takes, in seconds."""
 
+    key: str
     what: str
     times: int
     each: float
     measured: bool
+    on_cpu: bool = False
 
     @property
     def seconds(self) -> float:
@@ -89,25 +93,31 @@ def disk_needs(settings: Settings, dataset: DatasetFacts, models: Sequence[Model
 
 
 def work(
-    settings: Settings, dataset: DatasetFacts, models: Sequence[Model], measured: Mapping[str, float]
+    settings: Settings,
+    dataset: DatasetFacts,
+    models: Sequence[Model],
+    measured: Mapping[str, float],
+    on_cpu: bool = False,
 ) -> list[Work]:
     """What the device would do.
 
     Args:
         measured: seconds of one repainting by `generators.<name>`, and of one training step by `segmenters.<name>`, on
-            this machine; the others are assumed for an H100.
+            this machine.
+        on_cpu: whether what was not measured is assumed for a core of a CPU; otherwise for an H100.
     """
     found = []
     instances = selected(settings, dataset.train_frames)
     for name, generator in settings.generators.items():
         key = f"generators.{name}"
-        each = measured.get(key) or _picture_seconds(generator, _denoiser_weights(generator, models))
-        found.append(Work(f"{key}: repaintings", drawn(settings, generator, instances), each, key in measured))
+        each = measured.get(key) or _picture_seconds(generator, _denoiser_weights(generator, models), on_cpu)
+        times = drawn(settings, generator, instances)
+        found.append(Work(key, "repaintings", times, each, key in measured, on_cpu))
     for name, segmenter in settings.segmenters.items():
         key = f"segmenters.{name}"
-        step = measured.get(key) or _step_seconds(segmenter, _weights(key, models, segmenter))
-        what = f"{key}: trainings of {segmenter.steps:,} steps"
-        found.append(Work(what, _runs(settings), segmenter.steps * step, key in measured))
+        step = measured.get(key) or _step_seconds(segmenter, _weights(key, models, segmenter), on_cpu)
+        what = f"trainings of {segmenter.steps:,} steps"
+        found.append(Work(key, what, _runs(settings), segmenter.steps * step, key in measured, on_cpu))
     return found
 
 
@@ -132,26 +142,26 @@ def _denoiser_weights(settings: GeneratorSettings, models: Sequence[Model]) -> f
     return _DENOISERS.get(settings.kind, _DENOISER)
 
 
-def _picture_seconds(settings: GeneratorSettings, weights: float) -> float:
+def _picture_seconds(settings: GeneratorSettings, weights: float, on_cpu: bool) -> float:
     """Each weight is used about once for every eight cells of the latent, in each step, twice with guidance."""
     cells = (settings.size / 8) ** 2
     passes = max(1, int(settings.steps * settings.strength)) * (2 if settings.guidance > 1 else 1)
-    speed = _PICTURE_FLOPS / (1 if settings.dtype != "float32" else 2)
+    speed = _CPU_PICTURE_FLOPS if on_cpu else _PICTURE_FLOPS / (1 if settings.dtype != "float32" else 2)
     return 2 * weights * cells / 8 * passes / speed
 
 
-def _step_seconds(settings: SegmenterSettings, weight_bytes: int) -> float:
+def _step_seconds(settings: SegmenterSettings, weight_bytes: int, on_cpu: bool) -> float:
     """Ten operations for each weight and 32 x 32 pixels forward, and twice that backward."""
     pixels = settings.crop[0] * settings.crop[1] * settings.batch_size / settings.processes
     again = 4 if settings.gradient_checkpointing else 3
-    return _STEP + 10 * weight_bytes / 4 * pixels / 1024 * again / _TRAINING_FLOPS
+    return _STEP + 10 * weight_bytes / 4 * pixels / 1024 * again / (_CPU_TRAINING_FLOPS if on_cpu else _TRAINING_FLOPS)
 
 
 def tell_work(works: Sequence[Work], settings: Settings) -> Iterator[Finding]:
     """Time and money, as an upper bound with its assumptions."""
     for one in works:
-        how = "measured here" if one.measured else "assumed for one H100"
-        yield fact(f"time: {one.what}: {one.times:,} x {one.each:,.2f} s = {duration(one.seconds)} ({how})")
+        how = "measured here" if one.measured else f"assumed for one {'CPU core' if one.on_cpu else 'H100'}"
+        yield fact(f"time: {one.key}: {one.what}: {one.times:,} x {one.each:,.2f} s = {duration(one.seconds)} ({how})")
     total = sum(one.seconds for one in works)
     if not total:
         return

@@ -12,6 +12,8 @@ from instsynth_dagster.doctor.findings import Finding, fact, gigabytes, problem,
 from instsynth_dagster.doctor.models import Model
 from instsynth_dagster.settings import GeneratorSettings, SegmenterSettings, Settings
 
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""What the drivers of CUDA, of CUDA in Windows' Linux, and of ROCm leave in the file system."""
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _DECODER_BYTES = 1500
 """Of values that an autoencoder keeps for each pixel of an image that it decodes, times the bytes of a number."""
@@ -29,6 +31,11 @@ class Device:
     memory: int
     gpu: bool
     bfloat16: bool
+
+
+def no_gpu(wanted: str) -> bool:
+    """Whether a setting `device` means the CPU on this machine, as far as the driver's files tell; imports nothing."""
+    return wanted == "cpu" or (wanted == "auto" and not any(Path(file).exists() for file in _DRIVERS))
 
 
 def find_device(wanted: str) -> Device:

@@ -52,6 +52,9 @@ def _examined(wanted: Wanted, settings: Settings, ask_hub: bool) -> Model:
         if folder is not None and folder.is_file():
             size = folder.stat().st_size
             return Model(wanted, size, 0, 0, 0, (fact(f"{wanted.key}: {name}: {gigabytes(size)}"),))
+        if wanted.own:
+            told = fact(f"{wanted.key}: {name}") if folder else problem(f"{wanted.key}: {name}: no such folder")
+            return Model(wanted, 0, 0, 0, 0, (told,))
         if folder is not None:
             return _of_folder(wanted, folder, convert, settings)
         return _of_hub(wanted, hub_reference(wanted.source), settings, ask_hub)

@@ -9,8 +9,10 @@ from instsynth_dagster.settings import Settings
 from instsynth_dagster.settings.named import checkpoints
 
 _ONLY_SMALL = ("tokenizer",)
-_OWN = ("trained_detector", "trained_semantics", "config_file")
-"""What this project or another library reads in its own way."""
+_OWN = ("trained_detector", "trained_semantics")
+"""What this project has written itself; only whether it is there is asked."""
+_OF_OTHERS = ("config_file",)
+"""What another library reads in its own way."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Wanted:
     """A model by its key in the params file.
 
     `pipeline` is the kind of the generator that it drives, or "" for any other model; `weights` are digests that its
-    files must have.
+    files must have; `own` tells that this project has trained it.
     """
 
     key: str
@@ -27,6 +29,7 @@ class Wanted:
     pipeline: str = ""
     with_weights: bool = True
     weights: Mapping[str, str] = field(default_factory=dict)
+    own: bool = False
 
 
 def wanted_models(settings: Settings) -> Iterator[Wanted]:
@@ -34,7 +37,7 @@ def wanted_models(settings: Settings) -> Iterator[Wanted]:
     seen: set[tuple[str, str | None, bool]] = set()
     for place, source in checkpoints(settings).items():
         steps = place.split(".")
-        if steps[-1] in _OWN or "mirrors" in steps:
+        if steps[-1] in _OF_OTHERS or "mirrors" in steps:
             continue
         wanted = _wanted(place, steps, source, settings)
         name = wanted.source, wanted.variant, wanted.with_weights
@@ -52,4 +55,5 @@ def _wanted(place: str, steps: list[str], source: str, settings: Settings) -> Wa
         pipeline=generator.kind if generator else "",
         with_weights=steps[-1] not in _ONLY_SMALL,
         weights=generator.weights if generator else {},
+        own=steps[-1] in _OWN,
     )

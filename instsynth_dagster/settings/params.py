@@ -14,7 +14,8 @@ from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings.anonymisation import AnonymiseSettings
 from instsynth_dagster.settings.base import Distinct, Name, Role, Section
-from instsynth_dagster.settings.data import ArtifactSettings, ExportSettings
+from instsynth_dagster.settings.data import ArtifactSettings, CityscapesTree, ExportSettings
+from instsynth_dagster.settings.drawn import check_spelling
 from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
 from instsynth_dagster.settings.folders import check_apart
 from instsynth_dagster.settings.formats import DatasetSettings
@@ -236,7 +237,7 @@ class Settings(Section):
 
 
 def load_settings(path: Path | None = None) -> Settings:
-    """Read a params file (default: $INSTSYNTH_PARAMS, then params.yaml in the working directory).
+    """The settings of a params file (default: $INSTSYNTH_PARAMS, then params.yaml in the working directory).
 
     Relative `dataset.root`, `artifacts.root` and `artifacts.exports` stay relative to the working directory.
 
@@ -245,9 +246,15 @@ def load_settings(path: Path | None = None) -> Settings:
     """
     path = path or Path(os.environ.get(PARAMS_ENV) or "params.yaml")
     try:
-        return Settings.model_validate(with_data(read_params(path)))
+        settings = Settings.model_validate(with_data(read_params(path)))
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
+    if isinstance(settings.dataset, CityscapesTree):
+        try:
+            check_spelling(settings.dataset)
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {error}") from None
+    return settings
 
 
 def _some(names: Sequence[str], most: int = 20) -> str:

@@ -70,6 +70,15 @@ def test_a_missing_model_folder_is_a_problem(root):
     assert line.startswith("generators.mine.model: nothing could be loaded; tried checkpoints/mini-sd-impaint: no such")
 
 
+def test_a_missing_trained_segmenter_of_ones_own_is_a_problem(root, tmp_path):
+    model = str(save_tiny_inpainting(tmp_path / "sd"))
+    architecture = {"semantics": {"kind": "mask2former"}, "trained_semantics": "runs/mine"}
+    semantics = {"segmenter": {"kind": "siseg", "architecture": architecture}, "cities": ["ulm"]}
+    assert told(settings(root, model, semantics=semantics)) == [
+        "semantics.segmenter.architecture.trained_semantics: runs/mine: no such folder"
+    ]
+
+
 def test_a_template_that_a_run_refuses_is_a_problem(root, tmp_path, monkeypatch):
     def refuse(name, _):
         raise SettingsError(f"prompts.{name}: no")
@@ -179,7 +188,8 @@ def test_counts_and_sizes(root):
 
 def test_time_is_told_with_its_money_and_its_assumptions(root):
     given = settings(root, "none", costs={"price_per_hour": 3.0, "device_hours": 100})
-    *_, last = tell_work([Work("a", 10, 86400.0, False), Work("b", 1, 86400.0, True)], given)
+    works = [Work(f"generators.{name}", "repaintings", times, 86400.0, False) for name, times in (("a", 10), ("b", 1))]
+    *_, last = tell_work(works, given)
     assert last.kind == "warning"
     assert "at most 11.0 days of one device, 792 EUR at 3 an hour" in last.text
     assert "more than costs.device_hours" in last.text

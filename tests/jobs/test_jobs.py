@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from dataclasses import replace
 
 import dagster as dg
 import pytest
 
 from assets import build_assets, build_graph
-from instsynth_dagster.artifacts.store import open_store
+from instsynth_dagster.artifacts.manifest import Manifest
+from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.doctor.estimate import Work
 from instsynth_dagster.errors import SettingsError, is_transient
+from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import NightlySettings
 from jobs.console import cause
 from jobs.launch import REFRESHING, build_jobs
@@ -41,7 +45,7 @@ def test_the_plan_says_what_why_and_how_long(project):
     first = {item.asset: item for item in planned(project)}
     assert first["frames"].certain == 3
     assert first["frames"].seconds is None
-    assert "never made before" in list(describe(list(first.values())))[-1]
+    assert "never made before, so not counted" in list(describe(list(first.values())))[-1]
     project.refresh()
     assert planned(project) == []
     assert list(describe([])) == ["nothing is stale"]
@@ -52,12 +56,40 @@ def test_the_plan_says_what_why_and_how_long(project):
         for key in project.graph["selected_instances"].partitions
     ]
     assert made["selected_instances"].seconds == pytest.approx(sum(wall))
+    assert not made["selected_instances"].assumed
     assert (made["zoom_crop/is_cityscapes"].certain, made["zoom_crop/is_cityscapes"].possible) == (0, 8)
     assert made["zoom_crop/is_cityscapes"].at_most > made["zoom_crop/is_cityscapes"].seconds == 0
     text = "\n".join(describe(list(made.values())))
     assert "up to" in text.splitlines()[-1]
     assert "8 because settings changed" in text
     assert "if its inputs come out different" in text
+
+
+def test_a_partition_is_counted_with_its_own_time_and_a_new_one_with_the_longest(tmp_path):
+    store = Store(tmp_path)
+    for partition, seconds in (("a", 1.0), ("b", 5.0)):
+        with store.write("x", partition, "0" * 64):
+            pass
+        path = store.directory("x", partition) / "manifest.json"
+        manifest = replace(Manifest.from_json(path.read_bytes()), wall_seconds=seconds)
+        path.write_bytes(manifest.to_json())
+    asset = Asset("x", "1", {"city": ("a", "b", "c")}, lambda _: {}, lambda _: ())
+    (item,) = planned_assets({"x": asset}, store)
+    assert item.seconds == item.at_most == 1 + 5 + 5
+
+
+def test_what_was_never_made_is_counted_by_what_is_known_of_the_device(tmp_path):
+    works = [
+        Work("generators.g", "repaintings", 40, 2.0, measured=True),
+        Work("segmenters.s", "trainings", 2, 300.0, measured=False),
+    ]
+    crops = Asset("g/inpainted_crops", "1", {"city": ("a", "b", "c", "d")}, lambda _: {}, lambda _: ())
+    runs = Asset("trained_segmenters", "1", {"run": ("x", "y"), "segmenter": ("s",)}, lambda _: {}, lambda _: ())
+    found = planned_assets({asset.key: asset for asset in (crops, runs)}, Store(tmp_path), works)
+    assert [(item.seconds, item.at_most, item.assumed) for item in found] == [(80, 80, True), (600, 600, True)]
+    *_, total, last = describe(found)
+    assert total.startswith("up to 0:11:20: ")
+    assert last.endswith("known of the device: g/inpainted_crops, trained_segmenters")
 
 
 @pytest.mark.slow
