@@ -24,7 +24,7 @@ from resources.dataset import Dataset
 
 @artifact(
     "evaluation_tables",
-    code_version="3",
+    code_version="4",
     when=lambda settings: settings.segmenters and settings.dataset.val_cities,
     settings=[
         "seed",
@@ -38,6 +38,7 @@ from resources.dataset import Dataset
         "dataset.val_cities",
         "dataset.test_cities",
         "dataset.root",
+        "evaluation",
     ],
     reads=lambda at: [
         *each("training_sets", [data.name for data in training_sets(at.settings)]),
@@ -57,9 +58,10 @@ def evaluation_tables(out: PartitionWriter, _: str, settings: Settings, store: D
         truth = {row.frame_id: dataset.ids(row) for row in frames.itertuples()}
         return read_runs(store, store.declared("segmentation_scores"), truth, settings, dataset.labels)
 
-    tables = tables_of(runs_on(settings.dataset.val_cities), store, settings, dataset.labels)
-    tables |= tables_of_test_cities({city: runs_on([city]) for city in settings.dataset.test_cities}, settings)
-    markdown = markdown_of(tables, settings, leading_metric(dataset.labels))
+    lead = leading_metric(dataset.labels, settings.evaluation.protocol)
+    tables = tables_of(runs_on(settings.dataset.val_cities), store, settings, dataset.labels, lead)
+    tables |= tables_of_test_cities({city: runs_on([city]) for city in settings.dataset.test_cities}, settings, lead)
+    markdown = markdown_of(tables, settings, lead)
     write_tables(tables, markdown, out.folder("tables"))
     out.summary["verdict"] = markdown["verdict"]
     return Made({name: Markdown(text) for name, text in markdown.items()})

@@ -72,7 +72,7 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
     predictions beside the truth, provenance. What is stored beside it is its digest, date and commit left out."""
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
     read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in (*TABLES, *TEST_TABLES)}
-    quality, lead = bool(store.declared("image_quality")), leading_metric(dataset.labels)
+    quality, lead = bool(store.declared("image_quality")), leading_metric(dataset.labels, settings.evaluation.protocol)
     generators = [name for name in settings.generators if store.declared(f"{name}/is_cityscapes")]
     data = ReportData(
         verdict=(tables / "verdict.md").read_text(),

@@ -10,8 +10,10 @@ from assets.shared.made import Check, Made
 from assets.shared.pictures import predictions_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
+from instsynth_dagster.evaluation.metrics.coco_ap import Annotations, coco_summary
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.evaluation.metrics.map_counts import COUNTS, MAPS, PICTURES, map_counts, map_pictures, map_scores
+from instsynth_dagster.evaluation.tables.tables import COCO_AP, leading_metric
 from instsynth_dagster.graph import run_dimensions
 from instsynth_dagster.graph.refs import each, scored_cities
 from instsynth_dagster.segmenters.contract import get_segmenter
@@ -34,6 +36,7 @@ TOO_GOOD = 0.98
         "classes",
         "dataset.val_cities",
         "dataset.root",
+        "evaluation",
     ],
     reads=lambda at: [("trained_segmenters", at.partition), *each("frames", scored_cities(at.settings))],
     group="evaluation",
@@ -43,14 +46,16 @@ TOO_GOOD = 0.98
 def segmentation_scores(
     out: PartitionWriter, partition: str, settings: Settings, store: DeclaredStore, dataset: Dataset, device: Device
 ) -> Made:
-    """Predicted instances on every val and test frame (RLE), and on the val frames Cityscapes AP / AP50 by the
-    official protocol; panoptic and semantic maps with PQ and mIoU where the segmenter gives them."""
+    """Predicted instances on every val and test frame (RLE), and on the val frames AP and AP50 by the leading protocol
+    (the official one of Cityscapes, or COCO's); panoptic and semantic maps with PQ and mIoU where the segmenter gives
+    them."""
     _, name = partition.split("|")
     recipe = settings.segmenters[name]
     folder = store.folder("trained_segmenters", partition, "checkpoint")
     predictor = get_segmenter(recipe.kind).load(folder, recipe, labels=dataset.labels, device=device.name)
     frames = store.read_many("frames", store.declared("frames"))
     matches, tables, counts, pictures = [], [], [], []
+    coco = Annotations.of(settings.classes)
     shown: list[tuple[np.ndarray, np.ndarray, pd.DataFrame]] = []
     with progress_bar(f"scoring {partition}", len(frames)) as progress:
         for done, row in enumerate(frames.itertuples(), 1):
@@ -59,6 +64,7 @@ def segmentation_scores(
             predicted.insert(0, "frame_id", row.frame_id)
             if row.city in settings.dataset.val_cities:
                 matches.append(match_frame(ids, predicted, dataset.labels))
+                coco.add(ids, predicted, settings.classes, dataset.labels)
             tables.append(predicted)
             maps = predictor.maps(image)
             if maps:
@@ -68,7 +74,8 @@ def segmentation_scores(
                 shown.append((image, ids, predicted))
             progress(done, len(frames))
     out.add_table(pd.concat(tables, ignore_index=True))
-    scores = average_precision(matches, settings.classes)
+    leads = leading_metric(dataset.labels, settings.evaluation.protocol) == COCO_AP
+    scores = coco_summary(coco, settings.classes) if leads else average_precision(matches, settings.classes)
     out.summary.update(ap=scores.ap, ap50=scores.ap50, frames=len(matches))
     if counts:
         folder = out.folder(MAPS)

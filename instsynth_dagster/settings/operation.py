@@ -1,4 +1,4 @@
-"""When a refresh starts by itself, how much of the machine it takes, and what the device may cost."""
+"""What scores mean, when a refresh starts by itself, how much of the machine it takes, what the device may cost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from zoneinfo import available_timezones
 from pydantic import Field, field_validator
 
 from instsynth_dagster.settings.base import Section
+
+
+class EvaluationSettings(Section):
+    """What AP and AP50 mean in tables, verdict and report; the other protocol's AP stands beside them."""
+
+    protocol: Literal["cityscapes", "coco"] | None = Field(
+        None, description="default: cityscapes where its label table holds, coco for all other data"
+    )
 
 
 class CostSettings(Section):

@@ -19,7 +19,7 @@ from instsynth_dagster.settings.drawn import check_spelling
 from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
 from instsynth_dagster.settings.folders import check_apart
 from instsynth_dagster.settings.formats import DatasetSettings
-from instsynth_dagster.settings.operation import CostSettings, NightlySettings, WorkerSettings
+from instsynth_dagster.settings.operation import CostSettings, EvaluationSettings, NightlySettings, WorkerSettings
 from instsynth_dagster.settings.params_file import PARAMS_ENV, read_params
 from instsynth_dagster.settings.refinement import RefinementSettings
 from instsynth_dagster.settings.resolving import with_data
@@ -117,6 +117,7 @@ class Settings(Section):
     label_percents: Distinct[Annotated[int, Field(ge=1, le=100)]] = Field(
         (100,), min_length=1, description="shares of the train frames that arms are trained on, by fixed nested lists"
     )
+    evaluation: EvaluationSettings = EvaluationSettings()
     workers: Annotated[WorkerSettings, Role.EXECUTION] = WorkerSettings()
     nightly: Annotated[NightlySettings, Role.EXECUTION] = NightlySettings()
     costs: Annotated[CostSettings, Role.EXECUTION] = CostSettings()

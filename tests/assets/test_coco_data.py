@@ -8,13 +8,14 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
 from assets import build_assets, build_graph
-from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.artifacts.store import UNPARTITIONED, Store
 from instsynth_dagster.new import main
 from instsynth_dagster.settings import Settings, load_settings
 from instsynth_dagster.synthesis.export import COCO_JSON, MERGED_JSON
@@ -22,8 +23,9 @@ from instsynth_dagster.synthesis.export_formats import PANOPTIC_JSON
 from jobs.refresh import refresh
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
-from tests.data.coco_trees import coco_of_tree, garden, write
+from tests.data.coco_trees import coco_of_tree, garden
 from tests.data.opened import opened
+from tests.segmenters.toy import tiny as tiny_segmenter
 from tests.tiny_pipelines import save_tiny_inpainting
 
 _FOUND = (folder / "shared/data/street_photos" for folder in Path(__file__).resolve().parents)
@@ -198,19 +200,73 @@ def square(number: int) -> list[int]:
     return [x, y, x + 1, y, x + 1, y + 1, x, y + 1]
 
 
-def test_one_class_is_enough(tmp_path, monkeypatch) -> None:
+def of_categories(root: Path, numbers: list[int], images: int = 6) -> Path:
+    """The garden's photos as a COCO file with categories of these ids, which its objects have in turn."""
+    data = json.loads(garden(root, images=images).read_text())
+    rows = [row | {"category_id": numbers[row["id"] % len(numbers)]} for row in data["annotations"]]
+    categories = [{"id": number, "name": f"polyp {number}"} for number in numbers]
+    path = root / "annotations.json"
+    path.write_text(json.dumps(data | {"annotations": rows, "categories": categories}))
+    return path
+
+
+EIGHTY = [number for number in range(1, 91) if number % 9 != 4]
+"""Ids with gaps, as COCO's own."""
+
+
+@pytest.mark.parametrize(
+    "numbers", [pytest.param([7], id="1 class"), pytest.param(EIGHTY, id="80 classes", marks=pytest.mark.slow)]
+)
+def test_few_and_many_classes_are_trained_and_scored_by_cocos_protocol(tmp_path, monkeypatch, numbers) -> None:
     monkeypatch.chdir(tmp_path)
-    data = json.loads(garden(tmp_path, images=4).read_text())
-    rows = [row | {"category_id": 1} for row in data["annotations"]]
-    listed = [(i["id"], i["file_name"], i["width"], i["height"]) for i in data["images"]]
-    file = write(tmp_path / "one.json", listed, rows, ("polyp",))
-    raw = {"dataset": {"format": "coco", "images": "images", "annotations": str(file)}, "arms": ["zoom_crop"]}
-    raw |= {"device": "cpu", "selection": {"min_area": 50, "quota": 1}, "integration": {"window_size": [64, 48]}}
+    file = of_categories(tmp_path, numbers, images=4 if len(numbers) == 1 else 54)
+    recipe = tiny_segmenter(steps=1).model_dump(exclude_unset=True)
+    raw = {
+        "device": "cpu",
+        "dataset": {
+            "format": "coco",
+            "images": "images",
+            "annotations": str(file),
+            "groups": {"by": "folder"},
+            "split": {"val_groups": ["site 2"]},
+        },
+        "classes": [f"polyp {number}" for number in numbers],
+        "selection": {"min_area": 50, "quota": 1},
+        "integration": {"window_size": [96, 64]},
+        "arms": ["real", "zoom_crop"] if len(numbers) == 1 else ["real"],
+        "segmenters": {"m": recipe},
+    }
     Path("params.yaml").write_text(yaml.safe_dump(raw))
     settings = load_settings(Path("params.yaml"))
-    assert settings.classes == ("polyp",)
+    assert len(settings.classes) == len(numbers)
+    assert settings.labels.factor == 1000
     store, _ = made(settings)
-    assert store.require("zoom_crop/export").rows > 1
+    tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
+    table = pd.read_parquet(tables / "average_precision.parquet")
+    assert table["instances"].eq(len(json.loads(file.read_text())["annotations"]) // 3).all() or len(numbers) == 1
+    assert "Cityscapes AP" in (tables / "average_precision.md").read_text()
+    assert (store.folder("report", UNPARTITIONED, "report") / "report.html").stat().st_size > 10_000
+    found = store.require("segmentation_scores", "real-s0|m").summary
+    assert found["ap"] == pytest.approx(float(table["coco_ap"].iloc[0]))
+
+
+@pytest.mark.slow
+def test_eighty_classes_make_windows_of_each(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    numbers = EIGHTY
+    file = of_categories(tmp_path, numbers, images=27)
+    dataset = {"format": "coco", "images": "images", "annotations": str(file), "groups": {"by": "hash", "buckets": 1}}
+    raw = {"device": "cpu", "dataset": dataset, "selection": {"min_area": 50, "quota": 1}, "arms": ["zoom_crop"]}
+    Path("params.yaml").write_text(yaml.safe_dump(raw | {"integration": {"window_size": [32, 32]}}))
+    settings = load_settings(Path("params.yaml"))
+    assert len(settings.classes) == 80
+    store, _ = made(settings)
+    [city] = settings.dataset.train_cities
+    windows = store.read_many("zoom_crop/is_cityscapes", [f"{city}|{name}" for name in settings.classes])
+    assert windows["class_name"].nunique() == 80
+    exported = json.loads((Path("exports") / "zoom_crop" / COCO_JSON).read_text())
+    assert [category["id"] for category in exported["categories"]] == numbers
+    assert {row["category_id"] for row in exported["annotations"]} == set(numbers)
 
 
 def test_windows_have_the_proportions_of_the_median_image_unless_a_size_is_named(tmp_path, monkeypatch) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from instsynth_dagster.evaluation.metrics.coco_ap import AREAS, CocoMatches, resampled_coco_ap
+from instsynth_dagster.evaluation.metrics.coco_ap import AREAS, CocoMatches, mean_of_valid, resampled_coco_aps
 from instsynth_dagster.evaluation.metrics.instance_ap import FrameMatches, class_mean, resampled_ap
 from instsynth_dagster.evaluation.metrics.panoptic_quality import panoptic_quality
 from instsynth_dagster.evaluation.metrics.semantic_iou import class_iou
@@ -61,29 +61,35 @@ def run_weights(runs: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
     return drawn / (runs - 1)
 
 
-def resample(runs: Sequence[Scored], weights: np.ndarray, shares: np.ndarray, classes: Sequence[str]) -> Resampled:
+def resample(
+    runs: Sequence[Scored], weights: np.ndarray, shares: np.ndarray, classes: Sequence[str], coco_leads: bool = False
+) -> Resampled:
     """The metrics of one arm, averaged over its trainings, on all of it and on resamplings.
 
     Args:
         runs: the S trainings; weights: `frame_weights` (R, F); shares: `run_weights` (R, S).
+        coco_leads: whether ap50_<class> is COCO's, else that of Cityscapes.
 
-    Keys: ap, ap50, ap50_<class>, coco_ap, coco_ap_small, coco_ap_medium, coco_ap_large, pq, miou; the last six only
-    where all runs have what they need.
+    Keys: ap, ap50, ap50_<class>, coco_ap, coco_ap50, coco_ap_small, coco_ap_medium, coco_ap_large, pq, miou; the last
+    seven only where all runs have what they need.
     """
     every = np.vstack([np.ones((1, weights.shape[1]), dtype=np.int64), weights])
-    found = [_metrics(run, every, classes) for run in runs]
+    found = [_metrics(run, every, classes, coco_leads) for run in runs]
     share = np.vstack([np.full((1, len(runs)), 1 / len(runs)), shares]).T
     return {metric: np.sum([metrics[metric] for metrics in found] * share, axis=0) for metric in found[0]}
 
 
-def _metrics(run: Scored, weights: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
+def _metrics(run: Scored, weights: np.ndarray, classes: Sequence[str], coco_leads: bool) -> dict[str, np.ndarray]:
     aps = resampled_ap(run.matches, weights, classes)
     metrics = {"ap": class_mean(aps.mean(axis=2)), "ap50": class_mean(aps[:, :, 0])}
-    metrics |= {f"ap50_{name}": aps[:, column, 0] for column, name in enumerate(classes)}
-    if run.coco is not None:
-        by_area = resampled_coco_ap(run.coco, weights)
+    coco = None if run.coco is None else resampled_coco_aps(run.coco, weights)
+    of_class = coco[:, :, 0, 0] if coco is not None and coco_leads else aps[:, :, 0]
+    metrics |= {f"ap50_{name}": of_class[:, column] for column, name in enumerate(classes)}
+    if coco is not None:
         names = ("coco_ap", *(f"coco_ap_{area}" for area in AREAS[1:]))
-        metrics |= {name: by_area[:, column] for column, name in enumerate(names)}
+        flat = coco.transpose(2, 0, 1, 3).reshape(len(AREAS), len(weights), -1)
+        metrics |= {name: mean_of_valid(flat[column]) for column, name in enumerate(names)}
+        metrics["coco_ap50"] = mean_of_valid(coco[:, :, 0, 0])
     if run.panoptic is not None:
         metrics["pq"] = class_mean(panoptic_quality(np.tensordot(weights, run.panoptic, axes=1)))
     if run.semantic is not None:

@@ -60,7 +60,12 @@ def coco_average_precision(
     frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
 ) -> CocoScores:
     """Score frames of (ids int32 (H, W), predictions with columns class_name, score, mask_counts)."""
-    return _summary(evaluate(annotate(frames, classes, labels))[0], classes)
+    return coco_summary(annotate(frames, classes, labels), classes)
+
+
+def coco_summary(annotations: Annotations, classes: Sequence[str]) -> CocoScores:
+    """Score what has been gathered."""
+    return _summary(evaluate(annotations)[0], classes)
 
 
 def coco_matches(
@@ -108,14 +113,27 @@ def coco_scores(matches: CocoMatches, classes: Sequence[str]) -> CocoScores:
 
 
 def resampled_coco_ap(matches: CocoMatches, weights: np.ndarray) -> np.ndarray:
-    """AP of R resamplings of the F frames at each area, mean over classes and overlaps.
+    """AP of R resamplings of the F frames at each area, mean over classes and overlaps: float64 (R, 4), in the order of
+    AREAS. Arguments as for `resampled_coco_aps`."""
+    aps = resampled_coco_aps(matches, weights)
+    return mean_of_valid(aps.transpose(0, 2, 1, 3).reshape(len(weights), len(AREAS), -1))
+
+
+def mean_of_valid(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not nan; nan where all is."""
+    valid = ~np.isnan(values)
+    return np.where(valid.any(-1), np.where(valid, values, 0).sum(-1) / np.maximum(valid.sum(-1), 1), np.nan)
+
+
+def resampled_coco_aps(matches: CocoMatches, weights: np.ndarray) -> np.ndarray:
+    """AP of R resamplings of the F frames, of each class, area and overlap.
 
     Args:
         weights: int (R, F), how often each frame stands in each resampling. The copies of a frame are taken at one
             stroke, where pycocotools would take them one after the other.
 
     Returns:
-        float64 (R, 4), in the order of AREAS.
+        float64 (R, C, 4, T), nan without ground truth.
     """
     overlaps = matches.matched.shape[1]
     classes = matches.instances.shape[1]
@@ -129,9 +147,7 @@ def resampled_coco_ap(matches: CocoMatches, weights: np.ndarray) -> np.ndarray:
             for overlap in range(overlaps):
                 matched, ignored = (a[area, overlap, chosen] for a in (matches.matched, matches.ignored))
                 aps[:, column, area, overlap] = _interpolated(ranked, matched & ~ignored, ~matched & ~ignored, total)
-    flat = aps.transpose(0, 2, 1, 3).reshape(len(weights), len(AREAS), -1)
-    valid = ~np.isnan(flat)
-    return np.where(valid.any(-1), np.where(valid, flat, 0).sum(-1) / np.maximum(valid.sum(-1), 1), np.nan)
+    return aps
 
 
 def _interpolated(weights: np.ndarray, hit: np.ndarray, false: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -156,17 +172,26 @@ class Annotations:
     detections: list[dict[str, Any]]
     categories: list[dict[str, Any]]
 
+    @classmethod
+    def of(cls, classes: Sequence[str]) -> Annotations:
+        """No frames yet."""
+        return cls([], [], [], [{"id": number, "name": name} for number, name in enumerate(classes, 1)])
+
+    def add(self, ids: np.ndarray, predictions: pd.DataFrame, classes: Sequence[str], labels: LabelTable) -> None:
+        """Gather a frame; arguments as for `coco_average_precision`."""
+        image_id = len(self.images) + 1
+        self.images.append({"id": image_id, "height": ids.shape[0], "width": ids.shape[1]})
+        self.truth.extend(_truth(image_id, ids, classes, labels, len(self.truth) + 1))
+        self.detections.extend(_detections(image_id, ids.shape, predictions, classes, len(self.detections) + 1))
+
 
 def annotate(
     frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
 ) -> Annotations:
     """Read the masks out of id maps; arguments as for `coco_average_precision`."""
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
-    found = Annotations([], [], [], categories)
-    for image_id, (ids, predictions) in enumerate(frames, 1):
-        found.images.append({"id": image_id, "height": ids.shape[0], "width": ids.shape[1]})
-        found.truth.extend(_truth(image_id, ids, classes, labels, len(found.truth) + 1))
-        found.detections.extend(_detections(image_id, ids.shape, predictions, classes, len(found.detections) + 1))
+    found = Annotations.of(classes)
+    for ids, predictions in frames:
+        found.add(ids, predictions, classes, labels)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ from instsynth_dagster.segmenters.training.samples import ANONYMISED
 from instsynth_dagster.settings import INSERT
 
 BASELINES = ("real", "zoom_crop")
-METRICS = ("ap", "ap50", "coco_ap", "pq", "miou")
+METRICS = ("ap", "ap50", "coco_ap", "coco_ap50", "pq", "miou")
 CITYSCAPES_AP, COCO_AP = "ap", "coco_ap"
 """Columns of an `ap_table` that can lead: verdict, headline and charts are of one of them."""
 PROTOCOL = f"{instance_ap.PROTOCOL}; {coco_ap.PROTOCOL}"
@@ -40,9 +41,11 @@ ArmKey = tuple[str, int, str]
 """Segmenter, percent of the labelled frames, arm."""
 
 
-def leading_metric(labels: LabelTable) -> str:
-    """The AP that arms are judged by: that of Cityscapes where its label table holds, of COCO for all other data."""
-    return CITYSCAPES_AP if labels == CITYSCAPES else COCO_AP
+def leading_metric(labels: LabelTable, protocol: Literal["cityscapes", "coco"] | None = None) -> str:
+    """The AP that arms are judged by: that of a protocol if one is named, else that of Cityscapes where its label table
+    holds, and of COCO for all other data."""
+    official = labels == CITYSCAPES if protocol is None else protocol == "cityscapes"
+    return CITYSCAPES_AP if official else COCO_AP
 
 
 @dataclass(frozen=True)
@@ -97,21 +100,22 @@ def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str], 
     return pd.concat(tables, ignore_index=True)
 
 
-def ap_table(runs: Sequence[Run], classes: Sequence[str]) -> pd.DataFrame:
+def ap_table(runs: Sequence[Run], classes: Sequence[str], lead: str = CITYSCAPES_AP) -> pd.DataFrame:
     """Scores of every segmenter and arm, averaged over training seeds; arms in the order in which they first stand.
 
     Columns segmenter, percent (of the labelled frames), arm; ap, ap50, pq, miou, coco_ap, coco_ap50 and with _sd their
     standard deviation over the seeds (nan for one seed, and for maps where there are none); coco_ap75, coco_ap_small,
-    coco_ap_medium, coco_ap_large, ap50_<class>, seeds, samples, steps, frames, instances (of the val frames, those that
-    count), protocol.
+    coco_ap_medium, coco_ap_large, ap50_<class> (by the protocol that leads), seeds, samples, steps, frames, instances
+    (of the val frames, those that count), protocol.
     """
-    return pd.DataFrame([_ap_row(key, group, classes) for key, group in _by_arm(runs).items()])
+    return pd.DataFrame([_ap_row(key, group, classes, lead) for key, group in _by_arm(runs).items()])
 
 
-def _ap_row(key: ArmKey, runs: Sequence[Run], classes: Sequence[str]) -> dict[str, object]:
+def _ap_row(key: ArmKey, runs: Sequence[Run], classes: Sequence[str], lead: str) -> dict[str, object]:
     scores = [average_precision(run.matches, classes) for run in runs]
-    ap50 = np.mean([score.per_class["ap50"].to_numpy() for score in scores], axis=0)
     coco = [coco_scores(run.coco, classes) for run in runs]
+    by_class = [score.per_class for score in (coco if lead == COCO_AP else scores)]
+    ap50 = np.mean([per_class["ap50"].to_numpy() for per_class in by_class], axis=0)
     by_seed = {
         "ap": [score.ap for score in scores],
         "ap50": [score.ap50 for score in scores],
@@ -159,10 +163,20 @@ class Comparison:
     seeds: Mapping[ArmKey, int]
     frames: int
     resamples: int
+    lead: str
 
 
-def compare(runs: Sequence[Run], seed: int, classes: Sequence[str], resamples: int = RESAMPLES) -> Comparison:
+def compare(
+    runs: Sequence[Run],
+    seed: int,
+    classes: Sequence[str],
+    resamples: int = RESAMPLES,
+    lead: str = CITYSCAPES_AP,
+) -> Comparison:
     """Resample the val frames of all runs together, and the trainings of each arm.
+
+    Args:
+        lead: the metric that arms are judged by, "ap" or "coco_ap".
 
     Raises:
         ValueError: runs that were not scored on the same frames in the same order.
@@ -172,10 +186,16 @@ def compare(runs: Sequence[Run], seed: int, classes: Sequence[str], resamples: i
     frames = len(runs[0].matches) if groups else 0
     weights = frame_weights(max(frames, 1), seed, resamples)
     arms = {
-        key: resample(group, weights, run_weights(len(group), content_seed(seed, *key), resamples), classes)
+        key: resample(
+            group,
+            weights,
+            run_weights(len(group), content_seed(seed, *key), resamples),
+            classes,
+            coco_leads=lead == COCO_AP,
+        )
         for key, group in groups.items()
     }
-    return Comparison(arms, {key: len(group) for key, group in groups.items()}, frames, resamples)
+    return Comparison(arms, {key: len(group) for key, group in groups.items()}, frames, resamples, lead)
 
 
 def difference_table(comparison: Comparison) -> pd.DataFrame:
@@ -196,7 +216,9 @@ def difference_table(comparison: Comparison) -> pd.DataFrame:
                     strict=True,
                 )
             )
-        row["best_ap50"] = max(float(comparison.arms[of]["ap50"][0]) for of in (key, (*key[:2], baseline)))
+        row["best_ap50"] = max(
+            float(comparison.arms[of][f"{comparison.lead}50"][0]) for of in (key, (*key[:2], baseline))
+        )
         seeds = min(comparison.seeds[key], comparison.seeds[(*key[:2], baseline)])
         rows.append(row | {"seeds": seeds, "frames": comparison.frames, "resamples": comparison.resamples})
     columns = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
@@ -204,7 +226,7 @@ def difference_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def part_table(comparison: Comparison) -> pd.DataFrame:
-    """Differences by class (Cityscapes AP50) and by size (COCO AP of small, medium and large instances).
+    """Differences by class (AP50 by the leading protocol) and by size (COCO AP of small, medium and large instances).
 
     Columns segmenter, percent, arm, baseline, part ("class car", "size small"), difference, low, high.
     """

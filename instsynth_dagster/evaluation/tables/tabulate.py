@@ -70,27 +70,30 @@ def read_runs(
     return runs
 
 
-def tables_of(runs: Sequence[Run], store: Store, settings: Settings, labels: LabelTable) -> dict[str, pd.DataFrame]:
-    """The tables of TABLES."""
+def tables_of(
+    runs: Sequence[Run], store: Store, settings: Settings, labels: LabelTable, lead: str
+) -> dict[str, pd.DataFrame]:
+    """The tables of TABLES; `lead` is the metric that arms are judged by, "ap" or "coco_ap"."""
     most = max(settings.label_percents)
     samples = {arm: store.read("training_sets", TrainingSet(arm, most).name) for arm in settings.arms}
-    comparison = compare(runs, settings.seed, settings.classes)
+    comparison = compare(runs, settings.seed, settings.classes, lead=lead)
     return {
         "table_1": instance_table(samples, settings.classes, labels),
-        "average_precision": ap_table(runs, settings.classes),
+        "average_precision": ap_table(runs, settings.classes, lead),
         "differences": difference_table(comparison),
         "parts": part_table(comparison),
     }
 
 
-def tables_of_test_cities(runs: Mapping[str, Sequence[Run]], settings: Settings) -> dict[str, pd.DataFrame]:
+def tables_of_test_cities(runs: Mapping[str, Sequence[Run]], settings: Settings, lead: str) -> dict[str, pd.DataFrame]:
     """The tables of TEST_TABLES: scores and differences with a column city in front, one test city after the other.
 
     Args:
         runs: the trainings as they were scored on each test city.
     """
-    scores = [ap_table(of_city, settings.classes) for of_city in runs.values()]
-    differences = [difference_table(compare(of_city, settings.seed, settings.classes)) for of_city in runs.values()]
+    classes = settings.classes
+    scores = [ap_table(of_city, classes, lead) for of_city in runs.values()]
+    differences = [difference_table(compare(of_city, settings.seed, classes, lead=lead)) for of_city in runs.values()]
     return {name: _by_city(list(runs), found) for name, found in zip(TEST_TABLES, (scores, differences), strict=True)}
 
 

@@ -239,7 +239,8 @@ def test_other_data_are_judged_by_the_ap_of_coco(runs: list[Run]) -> None:
     coco = ap.set_index("arm")["coco_ap"]
     assert row["coco_ap"] == pytest.approx(coco["zoom_crop"] - coco["real"])
     assert row["coco_ap_low"] < row["coco_ap"] < row["coco_ap_high"]
-    assert list(difference_view(found, lead).columns) == ["arm", "against", "COCO AP", "95 % interval of COCO AP"]
+    shown = [name for metric in ("COCO AP", "COCO AP50") for name in (metric, f"95 % interval of {metric}")]
+    assert list(difference_view(found, lead).columns) == ["arm", "against", *shown]
     both = {"ap": 0.03, "ap_low": 0.01, "ap_high": 0.05, "coco_ap": -0.03, "coco_ap_low": -0.05, "coco_ap_high": -0.01}
     split = found.assign(arm="g", best_ap50=0.5, **both)
     assert "beats real by 3.0 AP (" in verdict(split)
@@ -339,3 +340,27 @@ def test_shares_of_the_labels_are_compared_with_their_own_baseline() -> None:
 
 
 _ARMS = (("real", 1), ("zoom_crop", 2))
+
+
+def test_where_coco_leads_classes_and_the_best_are_by_its_protocol(runs) -> None:
+    classes = CITYSCAPES.classes
+    table = ap_table(runs, classes, "coco_ap").set_index("arm")
+    for arm in ("real", "zoom_crop"):
+        per_class = [coco_scores(run.coco, classes).per_class.set_index("class_name") for run in runs if run.arm == arm]
+        assert table.loc[arm, "ap50_car"] == pytest.approx(np.mean([found.loc["car", "ap50"] for found in per_class]))
+    comparison = compare(runs, 0, classes, lead="coco_ap")
+    [row] = difference_table(comparison).to_dict("records")
+    assert row["coco_ap50"] == pytest.approx(table.loc["zoom_crop", "coco_ap50"] - table.loc["real", "coco_ap50"])
+    assert row["coco_ap50_low"] <= row["coco_ap50"] <= row["coco_ap50_high"]
+    assert row["best_ap50"] == pytest.approx(table["coco_ap50"].max())
+    parts = part_table(comparison).set_index("part")
+    assert parts.loc["class car", "difference"] == pytest.approx(
+        table.loc["zoom_crop", "ap50_car"] - table.loc["real", "ap50_car"]
+    )
+    assert len(parts) == len(classes) + 3
+
+
+def test_a_protocol_that_is_named_leads() -> None:
+    other = LabelTable((Label("cone", 1, True, False, (0, 0, 0)),))
+    assert [leading_metric(CITYSCAPES, given) for given in (None, "coco", "cityscapes")] == ["ap", "coco_ap", "ap"]
+    assert [leading_metric(other, given) for given in (None, "coco", "cityscapes")] == ["coco_ap", "coco_ap", "ap"]
