@@ -141,6 +141,9 @@ class GeneratorSettings(Kinded):
     strength: float = Field(1.0, gt=0, le=1)
     scheduler: Literal["ddim", "dpm++", "euler", "lcm", "unipc"] | None = None
     negative_prompt: str | None = None
+    normalise_exposure: bool = Field(
+        False, description="dim crops are brightened for the model, and what it paints is darkened back"
+    )
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     batch_size: Annotated[int, Role.EXECUTION] = Field(8, ge=1)
     compile: Annotated[bool, Role.EXECUTION] = Field(

@@ -12,4 +12,8 @@ if TYPE_CHECKING:
 def load_generator(name: str, settings: GeneratorSettings, device: str) -> Generator:
     """The generator of params section `generators.<name>`, with its weights on `device`."""
     generator: Generator = settings.implementation()(name, settings, device)
-    return generator
+    if not settings.normalise_exposure:
+        return generator
+    from instsynth_dagster.synthesis.generators.exposure import NormalisedExposure
+
+    return NormalisedExposure(generator)
