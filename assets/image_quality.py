@@ -27,7 +27,7 @@ from resources.judge import Judge
     "image_quality",
     code_version="3",
     when=lambda settings: settings.judge and window_generators(settings),
-    settings=["judge"],
+    settings=["judge.clip", "judge.fid_features", "judge.inception_weights", "judge.cut_out"],
     values={
         "generators": lambda at: window_generators(at.settings),
         "known": lambda at: at.settings.labels.classes,

@@ -10,6 +10,7 @@ import pandas as pd
 from assets.shared.declaration import At, artifact
 from assets.shared.made import Made, Page
 from assets.shared.pictures import PICTURES, SHEET
+from assets.shared.repainted import scored_by
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
 from instsynth_dagster.artifacts.writer import PAGES
@@ -31,6 +32,7 @@ from instsynth_dagster.segmenters.kinds import WithBackbone
 from instsynth_dagster.settings import SegmenterSettings, Settings
 from instsynth_dagster.settings.base import Role, role
 from instsynth_dagster.settings.view import hashed
+from instsynth_dagster.synthesis.gates import SCORE_ASSETS
 from resources.dataset import Dataset
 
 
@@ -46,7 +48,7 @@ def _reads(at: At) -> list[PartitionRef]:
     synthesis = [
         f"{name}/{kind}"
         for name in window_generators(settings)
-        for kind in ("inpainted_crops", "is_cityscapes", *(("crop_quality",) if settings.judge else ()))
+        for kind in ("inpainted_crops", "is_cityscapes", *scored_by(settings))
     ]
     return [
         ("evaluation_tables", UNPARTITIONED),
@@ -88,7 +90,13 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
             for asset, title, table in stored_views(store, [asset for asset in VIEWS if store.declared(asset)])
         ],
         galleries=[
-            crop_gallery(store, name, crops, bool(store.declared(f"{name}/crop_quality")), settings.gates)
+            crop_gallery(
+                store,
+                name,
+                crops,
+                [kind for kind in SCORE_ASSETS if store.declared(f"{name}/{kind}")],
+                settings.gates,
+            )
             for name in generators
             if (crops := store.declared(f"{name}/inpainted_crops"))
         ],

@@ -26,13 +26,20 @@ from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import DemoCitySettings, GateSettings, Settings
 from instsynth_dagster.synthesis.color_jitter import jitter_row
 from instsynth_dagster.synthesis.crops import cut_box
-from instsynth_dagster.synthesis.gates import choose_crops
+from instsynth_dagster.synthesis.gates import SCORE_ASSETS, choose_crops, stored_scores
 from instsynth_dagster.synthesis.synthetic_windows import Paint
 
 
 def is_judged(settings: Settings, member: str) -> bool:
     """Whether gates decide about the crops of a generator or control."""
     return bool(settings.judge) and member not in WITHOUT_GENERATOR
+
+
+def scored_by(settings: Settings) -> tuple[str, ...]:
+    """The assets of a generator that hold scores of its crops."""
+    if not settings.judge:
+        return ()
+    return SCORE_ASSETS if settings.judge.masks else SCORE_ASSETS[:1]
 
 
 def read_settings(at: At) -> list[str]:
@@ -45,7 +52,9 @@ def read_settings(at: At) -> list[str]:
 def reads(at: At, key: str) -> list[PartitionRef]:
     """The instances of a city and class that are repainted, and a generator's crops of them with their scores."""
     crops = [] if at.member in WITHOUT_GENERATOR else [(f"{at.member}/inpainted_crops", key)]
-    quality = [(f"{at.member}/crop_quality", key)] if is_judged(at.settings, at.member) else []
+    quality = (
+        [(f"{at.member}/{kind}", key) for kind in scored_by(at.settings)] if is_judged(at.settings, at.member) else []
+    )
     return [(instances_asset(at.member), key), *crops, *quality]
 
 
@@ -64,9 +73,10 @@ def chosen_crops(
     if member in WITHOUT_GENERATOR:
         return None, None, None
     crops = store.read_lightly(f"{member}/inpainted_crops", key)
-    if not store.declared(f"{member}/crop_quality"):
+    kinds = [kind for kind in SCORE_ASSETS if store.declared(f"{member}/{kind}")]
+    if not kinds:
         return crops, None, choose_crops(crops, None, GateSettings(), count)
-    quality = store.read(f"{member}/crop_quality", key)
+    quality = stored_scores(store, member, key, kinds)
     return crops, quality, choose_crops(crops, quality, settings.gates, count)
 
 

@@ -30,6 +30,7 @@ from instsynth_dagster.settings.synthesis import (
     GeneratorSettings,
     IntegrationSettings,
     JudgeSettings,
+    MaskJudgeSettings,
     PromptBankSettings,
     PromptSettings,
     SelectionSettings,
@@ -69,6 +70,7 @@ RESERVED = frozenset(
         "gfss_table",
         "grouping_scores",
         "insertions",
+        "mask_judges",
         "image_quality",
         "instances",
         "instances_from_semantics",
@@ -176,6 +178,7 @@ class Settings(Section):
             self._labels_suffice()
         if self.gates.closed and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
+        self._second_opinion(self.judge.masks if self.judge else None)
         if self.anonymise:
             self._anonymises(self.anonymise)
         known = self._known_arms()
@@ -194,6 +197,20 @@ class Settings(Section):
         frames = [f"{name}{FRAME}" for name in repainting]
         inserts = [f"{name}{INSERT}" for name in ("copy_paste", *self.generators)]
         return {"real", "zoom_crop", "copy_paste", *repainting, *frames, *inserts, *refined, *instead}
+
+    def _second_opinion(self, masks: MaskJudgeSettings | None) -> None:
+        """The gate on masks has a judge, and that has a segmenter that has seen other frames than those it judges."""
+        if self.gates.min_mask_iou is not None and not masks:
+            raise ValueError("gates.min_mask_iou needs a segmenter that looks for masks; add judge.masks")
+        if self.gates.min_mask_iou is not None and self.anonymise:
+            raise ValueError("gates.min_mask_iou does not judge what is anonymised; leave it out of this params file")
+        if masks and masks.segmenter not in self.segmenters:
+            raise ValueError(f"judge.masks.segmenter names {masks.segmenter!r}, which is not in segmenters")
+        if masks and not masks.checkpoint and len(self.dataset.train_cities) < 2:
+            raise ValueError(
+                "judge.masks: a city is judged by what was trained on the others, and there is one train city only; "
+                "name more in dataset.train_cities, or a checkpoint that was trained elsewhere"
+            )
 
     def _anonymises(self, section: AnonymiseSettings) -> None:
         """An anonymised export is whole, and nothing else that is exported shows what it hides."""

@@ -166,8 +166,19 @@ class GeneratorSettings(Kinded):
         return self
 
 
+class MaskJudgeSettings(Section):
+    """A segmenter that looks for each repainted instance in its frame. It is trained here, for each train city on the
+    real frames of the other ones, so that none judges what it was trained on; or it was trained elsewhere."""
+
+    segmenter: Name = Field(description="one of `segmenters`: kind and recipe")
+    checkpoint: CheckpointRef | None = Field(
+        None, description="folder of one that was trained elsewhere, on none of these frames"
+    )
+    min_score: float = Field(0.1, ge=0, le=1, description="of what it finds, to count")
+
+
 class JudgeSettings(Section):
-    """The CLIP that scores crops for gates and image metrics."""
+    """Models that score crops for gates, CLIP also for image metrics."""
 
     clip: CheckpointRef = Field(description="folder or hub id, optionally @revision")
     fid_features: Literal["inception", "clip"] = Field("inception", description="what FID and KID compare")
@@ -175,6 +186,7 @@ class JudgeSettings(Section):
         None, description="torch-fidelity's .pth; downloaded once where not given"
     )
     cut_out: bool = Field(False, description="show instances on grey instead of in their surroundings")
+    masks: MaskJudgeSettings | None = None
 
 
 class GateSettings(Section):
@@ -189,6 +201,9 @@ class GateSettings(Section):
     max_seam: float | None = Field(None, description="grey levels per pixel")
     min_sharpness: float | None = Field(None, description="gradient inside the mask over the source's")
     max_upscale: float | None = Field(None, description="width of the crop over the width it was painted at")
+    min_mask_iou: float | None = Field(
+        None, gt=0, le=1, description="of the given mask and the best one that `judge.masks` finds of its class"
+    )
     spares: int = Field(0, ge=0, description="replicas drawn beyond those wanted, to stand in for rejected ones")
 
     @property

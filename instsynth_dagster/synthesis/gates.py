@@ -19,11 +19,16 @@ from instsynth_dagster.settings import GateSettings
 from instsynth_dagster.synthesis.crops import focus
 
 if TYPE_CHECKING:
+    from instsynth_dagster.artifacts.store import Store
     from instsynth_dagster.models.clip import Clip
 
 _BATCH = 64
 ANYTHING = "a photo"
 """What the only class of a data set is told from."""
+SCORE_ASSETS = ("crop_quality", "mask_agreement")
+"""What a generator has for each of its partitions that holds scores, the second one where `judge.masks` asks for it."""
+MASK_IOU = "mask_iou"
+"""The score of `mask_agreement`."""
 SCORES = ("class_margin", "real_similarity", "source_similarity", "change", "seam", "sharpness", "upscale")
 
 
@@ -124,7 +129,7 @@ def rejection(row: Mapping[str, Any], gates: GateSettings) -> str:
     """Why a crop is rejected, or "" when it passes: it failed, or a score that has a bound is out of it or unknown.
 
     Args:
-        row: of `inpainted_crops` or `crop_quality`, with the scores that `gates` has bounds for.
+        row: of `inpainted_crops` or `stored_scores`, with the scores that `gates` has bounds for.
     """
     if row.get("failure"):
         return str(row["failure"])
@@ -136,6 +141,7 @@ def rejection(row: Mapping[str, Any], gates: GateSettings) -> str:
         ("seam", gates.max_seam, -1),
         ("sharpness", gates.min_sharpness, 1),
         ("upscale", gates.max_upscale, -1),
+        (MASK_IOU, gates.min_mask_iou, 1),
     )
     for name, bound, sign in bounds:
         if bound is None:
@@ -147,13 +153,23 @@ def rejection(row: Mapping[str, Any], gates: GateSettings) -> str:
     return ""
 
 
+def stored_scores(store: Store, member: str, partition: str, kinds: Sequence[str]) -> pd.DataFrame:
+    """Scores of a generator's crops of one partition: rows of `crop_quality`, with `mask_iou` where `mask_agreement` is
+    also among the `kinds` of assets that hold scores (`SCORE_ASSETS`)."""
+    scores = store.read(f"{member}/{kinds[0]}", partition)
+    if scores.empty or len(kinds) == 1:
+        return scores
+    ious = store.read(f"{member}/{kinds[1]}", partition, ["instance_id", "replica", MASK_IOU])
+    return scores.merge(ious, on=["instance_id", "replica"], how="left", validate="one_to_one")
+
+
 def choose_crops(
     crops: pd.DataFrame, quality: pd.DataFrame | None, gates: GateSettings, replicas: int
 ) -> list[dict[str, Any]]:
     """For each instance `replicas` crops to paste: accepted ones first drawn, then accepted spares, then none.
 
     Args:
-        quality: rows of `crop_quality` for the crops; None without a judge, where only failed crops are rejected.
+        quality: `stored_scores` of the crops; None without a judge, where only failed crops are rejected.
 
     Returns:
         Crop rows with `slot` (0 .. replicas - 1), the scores, `rejection` (of the slot's own crop, "" if it passed) and

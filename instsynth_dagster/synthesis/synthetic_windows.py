@@ -17,14 +17,14 @@ from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
-from instsynth_dagster.synthesis.gates import SCORES
+from instsynth_dagster.synthesis.gates import MASK_IOU, SCORES
 from instsynth_dagster.synthesis.generators.failures import UNCHANGED
 from instsynth_dagster.synthesis.integration import outside_difference, paste
 from instsynth_dagster.synthesis.windows import cut_window, paint_window, sample_window, synthetic_frame_id
 
 PROVENANCE = ("generator", "weights_digest", "scheduler", "steps", "guidance", "strength", "prompt", "seed", "replica")
 
-VERDICT = (*SCORES, "rejection")
+VERDICT = (*SCORES, MASK_IOU, "rejection")
 
 
 Paint = Callable[[Mapping[str, Any], int], np.ndarray | None]

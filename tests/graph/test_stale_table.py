@@ -43,7 +43,7 @@ RAW: dict[str, Any] = {
     "prompt_bank": {"encoder": "gligen"},
     "generators": {kind: {"kind": kind, "model": f"models/{kind}"} for kind in ("blendeddiff", "gligen")}
     | {"guided": {"kind": "controlnet_inpaint", "model": "models/guided", "controlnet": "models/controlnet"}},
-    "judge": {"clip": "models/clip"},
+    "judge": {"clip": "models/clip", "masks": {"segmenter": "oneformer"}},
     "gates": {"min_change": 0.1},
     "refinement": {"features": {"model": "models/features"}},
     "few_shot": {"features": {"model": "models/features"}, "generator": "gligen"},
@@ -70,6 +70,7 @@ OTHER: dict[str, Any] = {
     "prompt_bank.encoder": "blendeddiff",
     "anonymise.generator": "blendeddiff",
     "anonymise.classes": ("bus", "car"),
+    "judge.masks.segmenter": "detectron2",
     "few_shot.generator": "blendeddiff",
     "few_shot_instances.generator": "blendeddiff",
     "few_shot_instances.novel": ("car",),

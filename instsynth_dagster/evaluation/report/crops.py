@@ -12,7 +12,7 @@ import pandas as pd
 
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.settings import GateSettings
-from instsynth_dagster.synthesis.gates import SCORES, Sources, pasted_crops, rejection
+from instsynth_dagster.synthesis.gates import MASK_IOU, SCORES, Sources, pasted_crops, rejection, stored_scores
 
 ACCEPTED = "accepted"
 _MOST = 128
@@ -53,17 +53,17 @@ class CropGallery:
 def gate_of(reason: str) -> str:
     """The gate of a rejection, without its figures: "class_margin -0.02 below 0" -> "class_margin"."""
     first = reason.partition(" ")[0]
-    return first if first in SCORES else reason or ACCEPTED
+    return first if first in (*SCORES, MASK_IOU) else reason or ACCEPTED
 
 
 def crop_gallery(
-    store: Store, generator: str, partitions: Sequence[str], judged: bool, gates: GateSettings
+    store: Store, generator: str, partitions: Sequence[str], judged: Sequence[str], gates: GateSettings
 ) -> CropGallery:
     """Crops of a generator for people, picked class by class in the order of the partitions.
 
     Args:
         partitions: of `<generator>/inpainted_crops`, `<city>|<class>`.
-        judged: whether `<generator>/crop_quality` holds scores; otherwise only crops that failed are rejected.
+        judged: which of the generator's `SCORE_ASSETS` there are; without any only crops that failed are rejected.
     """
     counts: Counter[tuple[str, str]] = Counter()
     classes = dict.fromkeys(partition.split("|")[1] for partition in partitions)
@@ -84,12 +84,12 @@ def crop_gallery(
     return CropGallery(generator, crops, _table(counts, list(classes)))
 
 
-def _verdicts(store: Store, generator: str, partition: str, judged: bool, gates: GateSettings) -> pd.DataFrame:
+def _verdicts(store: Store, generator: str, partition: str, judged: Sequence[str], gates: GateSettings) -> pd.DataFrame:
     """Crops of a partition with the `reason` of their rejection; pictures are read when they are needed."""
     crops = store.read_lightly(f"{generator}/inpainted_crops", partition)
     rows, bounds = crops, GateSettings()
     if judged and len(crops):
-        scores = store.read(f"{generator}/crop_quality", partition).drop(columns="failure", errors="ignore")
+        scores = stored_scores(store, generator, partition, judged).drop(columns="failure", errors="ignore")
         rows, bounds = crops.merge(scores, on=["instance_id", "replica"], validate="one_to_one", sort=False), gates
     return rows.assign(reason=[rejection(row, bounds) for row in rows.to_dict("records")])
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.evaluation.report.gallery import contact_sheet
 from instsynth_dagster.settings import GateSettings
-from instsynth_dagster.synthesis.gates import Sources, pasted_crops, rejection
+from instsynth_dagster.synthesis.gates import MASK_IOU, Sources, pasted_crops, rejection
 
 MOST = 8
 """Pairs of either kind on a sheet, unless it is asked for another number."""
@@ -53,4 +54,40 @@ def _pair(source: np.ndarray, painted: np.ndarray, color: tuple[int, int, int]) 
 
 
 def _scores(row: dict[str, Any]) -> str:
-    return f"margin {row['class_margin']:.2f}, change {row['change']:.2f}, seam {row['seam']:.1f}"
+    found = f", mask {row[MASK_IOU]:.2f}" if MASK_IOU in row else ""
+    return f"margin {row['class_margin']:.2f}, change {row['change']:.2f}, seam {row['seam']:.1f}{found}"
+
+
+_GIVEN, _FOUND = (255, 255, 255), (255, 60, 160)
+"""Colours of contours."""
+
+
+def agreement_sheet(selected: pd.DataFrame, crops: pd.DataFrame, agreement: pd.DataFrame, most: int = 8) -> np.ndarray:
+    """A contact sheet of repainted crops with the given mask (white) and the one that a segmenter found (pink), those
+    that agree least first, then those that agree best.
+
+    Args:
+        selected, crops, agreement: rows of `selected_instances`, `inpainted_crops` and `mask_agreement`.
+        most: crops of either kind.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    ranked = agreement.sort_values(MASK_IOU, kind="stable")
+    picked = ranked if len(ranked) <= 2 * most else pd.concat([ranked[:most], ranked[-most:]])
+    shown = picked.merge(crops, on=["instance_id", "replica"], validate="one_to_one")
+    tiles, captions = [], []
+    for row, (image, mask, _) in zip(shown.to_dict("records"), pasted_crops(shown, Sources(selected)), strict=True):
+        tile = _outlined(resize_image(image, (_TILE, _TILE)), mask, _GIVEN)
+        if row["found_counts"]:
+            found = decode_rle({"size": list(mask.shape), "counts": row["found_counts"]})
+            tile = _outlined(tile, found, _FOUND)
+        tiles.append(tile)
+        captions.append(f"{row['class_name']}: IoU {row[MASK_IOU]:.2f}, score {row['mask_score']:.2f}")
+    return contact_sheet(tiles, columns=8, captions=captions)
+
+
+def _outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    inside = cv2.resize(mask.astype(np.uint8), (_TILE, _TILE), interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(image.copy(), contours, -1, color, 1)
