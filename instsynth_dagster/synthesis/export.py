@@ -166,11 +166,15 @@ IMAGES = "images"
 _SUFFIXES = {b"\x89PNG": "png", b"RIFF": "webp", b"\xff\xd8": "jpg"}
 
 
+def suffix_of(content: bytes) -> str:
+    """Suffix of the file of a window as it is stored."""
+    return next(name for mark, name in _SUFFIXES.items() if content.startswith(mark))
+
+
 def _write_image(folder: Path, row: Mapping[str, Any]) -> str:
     """Write a window as it is stored; its path below the folder."""
     content = bytes(row["image_png"])
-    suffix = next(name for mark, name in _SUFFIXES.items() if content.startswith(mark))
-    path = folder / IMAGES / f"{row['frame_id']}.{suffix}"
+    path = folder / IMAGES / f"{row['frame_id']}.{suffix_of(content)}"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     return path.relative_to(folder).as_posix()

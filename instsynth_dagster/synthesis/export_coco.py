@@ -21,6 +21,9 @@ _INFO = {"description": "Synthetic instances in focused windows", "version": "1.
 """Without `info` and `licenses` pycocotools cannot load results for the file."""
 
 
+ORIGINAL: Mapping[str, Any] = {"synthetic": False}
+
+
 class CocoFile:
     """A COCO JSON at a path.
 
@@ -61,13 +64,22 @@ class CocoFile:
         for value, annotation in _masks(ids, self._labels):
             self._write_annotation(self._annotation + 1, annotation | (told if value == target else {}))
 
-    def add_original(self, file_name: str, image: OriginalImage) -> None:
-        """An image of the data set with its own annotations and their ids."""
+    def add_original(
+        self,
+        file_name: str,
+        image: OriginalImage,
+        told: Mapping[str, Any] = ORIGINAL,
+        repainted: int | None = None,
+    ) -> int:
+        """An image with its own annotations and, where they are numbered, their ids; returns its own id.
+
+        Args:
+            told: of the image, beside name and size, and of its object at the place `repainted`.
+        """
         width, height = image.size
         number = self._image + 1 if image.source_id is None else image.source_id
-        told = {"file_name": file_name, "width": width, "height": height, "synthetic": False}
-        self._write_image(number, told)
-        for found in image.objects:
+        self._write_image(number, {"file_name": file_name, "width": width, "height": height, **told})
+        for place, found in enumerate(image.objects):
             if found.label not in self._labels.classes:
                 continue
             mask = object_mask(found.segmentation, (height, width))
@@ -76,7 +88,8 @@ class CocoFile:
             annotation = {"category_id": self._labels[found.label].category_id, **_measured(mask)}
             annotation |= {"segmentation": found.segmentation, "iscrowd": int(found.crowd)}
             own = self._annotation + 1 if found.source_id is None else found.source_id
-            self._write_annotation(own, annotation)
+            self._write_annotation(own, annotation | (told if place == repainted else {}))
+        return number
 
     def _write_image(self, number: int, told: Mapping[str, Any]) -> None:
         self._file.write(", " * bool(self._images) + json.dumps({"id": number, **told}))

@@ -20,6 +20,7 @@ from instsynth_dagster.new import main
 from instsynth_dagster.settings import Settings, load_settings
 from instsynth_dagster.synthesis.export import COCO_JSON, MERGED_JSON
 from instsynth_dagster.synthesis.export_formats import PANOPTIC_JSON
+from jobs import fiftyone
 from jobs.refresh import refresh
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
@@ -246,8 +247,25 @@ def test_few_and_many_classes_are_trained_and_scored_by_cocos_protocol(tmp_path,
     assert table["instances"].eq(len(json.loads(file.read_text())["annotations"]) // 3).all() or len(numbers) == 1
     assert "Cityscapes AP" in (tables / "average_precision.md").read_text()
     assert (store.folder("report", UNPARTITIONED, "report") / "report.html").stat().st_size > 10_000
+    browse(settings, len(numbers) == 1)
     found = store.require("segmentation_scores", "real-s0|m").summary
     assert found["ap"] == pytest.approx(float(table["coco_ap"].iloc[0]))
+
+
+def browse(settings: Settings, windows: bool) -> None:
+    """All frames, windows and predictions are in the COCO JSON that is written where FiftyOne is not installed."""
+    fiftyone.main(["--coco"])
+    folder = settings.artifacts.results / "fiftyone"
+    data = json.loads((folder / "annotations.json").read_text())
+    listed = json.loads(Path("annotations.json").read_text())["images"]
+    synthetic = [image for image in data["images"] if image["synthetic"]]
+    assert len(data["images"]) - len(synthetic) == len(listed)
+    assert bool(synthetic) == windows
+    assert all(image["source"] for image in synthetic)
+    root = (folder / data["info"]["file_names_are_relative_to"]).resolve()
+    assert all((root / image["file_name"]).is_file() for image in data["images"])
+    predicted = json.loads((folder / "predictions_real-s0_m.json").read_text())
+    assert {row["image_id"] for row in predicted} <= {image["id"] for image in data["images"] if image["tag"] == "val"}
 
 
 @pytest.mark.slow
