@@ -19,7 +19,8 @@ from resources.dataset import Dataset
     "lighting",
     code_version="1",
     when=lambda settings: any(settings.prompts[name].wants("lighting") for name in settings.classes),
-    dimensions=lambda settings: {"city": all_cities(settings)},
+    # only what is anonymised is repainted beyond the train cities
+    dimensions=lambda settings: {"city": all_cities(settings) if settings.anonymise else settings.dataset.train_cities},
     settings=["dataset.root"],
     reads=lambda at: [("frames", at["city"])],
     group="phase_2",

@@ -16,7 +16,7 @@ from instsynth_dagster.models.digests import file_digest, verified
 from instsynth_dagster.models.hub import HubUnreachable, Listing, cached_snapshot, card_licence, file_names, listing
 from instsynth_dagster.models.references import CONVERT, HubReference, hub_reference, without_mark
 from instsynth_dagster.models.weight_files import INDEX, TORCH, Weights, needed, weights_by_part
-from instsynth_dagster.settings import Settings
+from instsynth_dagster.settings import GeneratorSettings, Settings
 from instsynth_dagster.synthesis.generators.fit import Parts, misfits
 
 
@@ -206,8 +206,10 @@ def _fits(wanted: Wanted, folder: Path, settings: Settings) -> list[Finding]:
     except (OSError, ValueError) as error:
         return [problem(_tried(wanted, f"{folder}: {' '.join(str(error).split())}"))]
     name = wanted.key.split(".")[1]
-    given = Parts(parts.get("unet") or parts.get("transformer") or {}, parts.get("vae") or {})
-    found = [problem(line) for line in misfits(name, settings.generators[name], given)]
+    generator = settings.generators[name]
+    beside = _controlnet(generator)
+    given = Parts(parts.get("unet") or parts.get("transformer") or {}, parts.get("vae") or {}, beside)
+    found = [problem(line) for line in misfits(name, generator, given)]
     for part in ("tokenizer", "tokenizer_2", "tokenizer_3"):
         encoder = parts.get(part.replace("tokenizer", "text_encoder")) or {}
         words = _words(folder / part)
@@ -215,6 +217,17 @@ def _fits(wanted: Wanted, folder: Path, settings: Settings) -> list[Finding]:
             text = f"its {part} knows {words} words, its text encoder {encoder['vocab_size']}"
             found.append(problem(f"{wanted.key}: {wanted.source}: {text}"))
     return found
+
+
+def _controlnet(generator: GeneratorSettings) -> dict[str, Any]:
+    """The configuration of a generator's ControlNet, as far as it is on this machine; whether it is there and whole is
+    told of it as of any model."""
+    source = getattr(generator, "controlnet", None)
+    try:
+        folder = (verified(without_mark(source)[0]) or cached_snapshot(hub_reference(source))) if source else None
+        return _config(folder) if folder else {}
+    except (UserError, OSError, ValueError):
+        return {}
 
 
 def _config(folder: Path) -> dict[str, Any]:

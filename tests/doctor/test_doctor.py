@@ -22,7 +22,7 @@ from instsynth_dagster.settings import Settings
 from jobs.doctor import main
 from tests.models.conftest import hub  # noqa: F401
 from tests.models.test_sources import to_torch_files
-from tests.tiny_pipelines import save_tiny_clip, save_tiny_gligen, save_tiny_inpainting
+from tests.tiny_pipelines import save_tiny_clip, save_tiny_gligen, save_tiny_guided, save_tiny_inpainting
 
 
 @pytest.fixture
@@ -102,6 +102,15 @@ def test_a_size_that_does_not_fit_is_a_problem(root, tmp_path):
 def test_a_checkpoint_of_another_kind_is_a_problem(root, tmp_path, kind, save, line):
     (found,) = told(settings(root, str(save(tmp_path / "sd")), generator={"kind": kind}))
     assert line in found
+
+
+def test_a_controlnet_of_another_model_is_a_problem(root, tmp_path):
+    model = save_tiny_guided(tmp_path / "sd")
+    save_tiny_guided(tmp_path / "xl", xl=True)
+    own, other = ({"controlnet": str(tmp_path / place / "controlnet")} for place in ("sd", "xl"))
+    assert told(settings(root, str(model), generator={"kind": "controlnet_inpaint"} | own)) == []
+    (line,) = told(settings(root, str(model), generator={"kind": "controlnet_inpaint"} | other))
+    assert line == ("generators.mine.controlnet: made for another model: its cross_attention_dim is 32, needed is 16")
 
 
 def test_torch_files_are_a_problem_unless_marked_or_converted(root, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from instsynth_dagster.settings import GeneratorSettings
@@ -22,10 +22,12 @@ UNET_INPUTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Parts:
-    """Configurations of a pipeline's denoiser and autoencoder; empty where there is none to be read."""
+    """Configurations of a pipeline's denoiser and autoencoder, and of the ControlNet beside it; empty where there is
+    none to be read."""
 
     denoiser: Mapping[str, Any]
     autoencoder: Mapping[str, Any]
+    controlnet: Mapping[str, Any] = field(default_factory=dict)
 
 
 def misfits(name: str, settings: GeneratorSettings, parts: Parts) -> Iterator[str]:
@@ -42,6 +44,8 @@ def misfits(name: str, settings: GeneratorSettings, parts: Parts) -> Iterator[st
         and not parts.denoiser.get("attention_type", "").startswith("gated")
     ):
         yield no_grounding(name)
+    if line := wrong_controlnet(name, parts.denoiser, parts.controlnet):
+        yield line
     stages = parts.autoencoder.get("encoder_block_out_channels") or parts.autoencoder.get("block_out_channels")
     if isinstance(stages, list):
         line = wrong_size(name, settings, 2 ** (len(stages) - 1))
@@ -60,10 +64,10 @@ def wrong_inputs(name: str, kinds: tuple[str, ...], given: int, latents: int) ->
 
 def wrong_controlnet(name: str, unet: Mapping[str, Any], controlnet: Mapping[str, Any]) -> str:
     """Why a ControlNet cannot guide a UNet, told from their configurations; "" where it can."""
-    for field in ("cross_attention_dim", "block_out_channels", "layers_per_block"):
-        wanted, given = unet[field], controlnet[field]
-        if wanted != given:
-            return f"generators.{name}.controlnet: made for another model: its {field} is {given}, needed is {wanted}"
+    for key in ("cross_attention_dim", "block_out_channels", "layers_per_block"):
+        wanted, given = unet.get(key), controlnet.get(key)
+        if None not in (wanted, given) and wanted != given:
+            return f"generators.{name}.controlnet: made for another model: its {key} is {given}, needed is {wanted}"
     return ""
 
 
