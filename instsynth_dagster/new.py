@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from instsynth_dagster.data.index import Survey
+from instsynth_dagster.data.index import IndexedFrame, Survey
 from instsynth_dagster.data.opening import open_index
+from instsynth_dagster.data.rasterise import object_mask
 from instsynth_dagster.data.reading import header
 from instsynth_dagster.errors import SettingsError, UserError
 from instsynth_dagster.settings.data import AnnotatedImages, SplitSettings
 from instsynth_dagster.settings.formats import DatasetSettings
 
 VAL_FRACTION = 0.2
-RARE = 10
+RARE, MIN_AREA = 10, 300
+_FEWEST_GROUPS, _MOST_PARTITIONS = 4, 240
 _LOOKED_AT = 500
 """Images of which the header is read for EXIF."""
 _GENERATOR = {
@@ -70,19 +74,30 @@ def new_params(section: dict[str, Any], name: str) -> tuple[str, list[str]]:
     dataset = _dataset(section)
     local = Path(artifacts["artifacts"])
     survey = open_index(dataset, local).survey()
+    groups = len(survey.train_cities) + len(survey.val_cities)
+    most = max(_FEWEST_GROUPS, _MOST_PARTITIONS // max(1, len(survey.instances)))
+    if groups > most:
+        section = {**section, "max_groups": most}
+        dataset = _dataset(section)
+        survey = open_index(dataset, local).survey()
     if not survey.val_cities and len(survey.train_cities) > 1:
         split = SplitSettings(val_fraction=VAL_FRACTION)
         section = {**section, "split": split.model_dump(exclude_defaults=True)}
         dataset = _dataset(section)
         survey = open_index(dataset, local).survey()
     noticed = [*survey.notes, *_noticed(dataset, survey, local)]
+    if groups > most:
+        noticed.append(
+            f"{len(survey.instances)} classes: {groups} groups of images are made {most} (max_groups): artifacts "
+            "have a partition for each group and class"
+        )
     params = {
         "seed": 0,
         "device": "auto",
         "artifacts": {"root": artifacts["artifacts"], "exports": artifacts["exports"], "results": artifacts["results"]},
         "dataset": section,
         "classes": [given for given in survey.labels.classes if survey.instances.get(given)],
-        "selection": {"policy": "balanced", "k": 3, "min_area": 300, "quota": 24, "margin": 0.25},
+        "selection": {"policy": "balanced", "k": 3, "min_area": MIN_AREA, "quota": 24, "margin": 0.25},
         "generators": {"diffinpainting": _GENERATOR},
         "integration": {"window_size": list(survey.window_size)},
         "arms": ["zoom_crop", "diffinpainting"],
@@ -120,10 +135,10 @@ def _noticed(dataset: AnnotatedImages, survey: Survey, local: Path) -> list[str]
     ]
     never = [name for name in survey.labels.classes if name not in counts]
     if never:
-        found.append(f"classes without an object to train on are left out: {', '.join(never)}")
+        found.append(f"classes without an object to train on are left out: {_some(never)}")
     rare = [f"{name} ({count})" for name, count in counts.items() if count < RARE]
     if rare:
-        found.append(f"rare classes, of fewer than {RARE} objects: {', '.join(rare)}")
+        found.append(f"{len(rare)} rare classes, of fewer than {RARE} objects: {_some(rare)}")
     if not survey.val_cities:
         found.append("no images to validate on: nothing is trained; give --annotations-val or a split")
     if len(survey.sizes) > 1:
@@ -132,36 +147,58 @@ def _noticed(dataset: AnnotatedImages, survey: Survey, local: Path) -> list[str]
             f"images of {len(survey.sizes)} sizes, {min(widths)} to {max(widths)} wide, "
             f"{min(heights)} to {max(heights)} high"
         )
-    return [*found, *_orientations(dataset, survey, local)]
+    return [*found, *_tiny(dataset, survey, local), *_orientations(dataset, survey, local)]
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _frames(dataset: AnnotatedImages, survey: Survey, local: Path) -> Iterator[IndexedFrame]:
+    """The first frames."""
+    index = open_index(dataset, local)
+    cities = (*survey.train_cities, *survey.val_cities)
+    return islice((frame for city in cities for frame in index.frames(city)), _LOOKED_AT)
+
+
+def _tiny(dataset: AnnotatedImages, survey: Survey, local: Path) -> list[str]:
+    """How many objects of the first images are too small to be repainted."""
+    areas = [
+        int(object_mask(found.segmentation, frame.size[::-1]).sum())
+        for frame in _frames(dataset, survey, local)
+        for found in frame.annotations
+        if not found.is_group
+    ]
+    tiny = sum(area < MIN_AREA for area in areas)
+    if not tiny:
+        return []
+    return [
+        f"{tiny:,} of {len(areas):,} objects cover fewer than {MIN_AREA} pixels and are left as they are (min_area)"
+    ]
 
 
 def _orientations(dataset: AnnotatedImages, survey: Survey, local: Path) -> list[str]:
     """What EXIF says about how images are to be shown, of the first images."""
-    index = open_index(dataset, local)
-    cities = index.survey()
     counts = {"turned": 0, "as stored": 0, "both": 0}
-    looked = 0
-    for city in (*cities.train_cities, *cities.val_cities):
-        for frame in index.frames(city):
-            if looked == _LOOKED_AT:
-                break
-            looked += 1
-            stored, orientation = header(dataset.root / frame.file)
-            if orientation == 1:
-                continue
-            shown = stored[::-1] if orientation >= 5 else stored
-            both = shown == stored == frame.size
-            counts["both" if both else "turned" if frame.size == shown else "as stored"] += 1
+    frames = list(_frames(dataset, survey, local))
+    for frame in frames:
+        stored, orientation = header(dataset.root / frame.file)
+        if orientation == 1:
+            continue
+        shown = stored[::-1] if orientation >= 5 else stored
+        both = shown == stored == frame.size
+        counts["both" if both else "turned" if frame.size == shown else "as stored"] += 1
     found = []
     if counts["turned"] or counts["as stored"]:
         found.append(
-            f"of {looked:,} images {counts['turned'] + counts['as stored']} are stored turned (EXIF): by the size that "
-            f"they are annotated at, {counts['turned']} are annotated as shown and {counts['as stored']} as stored"
+            f"of {len(frames):,} images {counts['turned'] + counts['as stored']} are stored turned (EXIF): by the size "
+            f"that they are annotated at, {counts['turned']} are annotated as shown and {counts['as stored']} as stored"
         )
     if counts["both"]:
         found.append(
-            f"of {looked:,} images {counts['both']} carry an EXIF orientation that the annotated size does not decide; "
-            "they are turned as viewers show them, set dataset.orientation to ignore if they were annotated as stored"
+            f"of {len(frames):,} images {counts['both']} carry an EXIF orientation that the annotated size does not "
+            "decide; they are turned as viewers show them, set dataset.orientation to ignore if they were annotated as "
+            "stored"
         )
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,16 @@ def _results(table: pd.DataFrame, image: int, dataset: DataSet) -> list[dict[str
         {
             "image_id": image,
             "category_id": dataset.labels[row["class_name"]].category_id,
-            "segmentation": {"size": [row["height"], row["width"]], "counts": row["mask_counts"]},
+            "segmentation": _code(row),
             "score": row["score"],
         }
         for row in table.to_dict("records")
     ]
+
+
+def _code(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """Run-length code of a row of a prediction table."""
+    return {"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_counts"]}
 
 
 def launched(found: Iterable[Picture], name: str) -> Any:
@@ -117,7 +122,7 @@ def _sample(fiftyone: Any, picture: Picture) -> Any:
         rows = [
             _detection(fiftyone, row["class_name"], mask, {"confidence": row["score"]})
             for row in table.to_dict("records")
-            if (mask := decode_rle({"size": [row["height"], row["width"]], "counts": row["mask_counts"]})).any()
+            if (mask := decode_rle(_code(row))).any()
         ]
         sample["".join(c if c.isalnum() else "_" for c in run)] = fiftyone.Detections(detections=rows)
     return sample

@@ -143,6 +143,10 @@ def _segmentation(given: Any) -> Any:
     return parts or None
 
 
+_MANY_CROWDS = 0.25
+"""Crowds for each single object, from which they are more likely objects that a tool has marked so."""
+
+
 def with_crowds(annotated: Annotated, as_instances: bool) -> Annotated:
     """A data set whose crowds are believed, with a note about them, or are taken for single objects."""
     things = {category.id for category in annotated.categories if category.has_instances}
@@ -154,8 +158,11 @@ def with_crowds(annotated: Annotated, as_instances: bool) -> Annotated:
     coded, outlined = kinds[True, True], kinds[True, False]
     if as_instances or not coded + outlined:
         return annotated
-    everything = not kinds[False, True] + kinds[False, False]
-    if everything or (coded and not outlined and not kinds[False, True]):
+    single = kinds[False, True] + kinds[False, False]
+    everything = not single
+    # COCO's own crowds are codes beside polygons too, but few
+    brushed = coded and not outlined and not kinds[False, True] and coded > _MANY_CROWDS * single
+    if everything or brushed:
         kind = "object" if everything else "run-length code"
         note = (
             f"every {kind} ({coded + outlined:,}) is marked as a crowd, as CVAT writes masks drawn with a "

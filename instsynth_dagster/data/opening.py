@@ -93,7 +93,7 @@ def image_groups(dataset: AnnotatedImages, files: Sequence[str]) -> dict[str, st
     if chosen is None:
         by_folder = folder_groups(files)
         if len(set(by_folder.values())) == 1:
-            return hash_groups(files, _BUCKETS[len(files) < _FEW])
+            return hash_groups(files, min(_BUCKETS[len(files) < _FEW], dataset.max_groups))
         return bounded(by_folder, dataset.max_groups)
     if isinstance(chosen, HashGroups):
         return hash_groups(files, chosen.buckets)

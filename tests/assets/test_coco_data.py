@@ -13,9 +13,13 @@ import pytest
 import yaml
 from PIL import Image
 from pycocotools.coco import COCO
+from pydantic import TypeAdapter
 
 from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import UNPARTITIONED, Store
+from instsynth_dagster.data.formats.cityscapes import write_frame
+from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.new import main
 from instsynth_dagster.settings import Settings, load_settings
 from instsynth_dagster.synthesis.export import COCO_JSON, MERGED_JSON
@@ -312,3 +316,61 @@ def test_new_says_in_one_line_what_it_lacks(tmp_path, monkeypatch, arguments, pr
     garden(tmp_path, images=2)
     with pytest.raises(SystemExit, match=problem):
         main(arguments)
+
+
+def test_a_tree_with_a_label_table_of_its_own(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [("unlabeled", 0, False, True), ("bowel", 1, False, False), ("polyp", 44, True, False)]
+    names = ("name", "id", "has_instances", "ignore_in_eval")
+    table = {"labels": [dict(zip(names, row, strict=True)) | {"color": [0, 0, row[1]]} for row in rows], "factor": 1000}
+    labels = TypeAdapter(LabelTable).validate_python(table)
+    for number in range(3):
+        ids = np.full((64, 96), 1, np.int32)
+        ids[20:40, 10:40], ids[40:60, 50:80] = 44_000, 44_001
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+        write_frame(Path("data"), "train", f"clinic_{number:06}_000000", pixels, ids, labels)
+    raw = {"dataset": {"root": "data", "train_cities": ["clinic"]}, "label_table": table, "device": "cpu"}
+    raw |= {"selection": {"min_area": 50}, "arms": ["zoom_crop"], "integration": {"window_size": [96, 64]}}
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    settings = load_settings(Path("params.yaml"))
+    assert settings.classes == ("polyp",)
+    assert settings.prompts["polyp"].templates == ("a photo of a polyp",)
+    store, _ = made(settings)
+    assert store.read("instances", "clinic")["value"].tolist() == [44_000, 44_001] * 3
+    exported = json.loads((Path("exports") / "zoom_crop" / COCO_JSON).read_text())
+    assert [category["name"] for category in exported["categories"]] == ["polyp"]
+    assert {row["category_id"] for row in exported["annotations"]} == {44}
+
+
+def test_annotation_files_bring_their_labels(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = garden(tmp_path, images=2)
+    raw = {"dataset": {"format": "coco", "images": "images", "annotations": str(file)}, "label_table": {"labels": []}}
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(SettingsError, match="label_table: the annotation files say what the labels are"):
+        load_settings(Path("params.yaml"))
+
+
+def test_new_tells_of_tiny_objects_and_of_many_classes(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    numbers = EIGHTY
+    file = of_categories(tmp_path, numbers, images=33)
+    data = json.loads(file.read_text())
+    data["annotations"][0]["segmentation"] = [square(0)]
+    data["annotations"][1] |= {"iscrowd": 1, "segmentation": {"size": [120, 160], "counts": [0, 400, 18800]}}
+    for image in data["images"]:
+        Path("images", image["file_name"].replace("/", "_")).write_bytes(
+            Path("images", image["file_name"]).read_bytes()
+        )
+        image["file_name"] = image["file_name"].replace("/", "_")
+    file.write_text(json.dumps(data))
+    main(["--coco", str(file), "--images", "images"])
+    written = capsys.readouterr()
+    assert "1 objects are crowds" in written.err  # of COCO's own kind: a code among polygons
+    assert "1 of 98 objects cover fewer than 300 pixels" in written.err
+    assert "8 groups of images are made 4 (max_groups)" in written.err
+    assert "rare classes, of fewer than 10 objects" in written.err
+    assert "more\n" in written.err
+    Path("params.yaml").write_text(written.out)
+    dataset = load_settings(Path("params.yaml")).dataset
+    assert (len(dataset.train_cities), len(dataset.val_cities)) == (3, 1)

@@ -31,7 +31,7 @@ def found(tmp_path: Path) -> list[Picture]:
     told = {"synthetic": True, "prompt": "a photo of a red car", "source": "ulm_1"}
     window = OriginalImage("w.png", (64, 48), None, (OriginalObject("car", [box(0, 0, 32, 24)], False, None),))
     counts = encode_rle(rectangle(16, 12, 32, 24))["counts"]
-    row = {"class_name": "car", "score": 0.75, "mask_counts": counts, "height": 48, "width": 64}
+    row = {"class_name": "car", "score": 0.75, "mask_counts": counts, "mask_height": 48, "mask_width": 64}
     frame = OriginalImage("a.jpg", (64, 48), 3, objects)
     predictions = {"real-s0|m": pd.DataFrame([row])}
     return [
