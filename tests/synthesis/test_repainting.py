@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from instsynth_dagster import repaint_instances
-from instsynth_dagster.errors import DatasetError
+from instsynth_dagster.errors import DatasetError, SettingsError
 from instsynth_dagster.settings import GeneratorSettings, IntegrationSettings
 from instsynth_dagster.synthesis.generators import load_generator
+from tests.tiny_captioner import save_tiny_captioner
 from tests.tiny_pipelines import save_tiny_clip, save_tiny_inpainting
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,21 @@ def test_prompts_pasting_and_a_judge_are_those_of_params_files(generator, tmp_pa
         [image], [masks], [["car", "bus"]], generator, prompts=prompts, integration=IntegrationSettings(feather=0)
     )
     assert (hard.images[0] != made.images[0]).any()
+
+
+def test_prompts_hold_the_light_of_the_image_and_a_caption_of_the_instance(generator, tmp_path):
+    image, masks = scene(3, 40, 50, 2)
+    prompts = {
+        "car": {"templates": ["a car {lighting}"]},
+        "bus": {"templates": ["a bus, {description}"]},
+    }
+    given = [image // 5], [masks], [["car", "bus"]], generator
+    captions = {"model": str(save_tiny_captioner(tmp_path)), "max_tokens": 3}
+    table = repaint_instances(*given, prompts=prompts, captions=captions).provenance
+    assert table["prompt"].tolist() == ["a car at night", f"a bus, {table['description'][1]}"]
+    assert len(table["description"][1].split()) >= 2
+    with pytest.raises(SettingsError, match="give captions"):
+        repaint_instances(*given, prompts=prompts)
 
 
 def test_what_does_not_fit_is_named_by_its_number(generator):
