@@ -43,7 +43,7 @@ $(DAGSTER_HOME)/dagster.yaml: deploy/single/dagster.yaml
 	mkdir -p $(DAGSTER_HOME) && cp $< $@
 
 demo refresh prepare synthesize export anonymise train evaluate: setup $(DAGSTER_HOME)/dagster.yaml
-	$(BIN)/dagster job execute -m instsynth_dagster.definitions -j $@
+	@$(BIN)/python -m jobs.execute $@
 	@test $@ != demo || $(MAKE) --silent stock
 
 doctor: setup

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _FAILURE = "dagster._core.definitions.events.Failure: "
 _STACK = "\n\nStack Trace:"
+_INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 def cause(failure: StepFailureData | None, error: SerializableErrorInfo | None) -> str:
@@ -28,6 +29,23 @@ def cause(failure: StepFailureData | None, error: SerializableErrorInfo | None) 
     return one_line(error.message) if error else ""
 
 
+def _is_interruption(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return any(name in message for name in _INTERRUPTED)
+
+
+class _OneInterruption(logging.Filter):
+    """Lets through the first record that tells of an interrupt, and no other."""
+
+    _told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not _is_interruption(record):
+            return True
+        first, _OneInterruption._told = not self._told, True  # a job has several handlers
+        return first
+
+
 class _Short(logging.Formatter):
     """Wraps a formatter; what is stored of an event keeps its stack, and so does every other error."""
 
@@ -36,6 +54,8 @@ class _Short(logging.Formatter):
         self._full = full or logging.Formatter()
 
     def format(self, record: logging.LogRecord) -> str:
+        if _is_interruption(record):
+            return "interrupted; what is whole stays, and the next run goes on from there"
         before, failed, after = record.getMessage().partition(_FAILURE)
         if failed:
             record = copy.copy(record)
@@ -49,4 +69,5 @@ def console(init_context: dg.InitLoggerContext) -> logging.Logger:
     logger: logging.Logger = dg.colored_console_logger.logger_fn(init_context)
     for handler in logger.handlers:
         handler.setFormatter(_Short(handler.formatter))
+        handler.addFilter(_OneInterruption())
     return logger

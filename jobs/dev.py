@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import mimetypes
-import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -21,10 +18,9 @@ from instsynth_dagster.artifacts.manifest import MANIFEST, Manifest
 from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.settings import load_settings
+from jobs.session import run_until_stopped
 
 HOST = "127.0.0.1"
-_PATIENCE = 60.0
-"""Seconds in which Dagster's services may end."""
 
 
 def page(store: Store, path: str) -> bytes | None:
@@ -92,27 +88,6 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def run_until_stopped(command: Sequence[str]) -> int:
-    """Run a command in a session of its own, and end it with all that it has started when this process is interrupted
-    or told to end. Returns its exit status, 0 after an interrupt."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has started us in the background
-        signal.signal(number, signal.default_int_handler)
-    # Ctrl-C reaches it once, through this process
-    process = subprocess.Popen(command, start_new_session=True)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
-        return 0
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

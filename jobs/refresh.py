@@ -214,7 +214,7 @@ class _Walk:
         self._manifest_of.forget(key)
         for run, failure in over.items():
             self._record(key, progress.at_work.pop(run), failure)
-        if not (progress.at_work or progress.ready or progress.waiting):
+        if not (progress.at_work or progress.ready or progress.waiting or self._failures):
             self._say(f"{progress.place}: done, {time.monotonic() - progress.begun:.1f} s after its first run began")
 
     def _look_again(self, key: str) -> None:

@@ -47,8 +47,15 @@ class WorkerSettings(Section):
 class NightlySettings(Section):
     """When the schedule `nightly` looks for stale parts."""
 
-    cron: str = Field("0 2 * * *", pattern=r"^(\S+\s+){4}\S+$", description="minute hour day month weekday")
+    cron: str = Field("0 2 * * *", description="minute hour day month weekday")
     time_zone: str = "UTC"
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, cron: str) -> str:
+        if len(cron.split()) != 5:
+            raise ValueError(f"{cron!r} is not understood; write minute, hour, day, month, weekday, e.g. '0 2 * * *'")
+        return cron
 
     @field_validator("time_zone")
     @classmethod

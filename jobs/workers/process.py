@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,19 +39,20 @@ def main() -> None:
     """Read a `Job`, then tasks, from the connection whose file descriptor is the argument; answer each with why it
     failed or "", and the bytes of memory that this process holds after it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started us in the background
-    connection = Connection(int(sys.argv[1]))
+    with suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):  # the run has put away what was whole
+        _work(Connection(int(sys.argv[1])))
+
+
+def _work(connection: Connection) -> None:
     job: Job = connection.recv()
     tasks: SimpleQueue[Task] = SimpleQueue()
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     graph = build_graph(job.settings)
     with dg.DagsterInstance.from_ref(job.instance) as instance:
         runs = AssetRuns(build_assets(job.settings, graph), job.resources(job.settings), instance, job.tags)
-        try:
-            while True:
-                failure = runs.make(*tasks.get())
-                connection.send((failure, _held()))
-        except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-            pass  # the run has put away what was whole
+        while True:
+            failure = runs.make(*tasks.get())
+            connection.send((failure, _held()))
 
 
 def _held() -> int:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import dagster as dg
 
 from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import Settings
+from jobs.session import DYING_AT_ONCE
 from jobs.workers.orphans import fail_orphaned_runs
 from jobs.workers.process import Job, Task
 from resources import build_resources
@@ -23,8 +25,8 @@ from resources import build_resources
 GB = 2**30
 _TRIES = 2
 """Of a run whose process is killed."""
-_PATIENCE = 60.0
-"""Seconds in which an interrupted process may put away what it has begun."""
+_PATIENCE, _AGAIN = 60.0, 5.0
+"""Seconds in which an interrupted process may put away what it has begun, and until it is interrupted again."""
 
 
 @dataclass
@@ -92,19 +94,27 @@ class Processes:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind and issubclass(kind, KeyboardInterrupt | dg.DagsterExecutionInterruptedError):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would keep processes from being waited for
         processes = [lane.process for lane in self._lanes if lane.process]
         for process in processes:
             if process.run is None:
                 process.connection.close()  # which ends it
-            else:
-                process.handle.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + _PATIENCE
         for process in processes:
-            try:
-                process.handle.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
+            self._end(process, deadline)
+
+    @staticmethod
+    def _end(process: _Process, deadline: float) -> None:
+        """Interrupt a process until it ends: a signal that comes while a library is imported, say, may be lost."""
+        while process.handle.poll() is None:
+            if time.monotonic() > deadline:
                 process.handle.kill()
-                process.handle.wait()
-            process.connection.close()
+            elif process.run is not None:
+                process.handle.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.handle.wait(_AGAIN)
+        process.connection.close()
 
     @staticmethod
     def _ended(process: _Process) -> None:
@@ -173,10 +183,14 @@ class Processes:
             "OPENCV_FOR_THREADS_NUM": threads,
             "TQDM_POSITION": str(number),  # a progress bar has a line of its own
         }
-        command = [sys.executable, "-c", "from jobs.workers.process import main; main()", str(theirs.fileno())]
+        command = [sys.executable, "-c", f"{DYING_AT_ONCE}; from jobs.workers.process import main; main()"]
         # in a session of its own: Ctrl-C reaches it once, through this process
         handle = subprocess.Popen(
-            command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            [*command, str(theirs.fileno())],
+            env=environment,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         theirs.close()
         ours.send(self._job)

@@ -24,7 +24,7 @@ from tests.assets.test_graph import settings_for
 
 STOPPED = """
 import sys
-from jobs.dev import run_until_stopped
+from jobs.session import run_until_stopped
 raise SystemExit(run_until_stopped([sys.executable, "-c", sys.argv[1]]))
 """
 SERVICES = """

@@ -93,6 +93,7 @@ def test_shipped_files_are_valid_and_make_a_graph(name):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"nightly__cron": "every night"}, ["nightly.cron: 'every night' is not understood", "minute, hour"]),
         ({"selection__kk": 3}, ["selection.kk", "unknown key"]),
         ({"selection__k": 0}, ["selection.k"]),
         ({"selection__policy": "largest"}, ["selection.policy"]),

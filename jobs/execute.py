@@ -1,0 +1,34 @@
+"""Run a job from a terminal: `python -m jobs.execute refresh`. Ctrl-C ends it in one line."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+from jobs.session import DYING_AT_ONCE, run_until_stopped
+
+
+def here(name: str) -> None:
+    """Run a job in this process; exits with 1 where it fails, which its log has said."""
+    import dagster as dg
+
+    from instsynth_dagster.definitions import defs
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with dg.DagsterInstance.get() as instance:
+        result = defs.resolve_job_def(name).execute_in_process(instance=instance, raise_on_error=False)
+    raise SystemExit(0 if result.success else 1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m jobs.execute", description="Run a job of this project.")
+    parser.add_argument("job", help="refresh, prepare, synthesize, export, train, evaluate or demo")
+    name = parser.parse_args(arguments).job
+    start = f"{DYING_AT_ONCE}; from jobs.execute import here; here({name!r})"
+    raise SystemExit(run_until_stopped([sys.executable, "-c", start]))
+
+
+if __name__ == "__main__":
+    main()
