@@ -84,8 +84,8 @@ def segmentation_scores(
         pd.DataFrame(pictures).to_parquet(folder / PICTURES)
         val = frames.loc[frames["city"].isin(settings.dataset.val_cities), "frame_id"]
         out.summary.update(map_scores(every[every["frame_id"].isin(val)]))
-    pictures = {"preview": predictions_preview(shown, dataset.labels, len(frames))}
-    return Made(pictures, (ap_sanity(scores.ap, scores.ap50),))
+    preview = {"preview": predictions_preview(shown, dataset.labels, len(frames))}
+    return Made(preview, (ap_sanity(scores.ap, scores.ap50),))
 
 
 def ap_sanity(ap: float, ap50: float) -> Check:

@@ -183,7 +183,8 @@ def write_index(
         label.category_id: label.id for label in labels.labels if label.source_id is not None
     }
     ids_of[None] = max(label.id for label in labels.labels)  # void stands last
-    things = {None: False, **{category.id: category.has_instances for category in annotated.categories}}
+    things: dict[int | None, bool] = {category.id: category.has_instances for category in annotated.categories}
+    things[None] = False
     names = city_names((splits[image.file], groups[image.file]) for image in annotated.images)
     named = frame_ids([image.file for image in annotated.images])
     instances: Counter[str] = Counter()

@@ -62,7 +62,7 @@ class CocoFile:
         self._write_image(self._image + 1, {"file_name": file_name, **size, **told})
         target = int(str(told.get("source_instance", "")).rpartition(":")[2] or -1) if self._marked else -1
         for value, annotation in _masks(ids, self._labels):
-            self._write_annotation(self._annotation + 1, annotation | (told if value == target else {}))
+            self._write_annotation(self._annotation + 1, {**annotation, **(told if value == target else {})})
 
     def add_original(
         self,
@@ -88,7 +88,7 @@ class CocoFile:
             annotation = {"category_id": self._labels[found.label].category_id, **_measured(mask)}
             annotation |= {"segmentation": found.segmentation, "iscrowd": int(found.crowd)}
             own = self._annotation + 1 if found.source_id is None else found.source_id
-            self._write_annotation(own, annotation | (told if place == repainted else {}))
+            self._write_annotation(own, {**annotation, **(told if place == repainted else {})})
         return number
 
     def _write_image(self, number: int, told: Mapping[str, Any]) -> None:

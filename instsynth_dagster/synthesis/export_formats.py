@@ -71,7 +71,8 @@ class PanopticFiles:
     def add(self, file_name: str, ids: np.ndarray) -> None:
         """A window by its path below the export and its id map (H, W)."""
         values, places = np.unique(ids, return_inverse=True)
-        numbers, segments = np.zeros(len(values), dtype=np.int64), []
+        numbers = np.zeros(len(values), dtype=np.int64)
+        segments: list[dict[str, Any]] = []
         for index, value in enumerate(values.tolist()):
             label = self._labels.label_of(value)
             if not _is_category(label):
