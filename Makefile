@@ -50,7 +50,7 @@ doctor: setup
 	@$(BIN)/python -m jobs.doctor $(if $(CALIBRATE),--calibrate)
 
 new:
-	@$(BIN)/python -m instsynth_dagster.new $(if $(COCO),--coco "$(COCO)") $(if $(IMAGES),--images "$(IMAGES)") $(NEW)
+	@$(BIN)/python -m instsynth_dagster.new --coco "$(COCO)" --images "$(IMAGES)"
 
 plan: setup
 	@$(BIN)/python -m jobs.planning

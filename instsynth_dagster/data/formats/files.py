@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from instsynth_dagster.data.pixel_runs import IdRuns, as_text
 from instsynth_dagster.data.reading import decoded
 from instsynth_dagster.errors import DatasetError, UnreadableError
 
+_SILENT = 3.0
+"""Seconds after which progress is shown."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -95,7 +98,10 @@ def codes_of(values: np.ndarray) -> dict[int, dict[str, Any]]:
     return {value & 0xFFFFFFFF: as_text(runs.rle(value)) for value in runs.values.tolist()}
 
 
-def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Results in the order of the items; decoding and coding of pictures run beside each other."""
+def in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Results in the order of the items; decoding and coding of pictures run beside each other. A terminal is shown how
+    far they are."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(function, items)
+        yield from tqdm(
+            pool.map(function, items), "reading masks", len(items), leave=False, delay=_SILENT, disable=None
+        )
