@@ -9,6 +9,7 @@ import dagster as dg
 from assets.shared.events import tell_all_unknown
 from assets.shared.partitions import Graph
 from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.evaluation.tables.tables import leading_metric
 from instsynth_dagster.graph import ANONYMISED
 from instsynth_dagster.settings import Settings
 from jobs.console import console
@@ -68,7 +69,7 @@ def build_jobs(
             context.instance.add_run_tags(context.run_id, done.tags())
             tell_all_unknown(context.instance, store, part, context.log.info)
             if ends is None or name == "evaluate":
-                write_results(graph, store, settings.artifacts.results, settings.costs)
+                write_results(graph, store, settings.artifacts.results, settings.costs, leading_metric(settings.labels))
             if name == "demo":
                 print("\n".join([*result_lines(graph, store), *cost_lines(graph, store, settings.costs)]))
 

@@ -17,16 +17,22 @@ from instsynth_dagster.artifacts.writer import PAGES
 from instsynth_dagster.evaluation.tables.cost_tables import crop_costs, table_costs
 from instsynth_dagster.evaluation.tables.curves import loss_curves
 from instsynth_dagster.evaluation.tables.few_label_views import stored_views
+from instsynth_dagster.evaluation.tables.tables import CITYSCAPES_AP
 from instsynth_dagster.evaluation.tables.views import to_markdown
 from instsynth_dagster.graph import TrainingSet
 from instsynth_dagster.settings import CostSettings
+from jobs.metrics import CURVES, METRICS, write_curves, write_metrics
 
-METRICS, CURVES, REPORT, COSTS = "metrics.json", "loss.csv", "report.html", "costs.md"
+VALUES, LOSSES, REPORT, COSTS = "metrics.json", "loss.csv", "report.html", "costs.md"
 _SHOWN = ("table_1.md", "average_precision.md", "verdict.md")
 
 
-def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings) -> None:
-    """Fill `folder` with metrics, loss curves, tables and report under fixed names, as far as the graph has them."""
+def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings, lead: str = CITYSCAPES_AP) -> None:
+    """Fill `folder` with metrics, loss curves, tables and report under fixed names, as far as the graph has them.
+
+    Args:
+        lead: the metric that arms are judged by, "ap" or "coco_ap".
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / COSTS, ("\n".join(cost_lines(graph, store, costs)) + "\n").encode())
     for asset, _, table in _views(graph, store):
@@ -38,9 +44,13 @@ def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings)
         shutil.copyfile(path, folder / path.name)
     shutil.copyfile(store.folder("report", UNPARTITIONED, PAGES) / REPORT, folder / REPORT)
     curves = loss_curves(store, graph["trained_segmenters"].partitions)
-    metrics = json.dumps(_metrics(graph, store, tables), indent=1, sort_keys=True)
-    write_atomically(folder / METRICS, metrics.encode() + b"\n")
-    write_atomically(folder / CURVES, curves.to_csv(index=False).encode())
+    ap = pd.read_parquet(tables / "average_precision.parquet")
+    quality = store.read("image_quality") if "image_quality" in graph else pd.DataFrame()
+    values = json.dumps(_values(ap, quality), indent=1, sort_keys=True)
+    write_atomically(folder / VALUES, values.encode() + b"\n")
+    write_atomically(folder / LOSSES, curves.to_csv(index=False).encode())
+    write_metrics(folder / METRICS, ap, quality, lead)
+    write_curves(folder / CURVES, curves)
 
 
 def result_lines(graph: Graph, store: Store) -> list[str]:
@@ -67,17 +77,16 @@ def _views(graph: Graph, store: Store) -> list[tuple[str, str, pd.DataFrame]]:
     return list(stored_views(store, graph))
 
 
-def _metrics(graph: Graph, store: Store, tables: Path) -> dict[str, Any]:
-    """Scores of each segmenter and arm, and the image metrics of each generator, nested by name."""
-    scores = pd.read_parquet(tables / "average_precision.parquet").to_dict("records")
+def _values(ap: pd.DataFrame, quality: pd.DataFrame) -> dict[str, Any]:
+    """Scores of each segmenter and arm, 0..1, and the image metrics of each generator, nested by name."""
     metrics: dict[str, Any] = {"average_precision": {}}
-    for row in scores:
+    for row in ap.to_dict("records"):
         names = [name for name in ("ap", "ap50", "coco_ap", "coco_ap50", "pq", "miou") if row[name] == row[name]]
         arm = TrainingSet(row["arm"], row["percent"]).name
         kept = {name: round(float(row[name]), 4) for name in names}
         metrics["average_precision"].setdefault(row["segmenter"], {})[arm] = kept
-    if "image_quality" in graph:
-        rows = store.read("image_quality").set_index("generator").to_dict("index")
+    if len(quality):
+        rows = quality.set_index("generator").to_dict("index")
         metrics["image_quality"] = {
             name: {metric: round(float(value), 6) for metric, value in row.items()} for name, row in rows.items()
         }

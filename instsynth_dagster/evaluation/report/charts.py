@@ -65,14 +65,19 @@ def line_chart(
     height: int = 300,
     axes: tuple[str, str] = ("step", "loss"),
     title: str = "optimiser steps",
+    legend: bool = False,
 ) -> str:
     """One column of the lines' tables over another. The vertical axis spans what the lines do, the horizontal one
-    begins at 0."""
+    begins at 0.
+
+    Args:
+        legend: whether the names of the lines stand above them, each once.
+    """
     points = [_thinned(line.table[list(axes)].to_numpy(float)) for line in lines]
     every = np.concatenate([p[np.isfinite(p).all(axis=1)] for p in points] or [np.zeros((0, 2))])
     if not len(every):
         return ""
-    left, right, top, bottom = 54, 22, 14, 48
+    left, right, top, bottom = 54, 22, 40 if legend else 14, 48
     end = float(every[:, 0].max()) or 1.0
     x_ticks = [tick for tick in ticks(0, end) if tick <= end]
     y_ticks = ticks(every[:, 1].min(), every[:, 1].max())
@@ -91,6 +96,10 @@ def line_chart(
         x, _ = place(np.array([tick]), np.zeros(1))
         marks.append(_text(x[0], height - bottom + 20, f"{tick:,.0f}", "middle"))
     marks.append(_text(width - right, height - 5, title, "end"))
+    place_of_name = float(left)
+    for name, color in {line.name: line.color for line in lines}.items() if legend else ():
+        marks.append(_text(place_of_name, 20, name, "start", color, _LARGE))
+        place_of_name += 24 + 8.2 * len(name)
     for line, along in zip(lines, points, strict=True):
         x, y = place(along[:, 0], along[:, 1])
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
