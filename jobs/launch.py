@@ -69,7 +69,13 @@ def build_jobs(
             context.instance.add_run_tags(context.run_id, done.tags())
             tell_all_unknown(context.instance, store, part, context.log.info)
             if ends is None or name == "evaluate":
-                write_results(graph, store, settings.artifacts.results, settings.costs, leading_metric(settings.labels))
+                write_results(
+                    graph,
+                    store,
+                    settings.artifacts.results,
+                    settings.costs,
+                    leading_metric(settings.labels, settings.evaluation.protocol),
+                )
             if name == "demo":
                 print("\n".join([*result_lines(graph, store), *cost_lines(graph, store, settings.costs)]))
 

@@ -100,6 +100,7 @@ def render_report(data: ReportData) -> str:
         .render(
             title=data.title,
             lead_name=heading(lead),
+            half_name=heading(f"{lead}50"),
             verdict=paragraphs(data.verdict),
             intervals=Markup(interval_chart(data.differences, colors, lead)) if len(data.differences) else "",
             headline=_headline(data.ap, colors, lead),

@@ -32,6 +32,8 @@ from instsynth_dagster.segmenters.contract import Progress
 from instsynth_dagster.segmenters.training.pieces import divisors, step_in_pieces
 
 WEIGHTS = "model.safetensors"
+CURVE_STEPS = 10
+"""Optimiser steps that a point of a loss curve is the mean of."""
 _log = logging.getLogger(__name__)
 
 
@@ -123,7 +125,24 @@ def train(
         raise watch.stopped
     history = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else _process_peak()
-    return TrainingLog(history[["step", "loss", "learning_rate"]], float(history["seconds"].iloc[-1]), peak)
+    return TrainingLog(mean_curve(history), float(history["seconds"].iloc[-1]), peak)
+
+
+def mean_curve(history: pd.DataFrame) -> pd.DataFrame:
+    """Means of the losses of `CURVE_STEPS` optimiser steps each, the last one of what is left.
+
+    Args:
+        history: a row for each step, with the columns step, loss and learning_rate.
+
+    Returns:
+        The same columns: step and learning rate are those of the last step of each mean.
+    """
+    windows = history.groupby((history["step"] - 1) // CURVE_STEPS)
+    curve = windows[["step", "learning_rate"]].last()
+    # one after the other in single precision, as the library adds them up
+    sums = windows["loss"].agg(lambda losses: float(np.cumsum(losses.to_numpy(np.float32))[-1]))
+    curve["loss"] = sums / windows.size()
+    return curve[["step", "loss", "learning_rate"]].reset_index(drop=True)
 
 
 def is_first_process() -> bool:
@@ -298,8 +317,8 @@ def _arguments(recipe: Recipe, scratch: Path, device: str) -> TrainingArguments:
         use_cpu=device == "cpu",
         save_steps=recipe.checkpoint_every,
         save_total_limit=2,
-        # a checkpoint never falls inside a logged mean, so a resumed curve is the undisturbed one
-        logging_steps=math.gcd(recipe.checkpoint_every, 10),
+        # no checkpoint falls inside a mean, so a resumed curve is the undisturbed one, however often there is one
+        logging_steps=1,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",
