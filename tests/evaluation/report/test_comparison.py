@@ -64,7 +64,7 @@ def test_a_run_against_itself_differs_in_nothing(pages):
 def test_settings_have_dotted_keys_and_every_value():
     found = flattened(hashed(Settings.model_validate(RAW)))
     assert found["generators.gligen.kind"] == "gligen"
-    assert found["prompts.car.templates"] == '["a car"]'
+    assert found["prompts.car.templates"].startswith('["a car')
     assert found["dataset.train_cities"] == '["ulm", "jena"]'
     assert found["gates.min_change"] == "0.1"
     assert found["few_shot.features.model"] == "models/features"
