@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -25,12 +25,14 @@ _SIZED = 3
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Frames of the train and val cities, and bytes of a window of the configured size per pixel, as PNG."""
+    """Frames of the train and val cities, bytes of a window of the configured size per pixel, as PNG, and instances of
+    each class in a frame, on average over those that were looked at."""
 
     train_frames: int
     val_frames: int
     bytes_per_pixel: float
     findings: tuple[Finding, ...]
+    per_frame: Mapping[str, float] = field(default_factory=dict)
 
 
 def examine_dataset(settings: Settings, look_inside: bool) -> DatasetFacts:
@@ -54,12 +56,13 @@ def examine_dataset(settings: Settings, look_inside: bool) -> DatasetFacts:
     found += more
     if train or val:
         found.append(fact(f"dataset.root: {dataset.root}: {len(train)} train frames, {len(val)} val and test frames"))
-    size = _BYTES_PER_PIXEL
+    size, per_frame = _BYTES_PER_PIXEL, dict[str, float]()
     if look_inside and train:
         sample = train[:: max(1, len(train) // _SAMPLE)][:_SAMPLE]
-        inside, size = _looked_at(settings, data, sample)
+        inside, size, counts = _looked_at(settings, data, sample)
         found += inside
-    return DatasetFacts(len(train), len(val), size, tuple(found))
+        per_frame = {name: count / len(sample) for name, count in counts.items()}
+    return DatasetFacts(len(train), len(val), size, tuple(found), per_frame)
 
 
 _BYTES_PER_PIXEL = 1.1
@@ -77,8 +80,8 @@ def _listed(data: DataSet, cities: Sequence[str]) -> tuple[list[str], list[Findi
     return frames, []
 
 
-def _looked_at(settings: Settings, data: DataSet, sample: Sequence[str]) -> tuple[list[Finding], float]:
-    """What a sample holds, and the size of its windows."""
+def _looked_at(settings: Settings, data: DataSet, sample: Sequence[str]) -> tuple[list[Finding], float, Counter[str]]:
+    """What a sample holds, the size of its windows, and instances of each class."""
     found: list[Finding] = []
     counts: Counter[str] = Counter()
     groups, shapes, sizes = 0, Counter[tuple[int, ...]](), list[float]()
@@ -105,7 +108,7 @@ def _looked_at(settings: Settings, data: DataSet, sample: Sequence[str]) -> tupl
         found.append(warning(of_sample(f"no {', no '.join(missing)}")))
     if len(shapes) > 1:
         found.append(warning(of_sample("sizes differ: " + ", ".join(f"{w}x{h}" for h, w in shapes))))
-    return found, float(np.mean(sizes)) if sizes else _BYTES_PER_PIXEL
+    return found, float(np.mean(sizes)) if sizes else _BYTES_PER_PIXEL, counts
 
 
 def _told(counts: Counter[str]) -> str:

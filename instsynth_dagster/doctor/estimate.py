@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from instsynth_dagster.doctor.dataset import DatasetFacts
 from instsynth_dagster.doctor.findings import Finding, duration, fact, warning
 from instsynth_dagster.doctor.models import Model
-from instsynth_dagster.graph.arms import run_dimensions, window_arms, window_replicas
+from instsynth_dagster.graph.arms import run_dimensions, window_arms, window_generators, window_replicas
 from instsynth_dagster.settings import GeneratorSettings, SegmenterSettings, Settings
 
 _PICTURE_FLOPS = 1.5e14
@@ -56,6 +57,15 @@ def selected(settings: Settings, train_frames: int) -> int:
     if settings.selection.policy == "paper":
         return most
     return min(most, settings.selection.quota * len(settings.classes) * len(settings.dataset.train_cities))
+
+
+def anonymised(settings: Settings, dataset: DatasetFacts) -> int:
+    """Repaintings that anonymise, spares included, as far as a sample of the train frames tells."""
+    if not settings.anonymise:
+        return 0
+    frames = dataset.train_frames + dataset.val_frames
+    instances = frames * sum(dataset.per_frame.get(name, 0.0) for name in settings.anonymise.classes)
+    return ceil(instances) * (1 + settings.gates.spares)
 
 
 def drawn(settings: Settings, generator: GeneratorSettings, instances: int) -> int:
@@ -107,18 +117,32 @@ def work(
         on_cpu: whether what was not measured is assumed for a core of a CPU; otherwise for an H100.
     """
     found = []
-    instances = selected(settings, dataset.train_frames)
+    instances, windows = selected(settings, dataset.train_frames), window_generators(settings)
     for name, generator in settings.generators.items():
         key = f"generators.{name}"
         each = measured.get(key) or _picture_seconds(generator, _denoiser_weights(generator, models), on_cpu)
-        times = drawn(settings, generator, instances)
-        found.append(Work(key, "repaintings", times, each, key in measured, on_cpu))
+        if name in windows:
+            times = drawn(settings, generator, instances)
+            found.append(Work(key, "repaintings", times, each, key in measured, on_cpu))
+        if settings.anonymise and name == settings.anonymise.generator:
+            times = anonymised(settings, dataset)
+            found.append(Work(key, "repaintings that anonymise", times, each, key in measured, on_cpu))
     for name, segmenter in settings.segmenters.items():
         key = f"segmenters.{name}"
         step = measured.get(key) or _step_seconds(segmenter, _weights(key, models, segmenter), on_cpu)
         what = f"trainings of {segmenter.steps:,} steps"
         found.append(Work(key, what, _runs(settings), segmenter.steps * step, key in measured, on_cpu))
+        if judges := _mask_judges(settings, name):
+            what = f"trainings of judges, {segmenter.steps:,} steps each"
+            found.append(Work(key, what, judges, segmenter.steps * step, key in measured, on_cpu))
     return found
+
+
+def _mask_judges(settings: Settings, segmenter: str) -> int:
+    """Trainings of a segmenter that gives a second opinion."""
+    masks = settings.judge.masks if settings.judge else None
+    own = masks and masks.segmenter == segmenter and not masks.checkpoint
+    return len(settings.dataset.train_cities) if own else 0
 
 
 def _runs(settings: Settings) -> int:

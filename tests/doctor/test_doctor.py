@@ -195,6 +195,21 @@ def test_counts_and_sizes(root):
     assert (pictures.times, pictures.each, pictures.measured) == (6, 2.0, True)
 
 
+def test_what_anonymises_and_what_judges_masks_is_counted(root):
+    judge = {"clip": "owner/none", "masks": {"segmenter": "s"}}
+    hidden = {"generator": "mine", "classes": ["car", "person"]}
+    cities = {"root": str(root), "train_cities": ["ulm", "jena"]}
+    changes = {"judge": judge, "anonymise": hidden, "arms": ["real"], "segmenters": {"s": {"kind": "fastinst"}}}
+    changes |= {"dataset": cities}
+    given = settings(root, "none", gates={"spares": 1}, **changes)
+    dataset = DatasetFacts(3, 1, 1.0, (), {"car": 2.0, "person": 0.3, "bus": 5.0})
+    found = {one.what: one.times for one in work(given, dataset, [], {})}
+    assert found["repaintings that anonymise"] == 2 * 10  # 9.2 instances in four frames
+    assert "repaintings" not in found
+    (judges,) = [times for what, times in found.items() if what.startswith("trainings of judges")]
+    assert judges == len(given.dataset.train_cities)
+
+
 def test_time_is_told_with_its_money_and_its_assumptions(root):
     given = settings(root, "none", costs={"price_per_hour": 3.0, "device_hours": 100})
     works = [Work(f"generators.{name}", "repaintings", times, 86400.0, False) for name, times in (("a", 10), ("b", 1))]

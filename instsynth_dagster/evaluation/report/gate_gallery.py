@@ -64,7 +64,7 @@ _GIVEN, _FOUND = (255, 255, 255), (255, 60, 160)
 
 def agreement_sheet(selected: pd.DataFrame, crops: pd.DataFrame, agreement: pd.DataFrame, most: int = 8) -> np.ndarray:
     """A contact sheet of repainted crops with the given mask (white) and the one that a segmenter found (pink), those
-    that agree least first, then those that agree best.
+    that agree least first, then those that agree best; a caption is the class and the IoU.
 
     Args:
         selected, crops, agreement: rows of `selected_instances`, `inpainted_crops` and `mask_agreement`.
@@ -83,7 +83,7 @@ def agreement_sheet(selected: pd.DataFrame, crops: pd.DataFrame, agreement: pd.D
             found = decode_rle({"size": list(mask.shape), "counts": row["found_counts"]})
             tile = _outlined(tile, found, _FOUND)
         tiles.append(tile)
-        captions.append(f"{row['class_name']}: IoU {row[MASK_IOU]:.2f}, score {row['mask_score']:.2f}")
+        captions.append(f"{row['class_name']} {row[MASK_IOU]:.2f}")
     return contact_sheet(tiles, columns=8, captions=captions)
 
 
