@@ -101,11 +101,13 @@ class ImageFolder:
         """The file that an annotation file calls `name`: that path, or the longest end of it that there is, or the one
         file of that name in any folder; None where there is none, or several."""
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        if not parts:
+            return None
         ends = ["/".join(parts[start:]) for start in range(len(parts))]
         for end in ends:
             if end in self._exact:
                 return end
-        for found in (self._folded.get(ends[0].casefold(), []) if ends else [], self._by_name.get(parts[-1], [])):
+        for found in (self._folded.get(ends[0].casefold(), []), self._by_name.get(parts[-1], [])):
             if len(found) == 1:
                 return found[0]
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instsynth_dagster.data.annotated import Annotated, AnnotatedImage, AnnotatedObject, Category, ImageFolder
+from instsynth_dagster.data.reading import MAX_PIXELS
 from instsynth_dagster.errors import DatasetError
 
 
@@ -26,7 +27,7 @@ class Collected:
         self._counts: Counter[str] = Counter()
         self._sentences: dict[str, str] = {}
         self._known: set[int] = set()
-        self._ids: Counter[Any] = Counter()
+        self._ids: Counter[str] = Counter()
 
     def note(self, kind: str, sentence: str, count: int = 1) -> None:
         """Count something; the sentence follows its number."""
@@ -64,6 +65,10 @@ class Collected:
         if file is None:
             self.note("image missing", "images of the annotation files are not below the folder and are left out")
             return None
+        if (size[0] or 0) * (size[1] or 0) > MAX_PIXELS:
+            raise DatasetError(
+                f"{told_by}: {file!r} is annotated at {size[0]}x{size[1]}, at most {MAX_PIXELS} pixels are read"
+            )
         image = AnnotatedImage(file, *size, split, source_id=_number(source_id))
         known = self._images.setdefault(file, image)
         if known.split != split:
@@ -100,7 +105,8 @@ class Collected:
             self.note("copies", "annotations are exact copies of others of their image and are left out")
             return
         self._known.add(content)
-        self._ids[source_id] += 1
+        if source_id is not None:
+            self._ids[str(source_id)] += 1
         image.objects.append(AnnotatedObject(category, segmentation, crowd, _number(source_id)))
 
     def annotated(
@@ -119,7 +125,7 @@ class Collected:
                 f"{self.folder.root}: none of the images of {', '.join(map(str, files))} is below it; check "
                 "dataset.images"
             )
-        repeated = sum(count - 1 for number, count in self._ids.items() if number is not None)
+        repeated = sum(count - 1 for count in self._ids.values())
         self.note("ids", "annotations share an id with another; they are told apart by their order", repeated)
         extra = len(set(self.folder.files) - set(self._images))
         self.note("file", "image files below the folder that no annotation file lists are left out", extra)
@@ -128,7 +134,8 @@ class Collected:
 
 
 def _number(given: Any) -> int | None:
-    return given if isinstance(given, int) and not isinstance(given, bool) else None
+    """A number of 63 bits, None for anything else."""
+    return given if isinstance(given, int) and not isinstance(given, bool) and abs(given) < 1 << 63 else None
 
 
 def _segmentation(given: Any) -> Any:

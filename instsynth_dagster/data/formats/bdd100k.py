@@ -10,6 +10,7 @@ import numpy as np
 
 from instsynth_dagster.data.annotated import Annotated, Category, ImageFolder, files_named
 from instsynth_dagster.data.collected import Collected
+from instsynth_dagster.data.formats.coco import check_lists, rows_of, side
 from instsynth_dagster.data.formats.files import codes_of, in_threads, read_json, read_map
 from instsynth_dagster.errors import DatasetError, UnreadableError
 
@@ -78,28 +79,38 @@ def _frames(path: Path, split: str | None, found: Collected, names: Mapping[str,
     frames = data.get("frames") if isinstance(data, dict) else data
     if not isinstance(frames, list) or not all(isinstance(frame, dict) and frame.get("name") for frame in frames):
         raise DatasetError(f"{path}: not labels of BDD100K: it is no list of frames with a name")
-    told = (data.get("config") or {}).get("imageSize") if isinstance(data, dict) else None
-    size = (told["width"], told["height"]) if told else _SIZE
+    size = _size(path, data) if isinstance(data, dict) else _SIZE
     numbers = {name: number for number, name in enumerate(names, 1)}
     for frame in frames:
-        video = frame.get("videoName") or frame.get("video_name")
-        image = found.image(path, f"{video}/{frame['name']}" if video else f"{split}/{frame['name']}", split, size)
-        for label in frame.get("labels") or ():
-            name, attributes = label.get("category"), label.get("attributes") or {}
-            if not isinstance(name, str):
-                raise DatasetError(f"{path}: a label of {frame['name']!r} has no category")
-            number = numbers.setdefault(name, len(numbers) + 1)
-            crowd = bool(attributes.get("crowd") or attributes.get("ignored"))
-            found.add(image, number, _segmentation(path, label, frame["name"]), crowd, label.get("id"))
+        video, file = frame.get("videoName") or frame.get("video_name"), str(frame["name"])
+        image = found.image(path, f"{video or split}/{file}", split, size)
+        about = f"labels of {file!r}"
+        rows = {about: frame.get("labels") or []}
+        check_lists(path, rows, "list of frames of BDD100K", (about,))
+        for label in rows_of(path, rows, about, ("category",)):
+            attributes = label.get("attributes")
+            marks = attributes if isinstance(attributes, dict) else {}
+            number = numbers.setdefault(str(label["category"]), len(numbers) + 1)
+            crowd = bool(marks.get("crowd") or marks.get("ignored"))
+            found.add(image, number, _segmentation(path, label, file), crowd, label.get("id"))
     return list(numbers)
+
+
+def _size(path: Path, data: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """(width, height) of all frames."""
+    config = data.get("config")
+    told = config.get("imageSize") if isinstance(config, dict) else None
+    if not isinstance(told, dict):
+        return _SIZE
+    return side(path, told, "width", "imageSize"), side(path, told, "height", "imageSize")
 
 
 def _segmentation(path: Path, label: Mapping[str, Any], name: str) -> Any:
     if label.get("rle"):
-        return dict(label["rle"])
+        return label["rle"]
     try:
         return [_outline(part["vertices"], part.get("types")) for part in label.get("poly2d") or ()]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(f"{path}: a poly2d of {name!r} is no list of vertices and types ({error})") from None
 
 

@@ -71,16 +71,16 @@ def _segments(
     for row, codes in zip(rows, in_threads(read, rows), strict=True):
         image = images[row["image_id"]]
         assert image is not None, "left out above"
-        listed: dict[Any, dict[str, Any]] = {
-            segment.get("id"): segment for segment in row["segments_info"] if isinstance(segment, dict)
-        }
+        about = f"segments_info of {row['file_name']!r}"
+        segments = rows_of(path, {about: row["segments_info"]}, about, ("id", "category_id"))
+        listed: dict[Any, dict[str, Any]] = {segment["id"]: segment for segment in segments}
         unlisted: list[int] = sorted(set(codes) - set(listed) - {0})
         if unlisted:
             raise DatasetError(
                 f"{place / str(row['file_name'])}: holds the segment {unlisted[0]}, which {path} does not list"
             )
         for value, segment in listed.items():
-            if segment.get("category_id") not in categories:
+            if segment["category_id"] not in categories:
                 found.note("category", "annotations name no listed category and are left out")
                 continue
             found.add(image, segment["category_id"], codes.get(value), bool(segment.get("iscrowd")))

@@ -66,7 +66,7 @@ def _read_image(path: Path, element: Element, split: str | None, names: dict[str
     told: dict[str, Any] = {key: _integer(path, element, key) for key in ("width", "height") if element.get(key)}
     size = (side(path, told, "width", name), side(path, told, "height", name))
     number = element.get("id") or ""
-    image = found.image(path, name, split, size, int(number) if number.isdigit() else None)
+    image = found.image(path, name, split, size, int(number) if number.isdecimal() else None)
     if image is None:
         return
     shapes = [shape for shape in element if shape.tag in (*_DRAWN, *_NOT_DRAWN)]

@@ -70,7 +70,7 @@ def _labels(path: Path) -> tuple[dict[int, str], dict[int, int]]:
     for index, row in enumerate(rows):
         parts = row.split(":")
         rgb = parts[1].split(",") if len(parts) > 1 else []
-        if len(rgb) != 3 or not all(part.strip().isdigit() and int(part) < 256 for part in rgb):
+        if len(rgb) != 3 or not all(part.strip().isdecimal() and int(part) < 256 for part in rgb):
             raise DatasetError(f"{file}: {row!r} is not 'name:red,green,blue:parts:actions'")
         red, green, blue = map(int, rgb)
         names[index], colours[red << 16 | green << 8 | blue] = parts[0].strip(), index

@@ -88,7 +88,7 @@ def test_broken_files_are_named(root: Path) -> None:
     path = root / "labels.json"
     for content, problem in (
         ("{}", "no list of frames"),
-        ('[{"name": "train-a.jpg", "labels": [{}]}]', "has no category"),
+        ('[{"name": "train-a.jpg", "labels": [{}]}]', "has no 'category'"),
         ('[{"name": "train-a.jpg", "labels": [{"category": "a", "poly2d": [{}]}]}]', "no list of vertices"),
     ):
         path.write_text(content)
