@@ -64,4 +64,5 @@ def evaluation_tables(out: PartitionWriter, _: str, settings: Settings, store: D
     markdown = markdown_of(tables, settings, lead)
     write_tables(tables, markdown, out.folder("tables"))
     out.summary["verdict"] = markdown["verdict"]
-    return Made({name: Markdown(text) for name, text in markdown.items()})
+    first = {"verdict": markdown["verdict"], **markdown}
+    return Made({name: Markdown(text) for name, text in first.items()})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-import yaml
 
 from instsynth_dagster.settings import Settings
 
@@ -38,5 +38,15 @@ def _definition(resource: Any, settings: Settings, sections: set[str]) -> dg.Res
     kind = type(resource)
     hand_out.__name__, hand_out.__module__ = kind.__name__, kind.__module__  # the UI names a resource after these
     shown = settings.model_dump(mode="json", include=sections, exclude_none=True)
-    listed = f"\n\n```yaml\n{yaml.safe_dump(shown, sort_keys=False)}```" if shown else ""
-    return dg.ResourceDefinition(hand_out, description=f"{inspect.getdoc(kind)}{listed}")
+    # a list: the UI takes four leading spaces from every line, which YAML does not survive
+    listed = "\n".join(f"- {place}: `{json.dumps(value, ensure_ascii=False)}`" for place, value in _leaves("", shown))
+    return dg.ResourceDefinition(hand_out, description=f"{inspect.getdoc(kind)}\n\n{listed}".strip())
+
+
+def _leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Settings with their dotted paths."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            yield from _leaves(f"{place}.{name}".lstrip("."), below)
+    else:
+        yield place, value

@@ -22,7 +22,7 @@ _COLUMNS = {
     "hidden": "objects that lost all pixels to others",
     "empty": "objects that cover no pixel of the image",
     # instances
-    "instance_id": "<frame id>:<value in the id map>",
+    "instance_id": "frame id, a colon, and the value in the id map",
     "value": "of the instance in the id map",
     "class_name": "class of the instance",
     "label_id": "number of the class in the id map",

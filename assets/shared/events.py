@@ -99,14 +99,14 @@ def check_results(
         failed = [(partition, check) for partition, check in said[name] if not check.passed]
         partition, shown = (failed or said[name] or [("", Check(name, True, "nothing was checked"))])[0]
         texts = {check.description for _, check in said[name]}
-        where = f"{partition}: " if asset.dimensions and (failed or len(texts) > 1) else ""
+        where = f"{shown_key(partition)}: " if asset.dimensions and (failed or len(texts) > 1) else ""
         about = "" if failed or len(texts) < 2 else f"all {len(said[name])} partitions pass, such as "
         yield dg.AssetCheckResult(
             asset_key=asset_key(asset.key),
             check_name=name,
             passed=not failed,
             severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-            description=f"{about}{where}{shown.description.removeprefix(where)}",
+            description=f"{about}{where}{shown.description.removeprefix(f'{partition}: ')}",
             metadata={"partitions_checked": len(said[name]), "partitions_failed": len(failed), **shown.metadata},
         )
 

@@ -39,9 +39,9 @@ def crops_preview(rows: Sequence[Mapping[str, Any]], key: str, total: int) -> Ma
 
 
 def sample(shown: int, total: int, what: str = "") -> str:
-    """How much of what there is a picture shows."""
+    """How much of what there is a picture shows; "" where that is everything."""
     named = f" {what}" if what else ""
-    return f"{shown} of {total}{named} shown" if shown < total else f"all {total}{named} shown"
+    return f"{shown} of {total}{named} shown" if shown < total else ""
 
 
 def sheet_preview(sheet: np.ndarray, caption: str = "") -> Markdown:
@@ -52,15 +52,16 @@ def sheet_preview(sheet: np.ndarray, caption: str = "") -> Markdown:
 
 def frames_preview(dataset: DataSet, rows: pd.DataFrame) -> Markdown:
     """The first frames of a city with their instances."""
-    return Markdown(f"{sample(min(PREVIEWED_FRAMES, len(rows)), len(rows), 'frames')}\n\n{dataset.preview(rows)}")
+    caption = sample(min(PREVIEWED_FRAMES, len(rows)), len(rows), "frames")
+    return Markdown(f"{caption}\n\n{dataset.preview(rows)}".strip())
 
 
 def gates_preview(selected: pd.DataFrame, crops: pd.DataFrame, scores: pd.DataFrame, gates: GateSettings) -> Markdown:
     """Crops that the gates reject beside some that pass."""
     rejected = sum(bool(rejection(row, gates)) for row in scores.to_dict("records"))
     shown = min(rejected, MOST) + min(len(scores) - rejected, MOST)
-    caption = f"{sample(shown, len(scores), 'crops')}; {rejected} of them rejected" if rejected else ""
-    return sheet_preview(gate_sheet(selected, crops, scores, gates), caption or sample(shown, len(scores), "crops"))
+    told = [sample(shown, len(scores), "crops"), f"{rejected} of {len(scores)} rejected" if rejected else ""]
+    return sheet_preview(gate_sheet(selected, crops, scores, gates), "; ".join(filter(None, told)))
 
 
 def windows_preview(windows: Sequence[Mapping[str, Any]], labels: LabelTable, total: int) -> Markdown:

@@ -44,7 +44,7 @@ def stored_asset(artifact: Artifact, graph: Graph) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key(artifact.key),
-        description=inspect.getdoc(declared.make),
+        description=_description(artifact),
         partitions_def=definition,
         deps=dependencies(artifact, graph),
         backfill_policy=dg.BackfillPolicy.single_run() if definition else None,
@@ -53,7 +53,7 @@ def stored_asset(artifact: Artifact, graph: Graph) -> dg.AssetsDefinition:
         owners=[OWNER],
         pool=DEVICE_POOL if _on_device(artifact.resources) else None,
         metadata={"dagster/code_references": _code_reference(declared.make)},
-        kinds=set(declared.kinds),
+        kinds=declared.kinds | ({artifact.member} if artifact.member else set()),
         check_specs=[
             dg.AssetCheckSpec(name, asset=asset_key(artifact.key), description=text, blocking=blocking)
             for named, blocking in ((declared.checks, True), (artifact.warnings, False))
@@ -141,6 +141,12 @@ def _output(
         yield dg.MaterializeResult()
     finally:
         del tags[_EVENTS_ELSEWHERE]
+
+
+def _description(artifact: Artifact) -> str:
+    """What the artifact is; whose it is stands first, since the graph shows the last part of a key only."""
+    whose = f"**{artifact.member}**: " if artifact.member else ""
+    return f"{whose}{inspect.getdoc(artifact.declaration.make)}"
 
 
 def _on_device(resources: Iterable[str]) -> bool:

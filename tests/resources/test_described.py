@@ -21,5 +21,6 @@ def test_every_resource_says_what_it_is_and_what_it_was_built_from(tmp_path):
         assert len(definition.description) > 10, name
         with dg.build_init_resource_context() as context:
             assert definition(context) is built[name]
-    assert "device: cpu" in shown["device"].description
+    assert '- device: `"cpu"`' in shown["device"].description
+    assert "- workers.memory_gb: `" in shown["device"].description
     assert "min_area" not in shown["dataset"].description

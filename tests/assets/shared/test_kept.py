@@ -70,4 +70,5 @@ def test_long_texts_keep_their_pictures(store):
 
 def test_a_sample_is_called_one():
     assert sample(12, 19) == "12 of 19 shown"
-    assert sample(7, 7, "frames") == "all 7 frames shown"
+    assert sample(4, 7, "frames") == "4 of 7 frames shown"
+    assert sample(7, 7, "frames") == ""
