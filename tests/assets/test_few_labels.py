@@ -50,6 +50,7 @@ def few_shot_settings(project: Spied, **changes):
         "systems": SYSTEMS,
     }
     prompts = {name: project.raw["prompts"][name] for name in CLASSES}
+    prompts["motorcycle"] = {"templates": ["a photo of a motorcycle {lighting}"]}
     return {
         "classes": CLASSES,
         "prompts": prompts,

@@ -80,7 +80,8 @@ def test_a_refined_arm_needs_the_section(project) -> None:
 def test_few_shot_tables_with_and_without_synthesis(tmp_path, monkeypatch) -> None:
     project = Spied(tmp_path, monkeypatch)
     few_shot = {"features": FEATURES, "generator": "diffinpainting", "shots": [1, 2], "seeds": [0, 1], "replicas": 2}
-    project.edited(arms=["real"], segmenters={}, few_shot=few_shot)
+    prompts = {name: {"templates": [f"a photo of a {name} {{lighting}}"]} for name in project.raw["prompts"]}
+    project.edited(arms=["real"], segmenters={}, few_shot=few_shot, prompts=prompts)
     rows = project.store.read("gfss_scores", "0")
     assert set(rows["shots"]) == {1, 2}
     assert (rows.query("with_synthesis")["synthetic"] > 0).all()
