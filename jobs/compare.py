@@ -45,6 +45,8 @@ def page_of(run: str) -> ReportPage:
     Raises:
         UserError: there is none, or it is none that can be compared.
     """
+    if not run:
+        raise ArtifactError("a comparison is of two runs: make compare A=results B=other/results")
     path = Path(run)
     if path.suffix in (".yaml", ".yml"):
         return _stored(open_store(load_settings(path)), run)

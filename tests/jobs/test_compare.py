@@ -35,6 +35,7 @@ def test_folders_of_results_stores_and_params_files_are_runs(tmp_path, monkeypat
     ("run", "says"),
     [
         ("nothing", "nothing: neither a file, nor a folder, nor a commit"),
+        ("", "a comparison is of two runs: make compare A="),
         (".", ".: holds no report.html"),
         ("p.yaml", "p.yaml: its store holds no report yet"),
     ],
