@@ -18,17 +18,18 @@ from pydantic import TypeAdapter
 from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import UNPARTITIONED, Store
 from instsynth_dagster.data.formats.cityscapes import write_frame
-from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.data.images import decode_ids
+from instsynth_dagster.data.labels import Label, LabelTable
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.new import main
 from instsynth_dagster.settings import Settings, load_settings
 from instsynth_dagster.synthesis.export import COCO_JSON, MERGED_JSON
-from instsynth_dagster.synthesis.export_formats import PANOPTIC_JSON
+from instsynth_dagster.synthesis.export_formats import PANOPTIC_JSON, PanopticFiles
 from jobs import fiftyone
 from jobs.refresh import refresh
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
-from tests.data.coco_trees import coco_of_tree, garden
+from tests.data.coco_trees import coco_of_tree, garden, picture
 from tests.data.opened import opened
 from tests.segmenters.toy import tiny as tiny_segmenter
 from tests.tiny_pipelines import save_tiny_inpainting
@@ -374,3 +375,42 @@ def test_new_tells_of_tiny_objects_and_of_many_classes(tmp_path, monkeypatch, ca
     Path("params.yaml").write_text(written.out)
     dataset = load_settings(Path("params.yaml")).dataset
     assert (len(dataset.train_cities), len(dataset.val_cities)) == (3, 1)
+
+
+def test_panoptic_data_with_stuff_come_out_as_they_went_in(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    void, cone, grass = (
+        Label("unlabeled", 0, False, True, (0, 0, 0)),
+        Label("traffic cone", 1, True, False, (255, 90, 0)),
+        Label("grass", 200, False, False, (0, 160, 0)),
+    )
+    labels = LabelTable((void, cone, grass))
+    written = PanopticFiles(Path("data"), labels)
+    for number in range(3):
+        ids = np.full((64, 96), 200, np.int32)
+        ids[:20], ids[20:44, 10:40], ids[30:60, 50:80] = 0, 1000, 1001
+        picture(Path(f"data/images/{number}.jpg"), (96, 64), seed=number)
+        written.add(f"images/{number}.jpg", ids)
+    written.finish()
+    raw = {
+        "device": "cpu",
+        "dataset": {"format": "coco_panoptic", "images": "data/images", "annotations": f"data/{PANOPTIC_JSON}"},
+        "selection": {"min_area": 50},
+        "integration": {"window_size": [96, 64]},
+        "arms": ["zoom_crop"],
+        "exports": {"formats": ["coco_panoptic"]},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    settings = load_settings(Path("params.yaml"))
+    assert [label.name for label in settings.labels.stuff] == ["grass"]
+    store, _ = made(settings)
+    exported = json.loads((Path("exports/zoom_crop") / PANOPTIC_JSON).read_text())
+    assert [(c["id"], c["isthing"]) for c in exported["categories"]] == [(1, 1), (200, 0)]
+    windows = store.read_many("zoom_crop/is_cityscapes", [f"{c}|traffic cone" for c in settings.dataset.train_cities])
+    for row, ids_png in zip(exported["annotations"], windows["ids_png"], strict=True):
+        values, areas = np.unique(decode_ids(ids_png), return_counts=True)
+        expected = [(1 if v >= 1000 else v, a) for v, a in zip(values.tolist(), areas.tolist(), strict=True) if v]
+        assert sorted((s["category_id"], s["area"]) for s in row["segments_info"]) == sorted(expected)
+        assert {category for category, _ in expected} == {1, 200}
+    classes = json.loads((Path("exports/zoom_crop") / COCO_JSON).read_text())["categories"]
+    assert classes == [{"id": 1, "name": "traffic cone"}]
