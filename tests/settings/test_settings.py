@@ -142,6 +142,14 @@ def test_shipped_files_are_valid_and_make_a_graph(name):
             },
             ["generators.diffinpainting.strength is 0.9", "the very pixels"],
         ),
+        (
+            {
+                "anonymise": {"generator": "diffinpainting", "classes": ["car"]},
+                "captions": {"model": "models/blip"},
+                "prompts__car": {"templates": ["a photo of a car, {description}"]},
+            },
+            ["prompts.car.templates hold {description}", "leave it out"],
+        ),
         ({"arms": ["real", "anonymised"]}, ["anonymised needs a section anonymise"]),
         ({"gates__min_mask_iou": 0.5}, ["gates.min_mask_iou needs a segmenter", "judge.masks"]),
         ({"judge__masks": {"segmenter": "sam"}}, ["judge.masks.segmenter names 'sam'"]),
