@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Any
-
+from assets.shared.cutting import cut_into
 from assets.shared.declaration import artifact
 from assets.shared.made import Made
-from assets.shared.pictures import PREVIEWED_CROPS, crops_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.graph.refs import anonymised_dimensions
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.synthesis.crops import cut_selected
 from instsynth_dagster.synthesis.selection import every_instance
 from resources.dataset import Dataset
 
@@ -36,14 +32,5 @@ def anonymised_instances(
     city, class_name = partition.split("|")
     instances = store.read("instances", city)
     chosen = every_instance(instances, class_name, settings.anonymise.min_area)
-    sources = store.read("frames", city).set_index("frame_id", drop=False)
-    for frame_id, rows in chosen.iloc[out.resumed_rows :].groupby("frame_id", sort=True):
-        frame = sources.loc[frame_id]
-        for row in cut_selected(dataset.image(frame), dataset.ids(frame), rows, settings.selection):
-            row["source_sha256"] = frame.image_sha256
-            out.add(row)
-    out.summary["instances"] = len(chosen)
-    metadata: dict[str, Any] = {"available": int((instances["class_name"] == class_name).sum())}
-    if shown := list(islice(out.stored_rows(["instance_id", "crop_png"]), PREVIEWED_CROPS)):
-        metadata["preview"] = crops_preview(shown, "crop_png", out.rows)
-    return Made(metadata)
+    preview = cut_into(out, chosen, store.read("frames", city), dataset, settings.selection)
+    return Made({"available": int((instances["class_name"] == class_name).sum()), **preview})
