@@ -290,3 +290,14 @@ def test_the_cause_of_an_unforeseen_failure_is_the_innermost_exception():
     result = failing.execute_in_process(raise_on_error=False)
     data = next(event for event in result.all_events if event.is_step_failure).step_failure_data
     assert cause(data, data.error) == "KeyError: '70'"
+
+
+def test_a_job_without_anything_to_make_says_what_the_params_file_lacks(project):
+    settings = settings_for(project.root)
+    graph, resources = build_graph(settings), build_resources(settings)
+    (job,) = [job for job in build_jobs(settings, graph, [], resources) if job.name == "anonymise"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+    assert not result.success
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    assert "the params file asks for no anonymised/export" in str(failed.event_specific_data)
