@@ -14,6 +14,7 @@ from instsynth_dagster.graph import data_signature
 from instsynth_dagster.settings import NightlySettings, Settings
 from jobs.launch import REFRESHING
 from jobs.planning import planned_assets
+from jobs.workers.orphans import fail_orphaned_runs
 
 AT_WORK = "is at work"
 _LOOK_EVERY = 60
@@ -85,6 +86,7 @@ def requested(settings: Settings, instance: dg.DagsterInstance) -> dg.RunRequest
     graph = build_graph(settings)
     if holder := dvc_at_work(Path.cwd()):
         return dg.SkipReason(f"DVC {AT_WORK}: {holder}")
+    fail_orphaned_runs(instance, print)  # a killed one would be at work for ever
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
     if busy := [run for run in runs if run.job_name in REFRESHING]:
         return dg.SkipReason(f"{busy[0].job_name} {AT_WORK}: run {busy[0].run_id[:8]}")

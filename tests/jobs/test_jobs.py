@@ -135,6 +135,12 @@ def test_the_night_runs_what_is_stale_and_skips_with_a_reason(project, tmp_path)
             assert skipped.skip_message == f"{name} is at work: run {run.run_id[:8]}"
             instance.report_run_canceled(run)
         assert {"refresh", "prepare", "export"} <= set(REFRESHING)
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        tags = process_tags() | {PROCESS: str(gone.pid)}
+        instance.add_run(dg.DagsterRun(job_name="refresh", status=dg.DagsterRunStatus.STARTED, tags=tags))
+        (request,) = tick(project, instance, selection={"min_area": 50, "k": 1}).run_requests
+        assert request.tags["instsynth/stale"] == "8"
 
 
 def test_a_params_file_that_cannot_be_read_skips_the_night():
