@@ -146,6 +146,8 @@ _COLUMNS = {
     "iou_touching": "the same of instances that touch one of their class",
     "touching": "number of instances that touch one of their class",
     # exports
+    "page": "file of the report",
+    "vector": "mean of unit feature vectors",
     "file": "relative to the export's folder",
     "sha256": "of the file's bytes",
 }
