@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from assets.shared.kept import PAGES
+from assets.shared.kept import SERVED_AT
 from instsynth_dagster.artifacts.manifest import MANIFEST, Manifest
 from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.errors import UserError
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not is_free(port):
         raise SystemExit(f"error: port {port} is in use; end what uses it, or name another one: make dev PORT=<number>")
     dagster = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "--host", HOST, "--port", str(port)]
-    with serving_pages(print, urlsplit(PAGES).port or 0):
+    with serving_pages(print, urlsplit(SERVED_AT).port or 0):
         raise SystemExit(run_until_stopped(dagster))
 
 

@@ -17,7 +17,7 @@ from instsynth_dagster.artifacts.writer import PREVIEWS
 
 REPORTED = "reported"
 """Entry of a manifest's summary: metadata and outcomes of checks."""
-PAGES = "http://localhost:3001"
+SERVED_AT = "http://localhost:3001"
 """Where `make dev` serves what partitions of a local store keep in their folders (`jobs.dev`)."""
 _INLINE = 800
 """Characters of Markdown that the manifest itself holds. The UI shows as much on the page of an asset, what is longer
@@ -52,7 +52,7 @@ def address(manifest: Manifest, page: Page) -> str:
     """Where `make dev` serves a file of a partition's folder. It names the version of the partition, so that it never
     leads to another one, or to another project's."""
     own = next(file.path for file in manifest.folders[page.folder] if file.path.endswith(f"/{page.file}"))
-    return f"{PAGES}/{partition_folder(manifest.asset, manifest.partition)}/{own}"
+    return f"{SERVED_AT}/{partition_folder(manifest.asset, manifest.partition)}/{own}"
 
 
 def _kept(out: PartitionWriter, name: str, value: Any) -> Any:

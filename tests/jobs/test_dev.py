@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from assets.shared.kept import PAGES, address
+from assets.shared.kept import SERVED_AT, address
 from assets.shared.made import Page
 from instsynth_dagster.artifacts.locking import is_alive
 from instsynth_dagster.artifacts.store import Store
@@ -58,7 +58,9 @@ def test_kept_files_of_finished_partitions_are_served_and_nothing_else(tmp_path,
     monkeypatch.setattr(dev, "load_settings", lambda: settings)
     port = free_port()
     with dev.serving_pages(pytest.fail, port):
-        own = address(store.require("report"), Page("report", "report.html")).replace(PAGES, f"http://127.0.0.1:{port}")
+        own = address(store.require("report"), Page("report", "report.html")).replace(
+            SERVED_AT, f"http://127.0.0.1:{port}"
+        )
         assert get(own) == (200, "text/html", "<p>page</p>")
         (part,) = store.require("crops", "aachen|car").parts
         for path in (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from assets.shared.events import metadata_of
-from assets.shared.kept import PAGES, keep
+from assets.shared.kept import SERVED_AT, keep
 from assets.shared.made import Made, Markdown, Page
 from assets.shared.pictures import curve_picture, sample, sheet_preview
 from instsynth_dagster.artifacts.store import Store
@@ -40,10 +40,10 @@ def test_pictures_come_first_and_fit_into_what_the_ui_shows_without_a_click(stor
     assert text.startswith("12 of 19 shown\n\n[![preview")
     assert len(text) < 1000  # what Dagster's UI shows in place; longer texts become a link
     (kept,) = manifest.folders["previews"]
-    assert f"({PAGES}/demo/a/b/{kept.path})" in text
+    assert f"({SERVED_AT}/demo/a/b/{kept.path})" in text
     picture = (store.directory("demo", "a|b") / kept.path).read_bytes()
     assert base64.b64encode(picture).decode() in data_uri(SHEET, 85)
-    assert shown["report"].url == f"{PAGES}/demo/a/b/{manifest.folders['report'][0].path}"
+    assert shown["report"].url == f"{SERVED_AT}/demo/a/b/{manifest.folders['report'][0].path}"
 
 
 def test_pictures_carry_their_bytes_where_the_store_is_elsewhere(store, monkeypatch):
@@ -64,7 +64,7 @@ def test_long_texts_keep_their_pictures(store):
         "long.svg",
         "long2.webp",
     ]
-    assert shown["long"].md_str.count(f"]({PAGES}/demo/a/b/") == 4  # each picture is a link to itself
+    assert shown["long"].md_str.count(f"]({SERVED_AT}/demo/a/b/") == 4  # each picture is a link to itself
     assert "data:" not in shown["long"].md_str
 
 
