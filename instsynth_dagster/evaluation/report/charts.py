@@ -101,14 +101,19 @@ def line_chart(
         marks.append(_text(place_of_name, 20, name, "start", color, _LARGE))
         place_of_name += 24 + 8.2 * len(name)
     for line, along in zip(lines, points, strict=True):
-        x, y = place(along[:, 0], along[:, 1])
-        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
-        dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
-        marks.append(
-            f'<polyline points="{path}" fill="none" stroke="{line.color}" stroke-width="1.8" '
-            f'stroke-linejoin="round"{dashes}><title>{escape(line.name)}</title></polyline>'
-        )
+        marks.append(_drawn(line, *place(along[:, 0], along[:, 1])))
     return _svg(width, height, marks, f"{axes[1]} over {title}")
+
+
+def _drawn(line: Line, x: np.ndarray, y: np.ndarray) -> str:
+    """A line through points, or a dot where there is but one."""
+    seen = [(a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True) if np.isfinite(b)]
+    name = f"<title>{escape(line.name)}</title>"
+    if len(seen) == 1:
+        return f'<circle cx="{seen[0][0]:.1f}" cy="{seen[0][1]:.1f}" r="4" fill="{line.color}">{name}</circle>'
+    path, dashes = " ".join(f"{a:.1f},{b:.1f}" for a, b in seen), ' stroke-dasharray="5 4"' if line.dashed else ""
+    stroke = f'stroke="{line.color}" stroke-width="1.8" stroke-linejoin="round"{dashes}'
+    return f'<polyline points="{path}" fill="none" {stroke}>{name}</polyline>'
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:

@@ -197,6 +197,11 @@ def test_the_axis_of_a_curve_spans_what_the_curve_does() -> None:
     assert last - first > 200
 
 
+def test_a_curve_of_one_point_is_seen() -> None:
+    svg = line_chart([Line("loss", "red", pd.DataFrame({"step": [10], "loss": [3.0]}))])
+    assert len(list(ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}circle"))) == 1
+
+
 def test_a_long_curve_keeps_its_ends_and_few_points() -> None:
     curve = pd.DataFrame({"step": np.arange(90_000), "loss": np.linspace(9, 1, 90_000)})
     found = heights(line_chart([Line("loss", "red", curve)]))
