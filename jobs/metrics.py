@@ -34,8 +34,9 @@ def write_metrics(folder: Path, ap: pd.DataFrame, quality: pd.DataFrame, lead: s
         shown = [metric for metric in scores_shown(ap, lead) if pd.notna(row[metric])]
         rows[name] = {heading(metric): round(100 * float(row[metric]), 2) for metric in shown}
     for row in quality.to_dict("records"):
-        values = {title: round(float(row[name]), digits) for name, (title, digits) in _OF_IMAGES.items()}
-        rows[f"{row['generator']}-images"] = values
+        rows[f"{row['generator']}-images"] = {
+            title: round(float(row[name]), digits) for name, (title, digits) in _OF_IMAGES.items()
+        }
     _emptied(folder)
     for name, values in rows.items():
         write_atomically(folder / f"{_file_name(name)}.json", json.dumps(values, indent=1).encode() + b"\n")
