@@ -31,6 +31,7 @@ from instsynth_dagster.models.references import hub_reference
 from instsynth_dagster.settings import DemoCitySettings, Settings
 
 PROFILE = Path("profiles/cityscapes.yaml")
+CACHE, PARAMS = "hub", "params.yaml"
 STEPS = 2
 _DECODER = {"num_attention_heads": 4, "decoder_layers": 2, "train_num_points": 64}
 _TRANSFORMER = {"encoder_layers": 1, "encoder_feedforward_dim": 32, "dim_feedforward": 32}
@@ -39,8 +40,8 @@ NARROW: dict[str, dict[str, Any]] = {
     "mask2former": _DECODER | _TRANSFORMER | {"hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32},
     "oneformer": _DECODER
     | _TRANSFORMER
-    | {"hidden_dim": 32, "conv_dim": 32, "mask_dim": 32, "text_encoder_width": 32, "num_queries": 40}
-    | {"text_encoder_num_layers": 1},
+    | dict.fromkeys(("hidden_dim", "conv_dim", "mask_dim", "text_encoder_width"), 64)
+    | {"num_queries": 40, "text_encoder_num_layers": 1},
 }
 """Architectures of segmenters with `--small`, by kind."""
 
@@ -76,6 +77,16 @@ def pin_what_was_built(raw: dict[str, Any], cache: Path) -> None:
             generator["weights"] = {name: file_sha256(place / name) for name in generator["weights"]}
 
 
+def environment_of(place: Path) -> dict[str, str]:
+    """What makes commands work in a folder of this benchmark, without a network."""
+    return {
+        "INSTSYNTH_PARAMS": str(place / PARAMS),
+        "DAGSTER_HOME": str(place / "home"),
+        "HF_HUB_CACHE": str(place / CACHE),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
 def write_frames(root: Path, width: int, height: int) -> None:
     """Two drawn frames of a train city, and two of a val city."""
     drawn = DemoCitySettings(width=width, height=height, frames_per_city=2)
@@ -102,22 +113,16 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         place = given.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        cache = place / "hub"
+        cache = place / CACHE
         raw = shortened(yaml.safe_load(PROFILE.read_text()), place, given.small, given.device)
         started = time.monotonic()
         write_cache(cache, wanted_models(Settings.model_validate(raw)), given.small)
         pin_what_was_built(raw, cache)
         built = time.monotonic() - started
         write_frames(place / "data", *((256, 128) if given.small else (2048, 1024)))
-        params = place / "params.yaml"
-        params.write_text(yaml.safe_dump(raw))
+        (place / PARAMS).write_text(yaml.safe_dump(raw))
         (place / "home").mkdir(exist_ok=True)
-        environment = {
-            "INSTSYNTH_PARAMS": str(params),
-            "DAGSTER_HOME": str(place / "home"),
-            "HF_HUB_CACHE": str(cache),
-            "HF_HUB_OFFLINE": "1",
-        }
+        environment = environment_of(place)
         examined = run(["-m", "jobs.doctor"], environment)
         job = ["-m", "dagster", "job", "execute", "-m", "instsynth_dagster.definitions", "-j", "refresh"]
         refreshed = run(job, environment)

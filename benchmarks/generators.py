@@ -4,6 +4,7 @@ The official way is batch 1 with the prompt encoded for every image. All three g
 
 python benchmarks/generators.py --params profiles/paper_demo.yaml --crops 16
 python benchmarks/generators.py --real-size --crops 16     # the paper's architectures, random weights; needs a GPU
+python benchmarks/generators.py --real-size --small --device cpu --crops 2 --dtype float32    # that it runs at all
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from real_sizes import few_steps, real_size
+from real_sizes import PAPER, few_steps, real_size
 
 from instsynth_dagster.settings import GeneratorSettings, load_settings
 from instsynth_dagster.synthesis.generators import load_generator
@@ -93,8 +94,9 @@ def _of_params(arguments: argparse.Namespace) -> Iterator[tuple[str, GeneratorSe
 
 def _real_sizes(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, GeneratorSettings]]:
     given = {name: getattr(arguments, name) for name in ("size", "steps") if getattr(arguments, name)}
-    for kind in ("diffinpainting", "gligen", "blendeddiff"):
-        settings = real_size(kind, folder, arguments.dtype).model_copy(update=given | {"compile": arguments.compile})
+    for kind in PAPER:
+        settings = real_size(kind, folder, arguments.dtype, arguments.small)
+        settings = settings.model_copy(update=given | {"compile": arguments.compile})
         yield kind, settings
         if kind == "blendeddiff":
             yield "blendeddiff, 4 LCM steps", few_steps(settings)
@@ -107,6 +109,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=16)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--real-size", action="store_true", help="the paper's three architectures at random weights")
+    parser.add_argument("--small", action="store_true", help="with --real-size: narrow ones, to see that they run")
     parser.add_argument("--dtype", default="bfloat16", help="with --real-size")
     parser.add_argument("--compile", action="store_true", help="with --real-size")
     parser.add_argument("--size", type=int, help="instead of the paper's, with --real-size")
@@ -115,7 +118,8 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         generators = _real_sizes(arguments, Path(folder)) if arguments.real_size else _of_params(arguments)
         rows = [measure(name, settings, arguments.crops, arguments.device) for name, settings in generators]
-    print(f"crops per second, {arguments.crops} crops on {arguments.device}, {torch.get_num_threads()} threads")
+    card = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"crops per second, {arguments.crops} crops on {card}")
     print(pd.DataFrame(rows).set_index("generator").round(2).T.to_string())
 
 

@@ -125,6 +125,13 @@ def sdxl(folder: Path, small: bool) -> None:
 
 def gligen(folder: Path, small: bool) -> None:
     """Torch files, and an index of Stable Diffusion 1 with its safety checker."""
+    gligen_inpainting(folder, small)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | _SAFETY))
+    _as_torch_files(folder)
+
+
+def gligen_inpainting(folder: Path, small: bool) -> None:
     width, layers, heads = (32, 2, 4) if small else (768, 12, 12)
     unet = UNet2DConditionModel(
         **_SD,
@@ -136,9 +143,6 @@ def gligen(folder: Path, small: bool) -> None:
     )
     text = CLIPTextModel(_text(width, layers, heads))
     StableDiffusionPipeline(unet=unet, text_encoder=text, **_rest(small)).save_pretrained(folder)
-    index = folder / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | _SAFETY))
-    _as_torch_files(folder)
 
 
 def clip_l(folder: Path, small: bool) -> None:

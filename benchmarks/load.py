@@ -109,7 +109,7 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
     }
 
 
-def draw(rows: list[dict[str, Any]]) -> None:
+def draw(rows: list[dict[str, Any]], picture: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -130,8 +130,8 @@ def draw(rows: list[dict[str, Any]]) -> None:
             axis.text(rows[-1]["crops"], rows[-1]["before_mb"] - 40, "before the start", ha="right", va="top")
         axis.spines[["top", "right"]].set_visible(False)
         axis.ticklabel_format(axis="x", style="plain")
-    figure.savefig(PICTURE, dpi=110)
-    print(f"picture: {PICTURE}")
+    figure.savefig(picture, dpi=110)
+    print(f"picture: {picture}")
 
 
 def _peak() -> int:
@@ -147,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=int, nargs="+", default=[5_000, 20_000, 50_000])
     parser.add_argument("--frames", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
     if options.frames:
         with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +159,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--crops", str(crops), "--frames", str(frames)]
         rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
         print(json.dumps(rows[-1]), flush=True)
-    draw(rows)
+    draw(rows, options.picture)
 
 
 if __name__ == "__main__":

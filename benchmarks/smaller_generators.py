@@ -58,13 +58,13 @@ class Bench:
     def changed(self, train: SegmentationDataset | None = None, **architecture: Any) -> Any:
         """A predictor with other values of `GenerativeConfig`; a smaller generator is distilled on `train`."""
         update = {"model": str(self.folder), "architecture": architecture}
-        model: Any = self.segmenter.build(self.recipe.model_copy(update=update), self.classes)
+        model: Any = self.segmenter.build(self.recipe.model_copy(update=update), self.classes, CITYSCAPES)
         if train is not None:
             scratch = Path(tempfile.mkdtemp(dir=self.scratch))  # no two students go on from one state
             self.segmenter.prepare(
                 model, train, self.recipe, classes=self.classes, seed=0, scratch=scratch, device="cpu"
             )
-        return self.segmenter.predictor(model.eval(), self.classes, self.recipe, "cpu")
+        return self.segmenter.predictor(model.eval(), self.classes, self.recipe, CITYSCAPES, "cpu")
 
 
 def score(predictor: Any, frames: SegmentationDataset, classes: Sequence[str]) -> InstanceScores:

@@ -141,7 +141,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None, turn: Turn = "au
         raise DatasetError(
             f"{path}: {image.width}x{image.height} pixels{about}, but it is annotated at {size[0]}x{size[1]}"
         )
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def turns(stored: tuple[int, int], orientation: int, size: tuple[int, int] | None, turn: Turn) -> bool:

@@ -10,7 +10,7 @@ from instsynth_dagster.doctor.dataset import examine_dataset
 from instsynth_dagster.doctor.estimate import Work, disk_needs, tell_work, work
 from instsynth_dagster.doctor.findings import Finding, problem, problems
 from instsynth_dagster.doctor.machine import examine_device, examine_disk, find_device, no_gpu
-from instsynth_dagster.doctor.models import Model, examine_models
+from instsynth_dagster.doctor.models import Model, examine_fid, examine_models
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.settings import Settings
 
@@ -38,7 +38,7 @@ def examine_thoroughly(settings: Settings, *, measure: bool = False) -> list[Fin
         measure: run two crops of each generator and three steps of each segmenter, and keep the times for later.
     """
     models, dataset = examine_models(settings, ask_hub=True), examine_dataset(settings, look_inside=True)
-    found = [*dataset.findings, *_prompts(settings), *_of(models)]
+    found = [*dataset.findings, *_prompts(settings), *_of(models), *examine_fid(settings)]
     device = find_device(settings.device)
     found += examine_device(settings, device, models)
     found += examine_disk(disk_needs(settings, dataset, models))

@@ -45,6 +45,23 @@ def examine_models(settings: Settings, ask_hub: bool) -> list[Model]:
     return [_examined(wanted, settings, ask_hub) for wanted in wanted_models(settings)]
 
 
+def examine_fid(settings: Settings) -> Iterator[Finding]:
+    """Whether the Inception weights of FID and KID, which no hub id names, lie where they are looked for."""
+    judge = settings.judge
+    if judge is None or judge.fid_features != "inception" or judge.inception_weights:
+        return
+    from instsynth_dagster.evaluation.metrics.inception import published_file
+
+    path = published_file()
+    if path.exists():
+        yield fact(f"judge.fid_features: {path}: {gigabytes(path.stat().st_size)}")
+    else:
+        yield warning(
+            f"judge.fid_features: {path} is not there and is downloaded by image_quality (96 MB); where nothing can be "
+            "downloaded put it there by hand, name it in judge.inception_weights, or set judge.fid_features: clip"
+        )
+
+
 def _examined(wanted: Wanted, settings: Settings, ask_hub: bool) -> Model:
     try:
         name, convert = without_mark(wanted.source)

@@ -15,8 +15,9 @@ from instsynth_dagster.doctor import examine, examine_thoroughly, problems
 from instsynth_dagster.doctor.dataset import DatasetFacts
 from instsynth_dagster.doctor.estimate import Work, disk_needs, selected, tell_work, work
 from instsynth_dagster.doctor.findings import duration
-from instsynth_dagster.doctor.models import examine_models
+from instsynth_dagster.doctor.models import examine_fid, examine_models
 from instsynth_dagster.errors import SettingsError
+from instsynth_dagster.evaluation.metrics.inception import published_file
 from instsynth_dagster.models.conversion import converted
 from instsynth_dagster.settings import Settings
 from jobs.doctor import main
@@ -111,6 +112,20 @@ def test_a_controlnet_of_another_model_is_a_problem(root, tmp_path):
     assert told(settings(root, str(model), generator={"kind": "controlnet_inpaint"} | own)) == []
     (line,) = told(settings(root, str(model), generator={"kind": "controlnet_inpaint"} | other))
     assert line == ("generators.mine.controlnet: made for another model: its cross_attention_dim is 32, needed is 16")
+
+
+def test_weights_of_fid_that_are_not_there_are_told(root, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    given = settings(root, "checkpoints/mini-sd-inpaint", judge={"clip": "checkpoints/mini-clip"})
+    (missing,) = examine_fid(given)
+    assert missing.text.startswith("judge.fid_features: ")
+    assert "name it in judge.inception_weights" in missing.text
+    published_file().parent.mkdir(parents=True)
+    published_file().write_bytes(b"weights")
+    (there,) = examine_fid(given)
+    assert str(published_file()) in there.text
+    named = given.model_copy(update={"judge": given.judge.model_copy(update={"fid_features": "clip"})})
+    assert list(examine_fid(named)) == []
 
 
 def test_torch_files_are_a_problem_unless_marked_or_converted(root, tmp_path, monkeypatch):

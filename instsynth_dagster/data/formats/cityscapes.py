@@ -209,7 +209,7 @@ def read_image(path: Path) -> np.ndarray:
     image = _decode(path)
     if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "1"):
         raise DatasetError(f"{path}: an image must have 8 bits a channel, this one has mode {image.mode}")
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_ids(path: Path, labels: LabelTable = CITYSCAPES) -> np.ndarray:

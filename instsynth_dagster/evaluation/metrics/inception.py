@@ -58,11 +58,18 @@ class Inception:
         return features[0].float().cpu().numpy()
 
 
+def published_file() -> Path:
+    """Where torch's cache keeps the published weights, whether they are there or not."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
+
+
 def _published() -> Path:
     """The published weights in torch's cache, downloaded where they are not there; never other ones."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
+    path = published_file()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=_PUBLISHED, progress=False)
