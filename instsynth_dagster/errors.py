@@ -4,7 +4,7 @@ import errno
 import re
 from dataclasses import dataclass
 
-_LONGEST = 1000
+_LONGEST, _REASON = 1000, 240
 _BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
@@ -13,6 +13,11 @@ def one_line(text: str) -> str:
     joined = " ".join(line for part in _BREAK.split(text) if (line := part.strip()))
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
+
+
+def reason(error: BaseException) -> str:
+    """What a library's error says, on one line of at most 240 characters; its type's name where it says nothing."""
+    return one_line(" ".join(str(error).split())[:_REASON]) or type(error).__name__
 
 
 class UserError(Exception):

@@ -12,11 +12,11 @@ import pandas as pd
 from pydantic import ValidationError
 
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.few_shot.instances import Samples, split_scores
 from instsynth_dagster.segmenters.contract import Predictor, get_segmenter
 from instsynth_dagster.settings import FewShotSystem, SegmenterSettings
+from instsynth_dagster.settings.base import refusal
 
 MIN_SIDE = 8
 """Pixels: smaller instances do not count in the mask IoU given true boxes."""
@@ -43,9 +43,7 @@ def tuning_recipe(
     try:
         return SegmenterSettings.model_validate(changed | {"model": str(base), "architecture": architecture})
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        raise SettingsError(f"few_shot_instances.systems.tune.{key}: {problem['msg']}") from None
+        raise refusal(error, "few_shot_instances.systems.tune") from None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.models.sources import pretrained, whole_model
 
@@ -29,8 +29,7 @@ class Captioner:
                 self._model: Any = whole_model(AutoModelForImageTextToText, name, dtype=torch.float32, **where)
                 self._processor: Any = AutoProcessor.from_pretrained(name, **where)
         except Exception as error:  # damaged files make the library raise nearly anything
-            problem = " ".join(str(error).split())[:240] or type(error).__name__
-            raise CheckpointError(f"captions.model: {model} cannot be loaded: {problem}") from None
+            raise CheckpointError(f"captions.model: {model} cannot be loaded: {reason(error)}") from None
         self._model.eval().to(device)
         self._max_tokens, self._device = max_tokens, device
 

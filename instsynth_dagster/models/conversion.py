@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instsynth_dagster.artifacts.files import file_sha256
-from instsynth_dagster.errors import CheckpointError, UserError, what_happened
+from instsynth_dagster.errors import CheckpointError, UserError, reason, what_happened
 from instsynth_dagster.models.digests import file_digest
 from instsynth_dagster.models.weight_files import SAFE, TORCH, needed, weights_by_part
 
@@ -116,8 +116,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         mapped = zipfile.is_zipfile(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged file makes torch raise nearly anything
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise CheckpointError(f"{path}: not a file of tensors only, nothing of it was run: {first}") from None
+        raise CheckpointError(f"{path}: not a file of tensors only, nothing of it was run: {reason(error)}") from None
     if isinstance(found, Mapping) and set(found) == {"state_dict"}:
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.models.sources import pretrained, whole_model
 
@@ -32,8 +32,7 @@ class DepthEstimator:
                 loaded = whole_model(AutoModelForDepthEstimation, name, dtype=torch.float32, **where)
                 self._processor = AutoImageProcessor.from_pretrained(name, **where)
         except Exception as error:  # damaged files make the library raise nearly anything
-            problem = " ".join(str(error).split())[:240] or type(error).__name__
-            raise CheckpointError(f"{key}: {model} cannot be loaded: {problem}") from None
+            raise CheckpointError(f"{key}: {model} cannot be loaded: {reason(error)}") from None
         config = loaded.config
         if config.model_type not in _RELATIVE or getattr(config, "depth_estimation_type", "relative") != "relative":
             raise CheckpointError(

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.references import HubReference
 from instsynth_dagster.models.weight_files import needed, weights_by_part
 
@@ -174,5 +174,4 @@ def _refusal(reference: HubReference, error: Exception) -> str:
         return f"the hub has no revision {reference.revision} of it"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE forbids to ask the hub"
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"the hub cannot be reached ({first[:120]})"
+    return f"the hub cannot be reached ({reason(error)})"

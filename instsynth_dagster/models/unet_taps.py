@@ -17,10 +17,10 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img impo
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
 
 _PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 _NOISE_SEED = 0
@@ -60,7 +60,7 @@ def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: s
     except CheckpointError:
         raise
     except UNLOADABLE as error:
-        raise CheckpointError(f"{key}: {name}: {first_line(error)}") from None
+        raise CheckpointError(f"{key}: {name}: {reason(error)}") from None
     return Parts(vae, unet, schedule, encoded(text.eval(), tokenizer, caption))
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, CLIPVisionModel, Mask2FormerForUniversalSegmentation
 
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.models.sources import pretrained, whole_model
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, load_backbone
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.shared.queries import STRIDE
 from instsynth_dagster.segmenters.shared.scoring import class_probabilities
@@ -71,7 +71,7 @@ def _clip(settings: FeatureSettings, device: str) -> Extractor:
         patch = int(getattr(config, "vision_config", config).patch_size)
         model: Any = whole_model(CLIPVisionModel, name, dtype=torch.float32, **where)
     except UNLOADABLE as error:
-        raise CheckpointError(f"refinement.features.model: {name}: {first_line(error)}") from None
+        raise CheckpointError(f"refinement.features.model: {name}: {reason(error)}") from None
     model.eval().to(device)
 
     @torch.inference_mode()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from instsynth_dagster.errors import Reader, UndeclaredRead
+from instsynth_dagster.errors import Reader, SettingsError, UndeclaredRead
 
 T = TypeVar("T")
 
@@ -58,6 +58,14 @@ class Section(BaseModel):
     def entry_roles(cls, name: str) -> dict[str, Role]:
         """What entries of a field that is a plain dict are for, where they are not all for what the field is for."""
         return {}
+
+
+def refusal(error: ValidationError, place: str) -> SettingsError:
+    """The first problem that a model has with values, at its key below `place`."""
+    problem = error.errors()[0]
+    return SettingsError(
+        f"{'.'.join(map(str, (place, *problem['loc'])))}: {problem['msg'].removeprefix('Value error, ')}"
+    )
 
 
 def role(section: type[BaseModel], name: str) -> Role:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.sources import pretrained, whole_model, whole_tokenizer
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.synthesis.vocabulary import circumstances, colors, subjects
@@ -54,8 +54,7 @@ class LanguageModelAgent:
             self._tokenizer: Any = whole_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
             self._model: Any = whole_model(AutoModelForCausalLM, name, trust_remote_code=False, **where)
         except Exception as error:  # damaged files make the library raise nearly anything
-            problem = " ".join(str(error).split())[:200] or type(error).__name__
-            raise CheckpointError(f"prompt_bank.agent: {model}: {problem}") from None
+            raise CheckpointError(f"prompt_bank.agent: {model}: {reason(error)}") from None
         self._model.eval().to(device)
         self._seed = seed
 

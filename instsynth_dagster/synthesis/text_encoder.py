@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
 from instsynth_dagster.settings import GeneratorSettings
@@ -35,7 +35,7 @@ class TextEncoder:
                 self._encoders = _load(source, device)
                 break
             except Exception as error:  # damaged files make the library raise nearly anything
-                problems.append(f"{source}: {' '.join(str(error).split())[:160] or type(error).__name__}")
+                problems.append(f"{source}: {reason(error)}")
         if not self._encoders:
             tried = "; ".join(problems) or f"{settings.model} has none"
             raise CheckpointError(f"prompt_bank.encoder: no CLIP text encoder in generators.{name}.model: {tried}")

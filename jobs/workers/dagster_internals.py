@@ -21,6 +21,16 @@ WILL_RETRY, REPLACEMENT = "dagster/will_retry", "dagster/auto_retry_run_id"
 RETRY_STRATEGY = "dagster/retry_strategy"
 
 
+def reference_of(instance: dg.DagsterInstance) -> Any:
+    """What another process of this machine opens the same instance by; it can be pickled."""
+    return instance.get_ref()
+
+
+def instance_of(reference: Any) -> dg.DagsterInstance:
+    """Inverse of `reference_of`; a context manager."""
+    return dg.DagsterInstance.from_ref(reference)
+
+
 def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
     """Give back what a run that will never end held of any pool; Dagster's daemon does so only after its own checks."""
     instance.event_log_storage.free_concurrency_slots_for_run(run_id)

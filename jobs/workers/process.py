@@ -18,6 +18,7 @@ import dagster as dg
 
 from assets import build_assets, build_graph
 from instsynth_dagster.settings import Settings
+from jobs.workers.dagster_internals import instance_of
 from jobs.workers.runs import AssetRuns
 
 Task = tuple[str, str, str]
@@ -48,7 +49,7 @@ def _work(connection: Connection) -> None:
     tasks: SimpleQueue[Task] = SimpleQueue()
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     graph = build_graph(job.settings)
-    with dg.DagsterInstance.from_ref(job.instance) as instance:
+    with instance_of(job.instance) as instance:
         runs = AssetRuns(build_assets(job.settings, graph), job.resources(job.settings), instance, job.tags)
         while True:
             failure = runs.make(*tasks.get())

@@ -18,6 +18,7 @@ import dagster as dg
 from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import Settings
 from jobs.session import DYING_AT_ONCE
+from jobs.workers.dagster_internals import reference_of
 from jobs.workers.orphans import fail_orphaned_runs
 from jobs.workers.process import Job, Task
 from resources import build_resources
@@ -86,7 +87,7 @@ class Processes:
             resources: an importable function; each process builds its own with it.
         """
         self.runs_per_asset = 2 * len(places)
-        self._job = Job(settings, instance.get_ref(), dict(tags), resources)
+        self._job = Job(settings, reference_of(instance), dict(tags), resources)
         self._instance, self._lanes, self._on_device, self._say = instance, places, on_device, say
         self._runs: dict[str, _Run] = {}
 

@@ -18,7 +18,7 @@ from instsynth_dagster.artifacts.manifest import StoredFile
 from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, aside, is_intact
 from instsynth_dagster.artifacts.storage.leases import Lease
 from instsynth_dagster.artifacts.storage.scratch import ScratchMirror
-from instsynth_dagster.errors import ArtifactError, SettingsError
+from instsynth_dagster.errors import ArtifactError, SettingsError, reason
 
 T = TypeVar("T")
 _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -223,7 +223,7 @@ class ObjectStorage:
                 raise ArtifactError(f"{self.url}: access denied ({error}); check the credentials") from None
             except Exception as error:
                 if wait is None:
-                    raise ConnectionError(f"{self.url} does not answer: {_one_line(error)}") from error
+                    raise ConnectionError(f"{self.url} does not answer: {reason(error)}") from error
                 time.sleep(wait)
         raise AssertionError
 
@@ -237,9 +237,5 @@ def _filesystem(url: str) -> tuple[Any, str]:
             f"artifacts.root: {protocol}:// needs its fsspec driver; install it (pip install s3fs for s3, gcsfs for gs)"
         ) from None
     except ValueError as error:
-        raise SettingsError(f"artifacts.root: {url!r}: {_one_line(error)}") from None
+        raise SettingsError(f"artifacts.root: {url!r}: {reason(error)}") from None
     return filesystem, root.rstrip("/")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from instsynth_dagster.data.images import resize_image
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.digests import PIN, verified, weights_digest
 from instsynth_dagster.models.feature_cache import FeatureCache
 
@@ -40,9 +40,7 @@ class Inception:
         except Exception as error:
             where = weights or "the published weights"
             hint = "download them by hand and name them in judge.inception_weights, or set judge.fid_features: clip"
-            raise CheckpointError(
-                f"judge.fid_features: {where} cannot be loaded ({' '.join(str(error).split())[:160]}); {hint}"
-            ) from None
+            raise CheckpointError(f"judge.fid_features: {where} cannot be loaded ({reason(error)}); {hint}") from None
         self._network.to(device)
         self._device, self._cache = device, cache
         self._digest = weights_digest({"inception": self._network})

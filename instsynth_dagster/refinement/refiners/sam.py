@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForMaskGeneration, AutoProcessor, Sam3TrackerProcessor
 
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.models.sources import pretrained, whole_model
 from instsynth_dagster.refinement.boundary import Proposal
 from instsynth_dagster.refinement.refiners.points import interior_points
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
 from instsynth_dagster.settings import BoundarySettings
 from instsynth_dagster.synthesis.crops import Box
 
@@ -40,7 +40,7 @@ class Sam:
                     else AutoProcessor.from_pretrained(name, trust_remote_code=False, **where)
                 )
         except UNLOADABLE as error:
-            raise CheckpointError(f"refinement.boundary.model: {name}: {first_line(error)}") from None
+            raise CheckpointError(f"refinement.boundary.model: {name}: {reason(error)}") from None
         self._model.eval().to(device)
         self._points, self._device = settings.points, device
 

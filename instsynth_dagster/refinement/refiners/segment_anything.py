@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from instsynth_dagster.artifacts.files import file_sha256
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.digests import verified
 from instsynth_dagster.refinement.boundary import Proposal
 from instsynth_dagster.refinement.refiners.points import interior_points
-from instsynth_dagster.segmenters.shared.backbones import first_line
 from instsynth_dagster.settings import BoundarySettings
 from instsynth_dagster.synthesis.crops import Box
 
@@ -39,7 +38,7 @@ class SegmentAnything:
             model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file makes torch raise nearly anything
             what = f"not a {architecture} checkpoint, or more than weights"
-            raise CheckpointError(f"{checkpoint}: {what}: {first_line(error)}") from None
+            raise CheckpointError(f"{checkpoint}: {what}: {reason(error)}") from None
         self._predictor: Any = SamPredictor(model.eval().to(device))
         self._points, self._device = settings.points, device
 

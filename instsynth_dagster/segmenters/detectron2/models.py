@@ -14,9 +14,9 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import FPN, Backbone, build_model
 from torch import Tensor
 
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.segmenters.kinds import Detectron2Settings
-from instsynth_dagster.segmenters.shared.backbones import backbone_of, first_line
+from instsynth_dagster.segmenters.shared.backbones import backbone_of
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -48,7 +48,7 @@ def read_config(settings: SegmenterSettings, classes: Sequence[str], device: str
         config.merge_from_file(file, allow_unsafe=False)
         config.merge_from_list([part for item in changes.items() for part in item])
     except UNREADABLE as error:
-        raise SettingsError(f"segmenters.config_file: {named}: {first_line(error)}") from None
+        raise SettingsError(f"segmenters.config_file: {named}: {reason(error)}") from None
     if config.MODEL.META_ARCHITECTURE != META_ARCHITECTURE:
         found = config.MODEL.META_ARCHITECTURE
         raise SettingsError(f"segmenters.config_file: {named}: needs a {META_ARCHITECTURE} with masks, not a {found}")
@@ -79,7 +79,7 @@ def saved_config(file: Path, settings: SegmenterSettings, device: str) -> Any:
     try:
         config.merge_from_file(str(file), allow_unsafe=False)
     except UNREADABLE as error:
-        raise CheckpointError(f"{file}: cannot be read as a configuration of detectron2: {first_line(error)}") from None
+        raise CheckpointError(f"{file}: cannot be read as a configuration of detectron2: {reason(error)}") from None
     config.MODEL.DEVICE = device
     config.TEST.DETECTIONS_PER_IMAGE = settings.max_detections
     return config

@@ -23,7 +23,7 @@ from torchvision.ops import masks_to_boxes
 from instsynth_dagster.data.images import resize_image
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import encode_rle
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.contract import (
@@ -39,7 +39,7 @@ from instsynth_dagster.segmenters.shared.augmentation import (
     instance_targets,
     instances_only,
 )
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, described, first_line, load_backbone
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, described, load_backbone
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
@@ -241,7 +241,7 @@ def _models() -> Any:
             raise _missing(f"lacks {error.name}, which is not installed") from None
         raise _missing("is not installed") from None
     except Exception as error:  # what it depends on fails in ways of its own
-        raise _missing(f"cannot be imported ({first_line(error)})") from None
+        raise _missing(f"cannot be imported ({reason(error)})") from None
 
 
 def _missing(what: str) -> SettingsError:
@@ -256,14 +256,14 @@ def _description(folder: Path | str | None) -> dict[str, Any]:
         told = json.loads((Path(folder) / DESCRIPTION).read_text())
         return {"classes": told["classes"], "backbone_config": told.get("backbone_config")}
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {first_line(error)}") from None
+        raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {reason(error)}") from None
 
 
 def _load_weights(model: nn.Module, folder: Path) -> None:
     try:
         missing, _ = load_model(model, folder / WEIGHTS, strict=False)
     except UNLOADABLE as error:
-        raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {first_line(error)}") from None
+        raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {reason(error)}") from None
     if missing:
         raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {WEIGHTS} lacks {min(missing)!r}")
 

@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.model import FastInst
 from instsynth_dagster.segmenters.kinds import WithBackbone
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, described, first_line, load_backbone
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, described, load_backbone
 from instsynth_dagster.segmenters.shared.checkpoints import architecture, rows_by_name
 from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
 from instsynth_dagster.segmenters.shared.scoring import class_probabilities
@@ -56,7 +56,7 @@ class FastInstSegmenter(QuerySegmenter):
             model = FastInst(config)
             model.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
         except UNLOADABLE as error:
-            raise CheckpointError(f"{folder}: cannot be loaded as FastInst: {first_line(error)}") from None
+            raise CheckpointError(f"{folder}: cannot be loaded as FastInst: {reason(error)}") from None
         return model, config.classes
 
     def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.data.masks import decode_rle, encode_rle, mask_box
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.contract import (
@@ -30,7 +30,7 @@ from instsynth_dagster.segmenters.contract import (
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import MaskDenoiser
 from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, collate_regions, draw_shots, normalised
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
 from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, rows_by_name
 from instsynth_dagster.segmenters.shared.regions import cut_regions, enlarged, paste_mask
 from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
@@ -126,7 +126,7 @@ def restore(folder: Path) -> tuple[MaskDenoiser, Tensor]:
         model.load_state_dict(load_file(folder / WEIGHTS))
         return model, load_file(folder / SHOTS)["shots"]
     except UNLOADABLE as error:
-        raise CheckpointError(f"{folder}: cannot be loaded as MaskDiff: {first_line(error)}") from None
+        raise CheckpointError(f"{folder}: cannot be loaded as MaskDiff: {reason(error)}") from None
 
 
 def _new_model(settings: SegmenterSettings, classes: Sequence[str]) -> MaskDenoiser:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, OneFormerConfig, OneFormerForUniversalSegmentation
 
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.sources import pretrained, whole_tokenizer
 from instsynth_dagster.segmenters.contract import Maps
 from instsynth_dagster.segmenters.kinds import OneFormerSettings
@@ -28,7 +28,7 @@ from instsynth_dagster.segmenters.oneformer.tasks import (
 )
 from instsynth_dagster.segmenters.shared import transformers_models
 from instsynth_dagster.segmenters.shared.augmentation import Targets
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
 from instsynth_dagster.segmenters.shared.maps import panoptic_map, semantic_map
 from instsynth_dagster.segmenters.shared.queries import QueryPredictor, QuerySegmenter, prepare
 from instsynth_dagster.segmenters.shared.scoring import class_probabilities
@@ -192,4 +192,4 @@ def _tokenizer(source: str) -> Any:
     try:
         return whole_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
     except UNLOADABLE as error:
-        raise CheckpointError(f"{name}: has no tokenizer that can be loaded: {first_line(error)}") from None
+        raise CheckpointError(f"{name}: has no tokenizer that can be loaded: {reason(error)}") from None

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, AutoModelForUniversalSegmentation
 
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.sources import pretrained, whole_model
 
 NEW_NORMS = "hidden_states_norms."
@@ -55,7 +55,7 @@ def load_backbone(source: str) -> Any:
     except CheckpointError:
         raise
     except UNLOADABLE as error:
-        raise CheckpointError(f"{name}: cannot be loaded as a backbone: {first_line(error)}") from None
+        raise CheckpointError(f"{name}: cannot be loaded as a backbone: {reason(error)}") from None
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(NEW_NORMS))
     if missing:
         raise CheckpointError(f"{name}: weights lack {missing[0]!r} of the backbone")
@@ -74,8 +74,3 @@ def backbone_of(values: dict[str, Any]) -> Any:
     config = AutoConfig.for_model(**values)
     kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
     return kind(config)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, for a message of one line."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

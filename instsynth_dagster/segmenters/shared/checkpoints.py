@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings import SegmenterSettings
+from instsynth_dagster.settings.base import refusal
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -23,9 +24,7 @@ def architecture(kind: type[Config], values: Mapping[str, Any]) -> Config:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(("segmenters.architecture", *map(str, problem["loc"])))
-        raise SettingsError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
+        raise refusal(error, "segmenters.architecture") from None
 
 
 def for_inference(trained: Config, settings: SegmenterSettings) -> Config:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig
 
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.sources import pretrained, whole_model
-from instsynth_dagster.segmenters.shared.backbones import TRAINED_ANEW, UNLOADABLE, first_line, load_backbone
+from instsynth_dagster.segmenters.shared.backbones import TRAINED_ANEW, UNLOADABLE, load_backbone
 from instsynth_dagster.segmenters.shared.normaliser import batch_cross_entropy, masks_per_process
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -42,7 +42,7 @@ def model_type(source: str) -> str:
     try:
         return str(AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type)
     except UNLOADABLE as error:
-        raise CheckpointError(f"{name}: cannot be loaded: {first_line(error)}") from None
+        raise CheckpointError(f"{name}: cannot be loaded: {reason(error)}") from None
 
 
 def load_pretrained(model_class: Any, source: str, **options: Any) -> Any:
@@ -59,7 +59,7 @@ def load_pretrained(model_class: Any, source: str, **options: Any) -> Any:
     try:
         model = whole_model(model_class, name, may_miss=TRAINED_ANEW, dtype=torch.float32, **where, **options)
     except UNLOADABLE as error:
-        raise CheckpointError(f"{name}: cannot be loaded as {model_class.__name__}: {first_line(error)}") from None
+        raise CheckpointError(f"{name}: cannot be loaded as {model_class.__name__}: {reason(error)}") from None
     return _counting_masks(model)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from instsynth_dagster.data.images import resize_ids, resize_image
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.contract import (
@@ -26,7 +26,7 @@ from instsynth_dagster.segmenters.contract import (
     get_segmenter,
 )
 from instsynth_dagster.segmenters.shared.augmentation import TrainingDraws
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, first_line
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
 from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference
 from instsynth_dagster.segmenters.shared.imagenet import as_pixels, normalised
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
@@ -104,7 +104,7 @@ class SISegSegmenter:
             model = SISeg(SISegConfig.model_validate_json((folder / CONFIG).read_text()))
             model.load_state_dict(load_file(folder / WEIGHTS))
         except UNLOADABLE as error:
-            raise CheckpointError(f"{folder}: cannot be loaded as SISeg: {first_line(error)}") from None
+            raise CheckpointError(f"{folder}: cannot be loaded as SISeg: {reason(error)}") from None
         model.sizes = config = for_inference(model.sizes, settings)
         source = None
         if config.semantics:

@@ -18,7 +18,7 @@ from diffusers import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.depth import DepthEstimator
 from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_model
 from instsynth_dagster.settings import GeneratorSettings
@@ -46,8 +46,7 @@ class ControlNetInpaint(StableDiffusionGenerator):
             folder, where = pretrained(source)
             return {"controlnet": whole_model(ControlNetModel, folder, torch_dtype=dtype, **where)}
         except Exception as error:  # damaged files make the library raise nearly anything
-            problem = " ".join(str(error).split())[:240] or type(error).__name__
-            raise CheckpointError(f"generators.{name}.controlnet: {source} cannot be loaded: {problem}") from None
+            raise CheckpointError(f"generators.{name}.controlnet: {source} cannot be loaded: {reason(error)}") from None
 
     def _check(self, name: str) -> None:
         super()._check(name)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instsynth_dagster.errors import CheckpointError
+from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.digests import weights_digest
 from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
 from instsynth_dagster.models.sources import pretrained, whole_pipeline
@@ -96,8 +96,7 @@ class PipelineGenerator:
             repository, where = pretrained(lora)
             self._pipeline.load_lora_weights(repository, use_safetensors=True, **where)
         except Exception as error:
-            problem = " ".join(str(error).split())[:160]
-            raise CheckpointError(f"generators.{name}.lora: {lora} cannot be loaded: {problem}") from None
+            raise CheckpointError(f"generators.{name}.lora: {lora} cannot be loaded: {reason(error)}") from None
         self._pipeline.fuse_lora()
         self._pipeline.unload_lora_weights()
 
@@ -300,5 +299,5 @@ def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any], 
                 further=further,
             )
         except Exception as error:  # damaged files make the library raise nearly anything
-            problems.append(f"{source}: {' '.join(str(error).split())[:240] or type(error).__name__}")
+            problems.append(f"{source}: {reason(error)}")
     raise CheckpointError(f"generators.{name}.model: nothing could be loaded; tried {'; '.join(problems)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import dagster as dg
 import pytest
 import yaml
@@ -19,6 +21,18 @@ def test_names_are_those_of_this_dagster():
     assert dagster_internals.WILL_RETRY == tags.WILL_RETRY_TAG, MOVED
     assert dagster_internals.REPLACEMENT == tags.AUTO_RETRY_RUN_ID_TAG, MOVED
     assert dagster_internals.RETRY_STRATEGY == tags.RETRY_STRATEGY_TAG, MOVED
+
+
+def test_another_process_opens_the_instance_that_it_is_told_of(tmp_path):
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        run = dg.DagsterRun(job_name="told")
+        instance.add_run(run)
+        try:
+            told = pickle.loads(pickle.dumps(dagster_internals.reference_of(instance)))
+            with dagster_internals.instance_of(told) as opened:
+                assert opened.get_run_by_id(run.run_id).job_name == "told"
+        except AttributeError as error:
+            pytest.fail(f"{MOVED}: {error}")
 
 
 def test_a_pool_has_the_limit_that_was_set_and_gets_back_what_a_run_held(tmp_path):
