@@ -30,6 +30,8 @@ COMMANDS = {
     "smaller_generators.py --steps 1 --views 1 --distill 1 --denoising 1 --data {data} --build {data}/build": "middle",
 }
 """And what they print."""
+NOT_TINY = {"first_run.py", "on_a_gpu.py", "structure.py", "dim_frames.py", "second_opinion.py"}
+"""A step of `.ci/run`, and that and more; three that train, or need a model that is not shipped."""
 pytestmark = pytest.mark.slow
 
 
@@ -60,7 +62,4 @@ def test_it_runs(command: str, data: Path, monkeypatch: pytest.MonkeyPatch, capf
 
 def test_every_benchmark_is_run() -> None:
     scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
-    tested = {path.name.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
-    assert scripts == {command.split()[0] for command in COMMANDS} | {"first_run.py", "on_a_gpu.py"} | tested - {
-        "tiny.py"
-    }
+    assert scripts == {command.split()[0] for command in COMMANDS} | NOT_TINY
