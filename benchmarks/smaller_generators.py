@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder of the trained decoder; made where it is missing")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--profile", type=Path, default=Path("profiles/generative.yaml"))
+    parser.add_argument("--scenes", type=int, default=HELD_OUT, help="held out, for boxes")
     parser.add_argument("--build", type=Path, default=Path("build/pretraining"), help="for held-out scenes")
     parser.add_argument("--data", type=Path, default=Path("data/demo_city"), help="made by `make prepare`")
     options = parser.parse_args()
@@ -136,7 +137,7 @@ def main() -> None:
     recipe = SegmenterSettings.model_validate(values)
     train, val = Cities(options.data, TRAIN), Cities(options.data, VAL)
     store = Store(options.build / "held_out_scenes")
-    render_scenes(store, HELD_OUT, seed=1)
+    render_scenes(store, options.scenes, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         masks = Bench(trained(options, recipe, train, scratch), recipe, CITYSCAPES.classes, scratch)
