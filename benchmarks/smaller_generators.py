@@ -91,7 +91,7 @@ def trained(options: argparse.Namespace, recipe: SegmenterSettings, train: Citie
     return out
 
 
-def compare_generators(bench: Bench, train: Cities, val: Cities, distill: int) -> None:
+def compare_generators(bench: Bench, train: Cities, val: Cities, distill: int, turns: int) -> None:
     pixels = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in val.frames[:SEEN]]) / 127.5 - 1
     predictors, spent = {}, {}
     for name, values in VARIANTS.items():
@@ -101,7 +101,7 @@ def compare_generators(bench: Bench, train: Cities, val: Cities, distill: int) -
         spent[name] = time.process_time() - before
     # in turns, as a machine's speed drifts
     image = val[0][0]
-    costs: list[dict[str, Any]] = [{name: measure(p, image) for name, p in predictors.items()} for _ in range(TURNS)]
+    costs: list[dict[str, Any]] = [{name: measure(p, image) for name, p in predictors.items()} for _ in range(turns)]
     for name, predictor in predictors.items():
         taps, whole = (predictors[other].model.extractor.taps for other in (name, "whole"))
         cost, scores = costs[0][name], score(predictor, val, CITYSCAPES.classes)
@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder of the trained decoder; made where it is missing")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--profile", type=Path, default=Path("profiles/generative.yaml"))
+    parser.add_argument("--turns", type=int, default=TURNS, help="in which times are taken")
     parser.add_argument("--scenes", type=int, default=HELD_OUT, help="held out, for boxes")
     parser.add_argument("--build", type=Path, default=Path("build/pretraining"), help="for held-out scenes")
     parser.add_argument("--data", type=Path, default=Path("data/demo_city"), help="made by `make prepare`")
@@ -142,7 +143,7 @@ def main() -> None:
         scratch = Path(folder)
         masks = Bench(trained(options, recipe, train, scratch), recipe, CITYSCAPES.classes, scratch)
         boxes = Bench(Path(str(recipe.model)), recipe, BASE, scratch)
-        compare_generators(masks, train, val, options.distill)
+        compare_generators(masks, train, val, options.distill, options.turns)
         compare_steps(masks, val, "masks", options.denoising)
         compare_steps(boxes, Unannotated(BoxScenes(store), NOVEL), "boxes", options.denoising)
 
