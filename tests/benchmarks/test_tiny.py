@@ -27,7 +27,8 @@ COMMANDS = {
     "orchestration.py --frames 1 --cities 2": "Dagster's share of a partition, a run each",
     "phases.py --frames 1": "x windows per second",
     "refinement.py --scenes 1 --seeds 1": "boundary",
-    "smaller_generators.py --steps 1 --distill 1 --turns 1 --denoising 1 --scenes 1 --data {data} --build {data}": "middle",
+    "smaller_generators.py --steps 1 --distill 1 --turns 1 --denoising 1 --scenes 1 --data {data} "
+    "--build {data}": "GMACs",
 }
 """And what they print."""
 NOT_TINY = {"first_run.py", "on_a_gpu.py", "structure.py", "dim_frames.py", "second_opinion.py"}
