@@ -36,7 +36,7 @@ def encode_png(array: np.ndarray, portable: bool = False) -> bytes:
     rows[:1, 1:] = pixels[:1]
     np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, depth, _RGB if array.ndim == 3 else _GREY, 0, 0, 0)
-    packed = zlib.compress(rows, level=_LEVEL) if portable else isal_zlib.compress(rows, level=_LEVEL)
+    packed = zlib.compress(rows.data, level=_LEVEL) if portable else isal_zlib.compress(rows, level=_LEVEL)
     chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
 
