@@ -27,7 +27,7 @@ class Captioner:
             name, where = pretrained(model)
             with quiet_transformers():
                 self._model: Any = whole_model(AutoModelForImageTextToText, name, dtype=torch.float32, **where)
-                self._processor: Any = AutoProcessor.from_pretrained(name, **where)
+                self._processor: Any = AutoProcessor.from_pretrained(name, **where, trust_remote_code=False)
         except Exception as error:  # damaged files make the library raise nearly anything
             raise CheckpointError(f"captions.model: {model} cannot be loaded: {reason(error)}") from None
         self._model.eval().to(device)

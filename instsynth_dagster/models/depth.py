@@ -30,7 +30,7 @@ class DepthEstimator:
             name, where = pretrained(model)
             with quiet_transformers():
                 loaded = whole_model(AutoModelForDepthEstimation, name, dtype=torch.float32, **where)
-                self._processor = AutoImageProcessor.from_pretrained(name, **where)
+                self._processor = AutoImageProcessor.from_pretrained(name, **where, trust_remote_code=False)
         except Exception as error:  # damaged files make the library raise nearly anything
             raise CheckpointError(f"{key}: {model} cannot be loaded: {reason(error)}") from None
         config = loaded.config

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from assets import build_assets, build_graph
+from assets.shared.partitions import shown_key
 from instsynth_dagster.artifacts.manifest import MANIFEST
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.data.formats.cityscapes import write_frame
@@ -191,7 +192,7 @@ def test_dagster_calls_everything_synced_until_an_input_changes(project):
         path = dg.AssetKey(asset.split("/"))
         return {
             (resolver.get_status(path, key), *(cause.reason for cause in resolver.get_stale_causes(path, key)))
-            for key in graph[asset].partitions
+            for key in map(shown_key, graph[asset].partitions)
         }
 
     def run(instance, **changes):

@@ -75,7 +75,7 @@ def test_tables_hold_seeds_shares_and_maps(project) -> None:
     ]
     assert table[["ap_sd", "pq", "miou", "miou_sd"]].notna().all(axis=None)
     assert "Table III: oneformer" in (folder / "results_oneformer.md").read_text()
-    assert len(pd.read_parquet(folder / "parts.parquet")) == 2 * 11
+    assert len(pd.read_parquet(folder / "parts.parquet")) == 2 * (4 + 3)  # classes, and sizes of COCO
     scores = store.require("segmentation_scores", "real@50-s1|oneformer")
     assert {"pq", "miou"} <= set(scores.summary)
     assert {"seconds_per_step", "peak_memory_mb"} <= set(
@@ -156,7 +156,7 @@ def test_a_budget_stops_several_processes_after_the_same_step(project, tmp_path)
     settings = settings_for(project.root, segmenters={"tiny": recipe.model_dump(exclude_unset=False)})
     seen: list[int] = []
 
-    def poor(done: int, _: int) -> None:
+    def poor(done: int, _: int, _loss: float | None = None) -> None:
         seen.append(done)
         if done == 2:
             raise BudgetReached("costs.device_hours: used up")
@@ -165,7 +165,7 @@ def test_a_budget_stops_several_processes_after_the_same_step(project, tmp_path)
     places["scratch"].mkdir()
     with pytest.raises(BudgetReached, match="used up"):
         train_run(*run_of(settings, project), progress=poor, **places)
-    result = train_run(*run_of(settings, project), progress=lambda done, _: seen.append(done), **places)
+    result = train_run(*run_of(settings, project), progress=lambda done, *_: seen.append(done), **places)
     assert seen == [1, 2, 3]
     assert result.curve["step"].tolist() == [1, 2, 3]
 

@@ -50,11 +50,12 @@ def settings(folder: Path, model: Path, train: bool = False, root: str | None = 
 
 
 def digests(store: Store, of: Settings) -> dict[tuple[str, str], str]:
-    """Digests of all partitions but those that say where exports lie."""
+    """Digests of all partitions but the report, which names the folder of its data set."""
     return {
         (key, partition): store.require(key, partition).digest
         for key, asset in build_graph(of).items()
         for partition in asset.partitions
+        if key != "report"
     }
 
 

@@ -130,7 +130,7 @@ def test_everything_is_made_by_two_processes_and_a_killed_one_is_replaced(projec
     settings = settings_for(project.root, **trained)
     store = open_store(settings)
     for key, partition in project.partitions(build_graph(settings)):
-        if key == "report":  # says when it was made
+        if key == "report":  # names the folder of its data set
             continue
         assert store.require(key, partition).digest == alone.store.require(key, partition).digest, (key, partition)
 
