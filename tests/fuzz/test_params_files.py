@@ -223,7 +223,7 @@ def test_what_can_be_read_can_be_defined(data):
 def test_a_name_that_is_allowed_makes_assets(name):
     raw = copy.deepcopy(SHIPPED[0])
     raw["generators"][name] = raw["generators"]["diffinpainting"]
-    raw["segmenters"][name] = raw["segmenters"]["mask2former"]
+    raw["segmenters"][name] = raw["segmenters"]["fastinst"]
     raw["dataset"]["train_cities"].append(name)
     raw["arms"].append(name)
     found = outcome("params", lambda: build_assets(s := Settings.model_validate(raw), build_graph(s)), "generators")
