@@ -154,7 +154,7 @@ def test_shipped_files_are_valid_and_make_a_graph(name):
         ({"gates__min_mask_iou": 0.5}, ["gates.min_mask_iou needs a segmenter", "judge.masks"]),
         ({"judge__masks": {"segmenter": "sam"}}, ["judge.masks.segmenter names 'sam'"]),
         (
-            {"judge__masks": {"segmenter": "mask2former"}, "dataset__train_cities": ["alderford"]},
+            {"judge__masks": {"segmenter": "fastinst"}, "dataset__train_cities": ["alderford"]},
             ["judge.masks", "one train city only"],
         ),
         ({"label_percents": [100, 10], "gates__min_real_similarity": 0.5}, ["label_percents", "all labelled"]),

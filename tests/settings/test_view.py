@@ -23,8 +23,8 @@ def changed(settings: Settings, section: str, **values: object) -> Settings:
 
 
 def with_segmenter(settings: Settings, **values: object) -> Settings:
-    recipe = settings.segmenters["mask2former"].model_copy(update=values)
-    return settings.model_copy(update={"segmenters": {"mask2former": recipe}})
+    recipe = settings.segmenters["fastinst"].model_copy(update=values)
+    return settings.model_copy(update={"segmenters": {"fastinst": recipe}})
 
 
 def test_a_whole_section_is_itself(settings):
@@ -65,12 +65,12 @@ def test_no_way_round(settings, read, named):
 
 
 def test_a_use_holds_the_fields_of_its_role(settings):
-    recipe = view(settings, ["segmenters.mask2former:recipe"]).segmenters["mask2former"]
-    assert (recipe.kind, recipe.steps, recipe.workers) == ("mask2former", 700, 0)
+    recipe = view(settings, ["segmenters.fastinst:recipe"]).segmenters["fastinst"]
+    assert (recipe.kind, recipe.steps, recipe.workers) == ("fastinst", 350, 0)
     with pytest.raises(UndeclaredRead):
         _ = recipe.max_detections
-    inference = view(settings, ["segmenters.mask2former:inference"]).segmenters["mask2former"]
-    assert (inference.kind, inference.max_detections) == ("mask2former", 60)
+    inference = view(settings, ["segmenters.fastinst:inference"]).segmenters["fastinst"]
+    assert (inference.kind, inference.max_detections) == ("fastinst", 60)
     with pytest.raises(UndeclaredRead):
         _ = inference.steps
 
@@ -89,7 +89,7 @@ def test_a_use_holds_the_fields_of_its_role(settings):
 def test_what_is_hashed_follows_the_role(settings, change, training, scoring):
     for use, differs in (("recipe", training), ("inference", scoring)):
         before, after = (
-            hashed(view(given, [f"segmenters.mask2former:{use}"]))
+            hashed(view(given, [f"segmenters.fastinst:{use}"]))
             for given in (settings, with_segmenter(settings, **change))
         )
         assert (before != after) is differs, (use, change)
@@ -130,7 +130,7 @@ def test_a_path_that_names_nothing_is_an_error(settings, path):
 
 
 def test_a_view_survives_what_the_method_does_with_settings(settings):
-    recipe = view(settings, ["segmenters.mask2former:recipe"]).segmenters["mask2former"]
+    recipe = view(settings, ["segmenters.fastinst:recipe"]).segmenters["fastinst"]
     copy = recipe.model_copy(update={"steps": 3})
     assert copy.steps == 3
     with pytest.raises(UndeclaredRead):
