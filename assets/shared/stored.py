@@ -33,6 +33,9 @@ _EVENTS_ELSEWHERE = "dagster/defer_asset_events"
 
 python_warnings.filterwarnings("ignore", category=dg.BetaWarning)  # once per asset otherwise, on every start
 
+_KIND = 40
+"""Letters of a kind; Dagster keeps it in the name of a tag, which has no more than 63."""
+
 
 def stored_asset(artifact: Artifact, graph: Graph) -> dg.AssetsDefinition:
     """The Dagster asset of an artifact.
@@ -53,7 +56,7 @@ def stored_asset(artifact: Artifact, graph: Graph) -> dg.AssetsDefinition:
         owners=[OWNER],
         pool=DEVICE_POOL if _on_device(artifact.resources) else None,
         metadata={"dagster/code_references": _code_reference(declared.make)},
-        kinds=declared.kinds | ({artifact.member} if artifact.member else set()),
+        kinds=declared.kinds | ({artifact.member[:_KIND]} if artifact.member else set()),
         check_specs=[
             dg.AssetCheckSpec(name, asset=asset_key(artifact.key), description=text, blocking=blocking)
             for named, blocking in ((declared.checks, True), (artifact.warnings, False))
