@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,4 +60,9 @@ def is_path(name: str) -> bool:
     """Whether a name is written like a path, or its parent is a folder here: it is never looked up on a hub."""
     if name.startswith((".", "/", "~")) or name.endswith("/") or "\\" in name or name.count("/") > 1:
         return True
-    return "/" in name and Path(name).parent.exists()
+    return "/" in name and is_there(Path(name).parent)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder of this name is here. `Path.exists` raises OSError for names that no disk can hold."""
+    return os.path.exists(path)
