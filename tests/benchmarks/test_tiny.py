@@ -32,7 +32,7 @@ COMMANDS = {
 }
 """And what they print."""
 NOT_TINY = {"first_run.py", "on_a_gpu.py", "structure.py", "dim_frames.py", "second_opinion.py"}
-"""A step of `.ci/run`, and that and more; three that train, or need a model that is not shipped."""
+"""A step of `.ci/run`, and that and more; three that draw a corpus or train."""
 pytestmark = pytest.mark.slow
 
 
