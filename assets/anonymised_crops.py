@@ -45,7 +45,7 @@ def anonymised_crops(
         name,
         settings.generators[name],
         arm=ANONYMISED,
-        selected=with_words(store.read_lightly("anonymised/selected_instances", partition), bank, store),
+        selected=with_words(store.read_lazily("anonymised/selected_instances", partition), bank, store),
         bank=bank,
         seed=settings.seed,
         replicas=1 + settings.gates.spares,

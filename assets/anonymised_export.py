@@ -73,8 +73,8 @@ def anonymised_export(
         target,
         None if annotations is None else {split: Path(path) for split, path in annotations},
     )
-    told = (
-        f"{examined.frames} pictures, {examined.hidden:,} hidden pixels, {examined.telling:,} of them telling; at most "
+    found = (
+        f"{examined.frames} pictures, {examined.hidden:,} hidden pixels, {examined.informative:,} informative; at most "
         f"{examined.largest_group} side by side equal the source"
     )
     if examined.problems:
@@ -83,10 +83,10 @@ def anonymised_export(
     files = exported_files(target)
     while part := list(islice(files, FILES_PER_PART)):
         out.add_table(pd.DataFrame(part, columns=["file", "sha256"]))
-    out.promise(target)
+    out.declare_directory(target)
     out.summary.update(frames=examined.frames, hidden_pixels=examined.hidden, largest_group=examined.largest_group)
     shown = _preview(store, cities[0], dataset)
-    return Made({"folder": target.resolve(), "preview": shown}, (Check(SURVIVES, True, told),))
+    return Made({"folder": target.resolve(), "preview": shown}, (Check(SURVIVES, True, found),))
 
 
 def _preview(store: DeclaredStore, city: str, dataset: Dataset) -> Markdown:

@@ -20,7 +20,7 @@ from instsynth_dagster.data.images import encode_ids, encode_png
 from instsynth_dagster.graph.refs import all_cities, anonymised_dimensions
 from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.settings import AnonymiseSettings, GateSettings, Settings
-from instsynth_dagster.synthesis.anonymise import anonymised_frame, changed_outside, hidden_parts, told
+from instsynth_dagster.synthesis.anonymise import anonymised_frame, changed_outside, hidden_parts, outcomes
 from instsynth_dagster.synthesis.gates import choose_crops
 from instsynth_dagster.synthesis.synthetic_windows import repainted_instances
 from resources.dataset import Dataset
@@ -77,7 +77,7 @@ def anonymised_frames(
         if changed := changed_outside(image, made, parts, settings.anonymise.dilation):
             text = f"{row.frame_id}: {changed} pixels differ from the source where nothing is hidden"
             return Made(checks=(Check("rest_untouched", False, text),))
-        objects = told(parts, own, dataset.labels, classes, settings.anonymise)
+        objects = outcomes(parts, own, dataset.labels, classes, settings.anonymise)
         out.add(_row(row.frame_id, made, ids) | {"told": json.dumps([astuple(one) for one in objects])})
     for stored in out.stored_rows(["told"]):
         counts.update(how for _, _, how, _ in json.loads(stored["told"]))
@@ -95,7 +95,7 @@ def _painted(
     for name in classes:
         key = f"{city}|{name}"
         selected, crops = (
-            store.read_lightly(f"anonymised/{kind}", key) for kind in ("selected_instances", "inpainted_crops")
+            store.read_lazily(f"anonymised/{kind}", key) for kind in ("selected_instances", "inpainted_crops")
         )
         quality = store.read("anonymised/crop_quality", key) if store.declared("anonymised/crop_quality") else None
         chosen = choose_crops(crops, quality, settings.gates if quality is not None else GateSettings(), replicas=1)

@@ -35,8 +35,8 @@ def anonymised_quality(
     assert settings.judge is not None
     return score_into(
         out,
-        store.read_lightly("anonymised/selected_instances", partition),
-        store.read_lightly("anonymised/inpainted_crops", partition),
+        store.read_lazily("anonymised/selected_instances", partition),
+        store.read_lazily("anonymised/inpainted_crops", partition),
         judge.clip(settings.judge),
         cut_out=settings.judge.cut_out,
         known=known,

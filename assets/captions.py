@@ -32,7 +32,7 @@ def captions(
     """What {description} of a template stands for: a caption of each selected instance, written once whatever is
     repainted how often."""
     assert settings.captions is not None
-    selected = store.read_lightly("selected_instances", partition)
+    selected = store.read_lazily("selected_instances", partition)
     if len(selected):
         captioner, sources = prompting.captioner(settings.captions), Sources(selected)
         for instance in selected["instance_id"].tolist()[out.resumed_rows :]:

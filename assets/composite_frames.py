@@ -84,7 +84,7 @@ def _accepted(
     for name in settings.classes:
         key = f"{city}|{name}"
         _, _, chosen = repainted.chosen_crops(store, member, key, settings, replicas)
-        selected = store.read_lightly("selected_instances", key)
+        selected = store.read_lazily("selected_instances", key)
         for row in repainted_instances(selected, chosen, replicas, paint):
             if row["repainted_png"] is not None:
                 by_frame.setdefault(row["frame_id"], []).append(row)

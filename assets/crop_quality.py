@@ -41,8 +41,8 @@ def crop_quality(
     assert settings.judge is not None
     return score_into(
         out,
-        store.read_lightly(instances_asset(member), partition),
-        store.read_lightly(f"{member}/inpainted_crops", partition),
+        store.read_lazily(instances_asset(member), partition),
+        store.read_lazily(f"{member}/inpainted_crops", partition),
         judge.clip(settings.judge),
         cut_out=settings.judge.cut_out,
         known=known,

@@ -35,5 +35,5 @@ def demo_city(out: PartitionWriter, city: str, settings: Settings, split: str, d
     rows = dataset.frame_table(city)
     out.add_table(rows)
     for directory in dataset.directories(city):
-        out.promise(directory)
+        out.declare_directory(directory)
     return Made({"preview": frames_preview(dataset, rows)})

@@ -56,5 +56,5 @@ def export(
     files = exported_files(target)
     while part := list(islice(files, FILES_PER_PART)):
         out.add_table(pd.DataFrame(part, columns=["file", "sha256"]))
-    out.promise(target)
+    out.declare_directory(target)
     return Made({"folder": target.resolve()})

@@ -6,7 +6,7 @@ from assets.shared.declaration import artifact
 from assets.shared.made import Made
 from assets.shared.pictures import frames_preview
 from instsynth_dagster.artifacts.store import PartitionWriter
-from instsynth_dagster.data.dataset import LOSSES
+from instsynth_dagster.data.dataset import LOSS_COLUMNS
 from instsynth_dagster.data.versions import dvc_revision
 from instsynth_dagster.graph.data import annotations_of, files_of
 from instsynth_dagster.graph.refs import all_cities
@@ -31,7 +31,7 @@ def frames(out: PartitionWriter, city: str, annotated: str, dataset: Dataset) ->
     rows = dataset.frame_table(city)
     out.add_table(rows)
     out.summary["frames"] = len(rows)
-    out.summary.update({name: int(rows[name].sum()) for name in LOSSES if name in rows})
+    out.summary.update({name: int(rows[name].sum()) for name in LOSS_COLUMNS if name in rows})
     if annotated:
         out.summary["annotations"] = annotated[:16]
     revision = dvc_revision(dataset.root) or "not tracked"

@@ -117,7 +117,7 @@ def fsis_scores(
                     pictures[f"predictions_{system.name}"] = predictions_preview(shown, dataset.labels, len(frames))
                 progress(len(rows), len(arms) * len(chosen.systems))
     out.add_table(pd.DataFrame(rows))
-    check = Check("only_the_shots", drawn.kept_to_themselves(arms), f"{len(drawn.shown)} shots of {key}")
+    check = Check("only_the_shots", drawn.made_from_shots_only(arms), f"{len(drawn.shown)} shots of {key}")
     return Made(pictures, (check,))
 
 
@@ -139,7 +139,7 @@ class _Shots:
         self._frames = store.read_many("frames", cities).set_index("frame_id", drop=False)
         self.drawn = {
             name: draw_instances(
-                store.read_many("selected_instances", [f"{city}|{name}" for city in cities], lightly=True),
+                store.read_many("selected_instances", [f"{city}|{name}" for city in cities], lazily=True),
                 name,
                 task.shots,
                 task.seed,
@@ -162,7 +162,7 @@ class _Shots:
             self._dataset.labels,
         )
 
-    def kept_to_themselves(self, arms: dict[bool, list[Any]]) -> bool:
+    def made_from_shots_only(self, arms: dict[bool, list[Any]]) -> bool:
         """Whether every window was made from shots, and every shot lies in a frame of a train city."""
         sources = {source for samples in arms.values() for sample in samples for source in sample.sources}
         return sources <= self.shown and {s.rpartition(":")[0] for s in self.shown} <= set(self._frames.index)

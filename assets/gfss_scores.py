@@ -13,7 +13,7 @@ from assets.shared.painting import with_words
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
 from instsynth_dagster.few_shot.folds import FOLDS, class_fold
-from instsynth_dagster.few_shot.gfss import Known, class_map, fold_rows, shot_candidates
+from instsynth_dagster.few_shot.gfss import FoldFrames, class_map, fold_rows, shot_candidates
 from instsynth_dagster.few_shot.synthesis import repainted_shots
 from instsynth_dagster.graph.refs import all_cities, city_classes, each, words_for
 from instsynth_dagster.graph.staleness import PartitionRef
@@ -74,7 +74,7 @@ def gfss_scores(
         name: store.read_many(
             "selected_instances",
             [key for key in store.declared("selected_instances") if key.split("|")[1] == name],
-            lightly=True,
+            lazily=True,
         )
         for name in novel
     }
@@ -115,7 +115,7 @@ def gfss_scores(
     return Made({"novel_classes": ", ".join(present)})
 
 
-def _read(store: DeclaredStore, dataset: Dataset, classes: tuple[str, ...], extract: Extractor) -> Known:
+def _read(store: DeclaredStore, dataset: Dataset, classes: tuple[str, ...], extract: Extractor) -> FoldFrames:
     """All frames with their features, read and computed once for a fold."""
     images, labels, features, queries = {}, {}, {}, []
     for city, split in store.read("splits").itertuples(index=False):
@@ -126,4 +126,4 @@ def _read(store: DeclaredStore, dataset: Dataset, classes: tuple[str, ...], extr
                 features[row.frame_id] = extract(image)
             else:
                 queries.append((extract(image), truth))
-    return Known(images, labels, features, queries)
+    return FoldFrames(images, labels, features, queries)

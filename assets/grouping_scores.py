@@ -29,7 +29,7 @@ from resources.device import Device
 
 SHOWN = 4
 
-Told = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, pd.DataFrame]]
+GroupingMethod = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, pd.DataFrame]]
 """Image and label ids -> instance ids and prediction table."""
 
 
@@ -78,8 +78,8 @@ def grouping_scores(
             (image, ids, labels.label_ids(ids) if source == "true" else predictor.semantic_map(image))
             for image, ids in (_read(dataset, frame) for frame in frames)
         ]
-        for method, told in (("connected components", components), ("siseg", siseg)):
-            found = [told(image, semantic) for image, _, semantic in given]
+        for method, group in (("connected components", components), ("siseg", siseg)):
+            found = [group(image, semantic) for image, _, semantic in given]
             rows.append({"semantics": source, "method": method, **_score(given, found, classes, labels)})
             if source == "true":
                 shown[method] = [own for own, _ in found]

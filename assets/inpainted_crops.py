@@ -45,7 +45,7 @@ def inpainted_crops(
         name,
         recipe,
         arm=member,
-        selected=with_words(store.read_lightly(instances_asset(member), partition), bank, store),
+        selected=with_words(store.read_lazily(instances_asset(member), partition), bank, store),
         bank=bank,
         seed=settings.seed,
         replicas=recipe.replicas + settings.gates.spares,

@@ -21,7 +21,7 @@ from instsynth_dagster.graph.refs import city_class_dimensions, each
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.synthesis.copy_paste import free_id, target_frames
-from instsynth_dagster.synthesis.insertion import Donor, find_place, newcomer_row, pasted_donor
+from instsynth_dagster.synthesis.insertion import Donor, find_place, inserted_row, pasted_donor
 from instsynth_dagster.synthesis.places import StandingPlaces, learn_places
 from resources.dataset import Dataset
 
@@ -50,7 +50,7 @@ def insertions(
     """
     city, class_name = partition.split("|")
     frames = store.read("frames", city).set_index("frame_id", drop=False)
-    selected = store.read_lightly("selected_instances", partition)
+    selected = store.read_lazily("selected_instances", partition)
     instances = store.read_many("instances", store.declared("instances"))
     learned = {name: learn_places(rows) for name, rows in instances.groupby("class_name") if name in settings.classes}
     cut = set(instances.loc[instances["touches_border"].astype(bool), "instance_id"])
@@ -96,7 +96,7 @@ def _inserted(
     value = free_id(ids, row["class_name"], labels)
     if value is None:
         return _unplaced(row, f"the frame holds {labels.factor} of the class, and there is no number for another")
-    made = newcomer_row(image, found, frame.frame_id, row["class_name"], value, settings.selection.margin)
+    made = inserted_row(image, found, frame.frame_id, row["class_name"], value, settings.selection.margin)
     box = made["crop_x1"], made["crop_y1"], made["crop_x2"], made["crop_y2"]
     pasted = encode_png(pasted_donor(crop, mask, found, box))
     return row | made | {"source_sha256": frame.image_sha256, "reason": "", "pasted_png": pasted}

@@ -20,7 +20,7 @@ from instsynth_dagster.graph.refs import city_class_dimensions
 from instsynth_dagster.settings import INSERT, Settings
 from instsynth_dagster.synthesis.copy_paste import copy_paste, first_with_room
 from instsynth_dagster.synthesis.gates import rejection
-from instsynth_dagster.synthesis.insertion import with_newcomer
+from instsynth_dagster.synthesis.insertion import with_inserted
 from instsynth_dagster.synthesis.synthetic_windows import masks_conserved, repainted_instances, synthetic_window
 from resources.dataset import Dataset
 
@@ -63,7 +63,7 @@ def is_cityscapes(
     """
     city, _ = partition.split("|")
     frames = store.read("frames", city).set_index("frame_id", drop=False)
-    selected = store.read_lightly(instances_asset(member), partition)
+    selected = store.read_lazily(instances_asset(member), partition)
     crops, quality, chosen = repainted.chosen_crops(store, member, partition, settings, replicas)
     paint = repainted.control_paint(member, settings)
     rows = [row for row in repainted_instances(selected, chosen, replicas, paint) if not _vanished(row)]
@@ -120,7 +120,7 @@ def _inserted(
     for index, row in rows:
         frame = frames.loc[row["frame_id"]]
         image, ids = dataset.image(frame), dataset.ids(frame)
-        yield index, image, image, with_newcomer(ids, row) if row["reason"] == "" else ids, row
+        yield index, image, image, with_inserted(ids, row) if row["reason"] == "" else ids, row
 
 
 def _copy_pasted(

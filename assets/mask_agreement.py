@@ -67,8 +67,8 @@ def mask_agreement(
     from instsynth_dagster.synthesis.mask_agreement import mask_agreement as agreement
 
     masks, city = _masks(settings), partition.split("|")[0]
-    selected = store.read_lightly(instances_asset(member), partition)
-    crops = store.read_lightly(f"{member}/inpainted_crops", partition)
+    selected = store.read_lazily(instances_asset(member), partition)
+    crops = store.read_lazily(f"{member}/inpainted_crops", partition)
     if crops.empty:
         return Made()
     folder = trained_folder(masks.checkpoint) if masks.checkpoint else store.folder("mask_judges", city, "checkpoint")

@@ -18,7 +18,7 @@ from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.data.versions import dvc_revision
 from instsynth_dagster.evaluation.report.crops import crop_gallery
 from instsynth_dagster.evaluation.report.examples import prediction_frames, synthesis_examples
-from instsynth_dagster.evaluation.report.record import flattened, made_now
+from instsynth_dagster.evaluation.report.record import current_provenance, flattened
 from instsynth_dagster.evaluation.report.report import ReportData, render_report, stamped
 from instsynth_dagster.evaluation.report.side_by_side import SIDE_BY_SIDE
 from instsynth_dagster.evaluation.tables.curves import loss_curves
@@ -117,7 +117,7 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
     page = render_report(data)
     out.add_table(pd.DataFrame([{"page": "report.html", "sha256": hashlib.sha256(page.encode()).hexdigest()}]))
     path = out.folder(PAGES) / "report.html"
-    made = made_now() | {"data in DVC": dvc_revision(dataset.root) or "not tracked"}
+    made = current_provenance() | {"data in DVC": dvc_revision(dataset.root) or "not tracked"}
     path.write_text(stamped(page, made))
     return Made({"report": Page(PAGES, path.name)})
 

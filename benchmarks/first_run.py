@@ -26,7 +26,7 @@ from hub_models import write_cache
 
 from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.demo.city.frames import write_demo_city
-from instsynth_dagster.doctor.wanted import wanted_models
+from instsynth_dagster.doctor.required import required_models
 from instsynth_dagster.models.references import hub_reference
 from instsynth_dagster.settings import DemoCitySettings, Settings
 
@@ -116,7 +116,7 @@ def main() -> None:
         cache = place / CACHE
         raw = shortened(yaml.safe_load(PROFILE.read_text()), place, given.small, given.device)
         started = time.monotonic()
-        write_cache(cache, wanted_models(Settings.model_validate(raw)), given.small)
+        write_cache(cache, required_models(Settings.model_validate(raw)), given.small)
         pin_what_was_built(raw, cache)
         built = time.monotonic() - started
         write_frames(place / "data", *((256, 128) if given.small else (2048, 1024)))

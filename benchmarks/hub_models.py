@@ -47,7 +47,7 @@ from transformers import (
     SwinForImageClassification,
 )
 
-from instsynth_dagster.doctor.wanted import Wanted
+from instsynth_dagster.doctor.required import RequiredModel
 from instsynth_dagster.models.references import hub_reference
 
 _TOKENIZER = "checkpoints/mini-clip"
@@ -61,7 +61,7 @@ _SAFETY = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"
 Build = Callable[[Path, bool], None]
 
 
-def write_cache(cache: Path, wanted: Iterable[Wanted], small: bool) -> None:
+def write_cache(cache: Path, wanted: Iterable[RequiredModel], small: bool) -> None:
     """Fill a hub cache with every repository that is wanted, one after the other."""
     for source in dict.fromkeys(model.source for model in wanted):
         reference = hub_reference(source)

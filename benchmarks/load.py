@@ -70,7 +70,7 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
     definitions, store = build_assets(given, graph), resources["store"]
     timed, memory = {}, {}
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
         if ": done in " in line:
             name, seconds = line.split("] ")[1].removesuffix(" s").split(": done in ")
@@ -80,10 +80,10 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
     with dg.DagsterInstance.local_temp(str(_made(folder / "home"))) as instance:
         workers = InThisProcess(definitions, resources, instance)
         started, worked = time.monotonic(), time.process_time()
-        refresh(graph, store, workers, say)
+        refresh(graph, store, workers, log)
         wall, cpu, peak = time.monotonic() - started, time.process_time() - worked, _peak()
         started = time.monotonic()
-        done = refresh(graph, store, workers, say)
+        done = refresh(graph, store, workers, log)
         idle = time.monotonic() - started
     assert done.partitions == 0
     root = folder / "artifacts"

@@ -100,11 +100,11 @@ def main() -> None:
         )
         for frames in (train.frames[:: len(TRAIN)], val.frames)
     )
-    told = {"steps": settings.steps, "batch": settings.batch_size, "threads": options.threads}
-    told |= {"processes": settings.processes, "seconds": round(fitted.seconds), "CPU seconds": round(cpu)}
-    told |= {"instances": len(scores), "IoU": round(scores["iou"].mean(), 4)}
-    told |= {"IoU, a third of the train frames": round(learnt["iou"].mean(), 4)}
-    print(json.dumps(told | groups(scores), indent=1))
+    result = {"steps": settings.steps, "batch": settings.batch_size, "threads": options.threads}
+    result |= {"processes": settings.processes, "seconds": round(fitted.seconds), "CPU seconds": round(cpu)}
+    result |= {"instances": len(scores), "IoU": round(scores["iou"].mean(), 4)}
+    result |= {"IoU, a third of the train frames": round(learnt["iou"].mean(), 4)}
+    print(json.dumps(result | groups(scores), indent=1))
 
 
 if __name__ == "__main__":

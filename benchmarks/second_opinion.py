@@ -114,12 +114,14 @@ def main() -> None:
     )
     print(table.round(2).to_string())
     both = int((passed["class_margin"] & passed["mask_iou"]).sum())
-    told = ", ".join(f"{KEYS[score]} {bound:.3f} accepts {int(passed[score].sum())}" for score, bound in bounds.items())
-    print(f"{len(found)} crops; {told}; both accept {both}")
+    result = ", ".join(
+        f"{KEYS[score]} {bound:.3f} accepts {int(passed[score].sum())}" for score, bound in bounds.items()
+    )
+    print(f"{len(found)} crops; {result}; both accept {both}")
     for name, values in results.items():
         print(f"{name:13} AP {np.mean(values):.2f}  by seed {', '.join(f'{value:.2f}' for value in values)}")
-    told = {"bounds": bounds, "crops": len(found), "both": both, "ap": results}
-    (asked.out / "second_opinion.json").write_text(json.dumps(told, indent=1))
+    result = {"bounds": bounds, "crops": len(found), "both": both, "ap": results}
+    (asked.out / "second_opinion.json").write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

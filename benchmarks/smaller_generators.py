@@ -105,18 +105,18 @@ def compare_generators(bench: Bench, train: Cities, val: Cities, distill: int, t
     for name, predictor in predictors.items():
         taps, whole = (predictors[other].model.extractor.taps for other in (name, "whole"))
         cost, scores = costs[0][name], score(predictor, val, CITYSCAPES.classes)
-        told = {"generator": name, "parameters, M": round(cost.parameters, 2), "GMACs": round(cost.gmacs, 2)}
-        told |= {"milliseconds": round(statistics.median(turn[name].milliseconds for turn in costs))}
-        told |= {"cosine": round(feature_cosine(taps, whole, pixels), 4)}
-        told |= {"AP": round(scores.ap, 4), "AP50": round(scores.ap50, 4), "CPU seconds": round(spent[name])}
-        print(json.dumps(told), flush=True)
+        result = {"generator": name, "parameters, M": round(cost.parameters, 2), "GMACs": round(cost.gmacs, 2)}
+        result |= {"milliseconds": round(statistics.median(turn[name].milliseconds for turn in costs))}
+        result |= {"cosine": round(feature_cosine(taps, whole, pixels), 4)}
+        result |= {"AP": round(scores.ap, 4), "AP50": round(scores.ap50, 4), "CPU seconds": round(spent[name])}
+        print(json.dumps(result), flush=True)
 
 
 def compare_steps(bench: Bench, frames: SegmentationDataset, of: str, counts: Sequence[int]) -> None:
     for count in counts:
         scores = score(bench.changed(sample_steps=count), frames, bench.classes)
-        told = {"denoising steps": count, f"AP, {of}": round(scores.ap, 4), f"AP50, {of}": round(scores.ap50, 4)}
-        print(json.dumps(told), flush=True)
+        result = {"denoising steps": count, f"AP, {of}": round(scores.ap, 4), f"AP50, {of}": round(scores.ap50, 4)}
+        print(json.dumps(result), flush=True)
 
 
 def main() -> None:

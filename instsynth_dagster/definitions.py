@@ -32,7 +32,7 @@ def build_definitions(settings: Settings, read: Callable[[], Settings]) -> dg.De
     )
 
 
-def _tell_users(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+def _print_user_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """A command that ends with a user's mistake says so in one line."""
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr)
@@ -43,5 +43,5 @@ def _tell_users(kind: type[BaseException], error: BaseException, traceback: Trac
 try:
     defs = build_definitions(load_settings(), load_settings)
 except UserError:
-    sys.excepthook = _tell_users  # of `dagster job execute`; the UI shows the error itself
+    sys.excepthook = _print_user_error  # of `dagster job execute`; the UI shows the error itself
     raise

@@ -78,8 +78,8 @@ def _committed(commit: str) -> ReportPage:
         done = subprocess.run(command, capture_output=True, text=True)
         found = sorted(out.rglob(REPORT))
         if done.returncode or not found:
-            told = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-            why = told[0] if told else "its report holds no page"
+            messages = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+            why = messages[0] if messages else "its report holds no page"
             raise ArtifactError(f"{commit}: DVC cannot give {_DVC_OUT} of this commit ({why})")
         return read_report(found[0])
 

@@ -37,12 +37,12 @@ def _is_interruption(record: logging.LogRecord) -> bool:
 class _OneInterruption(logging.Filter):
     """Lets through the first record that tells of an interrupt, and no other."""
 
-    _told = False
+    _reported = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not _is_interruption(record):
             return True
-        first, _OneInterruption._told = not self._told, True  # a job has several handlers
+        first, _OneInterruption._reported = not self._reported, True  # a job has several handlers
         return first
 
 

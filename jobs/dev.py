@@ -62,12 +62,12 @@ class _Pages(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving_pages(say: Callable[[str], None], port: int) -> Iterator[None]:
+def serving_pages(log: Callable[[str], None], port: int) -> Iterator[None]:
     """While it is open, files of the store are served on localhost; where the port is taken, that is said."""
     try:
         server = ThreadingHTTPServer((HOST, port), _Pages)
     except OSError:
-        say(f"port {port} is in use: links of the UI to reports and plots lead to whoever has it")
+        log(f"port {port} is in use: links of the UI to reports and plots lead to whoever has it")
         yield
         return
     server.daemon_threads = True

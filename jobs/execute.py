@@ -7,10 +7,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from jobs.session import DYING_AT_ONCE, run_until_stopped
+from jobs.session import DEFAULT_INTERRUPT, run_until_stopped
 
 
-def here(name: str) -> None:
+def run_in_this_process(name: str) -> None:
     """Run a job in this process; exits with 1 where it fails, which its log has said."""
     import dagster as dg
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m jobs.execute", description="Run a job of this project.")
     parser.add_argument("job", help="refresh, prepare, synthesize, export, train, evaluate or demo")
     name = parser.parse_args(arguments).job
-    start = f"{DYING_AT_ONCE}; from jobs.execute import here; here({name!r})"
+    start = f"{DEFAULT_INTERRUPT}; from jobs.execute import run_in_this_process; run_in_this_process({name!r})"
     raise SystemExit(run_until_stopped([sys.executable, "-c", start]))
 
 

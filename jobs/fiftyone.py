@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.coco or not _is_installed():
             print(f"COCO JSON: {write_coco(found, dataset, folder)}")
             return
-        session = launched(found, given.name)
+        session = launch_app(found, given.name)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
     session.wait()
@@ -71,7 +71,9 @@ def write_coco(found: Iterable[Picture], dataset: DataSet, folder: Path) -> Path
     with CocoFile(staged, dataset.labels, dataset.categories(), info=info) as coco:
         for picture in found:
             name = picture.path.resolve().relative_to(base).as_posix()
-            number = coco.add_original(name, picture.image, {"tag": picture.tag, **picture.told}, picture.repainted)
+            number = coco.add_original(
+                name, picture.image, {"tag": picture.tag, **picture.attributes}, picture.repainted
+            )
             for run, table in picture.predictions.items():
                 results.setdefault(run, []).extend(_results(table, number, dataset))
     os.replace(staged, path)
@@ -98,7 +100,7 @@ def _code(row: Mapping[Hashable, Any]) -> dict[str, Any]:
     return {"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_counts"]}
 
 
-def launched(found: Iterable[Picture], name: str) -> Any:
+def launch_app(found: Iterable[Picture], name: str) -> Any:
     """FiftyOne's app with a data set of pictures: the field `ground_truth`, a field for each training, and what is told
     of a picture; returns its session."""
     import fiftyone
@@ -109,14 +111,14 @@ def launched(found: Iterable[Picture], name: str) -> Any:
 
 
 def _sample(fiftyone: Any, picture: Picture) -> Any:
-    sample = fiftyone.Sample(filepath=str(picture.path.resolve()), tags=[picture.tag], **picture.told)
+    sample = fiftyone.Sample(filepath=str(picture.path.resolve()), tags=[picture.tag], **picture.attributes)
     width, height = picture.image.size
     shown = []
     for place, found in enumerate(picture.image.objects):
         mask = object_mask(found.segmentation, (height, width))
-        told = {"iscrowd": found.crowd, "synthetic": place == picture.repainted}
+        attributes = {"iscrowd": found.crowd, "synthetic": place == picture.repainted}
         if mask.any():
-            shown.append(_detection(fiftyone, found.label, mask, told))
+            shown.append(_detection(fiftyone, found.label, mask, attributes))
     sample["ground_truth"] = fiftyone.Detections(detections=shown)
     for run, table in picture.predictions.items():
         rows = [
@@ -128,12 +130,12 @@ def _sample(fiftyone: Any, picture: Picture) -> Any:
     return sample
 
 
-def _detection(fiftyone: Any, label: str, mask: Any, told: dict[str, Any]) -> Any:
+def _detection(fiftyone: Any, label: str, mask: Any, attributes: dict[str, Any]) -> Any:
     """A detection of a bool (H, W) mask; boxes are shares of the picture, masks those of the box."""
     x1, y1, x2, y2 = mask_box(mask)
     height, width = mask.shape
     box = [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
-    return fiftyone.Detection(label=label, bounding_box=box, mask=mask[y1:y2, x1:x2], **told)
+    return fiftyone.Detection(label=label, bounding_box=box, mask=mask[y1:y2, x1:x2], **attributes)
 
 
 if __name__ == "__main__":

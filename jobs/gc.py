@@ -21,7 +21,7 @@ _DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True)
-class Unwanted:
+class UnusedFiles:
     """Files of a folder of the store, relative to it; `bytes` as far as a manifest tells, and directories outside the
     store that its partition wrote, which stay."""
 
@@ -36,7 +36,7 @@ class Unwanted:
         return f"{self.folder}: {len(self.files)} files, {size}{left}"
 
 
-def unwanted(store: Store, graphs: Iterable[Mapping[str, Asset]]) -> list[Unwanted]:
+def unused_files(store: Store, graphs: Iterable[Mapping[str, Asset]]) -> list[UnusedFiles]:
     """Partitions of the store that are in none of the graphs, unfinished ones too, and files that were set aside."""
     wanted = {
         partition_folder(key, partition)
@@ -56,7 +56,7 @@ def unwanted(store: Store, graphs: Iterable[Mapping[str, Asset]]) -> list[Unwant
         else:
             continue
         found.setdefault(folder, []).append(posixpath.relpath(name, folder or "."))
-    return [_unwanted(store, folder, files) for folder, files in found.items()]
+    return [_unused_files(store, folder, files) for folder, files in found.items()]
 
 
 def _above(name: str) -> Iterator[str]:
@@ -65,18 +65,18 @@ def _above(name: str) -> Iterator[str]:
         yield name
 
 
-def _unwanted(store: Store, folder: str, files: Sequence[str]) -> Unwanted:
+def _unused_files(store: Store, folder: str, files: Sequence[str]) -> UnusedFiles:
     if MANIFEST not in files:
-        return Unwanted(folder, tuple(files), None)
+        return UnusedFiles(folder, tuple(files), None)
     try:
         manifest = Manifest.from_json(store.storage.read(f"{folder}/{MANIFEST}"))
     except ValueError:
-        return Unwanted(folder, tuple(files), None)
+        return UnusedFiles(folder, tuple(files), None)
     outside = tuple(directory for directory in manifest.outside if os.path.exists(directory))
-    return Unwanted(folder, tuple(files), sum(file.bytes for file in manifest.files()), outside)
+    return UnusedFiles(folder, tuple(files), sum(file.bytes for file in manifest.files()), outside)
 
 
-def remove(store: Store, found: Iterable[Unwanted]) -> None:
+def remove(store: Store, found: Iterable[UnusedFiles]) -> None:
     """Remove files; of a partition the manifest goes first, so that what is left of it is never taken for whole."""
     for one in found:
         with store.storage.lock(one.folder, f"a run that makes {one.folder}", print):
@@ -110,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         store = open_store(settings)
         if not given.params and not asked:
             raise SettingsError(f"no params file of the project uses {settings.artifacts.root}; name them")
-        found = unwanted(store, [build_graph(settings), *map(build_graph, asked.values())])
-        _tell(found, asked)
+        found = unused_files(store, [build_graph(settings), *map(build_graph, asked.values())])
+        _print_unused(found, asked)
         if given.remove:
             remove(store, found)
     except UserError as error:
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("nothing was removed: make gc REMOVE=1 does it")
 
 
-def _tell(found: Sequence[Unwanted], asked: Iterable[Path]) -> None:
+def _print_unused(found: Sequence[UnusedFiles], asked: Iterable[Path]) -> None:
     names = ", ".join(["$INSTSYNTH_PARAMS or params.yaml", *map(str, asked)])
     print("\n".join(map(str, found)) or "everything in the store is wanted", f"wanted by: {names}", sep="\n")
     if found:

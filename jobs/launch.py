@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.shared.events import tell_all_unknown
+from assets.shared.events import report_all_unknown
 from assets.shared.partitions import Graph
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.evaluation.tables.tables import leading_metric
@@ -67,7 +67,7 @@ def build_jobs(
             with open_workers(settings, part, assets, resources, context) as workers:
                 done = refresh(part, store, workers, context.log.info)
             context.instance.add_run_tags(context.run_id, done.tags())
-            tell_all_unknown(context.instance, store, part, context.log.info)
+            report_all_unknown(context.instance, store, part, context.log.info)
             if ends is None or name == "evaluate":
                 write_results(
                     graph,

@@ -11,9 +11,9 @@ from math import ceil
 from assets import build_graph
 from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.doctor import problems, survey
-from instsynth_dagster.doctor.estimate import Work, tell_work
+from instsynth_dagster.doctor.estimate import Work, work_findings
 from instsynth_dagster.errors import SettingsError, UserError
-from instsynth_dagster.graph.staleness import Asset, ManifestOf, Stale, plan, readable
+from instsynth_dagster.graph.staleness import Asset, ManifestOf, Stale, intact_manifest, plan
 from instsynth_dagster.settings import Settings, load_settings
 
 
@@ -55,7 +55,7 @@ def _summary(asset: Asset, stale: Sequence[Stale], manifest_of: ManifestOf, work
     reasons: dict[str, int] = {}
     for item in certain:
         reasons[item.reason] = reasons.get(item.reason, 0) + 1
-    made = {key: manifest for key in asset.partitions if (manifest := readable(manifest_of, asset.key, key))}
+    made = {key: manifest for key in asset.partitions if (manifest := intact_manifest(manifest_of, asset.key, key))}
     wall = _Seconds({key: manifest.wall_seconds for key, manifest in made.items()}, asset, works)
     device = _Seconds({key: manifest.device_seconds for key, manifest in made.items()}, asset, works)
     return PlannedAsset(
@@ -156,7 +156,7 @@ def lines(settings: Settings) -> Iterator[str]:
     planned = planned_assets(build_graph(settings), open_store(settings), works)
     yield from describe(planned)
     if any(item.assumed for item in planned):
-        yield from map(str, tell_work(works, settings))
+        yield from map(str, work_findings(works, settings))
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from instsynth_dagster.artifacts.locking import refresh_lock
 from instsynth_dagster.artifacts.manifest import Manifest
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.errors import UserError
-from instsynth_dagster.graph.staleness import Asset, PartitionRef, stretches, why_stale
+from instsynth_dagster.graph.staleness import Asset, PartitionRef, contiguous_ranges, why_stale
 
 CHANGED = ".changed"
 """Touched below the store by every refresh that made something."""
@@ -62,7 +62,7 @@ class Refreshed:
         }
 
 
-def refresh(graph: Mapping[str, Asset], store: Store, workers: Workers, say: Callable[[str], None]) -> Refreshed:
+def refresh(graph: Mapping[str, Asset], store: Store, workers: Workers, log: Callable[[str], None]) -> Refreshed:
     """Materialise every stale partition of `graph` on `workers`.
 
     A partition is looked at when everything it reads is up to date, so an upstream partition that comes out with equal
@@ -76,14 +76,14 @@ def refresh(graph: Mapping[str, Asset], store: Store, workers: Workers, say: Cal
     started = time.monotonic()
     made: dict[PartitionRef, float] = {}
     try:
-        with refresh_lock(store.storage, Path.cwd(), say):
-            while failure := _Walk(graph, store, workers, say, made).failure():
-                say(f"{failure}; going on with it")
+        with refresh_lock(store.storage, Path.cwd(), log):
+            while failure := _Walk(graph, store, workers, log, made).failure():
+                log(f"{failure}; going on with it")
             if made:
                 store.storage.write(CHANGED, b"")
     except (UserError, ConnectionError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from None
-    say("nothing is stale" if not made else f"{len(made)} partitions made")
+    log("nothing is stale" if not made else f"{len(made)} partitions made")
     return Refreshed(len(made), time.monotonic() - started, sum(made.values()))
 
 
@@ -112,11 +112,11 @@ class _Walk:
         graph: Mapping[str, Asset],
         store: Store,
         workers: Workers,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         made: dict[PartitionRef, float],
     ) -> None:
         """`made` notes the device seconds of each partition that is made."""
-        self._graph, self._store, self._workers, self._say, self._made = graph, store, workers, say, made
+        self._graph, self._store, self._workers, self._log, self._made = graph, store, workers, log, made
         self._manifest_of = store.snapshot()
         self._failures: list[str] = []
         self._failed: list[PartitionRef] = []
@@ -184,7 +184,7 @@ class _Walk:
         if progress.left_over is None:
             progress.left_over = self._workers.unfinished(asset)
             if progress.left_over:
-                self._say(f"{progress.place}: {len(progress.left_over)} runs of an earlier refresh are at work")
+                self._log(f"{progress.place}: {len(progress.left_over)} runs of an earlier refresh are at work")
                 return
         if progress.size is None:
             progress.begun = time.monotonic()
@@ -194,13 +194,13 @@ class _Walk:
 
     def _submit_one(self, asset: Asset, progress: _Progress) -> None:
         stale = [partition for partition in asset.partitions if partition in progress.ready]
-        first, last = next(cut(asset, stale, progress.size or 1))
-        partitions = within(asset, first, last)
+        first, last = next(partition_ranges(asset, stale, progress.size or 1))
+        partitions = partitions_between(asset, first, last)
         reason = progress.ready[partitions[0]]
         for partition in partitions:
             del progress.ready[partition]
         named = f"{first} to {last}, " if first != last else f"{first}, " if asset.dimensions else ""
-        self._say(f"{progress.place}: {named}{len(partitions)} of {len(asset.partitions)} partitions ({reason})")
+        self._log(f"{progress.place}: {named}{len(partitions)} of {len(asset.partitions)} partitions ({reason})")
         progress.at_work[self._workers.submit(asset, first, last)] = partitions
 
     def _collect(self, key: str) -> None:
@@ -215,7 +215,7 @@ class _Walk:
         for run, failure in over.items():
             self._record(key, progress.at_work.pop(run), failure)
         if not (progress.at_work or progress.ready or progress.waiting or self._failures):
-            self._say(f"{progress.place}: done, {time.monotonic() - progress.begun:.1f} s after its first run began")
+            self._log(f"{progress.place}: done, {time.monotonic() - progress.begun:.1f} s after its first run began")
 
     def _look_again(self, key: str) -> None:
         """At stale partitions that others may have made meanwhile."""
@@ -247,7 +247,7 @@ class _Walk:
         for check in outcomes(manifest):
             if not check.passed:
                 text = check.description.removeprefix(f"{manifest.partition}: ")
-                self._say(f"warning: {manifest.asset}[{manifest.partition}]: {check.name}: {text}")
+                self._log(f"warning: {manifest.asset}[{manifest.partition}]: {check.name}: {text}")
 
     def _damage_above(self) -> bool:
         """Whether anything that a failed partition is made from, all up to date when it began, has become stale."""
@@ -265,13 +265,13 @@ class _Walk:
         return False
 
 
-def cut(asset: Asset, partitions: Sequence[str], size: int) -> Iterator[tuple[str, str]]:
+def partition_ranges(asset: Asset, partitions: Sequence[str], size: int) -> Iterator[tuple[str, str]]:
     """(first, last) of stretches that cover `partitions` exactly, of at most `size` partitions each."""
     for start in range(0, len(partitions), size):
-        yield from stretches(asset, partitions[start : start + size])
+        yield from contiguous_ranges(asset, partitions[start : start + size])
 
 
-def within(asset: Asset, first: str, last: str) -> list[str]:
+def partitions_between(asset: Asset, first: str, last: str) -> list[str]:
     """The partitions of a stretch."""
     keys = asset.partitions
     return keys[keys.index(first) : keys.index(last) + 1]

@@ -23,7 +23,7 @@ from instsynth_dagster.graph import TrainingSet
 from instsynth_dagster.settings import CostSettings
 from jobs.metrics import CURVES, METRICS, write_curves, write_metrics
 
-VALUES, LOSSES, REPORT, COSTS = "metrics.json", "loss.csv", "report.html", "costs.md"
+VALUES, LOSS_COLUMNS, REPORT, COSTS = "metrics.json", "loss.csv", "report.html", "costs.md"
 _SHOWN = ("table_1.md", "average_precision.md", "verdict.md")
 
 
@@ -48,7 +48,7 @@ def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings,
     quality = store.read("image_quality") if "image_quality" in graph else pd.DataFrame()
     values = json.dumps(_values(ap, quality), indent=1, sort_keys=True)
     write_atomically(folder / VALUES, values.encode() + b"\n")
-    write_atomically(folder / LOSSES, curves.to_csv(index=False).encode())
+    write_atomically(folder / LOSS_COLUMNS, curves.to_csv(index=False).encode())
     write_metrics(folder / METRICS, ap, quality, lead)
     write_curves(folder / CURVES, curves)
 

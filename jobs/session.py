@@ -12,7 +12,7 @@ _TRIES, _SECONDS = 3, 30.0
 """How often a command is interrupted before it is killed, and the time that it has each time. A signal that comes while
 Python collects garbage, or closes a connection, is lost."""
 
-DYING_AT_ONCE = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)"
+DEFAULT_INTERRUPT = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)"
 """First statement of a process that has nothing to put away until its imports are over: an interrupt just ends it."""
 
 

@@ -12,7 +12,7 @@ from typing import IO, Literal
 
 from instsynth_dagster.errors import UnreadableError
 
-Wanted = Literal["auto", "cpu", "cuda"]
+DeviceSetting = Literal["auto", "cpu", "cuda"]
 _DRIVERS = ("nvidia[0-9]*", "dxg", "kfd")
 """Names below /dev by which drivers of CUDA, CUDA in WSL, and ROCm show."""
 
@@ -26,7 +26,7 @@ class Device:
     keeps it as long as it lives; where all are taken it shares the first, and the pool keeps their steps apart.
     """
 
-    wanted: Wanted
+    wanted: DeviceSetting
     threads: int = 1
     leases: Path = Path(tempfile.gettempdir()) / f"instsynth-gpus-{os.getuid()}"
     _held: list[IO[str]] = field(default_factory=list, repr=False, compare=False)
@@ -63,7 +63,7 @@ class Device:
         return gpus[0]
 
 
-def count_gpus(wanted: Wanted) -> int:
+def count_gpus(wanted: DeviceSetting) -> int:
     """How many GPUs steps may run on; torch is asked only where the machine has a driver of any."""
     if wanted == "cpu" or not any(path for pattern in _DRIVERS for path in Path("/dev").glob(pattern)):
         return 0

@@ -21,9 +21,9 @@ _listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", def
 
 
 @contextmanager
-def telling(say: Callable[[str], None]) -> Iterator[None]:
-    """While it is open, progress is told to `say` as well: to the log of a run."""
-    token = _listener.set(say)
+def reporting_to(log: Callable[[str], None]) -> Iterator[None]:
+    """While it is open, progress is told to `log` as well: to the log of a run."""
+    token = _listener.set(log)
     try:
         yield
     finally:
@@ -34,16 +34,16 @@ def telling(say: Callable[[str], None]) -> Iterator[None]:
 def progress_bar(title: str, total: int) -> Iterator[Progress]:
     """Progress as a callable.
 
-    While `telling` is open, that is in the run of an asset, several of which may be at work at once, it is lines on
-    stderr and in the run's log; otherwise a bar on stderr. Both show after a few seconds.
+    Inside `reporting_to`, that is in the run of an asset, progress is written as lines to stderr and to the run's log,
+    because several assets may run at once; elsewhere it is a bar on stderr. Both appear after a few seconds.
     """
-    if say := _listener.get():
+    if log := _listener.get():
 
-        def tell(line: str) -> None:
-            say(line)
+        def report(line: str) -> None:
+            log(line)
             print(line, file=sys.stderr, flush=True)
 
-        yield _thinned(title, tell)
+        yield _thinned(title, report)
         return
     with tqdm(total=total, desc=title, mininterval=0.5 if sys.stderr.isatty() else 30.0, delay=3, leave=None) as bar:
 
@@ -56,20 +56,20 @@ def progress_bar(title: str, total: int) -> Iterator[Progress]:
         yield progress
 
 
-def _thinned(title: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
+def _thinned(title: str, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
     """Lines with the time left, fewer and fewer; what was done before the first call took none of the time."""
     started, wait = clock(), _FIRST
-    told, first = started, -1
+    reported, first = started, -1
 
-    def tell(done: int, total: int, loss: float | None = None) -> None:
-        nonlocal told, wait, first
+    def report(done: int, total: int, loss: float | None = None) -> None:
+        nonlocal reported, wait, first
         now = clock()
         first = done - 1 if first < 0 else first
-        if now - told < wait or done >= total:
+        if now - reported < wait or done >= total:
             return
         left = (now - started) / (done - first) * (total - done)
         about = "" if loss is None else f", loss {loss:.4g}"
-        say(f"{title}: {done} of {total}{about}, about {tqdm.format_interval(left)} left")
-        told, wait = now, min(wait * _GROWTH, _LONGEST)
+        log(f"{title}: {done} of {total}{about}, about {tqdm.format_interval(left)} left")
+        reported, wait = now, min(wait * _GROWTH, _LONGEST)
 
-    return tell
+    return report

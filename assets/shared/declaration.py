@@ -169,7 +169,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Held:
+class HashedSettings:
     """What a view of the settings holds for a fingerprint: JSON values, the content of the checkpoints that it names,
     and the code versions of its sections' kinds."""
 
@@ -199,22 +199,22 @@ class Artifact(Asset):
         labels = {"labels": labels_digest(settings.labels)} if reads_labels else {}
 
         @cache
-        def held(paths: tuple[str, ...]) -> Held:
+        def held(paths: tuple[str, ...]) -> HashedSettings:
             seen = view(settings, paths)
             versions = sorted([kind, found.CODE_VERSION] for found in kinds_of(seen) for kind in found.own_kinds())
-            return Held(hashed(seen), shared.checkpoints.of(seen), versions)
+            return HashedSettings(hashed(seen), shared.checkpoints.of(seen), versions)
 
         def read_settings(partition: str) -> Any:
-            here = at(partition)
-            computed = {name: value(here) for name, value in declaration.values.items()} | labels
-            return [held(tuple(declaration.settings(here))).settings, computed]
+            scope = at(partition)
+            computed = {name: value(scope) for name, value in declaration.values.items()} | labels
+            return [held(tuple(declaration.settings(scope))).settings, computed]
 
         def read_files(partition: str) -> str | None:
-            here = at(partition)
-            checkpoints = held(tuple(declaration.settings(here))).checkpoints
+            scope = at(partition)
+            checkpoints = held(tuple(declaration.settings(scope))).checkpoints
             if declaration.files is None:
                 return checkpoints
-            signed = shared.files.signature(list(declaration.files(here)), settings.dataset.root)
+            signed = shared.files.signature(list(declaration.files(scope)), settings.dataset.root)
             return f"{signed} {checkpoints}" if checkpoints else signed
 
         return cls(
@@ -248,16 +248,16 @@ class Artifact(Asset):
 
     def arguments(self, partition: str, resources: Mapping[str, Any]) -> dict[str, Any]:
         """What the body is given for a partition: settings and readers bound to the declaration, values, resources."""
-        here = At(self.params, partition, tuple(sorted(self.dimensions)), self.member)
+        scope = At(self.params, partition, tuple(sorted(self.dimensions)), self.member)
         reader = Reader(self.key, partition, self.file)
-        given = {name: value(here) for name, value in self.declaration.values.items()}
+        given = {name: value(scope) for name, value in self.declaration.values.items()}
         for name in signature(self.declaration.make).parameters:
             if name == "settings":
-                given[name] = view(self.params, self.declaration.settings(here), reader)
+                given[name] = view(self.params, self.declaration.settings(scope), reader)
             elif name == "member":
                 given[name] = self.member
             elif name in resources:
-                given[name] = self._bound(resources[name], here, reader)
+                given[name] = self._bound(resources[name], scope, reader)
         return given
 
     def _bound(self, resource: Any, at: At, reader: Reader) -> Any:

@@ -17,7 +17,7 @@ from assets.shared.partitions import Graph, asset_key, shown_key
 from instsynth_dagster.artifacts.manifest import Manifest
 from instsynth_dagster.artifacts.store import UNPARTITIONED, Store
 from instsynth_dagster.artifacts.writer import PIECE
-from instsynth_dagster.graph.staleness import Asset, ManifestOf, readable, why_stale
+from instsynth_dagster.graph.staleness import Asset, ManifestOf, intact_manifest, why_stale
 
 Pointers = Mapping[str, str]
 """By upstream asset, the storage id of its newest materialization: later ones may make what was made stale."""
@@ -88,26 +88,26 @@ def check_results(
     Args:
         names: of the checks that Dagster waits for, and whether they block.
     """
-    said: dict[str, list[tuple[str, Check]]] = {name: [] for name in names}
+    checks_of: dict[str, list[tuple[str, Check]]] = {name: [] for name in names}
     for partition in asset.partitions:
-        if manifest := readable(manifest_of, asset.key, partition):
+        if manifest := intact_manifest(manifest_of, asset.key, partition):
             for check in outcomes(manifest):
-                said.setdefault(check.name, []).append((partition, check))
+                checks_of.setdefault(check.name, []).append((partition, check))
     for partition, check in blocked:
-        said.setdefault(check.name, []).append((partition, check))
+        checks_of.setdefault(check.name, []).append((partition, check))
     for name, blocking in names.items():
-        failed = [(partition, check) for partition, check in said[name] if not check.passed]
-        partition, shown = (failed or said[name] or [("", Check(name, True, "nothing was checked"))])[0]
-        texts = {check.description for _, check in said[name]}
+        failed = [(partition, check) for partition, check in checks_of[name] if not check.passed]
+        partition, shown = (failed or checks_of[name] or [("", Check(name, True, "nothing was checked"))])[0]
+        texts = {check.description for _, check in checks_of[name]}
         where = f"{shown_key(partition)}: " if asset.dimensions and (failed or len(texts) > 1) else ""
-        about = "" if failed or len(texts) < 2 else f"all {len(said[name])} partitions pass, such as "
+        about = "" if failed or len(texts) < 2 else f"all {len(checks_of[name])} partitions pass, such as "
         yield dg.AssetCheckResult(
             asset_key=asset_key(asset.key),
             check_name=name,
             passed=not failed,
             severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
             description=f"{about}{where}{shown.description.removeprefix(f'{partition}: ')}",
-            metadata={"partitions_checked": len(said[name]), "partitions_failed": len(failed), **shown.metadata},
+            metadata={"partitions_checked": len(checks_of[name]), "partitions_failed": len(failed), **shown.metadata},
         )
 
 
@@ -148,7 +148,7 @@ class Record:
         tags = {}
         for upstream, key in self._asset.upstream(partition):
             name = asset_key(upstream).to_user_string()
-            manifest = readable(manifest_of, upstream, key)
+            manifest = intact_manifest(manifest_of, upstream, key)
             tags[f"dagster/input_data_version/{name}"] = data_version(manifest) if manifest else "NULL"
             tags[f"dagster/input_event_pointer/{name}"] = read_at[upstream]
         return tags
@@ -162,27 +162,27 @@ class Record:
             return record.run_id, _tags(record)
         return "", {}
 
-    def tell_unknown(self, manifest_of: ManifestOf, but: Collection[str] = ()) -> list[str]:
+    def report_unknown(self, manifest_of: ManifestOf, but: Collection[str] = ()) -> list[str]:
         """Report what the store holds and Dagster does not know: of runs that were killed, that another instance
         recorded, or that came with `dvc pull`. Returns the partitions; those in `but` are left to the caller."""
-        told = []
+        reported = []
         latest = self._latest_tags()
         for partition in self._asset.partitions:
             if partition in but or self._is_known(partition, manifest_of, latest):
                 continue
             read_at = self.pointers(partition)
-            manifest = readable(manifest_of, self._asset.key, partition)
+            manifest = intact_manifest(manifest_of, self._asset.key, partition)
             if manifest is None:
                 continue
             stale = bool(why_stale(self._asset, partition, manifest_of))
             event = self.materialization(manifest, read_at, manifest_of, stale=stale)
             self._instance.report_runless_asset_event(event)
-            told.append(partition)
-        return told
+            reported.append(partition)
+        return reported
 
     def _is_known(self, partition: str, manifest_of: ManifestOf, latest: Mapping[str, Mapping[str, str]]) -> bool:
         """Whether there is nothing to report of a partition. `latest` spares a query for each that is found in it."""
-        manifest = readable(manifest_of, self._asset.key, partition)
+        manifest = intact_manifest(manifest_of, self._asset.key, partition)
         if manifest is None:
             return True
 
@@ -207,9 +207,9 @@ def _tags(record: dg.EventLogRecord) -> Mapping[str, str]:
     return (event.tags or {}) if event else {}
 
 
-def tell_all_unknown(instance: dg.DagsterInstance, store: Store, graph: Graph, say: Callable[[str], None]) -> None:
-    """`Record.tell_unknown` of every asset of a graph, upstream first."""
+def report_all_unknown(instance: dg.DagsterInstance, store: Store, graph: Graph, log: Callable[[str], None]) -> None:
+    """`Record.report_unknown` of every asset of a graph, upstream first."""
     manifest_of = store.snapshot()
-    told = sum(len(Record(instance, store, asset).tell_unknown(manifest_of)) for asset in graph.values())
-    if told:
-        say(f"{told} partitions that were made before are told to Dagster")
+    reported = sum(len(Record(instance, store, asset).report_unknown(manifest_of)) for asset in graph.values())
+    if reported:
+        log(f"{reported} partitions that were made before are told to Dagster")

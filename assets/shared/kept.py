@@ -30,16 +30,16 @@ _KEPT = re.compile(r"!\[([^\]]*)\]\(([\w.-]+)\)")
 def keep(out: PartitionWriter, made: Made) -> None:
     """Keep what is reported with the partition: pictures and long texts in a folder, all else in the summary."""
     metadata = {name: _kept(out, name, value) for name, value in made.metadata.items()}
-    told = {"metadata": metadata, "checks": [asdict(check) for check in made.checks]}
+    kept = {"metadata": metadata, "checks": [asdict(check) for check in made.checks]}
     # numbers of NumPy become those of JSON
-    out.summary[REPORTED] = json.loads(json.dumps(told, default=lambda number: number.item()))
+    out.summary[REPORTED] = json.loads(json.dumps(kept, default=lambda number: number.item()))
 
 
 def reported(store: Store, manifest: Manifest) -> Made:
     """What was reported of a partition when it was made. Pictures are links to what `make dev` serves, or carry their
     bytes where the store is not on this machine."""
     metadata = manifest.summary.get(REPORTED, {}).get("metadata", {})
-    return Made({name: _told(store, manifest, value) for name, value in metadata.items()}, outcomes(manifest))
+    return Made({name: _restored(store, manifest, value) for name, value in metadata.items()}, outcomes(manifest))
 
 
 def outcomes(manifest: Manifest) -> tuple[Check, ...]:
@@ -80,7 +80,7 @@ def _kept(out: PartitionWriter, name: str, value: Any) -> Any:
     return {"file": file}
 
 
-def _told(store: Store, manifest: Manifest, value: Any) -> Any:
+def _restored(store: Store, manifest: Manifest, value: Any) -> Any:
     match value:
         case {"path": path}:
             return Path(path)

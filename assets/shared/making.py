@@ -31,13 +31,13 @@ class Stored:
     """A partition that is in the store, made now or before; `read_at` says which of its inputs' events it knows."""
 
     manifest: Manifest
-    made_now: bool
+    current_provenance: bool
     read_at: Mapping[str, str]
 
     def line(self) -> str:
         """For the log."""
         made = f"{self.manifest.rows} rows, {self.manifest.wall_seconds:.1f} s"
-        how = made if self.made_now else f"up to date; made at {self.manifest.made_at[:16]}Z: {made}"
+        how = made if self.current_provenance else f"up to date; made at {self.manifest.made_at[:16]}Z: {made}"
         return f"{self.manifest.asset}[{self.manifest.partition}]: {how}"
 
 
@@ -49,7 +49,7 @@ class Making:
     asset: Artifact
     resources: Mapping[str, Any]
     on_device: bool
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
     def partition(self, partition: str, pointers: Callable[[str], Mapping[str, str]]) -> Stored:
         """Make a partition, unless it is up to date, or is once another run that makes it has let go of it.
@@ -64,7 +64,7 @@ class Making:
                 self.store.require(upstream, upstream_partition)
         if found := self._up_to_date(partition, pointers):
             return found
-        with self.store.lock(self.asset.key, partition, self.say) as lock:
+        with self.store.lock(self.asset.key, partition, self.log) as lock:
             if found := self._up_to_date(partition, pointers):
                 return found
             read_at = pointers(partition)

@@ -60,8 +60,8 @@ def gates_preview(selected: pd.DataFrame, crops: pd.DataFrame, scores: pd.DataFr
     """Crops that the gates reject beside some that pass."""
     rejected = sum(bool(rejection(row, gates)) for row in scores.to_dict("records"))
     shown = min(rejected, MOST) + min(len(scores) - rejected, MOST)
-    told = [sample(shown, len(scores), "crops"), f"{rejected} of {len(scores)} rejected" if rejected else ""]
-    return sheet_preview(gate_sheet(selected, crops, scores, gates), "; ".join(filter(None, told)))
+    notes = [sample(shown, len(scores), "crops"), f"{rejected} of {len(scores)} rejected" if rejected else ""]
+    return sheet_preview(gate_sheet(selected, crops, scores, gates), "; ".join(filter(None, notes)))
 
 
 def windows_preview(windows: Sequence[Mapping[str, Any]], labels: LabelTable, total: int) -> Markdown:

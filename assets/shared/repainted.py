@@ -72,7 +72,7 @@ def chosen_crops(
     None for a control."""
     if member in WITHOUT_GENERATOR:
         return None, None, None
-    crops = store.read_lightly(f"{member}/inpainted_crops", key)
+    crops = store.read_lazily(f"{member}/inpainted_crops", key)
     kinds = [kind for kind in SCORE_ASSETS if store.declared(f"{member}/{kind}")]
     if not kinds:
         return crops, None, choose_crops(crops, None, GateSettings(), count)

@@ -20,7 +20,7 @@ from assets.shared.partitions import (
     readers,
 )
 from instsynth_dagster.errors import ArtifactError, UserError, is_transient, what_happened
-from resources.progress import progress_bar, telling
+from resources.progress import progress_bar, reporting_to
 
 RETRIES, RETRY_SECONDS = 3, 10
 OWNER = "team:perception"
@@ -82,14 +82,14 @@ def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making
     partitions = partitions_of_run(context)
     record = Record(context.instance, store, asset)
     for upstream in readers(asset):
-        Record(context.instance, store, graph[upstream]).tell_unknown(store.manifest)
-    record.tell_unknown(store.manifest, but=partitions)
+        Record(context.instance, store, graph[upstream]).report_unknown(store.manifest)
+    record.report_unknown(store.manifest, but=partitions)
     failure: Exception | None = None
     single: dg.AssetMaterialization | None = None
-    with telling(context.log.info), progress_bar(asset.key, len(partitions)) as progress:
+    with reporting_to(context.log.info), progress_bar(asset.key, len(partitions)) as progress:
         for done, partition in enumerate(partitions, 1):
             try:
-                with _foreseen(context, f"{asset.key}[{partition}]"):
+                with _expected_refusals(context, f"{asset.key}[{partition}]"):
                     stored = making.partition(partition, record.pointers)
             except (UserError, Blocked) as error:
                 failure = error
@@ -113,7 +113,7 @@ def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making
 
 
 @contextmanager
-def _foreseen(context: dg.AssetExecutionContext, name: str) -> Iterator[None]:
+def _expected_refusals(context: dg.AssetExecutionContext, name: str) -> Iterator[None]:
     """What an operating system refuses: asked again later where that may help, else told in a line."""
     try:
         yield
@@ -121,8 +121,8 @@ def _foreseen(context: dg.AssetExecutionContext, name: str) -> Iterator[None]:
         if is_transient(error):
             context.log.warning(f"{name}: {error}; trying again in {RETRY_SECONDS} s")
             raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from error
-        if told := what_happened(error):
-            raise ArtifactError(f"{name}: {told}") from error
+        if reported := what_happened(error):
+            raise ArtifactError(f"{name}: {reported}") from error
         raise
 
 

@@ -25,7 +25,7 @@ def train_into(
             out=out.folder("checkpoint"),
             scratch=out.scratch(),
             device=device.name,
-            progress=out.meter.over_steps(progress, recipe.checkpoint_every, devices),
+            progress=out.meter.charge_steps(progress, recipe.checkpoint_every, devices),
         )
     out.add_table(result.curve)
     out.device_seconds = result.seconds * devices

@@ -93,7 +93,7 @@ class Meter:
         if not self._affords(self.longest or self._expected):
             raise BudgetReached(_REACHED)
 
-    def over_steps(self, progress: Progress, every: int, devices: int = 1) -> Progress:
+    def charge_steps(self, progress: Progress, every: int, devices: int = 1) -> Progress:
         """The `progress` of a training that pays for its steps.
 
         Pieces of work are the stretches between checkpoints, which come after so many steps: none is begun that cannot

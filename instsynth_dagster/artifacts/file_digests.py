@@ -32,7 +32,7 @@ class FileDigests:
             UnreadableError: one of them is not there, is no file, or may not be read.
         """
         paths = {_name(path): path for path in files}
-        stats = {name: _look_at(path) for name, path in paths.items()}
+        stats = {name: _stat_of_file(path) for name, path in paths.items()}
         stamps = {name: f"{look.st_size}:{look.st_mtime_ns}" for name, look in stats.items()}
         known = self._known(stamps)
         new = [(name, stamp, _sha256(paths[name])) for name, stamp in stamps.items() if name not in known]
@@ -72,7 +72,7 @@ def _name(path: Path) -> str:
     return str(path.absolute()).encode(errors="backslashreplace").decode()
 
 
-def _look_at(path: Path) -> os.stat_result:
+def _stat_of_file(path: Path) -> os.stat_result:
     try:
         look = path.stat()
     except OSError as error:

@@ -16,13 +16,13 @@ _INSIDE_DVC = "DVC_STAGE"
 
 
 @contextmanager
-def refresh_lock(storage: Storage, project: Path, say: Callable[[str], None]) -> Iterator[None]:
+def refresh_lock(storage: Storage, project: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Hold a store; wait, and say for whom, while another refresh or a DVC command of `project` is at work.
 
     A refresh that DVC itself started does not wait for DVC.
     """
-    wait_while(lambda: "" if os.environ.get(_INSIDE_DVC) else dvc_at_work(project), say)
-    with storage.lock("refresh", f"another refresh of {storage.url}", say):
+    wait_while(lambda: "" if os.environ.get(_INSIDE_DVC) else dvc_at_work(project), log)
+    with storage.lock("refresh", f"another refresh of {storage.url}", log):
         yield
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instsynth_dagster.artifacts.files import file_sha256
-from instsynth_dagster.artifacts.storage.base import aside
+from instsynth_dagster.artifacts.storage.base import damaged_name
 from instsynth_dagster.data.versions import listing_signature
 
 COLUMNS = ["file", "sha256"]
@@ -28,5 +28,5 @@ def damaged_files(directory: Path, signature: str, rows: Iterable[Mapping[str, A
             return
         path = directory / row["file"]
         if path.is_file() and file_sha256(path) != row["sha256"]:
-            path.replace(path.with_name(aside(path.name)))
+            path.replace(path.with_name(damaged_name(path.name)))
             yield f"{path}: damaged, its digest is not the one written; it was set aside, and refresh writes it again"

@@ -58,7 +58,7 @@ class Parts:
             return divmod(row, file.metadata.num_rows)
 
 
-def read_part_lightly(path: Path) -> pd.DataFrame:
+def read_part_lazily(path: Path) -> pd.DataFrame:
     """The rows of a part, with a `StoredBytes` in place of every encoded image."""
     file = pq.ParquetFile(path)
     heavy = [field.name for field in file.schema_arrow if pa.types.is_binary(field.type)]

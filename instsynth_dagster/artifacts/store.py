@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from instsynth_dagster.artifacts.costs import HOUR, Ledger, Meter
 from instsynth_dagster.artifacts.manifest import MANIFEST, Manifest, StoredFile, partition_folder
 from instsynth_dagster.artifacts.outside import COLUMNS, damaged_files
-from instsynth_dagster.artifacts.rows import Parts, read_part_lightly
+from instsynth_dagster.artifacts.rows import Parts, read_part_lazily
 from instsynth_dagster.artifacts.snapshot import Snapshot, list_manifests
 from instsynth_dagster.artifacts.storage import open_storage
 from instsynth_dagster.artifacts.storage.base import DamagedFile, Lock
@@ -48,7 +48,7 @@ class Store:
 
     def directory(self, asset: str, partition: str = UNPARTITIONED) -> Path:
         """The local directory in which a partition is made; on a disk the partition itself."""
-        return self.storage.workplace(partition_folder(asset, partition))
+        return self.storage.staging_directory(partition_folder(asset, partition))
 
     def manifest(self, asset: str, partition: str = UNPARTITIONED) -> Manifest | None:
         """The manifest, or None when the partition does not exist (yet).
@@ -103,7 +103,7 @@ class Store:
         for left in reversed(range(_TRIES)):
             manifest = _existing(self._recorded(asset, partition), asset, partition)
             try:
-                with self._naming_damage(manifest):
+                with self._setting_damage_aside(manifest):
                     return read(manifest)
             except ArtifactReplaced:
                 if not left:
@@ -124,12 +124,12 @@ class Store:
             else pd.DataFrame(columns=list(columns or []))
         )
 
-    def read_lightly(self, asset: str, partition: str) -> pd.DataFrame:
+    def read_lazily(self, asset: str, partition: str) -> pd.DataFrame:
         """All rows of a partition, with a `StoredBytes` in place of every encoded image: they are read when they are
         needed, so that memory does not grow with the partition."""
 
         def read(manifest: Manifest) -> list[pd.DataFrame]:
-            return [read_part_lightly(path) for path in self._fetched(manifest, manifest.parts)]
+            return [read_part_lazily(path) for path in self._fetched(manifest, manifest.parts)]
 
         tables = self._reading(asset, partition, read)
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -139,11 +139,11 @@ class Store:
         return self._reading(asset, partition, lambda manifest: Parts(self._fetched(manifest, manifest.parts)))
 
     def read_many(
-        self, asset: str, partitions: Iterable[str], columns: Sequence[str] | None = None, lightly: bool = False
+        self, asset: str, partitions: Iterable[str], columns: Sequence[str] | None = None, lazily: bool = False
     ) -> pd.DataFrame:
-        """Rows of several partitions after one another (`read`, or `read_lightly`); empty partitions add nothing."""
+        """Rows of several partitions after one another (`read`, or `read_lazily`); empty partitions add nothing."""
         tables = [
-            self.read_lightly(asset, partition) if lightly else self.read(asset, partition, columns)
+            self.read_lazily(asset, partition) if lazily else self.read(asset, partition, columns)
             for partition in partitions
         ]
         filled = [table for table in tables if len(table)]
@@ -157,7 +157,7 @@ class Store:
         """
         manifest = _existing(self._recorded(asset, partition), asset, partition)
         for part in manifest.parts:
-            with self._naming_damage(manifest):
+            with self._setting_damage_aside(manifest):
                 file = pq.ParquetFile(*self._fetched(manifest, [part]))
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(columns) if columns else None):
                 yield from batch.to_pylist()
@@ -198,7 +198,7 @@ class Store:
         found = []
         for file in manifest.files():
             try:
-                with self._naming_damage(manifest):
+                with self._setting_damage_aside(manifest):
                     self.storage.verify(partition_folder(asset, partition), file)
             except DamagedArtifact as error:
                 found.append(str(error))
@@ -212,10 +212,10 @@ class Store:
             found += [f"{path}: damaged local copy, removed; it is fetched again when it is needed" for path in copies]
         return found
 
-    def lock(self, asset: str, partition: str, say: Callable[[str], None]) -> AbstractContextManager[Lock]:
+    def lock(self, asset: str, partition: str, log: Callable[[str], None]) -> AbstractContextManager[Lock]:
         """Hold a partition while it is made; wait while another run makes it."""
         holder = f"another run that makes {asset}[{partition}]"
-        return self.storage.lock(partition_folder(asset, partition), holder, say)
+        return self.storage.lock(partition_folder(asset, partition), holder, log)
 
     def write(
         self,
@@ -255,7 +255,7 @@ class Store:
         return [self.storage.fetch(folder, file) for file in files]
 
     @contextmanager
-    def _naming_damage(self, manifest: Manifest) -> Iterator[None]:
+    def _setting_damage_aside(self, manifest: Manifest) -> Iterator[None]:
         """Set a damaged file aside, and name what is damaged or missing and what makes it again."""
         asset, partition = manifest.asset, manifest.partition
         folder = partition_folder(asset, partition)
@@ -270,8 +270,8 @@ class Store:
                 f"makes {asset}[{partition}] again"
             ) from None
         except FileNotFoundError:
-            there = set(self.storage.names(folder))
-            missing = [f"{folder}/{file.path}" for file in manifest.files() if file.path not in there]
+            existing = set(self.storage.names(folder))
+            missing = [f"{folder}/{file.path}" for file in manifest.files() if file.path not in existing]
             if not missing or self._recorded(asset, partition) != manifest:
                 raise ArtifactReplaced(f"{asset}[{partition}] was made again while it was read; try again") from None
             self.set_aside += missing

@@ -8,11 +8,11 @@ from collections.abc import Callable
 _EVERY = 1.0
 
 
-def wait_while(obstacle: Callable[[], str], say: Callable[[str], None], every: float = _EVERY) -> None:
+def wait_while(obstacle: Callable[[], str], log: Callable[[str], None], every: float = _EVERY) -> None:
     """Wait until there is no obstacle any more, looking every so many seconds; each one is said once."""
-    told = ""
+    reported = ""
     while found := obstacle():
-        if found != told:
-            say(f"waiting for {found}")
-            told = found
+        if found != reported:
+            log(f"waiting for {found}")
+            reported = found
         time.sleep(every)

@@ -79,7 +79,7 @@ class PartitionWriter:
 
     def __enter__(self) -> PartitionWriter:
         self._started = time.monotonic()
-        self.directory = self._storage.workplace(self._folder)
+        self.directory = self._storage.staging_directory(self._folder)
         self._resume()
         return self
 
@@ -137,7 +137,7 @@ class PartitionWriter:
         path.mkdir(exist_ok=True)
         return path
 
-    def promise(self, directory: Path) -> None:
+    def declare_directory(self, directory: Path) -> None:
         """Declare a directory written outside the store; the partition is stale when its listing changes.
 
         The rows list its files (`outside.COLUMNS`).
@@ -148,29 +148,29 @@ class PartitionWriter:
         """A directory for state that only a resumed run needs; gone after the commit."""
         if self._scratch is None:
             self._scratch = self._open.enter_context(
-                self._storage.keep_scratch(self._folder, f"{self._prefix}.scratch")
+                self._storage.scratch_directory(self._folder, f"{self._prefix}.scratch")
             )
         return self._scratch
 
     def _resume(self) -> None:
         """Take over what an earlier run left: its parts up to the first that is missing or damaged, and rows after
         these that fill no part."""
-        there = self._storage.entries(self._folder)
-        while part := self._whole(f"{self._prefix}-{len(self._parts):05d}.", there):
+        existing = self._storage.entries(self._folder)
+        while part := self._intact_part(f"{self._prefix}-{len(self._parts):05d}.", existing):
             stored, table = part
             self.device_seconds += _device_seconds(table)
             self._parts.append((stored, len(table), content_digest(table)))
-        left = {name for name in there if name.startswith(f"{self._prefix}-") and name.endswith(".parquet")}
+        left = {name for name in existing if name.startswith(f"{self._prefix}-") and name.endswith(".parquet")}
         self._storage.remove(self._folder, left - {part.path for part, _, _ in self._parts})
         self._resumed_parts = len(self._parts)
-        if pending := self._whole(f"{self._prefix}.{len(self._parts):05d}.", there):
+        if pending := self._intact_part(f"{self._prefix}.{len(self._parts):05d}.", existing):
             self._carried = pending[1]
             self.device_seconds += _device_seconds(self._carried)
         self.resumed_rows = self.rows
 
-    def _whole(self, beginning: str, there: set[str]) -> tuple[StoredFile, pa.Table] | None:
+    def _intact_part(self, beginning: str, existing: set[str]) -> tuple[StoredFile, pa.Table] | None:
         """A Parquet file of an earlier run, if its content is still what its name says."""
-        for name in there:
+        for name in existing:
             if name.startswith(beginning) and name.endswith(".parquet"):
                 path = self._storage.copy(f"{self._folder}/{name}")
                 stored = _stored(path, name)
@@ -280,7 +280,7 @@ class PartitionWriter:
         if self._lock:
             self._lock.check()  # once more: the look at what it is made from may have taken long
         self._storage.write(f"{self._folder}/{MANIFEST}", manifest.to_json())
-        self._sweep(manifest)
+        self._remove_leftovers(manifest)
 
     def _publish_folder(self, name: str) -> tuple[StoredFile, ...]:
         folder = self.directory / f"{self._prefix}-{name}"
@@ -291,7 +291,7 @@ class PartitionWriter:
                 self._storage.publish(self._folder, path, stored[-1])
         return tuple(stored)
 
-    def _sweep(self, manifest: Manifest) -> None:
+    def _remove_leftovers(self, manifest: Manifest) -> None:
         """Remove what earlier fingerprints and killed runs left."""
         keep = {MANIFEST, *(file.path.split("/", 1)[0] for file in manifest.files())}
         self._storage.remove(self._folder, self._storage.entries(self._folder) - keep)

@@ -36,7 +36,7 @@ class Collected:
 
     def image(
         self,
-        told_by: Path,
+        annotation_file: Path,
         name: str,
         split: str | None = None,
         size: tuple[int | None, int | None] = (None, None),
@@ -45,36 +45,47 @@ class Collected:
         """The image that an annotation file calls `name`; None, and counted, where it is not below the folder.
 
         Args:
-            told_by: the annotation file, for errors.
+            annotation_file: the annotation file, for errors.
             size: (width, height) that it is annotated at.
 
         Raises:
             DatasetError: it stands in two splits, or with two sizes.
         """
-        return self._add(told_by, self.folder.find(name), split, size, source_id)
+        return self._add(annotation_file, self.folder.find(name), split, size, source_id)
 
     def image_of_stem(
-        self, told_by: Path, stem: str, split: str | None = None, size: tuple[int | None, int | None] = (None, None)
+        self,
+        annotation_file: Path,
+        stem: str,
+        split: str | None = None,
+        size: tuple[int | None, int | None] = (None, None),
     ) -> AnnotatedImage | None:
         """The same for a name without its suffix."""
-        return self._add(told_by, self.folder.find_stem(stem), split, size, None)
+        return self._add(annotation_file, self.folder.find_stem(stem), split, size, None)
 
     def _add(
-        self, told_by: Path, file: str | None, split: str | None, size: tuple[int | None, int | None], source_id: Any
+        self,
+        annotation_file: Path,
+        file: str | None,
+        split: str | None,
+        size: tuple[int | None, int | None],
+        source_id: Any,
     ) -> AnnotatedImage | None:
         if file is None:
             self.note("image missing", "images of the annotation files are not below the folder and are left out")
             return None
         if (size[0] or 0) * (size[1] or 0) > MAX_PIXELS:
             raise DatasetError(
-                f"{told_by}: {file!r} is annotated at {size[0]}x{size[1]}, at most {MAX_PIXELS} pixels are read"
+                f"{annotation_file}: {file!r} is annotated at {size[0]}x{size[1]}, at most {MAX_PIXELS} pixels are read"
             )
         image = AnnotatedImage(file, *size, split, source_id=_number(source_id))
         known = self._images.setdefault(file, image)
         if known.split != split:
-            raise DatasetError(f"{told_by}: {file!r} stands in {known.split} and in {split}; an image belongs to one")
+            raise DatasetError(
+                f"{annotation_file}: {file!r} stands in {known.split} and in {split}; an image belongs to one"
+            )
         if (known.width, known.height) != (image.width, image.height):
-            raise DatasetError(f"{told_by}: {file!r} is listed with two sizes")
+            raise DatasetError(f"{annotation_file}: {file!r} is listed with two sizes")
         if known is not image:
             self.note("file twice", "images have several ids; their objects are joined")
         return known

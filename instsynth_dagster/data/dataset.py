@@ -305,7 +305,7 @@ class AnnotatedData(DataSet):
             "ids_sha256": frame.digest,
             "perceptual_hash": perceptual_hash(image),
             "mirrored_hash": mirrored_hash(image),
-            **{name: getattr(drawn, name) for name in LOSSES},
+            **{name: getattr(drawn, name) for name in LOSS_COLUMNS},
         }
 
     def originals(self, cities: Sequence[str]) -> Iterator[OriginalImage]:
@@ -357,4 +357,4 @@ class AnnotatedData(DataSet):
             raise DatasetError(f"the annotations of {frame.file!r}: {error}") from None
 
 
-LOSSES = ("lost_pixels", "overlapping", "hidden", "empty")
+LOSS_COLUMNS = ("lost_pixels", "overlapping", "hidden", "empty")

@@ -86,18 +86,18 @@ class Index:
 
     def survey(self) -> Survey:
         with closing(self._open()) as connection:
-            told = json.loads(connection.execute("SELECT told FROM survey").fetchone()[0])
-        table = told["labels"]
+            content = json.loads(connection.execute("SELECT told FROM survey").fetchone()[0])
+        table = content["labels"]
         labels = tuple(Label(**{**row, "color": tuple(row["color"])}) for row in table["labels"])
         return Survey(
-            tuple(told["train_cities"]),
-            tuple(told["val_cities"]),
+            tuple(content["train_cities"]),
+            tuple(content["val_cities"]),
             LabelTable(labels, table["factor"]),
-            tuple(told["categories"]),
-            told["instances"],
-            told["frames"],
-            {(width, height): count for width, height, count in told["sizes"]},
-            tuple(told["notes"]),
+            tuple(content["categories"]),
+            content["instances"],
+            content["frames"],
+            {(width, height): count for width, height, count in content["sizes"]},
+            tuple(content["notes"]),
         )
 
     def frames(self, city: str) -> Iterator[IndexedFrame]:
@@ -138,7 +138,7 @@ class Index:
         lines = "\n".join("\0".join(row) for row in rows)
         return [row[1] for row in rows], hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the file is a whole index."""
         if not self.path.is_file():
             return False
@@ -220,7 +220,7 @@ def write_index(
                     single = [o.category for o in image.objects if things[o.category] and not o.crowd]
                     instances.update(labels.by_id[ids_of[category]].name for category in single)
             connection.execute("CREATE INDEX by_city ON frames (city, frame_id)")
-            told = {
+            content = {
                 "train_cities": sorted({names[pair] for pair in names if pair[0] == TRAIN}),
                 "val_cities": sorted({names[pair] for pair in names if pair[0] == VAL}),
                 "labels": {"factor": labels.factor, "labels": [asdict(label) for label in labels.labels]},
@@ -230,7 +230,7 @@ def write_index(
                 "sizes": [[*size, count] for size, count in sorted(sizes.items())],
                 "notes": list(annotated.notes),
             }
-            connection.execute("INSERT INTO survey VALUES (?)", (json.dumps(told),))
+            connection.execute("INSERT INTO survey VALUES (?)", (json.dumps(content),))
         os.replace(staged, path)
     finally:
         with suppress(OSError):

@@ -70,10 +70,10 @@ def _looked_up(described: str, local: Path, now: int) -> Index:
         if not place.exists():
             raise UnreadableError(f"{place}: no such file or folder; check the section dataset")
     files = [file for place in places for file in annotations_below(place)]
-    told = dataset.model_dump(mode="json", exclude={"train_cities", "val_cities"})
-    path = local / CACHE / f"{index_key(told, files, folder.files)}.sqlite"
+    resolved = dataset.model_dump(mode="json", exclude={"train_cities", "val_cities"})
+    path = local / CACHE / f"{index_key(resolved, files, folder.files)}.sqlite"
     index = Index(path)
-    if not index.is_there():
+    if not index.exists():
         annotated = with_crowds(read_annotations(dataset, folder), dataset.crowds == "instances")
         groups = image_groups(dataset, [image.file for image in annotated.images])
         splits = _splits(dataset, annotated, groups)

@@ -104,9 +104,9 @@ def object_mask(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray
 
 
 def _decoded(code: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-    told, counts = tuple(code["size"]), code["counts"]
-    if told != tuple(size):
-        raise DatasetError(f"a run-length code is of {told[1]}x{told[0]} pixels, its image has {size[1]}x{size[0]}")
+    coded, counts = tuple(code["size"]), code["counts"]
+    if coded != tuple(size):
+        raise DatasetError(f"a run-length code is of {coded[1]}x{coded[0]} pixels, its image has {size[1]}x{size[0]}")
     if isinstance(counts, list | tuple):
         if sum(counts) != size[0] * size[1] or min(counts, default=0) < 0:
             raise DatasetError(f"a run-length code covers {sum(counts)} of {size[0] * size[1]} pixels")

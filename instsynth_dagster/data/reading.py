@@ -106,9 +106,9 @@ def _bits(path: Path, image: Image.Image) -> int:
 def _unreadable(path: Path, error: Exception, formats: Collection[str]) -> str:
     with path.open("rb") as file:
         start = file.read(16)
-    told = next((name for mark, name in _CONVERTED.items() if mark in start), None)
-    if told:
-        return f"holds {told}; save it as JPEG or PNG"
+    format_name = next((name for mark, name in _CONVERTED.items() if mark in start), None)
+    if format_name:
+        return f"holds {format_name}; save it as JPEG or PNG"
     if not start:
         return "an empty file; fetch it again"
     kinds = formats[0] if len(formats := list(formats)) == 1 else "image"

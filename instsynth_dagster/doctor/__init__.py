@@ -7,7 +7,7 @@ from pathlib import Path
 
 from instsynth_dagster.doctor.calibration import calibrate, read_calibration
 from instsynth_dagster.doctor.dataset import examine_dataset
-from instsynth_dagster.doctor.estimate import Work, disk_needs, tell_work, work
+from instsynth_dagster.doctor.estimate import Work, disk_needs, work, work_findings
 from instsynth_dagster.doctor.findings import Finding, problem, problems
 from instsynth_dagster.doctor.machine import examine_device, examine_disk, find_device, no_gpu
 from instsynth_dagster.doctor.models import Model, examine_fid, examine_models
@@ -28,7 +28,7 @@ def survey(settings: Settings) -> tuple[list[Finding], list[Work]]:
 def examine(settings: Settings) -> list[Finding]:
     """`survey`, with times told as findings."""
     found, works = survey(settings)
-    return [*found, *tell_work(works, settings)]
+    return [*found, *work_findings(works, settings)]
 
 
 def examine_thoroughly(settings: Settings, *, measure: bool = False) -> list[Finding]:
@@ -44,7 +44,7 @@ def examine_thoroughly(settings: Settings, *, measure: bool = False) -> list[Fin
     found += examine_disk(disk_needs(settings, dataset, models))
     if measure and not problems(found):
         found += calibrate(settings, "cuda" if device.gpu else "cpu", _calibration(settings))
-    return [*found, *tell_work(work(settings, dataset, models, _measured(settings)), settings)]
+    return [*found, *work_findings(work(settings, dataset, models, _measured(settings)), settings)]
 
 
 def _of(models: list[Model]) -> list[Finding]:

@@ -102,7 +102,7 @@ def _looked_at(settings: Settings, data: DataSet, sample: Sequence[str]) -> tupl
                 counts[name] += value >= labels.factor
     of_sample = partial("{}: {}".format, f"in {len(sample)} train frames")
     if counts:
-        found.append(fact(of_sample(f"{_told(counts)}; {groups} groups, which are never selected")))
+        found.append(fact(of_sample(f"{_counts_text(counts)}; {groups} groups, which are never selected")))
     missing = [name for name in settings.classes if not counts[name]]
     if missing:
         found.append(warning(of_sample(f"no {', no '.join(missing)}")))
@@ -111,7 +111,7 @@ def _looked_at(settings: Settings, data: DataSet, sample: Sequence[str]) -> tupl
     return found, float(np.mean(sizes)) if sizes else _BYTES_PER_PIXEL, counts
 
 
-def _told(counts: Counter[str]) -> str:
+def _counts_text(counts: Counter[str]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.most_common())
 
 

@@ -153,7 +153,7 @@ def _weights(key: str, models: Sequence[Model], segmenter: SegmenterSettings | N
     """Bytes of the model of a section, in files; 100 MB where it is not known."""
     source = segmenter.start if segmenter else None
     for model in models:
-        if model.weight_bytes and (model.wanted.key.startswith(f"{key}.") or model.wanted.source == source):
+        if model.weight_bytes and (model.required.key.startswith(f"{key}.") or model.required.source == source):
             return model.weight_bytes
     return 100_000_000
 
@@ -161,7 +161,7 @@ def _weights(key: str, models: Sequence[Model], segmenter: SegmenterSettings | N
 def _denoiser_weights(settings: GeneratorSettings, models: Sequence[Model]) -> float:
     """Number of weights of a generator's denoiser."""
     for model in models:
-        if model.denoiser_bytes and model.wanted.source == settings.model:
+        if model.denoiser_bytes and model.required.source == settings.model:
             return model.denoiser_bytes / (2 if settings.variant in ("fp16", "bf16") else 4)
     return _DENOISERS.get(settings.kind, _DENOISER)
 
@@ -181,7 +181,7 @@ def _step_seconds(settings: SegmenterSettings, weight_bytes: int, on_cpu: bool) 
     return _STEP + 10 * weight_bytes / 4 * pixels / 1024 * again / (_CPU_TRAINING_FLOPS if on_cpu else _TRAINING_FLOPS)
 
 
-def tell_work(works: Sequence[Work], settings: Settings) -> Iterator[Finding]:
+def work_findings(works: Sequence[Work], settings: Settings) -> Iterator[Finding]:
     """Time and money, as an upper bound with its assumptions."""
     for one in works:
         how = "measured here" if one.measured else f"assumed for one {'CPU core' if one.on_cpu else 'H100'}"

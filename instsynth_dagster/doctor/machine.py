@@ -33,16 +33,16 @@ class Device:
     bfloat16: bool
 
 
-def no_gpu(wanted: str) -> bool:
+def no_gpu(required: str) -> bool:
     """Whether a setting `device` means the CPU on this machine, as far as the driver's files tell; imports nothing."""
-    return wanted == "cpu" or (wanted == "auto" and not any(Path(file).exists() for file in _DRIVERS))
+    return required == "cpu" or (required == "auto" and not any(Path(file).exists() for file in _DRIVERS))
 
 
-def find_device(wanted: str) -> Device:
+def find_device(required: str) -> Device:
     """The device of the settings. Imports torch."""
     import torch
 
-    if wanted != "cpu" and torch.cuda.is_available():
+    if required != "cpu" and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         return Device(properties.name, properties.total_memory, True, torch.cuda.is_bf16_supported())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -73,10 +73,10 @@ _REMEDY = "lower batch_size; a generator halves it by itself, a training with gr
 
 def _generators(settings: Settings, models: Sequence[Model]) -> Iterator[tuple[str, float, str]]:
     for model in models:
-        if model.wanted.pipeline:
-            generator = settings.generators[model.wanted.key.split(".")[1]]
+        if model.required.pipeline:
+            generator = settings.generators[model.required.key.split(".")[1]]
             need = generator_memory(generator, model.weight_bytes) if model.weight_bytes else 0.0
-            yield model.wanted.key.removesuffix(".model"), need, generator.dtype
+            yield model.required.key.removesuffix(".model"), need, generator.dtype
 
 
 def generator_memory(settings: GeneratorSettings, weight_bytes: int) -> float:
@@ -87,7 +87,7 @@ def generator_memory(settings: GeneratorSettings, weight_bytes: int) -> float:
 
 
 def _segmenters(settings: Settings, models: Sequence[Model]) -> Iterator[tuple[str, float, str]]:
-    size = {model.wanted.key: model.weight_bytes for model in models if model.wanted.with_weights}
+    size = {model.required.key: model.weight_bytes for model in models if model.required.with_weights}
     for name, segmenter in settings.segmenters.items():
         key = f"segmenters.{name}"
         weights = size.get(f"{key}.model") or size.get(f"{key}.backbone") or _same(settings, segmenter, models)
@@ -98,7 +98,7 @@ def _segmenters(settings: Settings, models: Sequence[Model]) -> Iterator[tuple[s
 
 def _same(settings: Settings, segmenter: SegmenterSettings, models: Sequence[Model]) -> int:
     """Weights of a model that another section named first."""
-    return next((model.weight_bytes for model in models if model.wanted.source == segmenter.start), 0)
+    return next((model.weight_bytes for model in models if model.required.source == segmenter.start), 0)
 
 
 def training_memory(settings: SegmenterSettings, weight_bytes: int) -> float:
@@ -113,13 +113,13 @@ def examine_disk(needs: Sequence[tuple[str, Path, float]]) -> list[Finding]:
     """Whether the file systems have room; `needs` are what is written, where, and how many bytes at most."""
     found, by_disk = list[Finding](), dict[int, tuple[Path, float]]()
     for what, place, size in needs:
-        there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
-        disk = there.stat().st_dev
-        by_disk[disk] = by_disk.get(disk, (there, 0.0))[0], by_disk.get(disk, (there, 0.0))[1] + size
+        folder = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+        disk = folder.stat().st_dev
+        by_disk[disk] = by_disk.get(disk, (folder, 0.0))[0], by_disk.get(disk, (folder, 0.0))[1] + size
         if size:
             found.append(fact(f"disk: {what}: {gigabytes(size)} below {place}"))
-    for there, size in by_disk.values():
-        free = shutil.disk_usage(there).free
-        line = f"disk: {gigabytes(size)} at most are to be written where {there} lies, {gigabytes(free)} are free"
+    for folder, size in by_disk.values():
+        free = shutil.disk_usage(folder).free
+        line = f"disk: {gigabytes(size)} at most are to be written where {folder} lies, {gigabytes(free)} are free"
         found.append(warning(line) if size > free else fact(line))
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from instsynth_dagster.doctor.findings import Finding, fact, gigabytes, problem, warning
-from instsynth_dagster.doctor.wanted import Wanted, wanted_models
+from instsynth_dagster.doctor.required import RequiredModel, required_models
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.models.conversion import converted_folder
 from instsynth_dagster.models.digests import file_digest, verified
@@ -17,7 +17,7 @@ from instsynth_dagster.models.hub import HubUnreachable, Listing, cached_snapsho
 from instsynth_dagster.models.references import CONVERT, HubReference, hub_reference, without_mark
 from instsynth_dagster.models.weight_files import INDEX, TORCH, Weights, needed, weights_by_part
 from instsynth_dagster.settings import GeneratorSettings, Settings
-from instsynth_dagster.synthesis.generators.fit import Parts, misfits
+from instsynth_dagster.synthesis.generators.fit import Parts, mismatches
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Model:
     `converted_bytes` to be written.
     """
 
-    wanted: Wanted
+    required: RequiredModel
     weight_bytes: int
     denoiser_bytes: int
     missing_bytes: int
@@ -42,7 +42,7 @@ def examine_models(settings: Settings, ask_hub: bool) -> list[Model]:
     Args:
         ask_hub: whether a hub may be asked about what the cache lacks; its small files are downloaded then.
     """
-    return [_examined(wanted, settings, ask_hub) for wanted in wanted_models(settings)]
+    return [_examined(required, settings, ask_hub) for required in required_models(settings)]
 
 
 def examine_fid(settings: Settings) -> Iterator[Finding]:
@@ -62,73 +62,73 @@ def examine_fid(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _examined(wanted: Wanted, settings: Settings, ask_hub: bool) -> Model:
+def _examined(required: RequiredModel, settings: Settings, ask_hub: bool) -> Model:
     try:
-        name, convert = without_mark(wanted.source)
+        name, convert = without_mark(required.source)
         folder = verified(name)
         if folder is not None and folder.is_file():
             size = folder.stat().st_size
-            return Model(wanted, size, 0, 0, 0, (fact(f"{wanted.key}: {name}: {gigabytes(size)}"),))
-        if wanted.own:
-            told = fact(f"{wanted.key}: {name}") if folder else problem(f"{wanted.key}: {name}: no such folder")
-            return Model(wanted, 0, 0, 0, 0, (told,))
+            return Model(required, size, 0, 0, 0, (fact(f"{required.key}: {name}: {gigabytes(size)}"),))
+        if required.own:
+            details = fact(f"{required.key}: {name}") if folder else problem(f"{required.key}: {name}: no such folder")
+            return Model(required, 0, 0, 0, 0, (details,))
         if folder is not None:
-            return _of_folder(wanted, folder, convert, settings)
-        return _of_hub(wanted, hub_reference(wanted.source), settings, ask_hub)
+            return _of_folder(required, folder, convert, settings)
+        return _of_hub(required, hub_reference(required.source), settings, ask_hub)
     except HubUnreachable as error:
-        return Model(wanted, 0, 0, 0, 0, (warning(f"{wanted.key}: could not be checked: {error}"),))
+        return Model(required, 0, 0, 0, 0, (warning(f"{required.key}: could not be checked: {error}"),))
     except UserError as error:
-        return Model(wanted, 0, 0, 0, 0, (problem(_tried(wanted, str(error))),))
+        return Model(required, 0, 0, 0, 0, (problem(_tried(required, str(error))),))
 
 
-def _tried(wanted: Wanted, error: str) -> str:
+def _tried(required: RequiredModel, error: str) -> str:
     """The line that a run would end with."""
-    nothing = "nothing could be loaded; tried " if wanted.pipeline else ""
-    return f"{wanted.key}: {nothing}{error}"
+    nothing = "nothing could be loaded; tried " if required.pipeline else ""
+    return f"{required.key}: {nothing}{error}"
 
 
-def _of_folder(wanted: Wanted, folder: Path, convert: bool, settings: Settings) -> Model:
+def _of_folder(required: RequiredModel, folder: Path, convert: bool, settings: Settings) -> Model:
     sizes = {name: (folder / name).stat().st_size for name in file_names(folder)}
     licence = card_licence(folder / "README.md")
-    told = [str(folder), f"licence {licence}" if licence else "no licence named"]
-    found, size, to_convert = _weights(wanted, sizes, folder, convert)
-    found += _fits(wanted, folder, settings)
-    digests = {name: file_digest(folder / name) for name in wanted.weights if name in sizes}
-    found += _of_other_weights(wanted, sizes, digests)
+    details = [str(folder), f"licence {licence}" if licence else "no licence named"]
+    found, size, to_convert = _weights(required, sizes, folder, convert)
+    found += _fits(required, folder, settings)
+    digests = {name: file_digest(folder / name) for name in required.weights if name in sizes}
+    found += _of_other_weights(required, sizes, digests)
     return Model(
-        wanted,
+        required,
         size,
-        _denoiser(wanted, sizes),
+        _denoiser(required, sizes),
         0,
         to_convert,
-        (fact(_line(wanted, sizes, [*told, gigabytes(size)])), *found),
+        (fact(_line(required, sizes, [*details, gigabytes(size)])), *found),
     )
 
 
-def _of_hub(wanted: Wanted, reference: HubReference, settings: Settings, ask_hub: bool) -> Model:
+def _of_hub(required: RequiredModel, reference: HubReference, settings: Settings, ask_hub: bool) -> Model:
     cached = cached_snapshot(reference)
     if not ask_hub and cached is None:
-        text = f"{wanted.key}: {reference}: not in the cache of the hub, so not checked; make doctor asks the hub"
-        return Model(wanted, 0, 0, 0, 0, (warning(text),))
+        text = f"{required.key}: {reference}: not in the cache of the hub, so not checked; make doctor asks the hub"
+        return Model(required, 0, 0, 0, 0, (warning(text),))
     known = listing(reference) if ask_hub else _of_cache_only(cached)
-    found, size, to_convert = _weights(wanted, known.sizes, cached, reference.convert)
-    folder = _small_files(reference, wanted) if ask_hub and known.reached else cached
+    found, size, to_convert = _weights(required, known.sizes, cached, reference.convert)
+    folder = _small_files(reference, required) if ask_hub and known.reached else cached
     if folder is not None:
-        found += _fits(wanted, folder, settings)
-    wants = needed(known.sizes, wanted.variant, with_weights=wanted.with_weights)
+        found += _fits(required, folder, settings)
+    wants = needed(known.sizes, required.variant, with_weights=required.with_weights)
     missing = sum(known.sizes[name] for name in wants if known.reached and not _is_here(cached, name))
-    told = [str(reference), *_about(known), f"{gigabytes(size)}, {gigabytes(missing)} of it to download"]
-    found += _unpinned(wanted, reference, known)
-    found += _of_other_weights(wanted, known.sizes if known.reached else None, known.digests)
+    details = [str(reference), *_about(known), f"{gigabytes(size)}, {gigabytes(missing)} of it to download"]
+    found += _unpinned(required, reference, known)
+    found += _of_other_weights(required, known.sizes if known.reached else None, known.digests)
     if ask_hub and not known.reached:
-        found.append(warning(f"{wanted.key}: {reference}: looked at in the cache only: {known.refusal}"))
+        found.append(warning(f"{required.key}: {reference}: looked at in the cache only: {known.refusal}"))
     return Model(
-        wanted,
+        required,
         size,
-        _denoiser(wanted, known.sizes),
+        _denoiser(required, known.sizes),
         missing,
         to_convert,
-        (fact(_line(wanted, known.sizes, told)), *found),
+        (fact(_line(required, known.sizes, details)), *found),
     )
 
 
@@ -138,12 +138,12 @@ def _of_cache_only(folder: Path | None) -> Listing:
     return Listing(folder.name, folder, sizes, {}, card_licence(folder / "README.md"), None, reached=False)
 
 
-def _small_files(reference: HubReference, wanted: Wanted) -> Path | None:
+def _small_files(reference: HubReference, required: RequiredModel) -> Path | None:
     """Configurations and tokenizers, downloaded; None where that is refused, which is told when weights are loaded."""
     from instsynth_dagster.models.hub import snapshot
 
     try:
-        return snapshot(reference, wanted.variant, None, with_weights=False)
+        return snapshot(reference, required.variant, None, with_weights=False)
     except UserError:
         return None
 
@@ -158,81 +158,83 @@ def _about(known: Listing) -> Iterator[str]:
         yield "gated" if known.gated else "not gated"
 
 
-def _line(wanted: Wanted, sizes: Collection[str], told: list[str]) -> str:
-    parts = weights_by_part(sizes, wanted.variant)
+def _line(required: RequiredModel, sizes: Collection[str], details: list[str]) -> str:
+    parts = weights_by_part(sizes, required.variant)
     kinds = {f"{part.kind}{f' {part.variant}' if part.variant else ''}" for part in parts.values() if part}
-    what = " and ".join(sorted(kinds)) if wanted.with_weights else "tokenizer only"
-    return f"{wanted.key}: {told[0]}: {', '.join([what or 'no weights', *told[1:]])}"
+    what = " and ".join(sorted(kinds)) if required.with_weights else "tokenizer only"
+    return f"{required.key}: {details[0]}: {', '.join([what or 'no weights', *details[1:]])}"
 
 
-def _unpinned(wanted: Wanted, reference: HubReference, known: Listing) -> list[Finding]:
+def _unpinned(required: RequiredModel, reference: HubReference, known: Listing) -> list[Finding]:
     if reference.pinned:
         return []
     now = f"{reference.revision} is {known.commit} now" if known.commit else f"it follows {reference.revision}"
-    return [warning(f"{wanted.key}: {reference}: unpinned: {now}; write {reference.name}@<commit> to keep to it")]
+    return [warning(f"{required.key}: {reference}: unpinned: {now}; write {reference.name}@<commit> to keep to it")]
 
 
-def _of_other_weights(wanted: Wanted, names: Collection[str] | None, digests: Mapping[str, str]) -> list[Finding]:
+def _of_other_weights(
+    required: RequiredModel, names: Collection[str] | None, digests: Mapping[str, str]
+) -> list[Finding]:
     """Files that `weights` names and that are missing or have another digest; `names` None where not all are known."""
-    other = [name for name, digest in wanted.weights.items() if digests.get(name, digest) != digest]
-    lost = [name for name in wanted.weights if names is not None and name not in names]
+    other = [name for name, digest in required.weights.items() if digests.get(name, digest) != digest]
+    lost = [name for name in required.weights if names is not None and name not in names]
     text = "holds other weights: {} is not the file that weights names"
-    return [problem(_tried(wanted, f"{wanted.source}: {text.format(name)}")) for name in [*other, *lost]]
+    return [problem(_tried(required, f"{required.source}: {text.format(name)}")) for name in [*other, *lost]]
 
 
 def _weights(
-    wanted: Wanted, sizes: dict[str, int], folder: Path | None, convert: bool
+    required: RequiredModel, sizes: dict[str, int], folder: Path | None, convert: bool
 ) -> tuple[list[Finding], int, int]:
     """Problems, bytes of the weights that would be loaded, and bytes that a conversion would write."""
-    if not wanted.with_weights:
+    if not required.with_weights:
         return [], 0, 0
-    parts = weights_by_part(sizes, wanted.variant)
+    parts = weights_by_part(sizes, required.variant)
     found = [
-        problem(_tried(wanted, f"{wanted.source}: no weights in {name or 'it'}"))
+        problem(_tried(required, f"{required.source}: no weights in {name or 'it'}"))
         for name, weights in parts.items()
         if weights is None
     ]
     if not parts and folder is not None:
-        found.append(problem(_tried(wanted, f"{wanted.source}: holds no weights that are known here")))
+        found.append(problem(_tried(required, f"{required.source}: holds no weights that are known here")))
     taken: list[Weights] = [weights for weights in parts.values() if weights]
     torch_files = [name for weights in taken if weights.kind == TORCH for name in weights.files]
     to_convert = sum(sizes[name] for name in torch_files)
     if torch_files and folder is not None and all(_is_here(folder, name) for name in torch_files):
         to_convert = 0 if converted_folder(folder, torch_files).is_dir() else to_convert
     if torch_files and to_convert and not convert:
-        text = f"{wanted.source}: its weights are torch files ({torch_files[0]}); write {wanted.source}{CONVERT}"
-        found.append(problem(_tried(wanted, text)))
-    if wanted.variant and taken and all(weights.variant is None for weights in taken):
-        found.append(problem(_tried(wanted, f"{wanted.source}: has no variant {wanted.variant}")))
+        text = f"{required.source}: its weights are torch files ({torch_files[0]}); write {required.source}{CONVERT}"
+        found.append(problem(_tried(required, text)))
+    if required.variant and taken and all(weights.variant is None for weights in taken):
+        found.append(problem(_tried(required, f"{required.source}: has no variant {required.variant}")))
     return found, sum(sizes[name] for weights in taken for name in weights.files), to_convert
 
 
-def _denoiser(wanted: Wanted, sizes: dict[str, int]) -> int:
-    parts = weights_by_part(sizes, wanted.variant)
+def _denoiser(required: RequiredModel, sizes: dict[str, int]) -> int:
+    parts = weights_by_part(sizes, required.variant)
     found = parts.get("unet") or parts.get("transformer")
     return sum(sizes[name] for name in found.files) if found else 0
 
 
-def _fits(wanted: Wanted, folder: Path, settings: Settings) -> list[Finding]:
+def _fits(required: RequiredModel, folder: Path, settings: Settings) -> list[Finding]:
     """Whether configurations and tokenizers are what a generator needs; nothing heavy is loaded."""
-    if not wanted.pipeline:
+    if not required.pipeline:
         return []
     try:
         index = json.loads((folder / INDEX).read_text())
         parts = {name: _config(folder / name) for name in index if (folder / name / "config.json").is_file()}
     except (OSError, ValueError) as error:
-        return [problem(_tried(wanted, f"{folder}: {' '.join(str(error).split())}"))]
-    name = wanted.key.split(".")[1]
+        return [problem(_tried(required, f"{folder}: {' '.join(str(error).split())}"))]
+    name = required.key.split(".")[1]
     generator = settings.generators[name]
     beside = _controlnet(generator)
     given = Parts(parts.get("unet") or parts.get("transformer") or {}, parts.get("vae") or {}, beside)
-    found = [problem(line) for line in misfits(name, generator, given)]
+    found = [problem(line) for line in mismatches(name, generator, given)]
     for part in ("tokenizer", "tokenizer_2", "tokenizer_3"):
         encoder = parts.get(part.replace("tokenizer", "text_encoder")) or {}
         words = _words(folder / part)
         if words and encoder.get("vocab_size") and words > encoder["vocab_size"]:
             text = f"its {part} knows {words} words, its text encoder {encoder['vocab_size']}"
-            found.append(problem(f"{wanted.key}: {wanted.source}: {text}"))
+            found.append(problem(f"{required.key}: {required.source}: {text}"))
     return found
 
 

@@ -20,30 +20,30 @@ from instsynth_dagster.errors import ArtifactError
 from instsynth_dagster.graph import window_arms
 from instsynth_dagster.graph.refs import all_cities, all_runs, city_classes
 from instsynth_dagster.settings import Settings
-from instsynth_dagster.synthesis.export import TOLD, suffix_of
+from instsynth_dagster.synthesis.export import IMAGE_ATTRIBUTES, suffix_of
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A frame or a window.
+    """A frame of the data set or a synthetic window, with its objects.
 
-    `told` has `synthetic` and, of a window, what `TOLD` names; `repainted` is the place of its repainted instance among
-    the objects. `predictions` holds a prediction table for each training, `<run>|<segmenter>`.
+    `attributes` holds `synthetic` and, for a window, the values of `IMAGE_ATTRIBUTES`. `repainted` is the index of the
+    repainted instance in `objects`. `predictions` holds a prediction table for each training, by `<run>|<segmenter>`.
     """
 
     path: Path
     tag: str
     image: OriginalImage
-    told: dict[str, Any]
+    attributes: dict[str, Any]
     repainted: int | None = None
     predictions: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def pictures(settings: Settings, store: Store, dataset: DataSet, folder: Path) -> Iterator[Picture]:
-    """All frames that are indexed, then all windows that are made; the pictures of windows are written to `folder`.
+    """All indexed frames, then all windows in the store; the images of windows are written to `folder`.
 
     Raises:
-        ArtifactError: nothing is made yet.
+        ArtifactError: the store holds no frames yet.
     """
     cities = [city for city in all_cities(settings) if store.manifest("frames", city)]
     if not cities:
@@ -74,9 +74,9 @@ def _window(row: dict[str, Any], arm: str, folder: Path, dataset: DataSet) -> Pi
     ids = decode_ids(row["ids_png"])
     target = int(row["instance_id"].rpartition(":")[2])
     objects, repainted = _objects(ids, target, dataset)
-    told = {"synthetic": True, **{name: row[key] for key, name in TOLD.items() if row.get(key)}}
+    attributes = {"synthetic": True, **{name: row[key] for key, name in IMAGE_ATTRIBUTES.items() if row.get(key)}}
     image = OriginalImage(path.name, (ids.shape[1], ids.shape[0]), None, objects)
-    return Picture(path, arm, image, told, repainted)
+    return Picture(path, arm, image, attributes, repainted)
 
 
 def _objects(ids: np.ndarray, target: int, dataset: DataSet) -> tuple[tuple[OriginalObject, ...], int | None]:

@@ -28,7 +28,7 @@ Repainted = Callable[[Sequence[str], str], Iterable[tuple[np.ndarray, np.ndarray
 
 
 @dataclass(frozen=True)
-class Known:
+class FoldFrames:
     """Train frames by id, features once computed, and val frames."""
 
     images: Mapping[str, np.ndarray]
@@ -62,7 +62,7 @@ def shot_candidates(selected: pd.DataFrame, instances: pd.DataFrame, novel: Sequ
 
 
 def fold_rows(
-    known: Known,
+    known: FoldFrames,
     candidates: Mapping[str, Sequence[Candidate]],
     novel: Sequence[str],
     classes: Sequence[str],
@@ -106,12 +106,14 @@ def fold_rows(
                 numbers[name]: [(extract(image), mask) for image, mask in repainted(sorted(set(frames)), name)]
                 for name, frames in chosen.items()
             }
-            told = {"synthetic": sum(map(len, added.values())), "with_synthesis": True}
-            rows += _scored(base.imprint(real, added), known, numbers, about | told)
+            added_about = {"synthetic": sum(map(len, added.values())), "with_synthesis": True}
+            rows += _scored(base.imprint(real, added), known, numbers, about | added_about)
     return pd.DataFrame(rows)
 
 
-def _scored(head: CosineHead, known: Known, numbers: Mapping[str, int], about: dict[str, Any]) -> list[dict[str, Any]]:
+def _scored(
+    head: CosineHead, known: FoldFrames, numbers: Mapping[str, int], about: dict[str, Any]
+) -> list[dict[str, Any]]:
     classes = len(head.weights)
     matrix = np.zeros((classes, classes), dtype=np.int64)
     for features, labels in known.queries:

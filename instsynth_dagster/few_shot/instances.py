@@ -15,7 +15,7 @@ from instsynth_dagster.errors import DatasetError
 from instsynth_dagster.few_shot.folds import Candidate
 from instsynth_dagster.few_shot.shots import draw_shots
 from instsynth_dagster.few_shot.synthesis import Repainted
-from instsynth_dagster.few_shot.unannotated import without
+from instsynth_dagster.few_shot.unannotated import erase_instances
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.windows import cut_window, paint_window, sample_window
@@ -137,7 +137,7 @@ def _window(
 ) -> Sample:
     """The window around an instance; of `composite`, the frame with the instance repainted, it shows the instance."""
     kept = [int(name.rpartition(":")[2]) for name in shown if name.rpartition(":")[0] == row.frame_id]
-    image, ids = without(image, ids, novel, labels, kept)
+    image, ids = erase_instances(image, ids, novel, labels, kept)
     height, width = ids.shape
     value = int(row.instance_id.rpartition(":")[2])
     box = (int(row.x1), int(row.y1), int(row.x2), int(row.y2))
@@ -160,7 +160,7 @@ def split_scores(per_class: pd.DataFrame, novel: Sequence[str]) -> dict[str, flo
 METRICS = ("base_ap", "base_ap50", "novel_ap", "novel_ap50", "all_ap", "all_ap50", "novel_mask_iou")
 
 
-GAINED = ("novel_ap", "novel_mask_iou")
+GAIN_METRICS = ("novel_ap", "novel_mask_iou")
 """Metrics whose difference by synthesis is told."""
 
 
@@ -171,8 +171,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         rows: columns system, shots, seed, with_synthesis and METRICS.
 
     Returns:
-        Columns system, shots, with_synthesis, seeds, each metric and its _sd, and for each of GAINED its _gain with
-        _gain_low and _gain_high: a 95 % interval of the paired difference over seeds (Student's t; nan for one seed).
+        Columns system, shots, with_synthesis, seeds, each metric and its _sd, and for each of GAIN_METRICS its _gain
+        with _gain_low and _gain_high: a 95 % interval of the paired difference over seeds (Student's t; nan for one
+        seed).
     """
     keys = ["system", "shots", "with_synthesis"]
     metrics = [name for name in METRICS if name in rows]
@@ -185,7 +186,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def _gains(rows: pd.DataFrame) -> pd.DataFrame:
     from scipy.stats import t
 
-    gained = [metric for metric in GAINED if metric in rows]
+    gained = [metric for metric in GAIN_METRICS if metric in rows]
     pairs = rows.pivot_table(index=["system", "shots", "seed"], columns="with_synthesis", values=gained, dropna=False)
     if set(rows["with_synthesis"]) != {True, False}:
         return pd.DataFrame(columns=["system", "shots", "with_synthesis"])

@@ -55,10 +55,10 @@ class Unannotated:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image, ids = self._dataset[index]
-        return without(image, ids, self._hidden, self.labels, self._kept.get(index, ()))
+        return erase_instances(image, ids, self._hidden, self.labels, self._kept.get(index, ()))
 
 
-def without(
+def erase_instances(
     image: np.ndarray, ids: np.ndarray, hidden: Collection[str], labels: LabelTable, kept: Collection[int] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Image uint8 (H, W, 3) and ids int32 (H, W) in which instances of classes are erased groups, `kept` ids aside."""

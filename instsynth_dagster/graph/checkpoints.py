@@ -8,7 +8,7 @@ from pathlib import Path
 
 from instsynth_dagster.artifacts.file_digests import FileDigests
 from instsynth_dagster.models.digests import checkpoint_files
-from instsynth_dagster.models.references import is_there
+from instsynth_dagster.models.references import path_exists
 from instsynth_dagster.settings.named import checkpoints
 
 _DIGESTS = ".cache/checkpoints.sqlite"
@@ -35,5 +35,5 @@ class CheckpointContents:
         """Signature of all checkpoints on disk that settings name; None where all come from a hub, which pins them by
         revision, or from nowhere."""
         paths = {ref.path for ref in checkpoints(settings).values()}
-        contents = [self._sign(path) for path in sorted(paths) if is_there(path)]
+        contents = [self._sign(path) for path in sorted(paths) if path_exists(path)]
         return hashlib.sha256("\n".join(contents).encode()).hexdigest() if contents else None

@@ -56,8 +56,8 @@ def words_for(settings: Settings, cities: Sequence[str], classes: Iterable[str])
     captions of instances in train cities."""
     classes = tuple(classes)
     lit = any(settings.prompts[name].wants("lighting") for name in classes)
-    told = [name for name in captioned_classes(settings) if name in classes]
-    captions = [f"{city}|{name}" for city in cities for name in told]
+    captioned = [name for name in captioned_classes(settings) if name in classes]
+    captions = [f"{city}|{name}" for city in cities for name in captioned]
     return [*each("lighting", cities if lit else ()), *each("captions", captions)]
 
 

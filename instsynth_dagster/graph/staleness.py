@@ -73,7 +73,7 @@ def expected(asset: Asset, partition: str, manifest_of: ManifestOf) -> Expected 
     """What a partition would be made from now, or None while something upstream is missing or damaged."""
     digests = []
     for upstream_asset, upstream_partition in asset.upstream(partition):
-        manifest = readable(manifest_of, upstream_asset, upstream_partition)
+        manifest = intact_manifest(manifest_of, upstream_asset, upstream_partition)
         if manifest is None:
             return None
         digests.append([upstream_asset, upstream_partition, manifest.digest])
@@ -88,7 +88,7 @@ def expected(asset: Asset, partition: str, manifest_of: ManifestOf) -> Expected 
     return Expected(_sha256(parts), {name: _sha256(parts[name])[:12] for name in _CHANGES})
 
 
-def readable(manifest_of: ManifestOf, asset: str, partition: str) -> Manifest | None:
+def intact_manifest(manifest_of: ManifestOf, asset: str, partition: str) -> Manifest | None:
     """A manifest, or None where it is missing or damaged."""
     try:
         return manifest_of(asset, partition)
@@ -164,7 +164,7 @@ def why_stale(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | No
     return None
 
 
-def stretches(asset: Asset, partitions: Iterable[str]) -> Iterator[tuple[str, str]]:
+def contiguous_ranges(asset: Asset, partitions: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Partition keys as (first, last) of stretches that are contiguous in the asset's order, which a single run of
     Dagster can take."""
     wanted = set(partitions)

@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
-from instsynth_dagster.models.sources import pretrained, whole_model
+from instsynth_dagster.models.sources import load_complete_model, pretrained
 
 
 class Captioner:
@@ -26,7 +26,7 @@ class Captioner:
         try:
             name, where = pretrained(model)
             with quiet_transformers():
-                self._model: Any = whole_model(AutoModelForImageTextToText, name, dtype=torch.float32, **where)
+                self._model: Any = load_complete_model(AutoModelForImageTextToText, name, dtype=torch.float32, **where)
                 self._processor: Any = AutoProcessor.from_pretrained(name, **where, trust_remote_code=False)
         except Exception as error:  # damaged files make the library raise nearly anything
             raise CheckpointError(f"captions.model: {model} cannot be loaded: {reason(error)}") from None

@@ -14,7 +14,7 @@ from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.digests import weights_digest
 from instsynth_dagster.models.feature_cache import FeatureCache
 from instsynth_dagster.models.quiet import quiet_transformers
-from instsynth_dagster.models.sources import pretrained, whole_model, whole_tokenizer
+from instsynth_dagster.models.sources import load_complete_model, load_complete_tokenizer, pretrained
 
 _BATCH = 64
 
@@ -31,8 +31,8 @@ class Clip:
         try:
             name, where = pretrained(model)
             with quiet_transformers():
-                self._clip = whole_model(CLIPModel, name, dtype=torch.float32, **where)
-                self._tokenizer = whole_tokenizer(CLIPTokenizer, name, **where)
+                self._clip = load_complete_model(CLIPModel, name, dtype=torch.float32, **where)
+                self._tokenizer = load_complete_tokenizer(CLIPTokenizer, name, **where)
                 self._processor = CLIPImageProcessor.from_pretrained(name, **where)
         except Exception as error:  # damaged files make the library raise nearly anything
             raise CheckpointError(f"judge.clip: {model} cannot be loaded: {error or type(error).__name__}") from None

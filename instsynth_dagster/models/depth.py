@@ -12,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
-from instsynth_dagster.models.sources import pretrained, whole_model
+from instsynth_dagster.models.sources import load_complete_model, pretrained
 
 _RELATIVE = ("depth_anything", "dpt")
 """Model types that tell inverse depth; others tell metres, and near would be dark."""
@@ -29,7 +29,7 @@ class DepthEstimator:
         try:
             name, where = pretrained(model)
             with quiet_transformers():
-                loaded = whole_model(AutoModelForDepthEstimation, name, dtype=torch.float32, **where)
+                loaded = load_complete_model(AutoModelForDepthEstimation, name, dtype=torch.float32, **where)
                 self._processor = AutoImageProcessor.from_pretrained(name, **where, trust_remote_code=False)
         except Exception as error:  # damaged files make the library raise nearly anything
             raise CheckpointError(f"{key}: {model} cannot be loaded: {reason(error)}") from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from instsynth_dagster.artifacts.files import file_sha256, write_atomically
 from instsynth_dagster.errors import CheckpointError, UserError
-from instsynth_dagster.models.references import PIN, is_there
+from instsynth_dagster.models.references import PIN, path_exists
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,7 @@ def verified(source: str | Path) -> Path | None:
     """
     name, pinned, pin = str(source).rpartition(PIN) if PIN in str(source) else (str(source), "", "")
     path = Path(name)
-    if not is_there(path):
+    if not path_exists(path):
         if pinned:
             raise CheckpointError(f"{name}: not there; a pin by sha256 belongs to a folder or file on disk")
         return None

@@ -77,12 +77,12 @@ def snapshot(
     from huggingface_hub import HfApi
 
     cached = cached_snapshot(reference)
-    if cached is not None and reference.pinned and is_whole(cached, variant, parts):
+    if cached is not None and reference.pinned and is_complete(cached, variant, parts):
         return cached
     known = listing(reference)
     if not known.reached:
         assert known.folder is not None
-        if with_weights and not is_whole(known.folder, variant, parts):
+        if with_weights and not is_complete(known.folder, variant, parts):
             raise CheckpointError(f"{reference}: the cache holds it in part only, and {known.refusal}")
         return known.folder
     wanted = needed(known.sizes, variant, parts, with_weights)
@@ -110,7 +110,7 @@ def cached_snapshot(reference: HubReference) -> Path | None:
     return Path(folder)
 
 
-def is_whole(folder: Path, variant: str | None, parts: Collection[str] | None) -> bool:
+def is_complete(folder: Path, variant: str | None, parts: Collection[str] | None) -> bool:
     """Whether a folder holds weights, and lacks none that one of its configurations needs."""
     names = file_names(folder)
     found = weights_by_part(names, variant, parts)

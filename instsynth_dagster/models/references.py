@@ -60,9 +60,9 @@ def is_path(name: str) -> bool:
     """Whether a name is written like a path, or its parent is a folder here: it is never looked up on a hub."""
     if name.startswith((".", "/", "~")) or name.endswith("/") or "\\" in name or name.count("/") > 1:
         return True
-    return "/" in name and is_there(Path(name).parent)
+    return "/" in name and path_exists(Path(name).parent)
 
 
-def is_there(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether a file or folder of this name is here. `Path.exists` raises OSError for names that no disk can hold."""
     return os.path.exists(path)

@@ -16,7 +16,7 @@ from instsynth_dagster.models.hub import file_names, snapshot
 from instsynth_dagster.models.references import CONVERT, hub_reference, without_mark
 from instsynth_dagster.models.weight_files import NEVER_LOADED, weights_of
 
-OWN_LIBRARIES = ("diffusers", "transformers")
+ALLOWED_LIBRARIES = ("diffusers", "transformers")
 """Whose classes a diffusers folder may ask for."""
 
 _log = logging.getLogger(__name__)
@@ -111,15 +111,15 @@ def pipeline_index(source: str | Path) -> dict[str, Any]:
     for part, asked in index.items():
         if part in NEVER_LOADED or not isinstance(asked, list) or not asked:
             continue
-        if asked[0] not in (None, *OWN_LIBRARIES):
+        if asked[0] not in (None, *ALLOWED_LIBRARIES):
             raise CheckpointError(
                 f"{name}: model_index.json asks for {part} from {asked[0]!r}, which is not run; "
-                f"only {' and '.join(OWN_LIBRARIES)} are"
+                f"only {' and '.join(ALLOWED_LIBRARIES)} are"
             )
     return index
 
 
-def whole_pipeline(
+def load_complete_pipeline(
     kind: Any,
     source: str,
     *,
@@ -128,7 +128,9 @@ def whole_pipeline(
     weights: Mapping[str, str] | None = None,
     further: Mapping[str, Any] | None = None,
 ) -> Any:
-    """`kind.from_pretrained`, each of its models loaded by `whole_model`: nothing is filled up with random weights.
+    """A pipeline from `kind.from_pretrained`, each of its models loaded by `load_complete_model`.
+
+    The library fills missing weights with random values; here they are an error.
 
     Args:
         kind: a pipeline class of diffusers.
@@ -136,7 +138,8 @@ def whole_pipeline(
 
     Raises:
         CheckpointError: see `pretrained` and `pipeline_index`.
-        ValueError: a model lacks weights or its configuration, a tokenizer its words; further what the library raises.
+        ValueError: a model lacks weights or its configuration, or a tokenizer has no vocabulary. Errors of the library
+            are passed on.
     """
     index = pipeline_index(source)
     name, where = pretrained(source, variant=variant, weights=weights)
@@ -148,7 +151,7 @@ def whole_pipeline(
     for part, asked in index.items():
         if part in takes and part not in given and _is_model(asked):
             found = weights_of(names, part, variant)
-            given[part] = whole_model(
+            given[part] = load_complete_model(
                 getattr(import_module(asked[0]), asked[1]),
                 name,
                 subfolder=part,
@@ -167,13 +170,13 @@ def _is_model(asked: Any) -> bool:
     """Whether an entry of a model_index.json names a class of networks of the libraries that may be asked."""
     from torch import nn
 
-    if not isinstance(asked, list) or len(asked) != 2 or asked[0] not in OWN_LIBRARIES:
+    if not isinstance(asked, list) or len(asked) != 2 or asked[0] not in ALLOWED_LIBRARIES:
         return False
     kind = getattr(import_module(asked[0]), str(asked[1]), None)
     return isinstance(kind, type) and issubclass(kind, nn.Module)
 
 
-def whole_model(kind: Any, name: str, *, may_miss: tuple[str, ...] = (), **options: Any) -> Any:
+def load_complete_model(kind: Any, name: str, *, may_miss: tuple[str, ...] = (), **options: Any) -> Any:
     """`kind.from_pretrained` from safetensors; libraries fill up missing weights with random ones, this does not.
 
     Args:
@@ -192,7 +195,7 @@ def whole_model(kind: Any, name: str, *, may_miss: tuple[str, ...] = (), **optio
     return model
 
 
-def whole_tokenizer(kind: Any, name: str, **options: Any) -> Any:
+def load_complete_tokenizer(kind: Any, name: str, **options: Any) -> Any:
     """`kind.from_pretrained`; libraries make an empty tokenizer where its files are missing, this does not.
 
     Raises:

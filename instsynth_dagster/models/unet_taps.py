@@ -19,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
-from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
+from instsynth_dagster.models.sources import load_complete_model, load_complete_tokenizer, pipeline_index, pretrained
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
 
 _PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
@@ -50,12 +50,14 @@ def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: s
         index = pipeline_index(source)
         with quiet_diffusers(), quiet_transformers():
             if tiny_vae:
-                vae: Any = whole_model(AutoencoderTiny, small, **small_where, **options)
+                vae: Any = load_complete_model(AutoencoderTiny, small, **small_where, **options)
             else:
-                vae = whole_model(getattr(diffusers, index["vae"][1]), name, subfolder="vae", **where, **options)
-            unet: Any = whole_model(UNet2DConditionModel, name, subfolder="unet", **where, **options)
-            text: Any = whole_model(CLIPTextModel, name, subfolder="text_encoder", dtype=torch.float32, **where)
-            tokenizer = whole_tokenizer(CLIPTokenizer, name, subfolder="tokenizer", **where)
+                vae = load_complete_model(
+                    getattr(diffusers, index["vae"][1]), name, subfolder="vae", **where, **options
+                )
+            unet: Any = load_complete_model(UNet2DConditionModel, name, subfolder="unet", **where, **options)
+            text: Any = load_complete_model(CLIPTextModel, name, subfolder="text_encoder", dtype=torch.float32, **where)
+            tokenizer = load_complete_tokenizer(CLIPTokenizer, name, subfolder="tokenizer", **where)
             schedule = DDPMScheduler.from_pretrained(name, subfolder="scheduler", **where)
     except CheckpointError:
         raise

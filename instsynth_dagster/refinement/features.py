@@ -13,7 +13,7 @@ from transformers import AutoConfig, CLIPVisionModel, Mask2FormerForUniversalSeg
 
 from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
-from instsynth_dagster.models.sources import pretrained, whole_model
+from instsynth_dagster.models.sources import load_complete_model, pretrained
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, load_backbone
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.shared.queries import STRIDE
@@ -69,7 +69,7 @@ def _clip(settings: FeatureSettings, device: str) -> Extractor:
         name, where = pretrained(name)
         config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
         patch = int(getattr(config, "vision_config", config).patch_size)
-        model: Any = whole_model(CLIPVisionModel, name, dtype=torch.float32, **where)
+        model: Any = load_complete_model(CLIPVisionModel, name, dtype=torch.float32, **where)
     except UNLOADABLE as error:
         raise CheckpointError(f"refinement.features.model: {name}: {reason(error)}") from None
     model.eval().to(device)

@@ -35,7 +35,7 @@ class Mask2FormerSegmenter(QuerySegmenter):
         model = transformers_models.load_pretrained(Mask2FormerForUniversalSegmentation, str(folder))
         return model, transformers_models.classes_of(model)
 
-    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         output = model(pixel_values=pixels)
         return class_probabilities(output.class_queries_logits[0]), output.masks_queries_logits[0]
 

@@ -31,7 +31,7 @@ class RfDetrSegmenter(QuerySegmenter):
             if settings.model
             else transformers_models.new_model(RfDetrForInstanceSegmentation, settings, **named)
         )
-        model.loss_function = _over_the_batch(model.loss_function, model.config.group_detr)
+        model.loss_function = _divided_by_batch_boxes(model.loss_function, model.config.group_detr)
         stride = self.stride(model)
         if any(side % stride for side in settings.crop):
             raise SettingsError(f"segmenters.crop: rf_detr needs multiples of {stride} (patch size x windows)")
@@ -52,7 +52,7 @@ class RfDetrSegmenter(QuerySegmenter):
         model = transformers_models.load_pretrained(RfDetrForInstanceSegmentation, str(folder))
         return model, transformers_models.classes_of(model)
 
-    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         output = model(pixel_values=pixels)
         return output.logits[0].float().sigmoid(), output.pred_masks[0]
 
@@ -62,7 +62,7 @@ class RfDetrSegmenter(QuerySegmenter):
         return (patch if isinstance(patch, int) else max(patch)) * getattr(backbone, "num_windows", 1)
 
 
-def _over_the_batch(loss_function: Callable[..., Any], groups: int) -> Callable[..., Any]:
+def _divided_by_batch_boxes(loss_function: Callable[..., Any], groups: int) -> Callable[..., Any]:
     """A loss that the library divides by the boxes of its images, divided by those of the whole batch."""
 
     def loss(logits: Tensor, labels: list[dict[str, Tensor]], *rest: Any, **options: Any) -> Any:

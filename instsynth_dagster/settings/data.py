@@ -29,7 +29,7 @@ class DemoCitySettings(Section):
     like_train: Distinct[Name] = Field((), description="val and test cities drawn like the train cities")
 
 
-class _Divided(Section):
+class _CitySplits(Section):
     """Cities that train, validate and test, whatever a city is."""
 
     train_cities: Distinct[Name] = ()
@@ -47,7 +47,7 @@ class _Divided(Section):
         return self
 
 
-class CityscapesTree(_Divided):
+class CityscapesTree(_CitySplits):
     """A data set in Cityscapes layout. Relative paths are taken from the params file's project root."""
 
     format: Literal["cityscapes"] = "cityscapes"
@@ -106,13 +106,13 @@ class SplitSettings(Section):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _exactly_one_given(self) -> Self:
         if bool(self.val_groups) == (self.val_fraction is not None):
             raise ValueError("give val_groups or val_fraction")
         return self
 
 
-class AnnotatedImages(_Divided):
+class AnnotatedImages(_CitySplits):
     """Images in a folder, annotated object by object. `train_cities` and `val_cities` are the groups that the data are
     found to have; leave them out."""
 

@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 
-def check_apart(folders: Mapping[str, Path]) -> None:
+def check_disjoint(folders: Mapping[str, Path]) -> None:
     """Check that no folder is another one or lies inside another one, links followed.
 
     Args:

@@ -49,8 +49,10 @@ class CocoPanopticImages(_FilesBySplit):
 
     @model_validator(mode="after")
     def _masks_of_all(self) -> Self:
-        named, told = (set(given) if isinstance(given, dict) else None for given in (self.masks, self.annotations))
-        if self.masks is not None and named != told:
+        named, given_format = (
+            set(given) if isinstance(given, dict) else None for given in (self.masks, self.annotations)
+        )
+        if self.masks is not None and named != given_format:
             raise ValueError("masks must name one folder where annotations names one file, and one for each entry else")
         return self
 
@@ -153,8 +155,10 @@ def _with_default(raw: Any, key: str, default: Any) -> Any:
 
 def _format(given: Any) -> str:
     """Which format a section is of; Cityscapes where it does not say."""
-    told = given.get("format", "cityscapes") if isinstance(given, Mapping) else getattr(given, "format", "cityscapes")
-    return str(told)
+    given_format = (
+        given.get("format", "cityscapes") if isinstance(given, Mapping) else getattr(given, "format", "cityscapes")
+    )
+    return str(given_format)
 
 
 DatasetSettings = Annotated[

@@ -74,7 +74,7 @@ class Kinded(Section):
         if not isinstance(values, dict):
             return validate(values)
         if cls.own_kinds():
-            cls._refuse_knobs_of_others(values)
+            cls._refuse_settings_of_other_kinds(values)
             return validate(values)
         known, kind = cls.kinds(), values.get("kind")
         if kind is None:
@@ -84,7 +84,7 @@ class Kinded(Section):
         return known[kind].model_validate(values)
 
     @classmethod
-    def _refuse_knobs_of_others(cls, values: dict[str, Any]) -> None:
+    def _refuse_settings_of_other_kinds(cls, values: dict[str, Any]) -> None:
         section = next(base for base in reversed(cls.__mro__) if issubclass(base, Kinded) and base is not Kinded)
         for knob in values.keys() - cls.model_fields.keys():
             owners = [kind for kind, other in section.kinds().items() if knob in other.model_fields]

@@ -17,12 +17,12 @@ from instsynth_dagster.settings.base import Distinct, Name, Role, Section
 from instsynth_dagster.settings.data import ArtifactSettings, CityscapesTree, ExportSettings
 from instsynth_dagster.settings.drawn import check_spelling
 from instsynth_dagster.settings.few_labels import FewShotInstanceSettings, FewShotSettings, SemanticsSettings
-from instsynth_dagster.settings.folders import check_apart
+from instsynth_dagster.settings.folders import check_disjoint
 from instsynth_dagster.settings.formats import DatasetSettings
 from instsynth_dagster.settings.operation import CostSettings, EvaluationSettings, NightlySettings, WorkerSettings
 from instsynth_dagster.settings.params_file import PARAMS_ENV, read_params
 from instsynth_dagster.settings.refinement import RefinementSettings
-from instsynth_dagster.settings.resolving import with_data
+from instsynth_dagster.settings.resolving import fill_in_from_data
 from instsynth_dagster.settings.segmentation import SegmenterSettings
 from instsynth_dagster.settings.synthesis import (
     CaptionSettings,
@@ -144,8 +144,8 @@ class Settings(Section):
         return {**raw, "classes": classes, "prompts": prompts}
 
     @model_validator(mode="after")
-    def _names_meet(self) -> Self:
-        check_apart(self.artifacts.folders | {"dataset.root": self.dataset.root})
+    def _references_exist(self) -> Self:
+        check_disjoint(self.artifacts.folders | {"dataset.root": self.dataset.root})
         taken = [name for name in self.generators if name in RESERVED or name.endswith((REFINED, FRAME, INSERT))]
         if taken:
             raise ValueError(f"generators names {taken[0]!r}, the name of another arm or asset; choose another")
@@ -176,9 +176,9 @@ class Settings(Section):
             raise ValueError(f"dataset.demo_city.train_counts names {strange[0]!r}, which is not in classes")
         if min(self.label_percents) < 100:
             self._labels_suffice()
-        if self.gates.closed and not self.judge:
+        if self.gates.has_bounds and not self.judge:
             raise ValueError("gates have bounds but no judge scores the crops; add judge.clip")
-        self._second_opinion(self.judge.masks if self.judge else None)
+        self._check_mask_judge(self.judge.masks if self.judge else None)
         if self.anonymise:
             self._anonymises(self.anonymise)
         known = self._known_arms()
@@ -198,7 +198,7 @@ class Settings(Section):
         inserts = [f"{name}{INSERT}" for name in ("copy_paste", *self.generators)]
         return {"real", "zoom_crop", "copy_paste", *repainting, *frames, *inserts, *refined, *instead}
 
-    def _second_opinion(self, masks: MaskJudgeSettings | None) -> None:
+    def _check_mask_judge(self, masks: MaskJudgeSettings | None) -> None:
         """The gate on masks has a judge, and that has a segmenter that has seen other frames than those it judges."""
         if self.gates.min_mask_iou is not None and not masks:
             raise ValueError("gates.min_mask_iou needs a segmenter that looks for masks; add judge.masks")
@@ -231,9 +231,10 @@ class Settings(Section):
                 "choose one that is not"
             )
         hidden = [name for name in section.classes if name in self.prompts]
-        if told := [name for name in hidden if self.prompts[name].wants("description")]:
+        if describing := [name for name in hidden if self.prompts[name].wants("description")]:
             raise ValueError(
-                f"anonymise: prompts.{told[0]}.templates hold {{description}}, which tells what is to go; leave it out"
+                f"anonymise: prompts.{describing[0]}.templates hold {{description}}, which describes what is hidden; "
+                "leave it out"
             )
         windows = [
             *(name for name in self.generators if name != section.generator),
@@ -264,7 +265,7 @@ def load_settings(path: Path | None = None) -> Settings:
     """
     path = path or Path(os.environ.get(PARAMS_ENV) or "params.yaml")
     try:
-        settings = Settings.model_validate(with_data(read_params(path)))
+        settings = Settings.model_validate(fill_in_from_data(read_params(path)))
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
     if isinstance(settings.dataset, CityscapesTree):

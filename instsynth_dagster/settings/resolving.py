@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _DATASET: TypeAdapter[Any] = TypeAdapter(DatasetSettings)
 
 
-def with_data(raw: dict[str, Any]) -> dict[str, Any]:
+def fill_in_from_data(raw: dict[str, Any]) -> dict[str, Any]:
     """The sections of a params file, with what they leave to the data filled in; others come back as they are.
 
     Raises:
@@ -43,8 +43,8 @@ def filled(raw: dict[str, Any], survey: Survey) -> dict[str, Any]:
     proportions of its images as those of windows."""
     section = {**raw["dataset"], "train_cities": survey.train_cities, "val_cities": survey.val_cities}
     named = [name for name in survey.labels.classes if survey.instances.get(name)] or survey.labels.classes
-    told = {"dataset": section, "label_table": survey.labels, "classes": raw.get("classes") or tuple(named)}
+    from_data = {"dataset": section, "label_table": survey.labels, "classes": raw.get("classes") or tuple(named)}
     integration = raw.get("integration", {})
     if isinstance(integration, dict) and "window_size" not in integration:
-        told["integration"] = {**integration, "window_size": survey.window_size}
-    return {**raw, **told}
+        from_data["integration"] = {**integration, "window_size": survey.window_size}
+    return {**raw, **from_data}

@@ -207,7 +207,7 @@ class GateSettings(Section):
     spares: int = Field(0, ge=0, description="replicas drawn beyond those wanted, to stand in for rejected ones")
 
     @property
-    def closed(self) -> bool:
+    def has_bounds(self) -> bool:
         """Whether any gate has a bound."""
         return any(
             getattr(self, name) is not None for name in type(self).model_fields if name.startswith(("min", "max"))

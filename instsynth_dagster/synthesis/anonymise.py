@@ -1,4 +1,4 @@
-"""Frames in which every object of chosen classes has lost its pixels; their labels stay as they are."""
+"""Frames in which every object of chosen classes has lost its pixels; the labels are unchanged."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ from instsynth_dagster.synthesis.crops import Box
 from instsynth_dagster.synthesis.integration import paste
 
 _LEAST_CELL = 4
-"""Pixels; an object of a few pixels is averaged with what lies around it."""
+"""Smallest side of a cell in pixels; a smaller object is averaged with its surroundings."""
 _BLUR_REACH = 3
-"""Standard deviations beyond which a blur sees nothing."""
+"""Radius of a blur's kernel in standard deviations."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is hidden as one: an object, or a connected part of a group. `value` is its id in the id map, `box` its box
-    (xyxy in the frame, x2 and y2 exclusive), `mask` bool (y2 - y1, x2 - x1)."""
+    """An object that is hidden as a unit, or a connected part of a group.
+
+    `value` is its id in the id map, `box` its box (xyxy in the frame, x2 and y2 exclusive), `mask` bool (y2 - y1, x2 -
+    x1).
+    """
 
     value: int
     box: Box
     mask: np.ndarray
 
     def cell(self, settings: AnonymiseSettings) -> int:
-        """Side in pixels of what is left to be told apart in it."""
+        """Side of a pixelation cell in pixels: the smallest detail that remains visible."""
         x1, y1, x2, y2 = self.box
         return max(_LEAST_CELL, ceil(max(x2 - x1, y2 - y1) / settings.cells))
 
 
 def hidden_parts(ids: np.ndarray, labels: LabelTable, classes: Iterable[str]) -> list[Part]:
-    """Everything in an id map int32 (H, W) that is labelled as one of `classes`: instances, groups, and what has no
-    instances, by rising value."""
+    """All regions of an id map int32 (H, W) that are labelled as one of `classes`: instances, groups, and labels
+    without instances, in ascending order of value.
+    """
     chosen = np.isin(labels.label_ids(values := np.unique(ids)), labels.ids_of(classes))
     parts = []
     for value in values[chosen].tolist():
@@ -61,7 +65,7 @@ def _connected(mask: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def covered(shape: tuple[int, int], parts: Sequence[Part], dilation: int) -> np.ndarray:
-    """bool (H, W): pixels of the parts, and those that are no further than `dilation` pixels from one."""
+    """bool (H, W): the pixels of the parts, and those at most `dilation` pixels away from one."""
     apart = np.ones(shape, np.uint8)
     for part in parts:
         x1, y1, x2, y2 = part.box
@@ -71,9 +75,12 @@ def covered(shape: tuple[int, int], parts: Sequence[Part], dilation: int) -> np.
     return np.asarray(cv2.distanceTransform(apart, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= dilation)
 
 
-def made_coarse(image: np.ndarray, parts: Sequence[Part], settings: AnonymiseSettings) -> np.ndarray:
-    """A copy of a frame uint8 (H, W, 3) in which the parts are pixelated, or blurred as much: each by its own size,
-    from squares of no fewer than 4 x 4 pixels (as far as the frame has them)."""
+def coarsened(image: np.ndarray, parts: Sequence[Part], settings: AnonymiseSettings) -> np.ndarray:
+    """A copy of a frame uint8 (H, W, 3) in which the parts are pixelated, or blurred to the same resolution.
+
+    The resolution follows from the size of each part; at least 4 x 4 pixels (as far as the frame has them) are
+    averaged.
+    """
     coarse = image.copy()
     for part in parts:
         box = part.box
@@ -87,7 +94,7 @@ def made_coarse(image: np.ndarray, parts: Sequence[Part], settings: AnonymiseSet
 
 
 def _grown(box: Box, least: int, shape: tuple[int, int], margin: int) -> Box:
-    """A box with a margin, and at least so long on each side, inside a frame (H, W)."""
+    """A box with a margin and a minimum side, inside a frame (H, W)."""
 
     def side(low: int, high: int, length: int) -> tuple[int, int]:
         low, high = max(low - margin, 0), min(high + margin, length)
@@ -100,7 +107,7 @@ def _grown(box: Box, least: int, shape: tuple[int, int], margin: int) -> Box:
 
 
 def _pixelated(image: np.ndarray, cell: int) -> np.ndarray:
-    """Squares of uint8 (h, w, 3) in their mean colour; what is left over at the end belongs to the last one."""
+    """uint8 (h, w, 3) in squares of their mean colour; a remainder at the end belongs to the last square."""
     rows, columns = (np.arange(max(1, length // cell)) * cell for length in image.shape[:2])
     sums = np.add.reduceat(np.add.reduceat(image.astype(np.int64), rows, axis=0), columns, axis=1)
     heights, widths = (
@@ -110,9 +117,10 @@ def _pixelated(image: np.ndarray, cell: int) -> np.ndarray:
     return np.repeat(np.repeat(means, heights, axis=0), widths, axis=1)
 
 
-def from_outside(image: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """A copy of a frame uint8 (H, W, 3) whose pixels in bool (H, W) `region` are those nearest to them outside it; the
-    frame itself where there is no outside."""
+def filled_from_outside(image: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """A copy of a frame uint8 (H, W, 3) in which each pixel of `region`, bool (H, W), has the colour of the nearest
+    pixel outside it; unchanged if the region covers the frame.
+    """
     if region.all() or not region.any():
         return image.copy()
     _, nearest = cv2.distanceTransformWithLabels(
@@ -131,21 +139,22 @@ def anonymised_frame(
     settings: AnonymiseSettings,
     integration: IntegrationSettings,
 ) -> np.ndarray:
-    """A frame in which nothing of the parts is as it was.
+    """A frame in which no pixel of the parts is that of the source.
 
-    First every part becomes coarse, and the rim of `dilation` pixels around them is filled from outside. Only then are
-    the repaintings pasted in, so that their soft edges fade into what is coarse and not into the source.
+    First every part becomes coarse, and the rim of `dilation` pixels around it is filled from outside. Only then are
+    the repaintings pasted in, so that their soft edges fade into coarse pixels and not into the source.
 
     Args:
-        image: uint8 (H, W, 3); parts: all that is to be hidden (`hidden_parts`).
+        image: uint8 (H, W, 3).
+        parts: everything that is hidden (`hidden_parts`).
         painted: accepted repaintings of instances among the parts: mask_counts, crop_x1 .. crop_y2, repainted_png.
 
     Returns:
-        uint8 (H, W, 3), bit-identical to `image` further than `dilation` pixels from every part.
+        uint8 (H, W, 3), bit-identical to `image` farther than `dilation` pixels from every part.
     """
     region, inside = (covered(image.shape[:2], parts, reach) for reach in (settings.dilation, 0))
-    made, rim = made_coarse(image, parts, settings), region & ~inside
-    made[rim] = made[inside].mean(axis=0) if region.all() else from_outside(image, region)[rim]
+    made, rim = coarsened(image, parts, settings), region & ~inside
+    made[rim] = made[inside].mean(axis=0) if region.all() else filled_from_outside(image, region)[rim]
     for row in painted:
         box = (int(row["crop_x1"]), int(row["crop_y1"]), int(row["crop_x2"]), int(row["crop_y2"]))
         side = box[2] - box[0]
@@ -158,15 +167,16 @@ REPAINTED = "repainted"
 
 
 def changed_outside(image: np.ndarray, made: np.ndarray, parts: Sequence[Part], dilation: int) -> int:
-    """Pixels of an anonymised frame that differ from its source although nothing is hidden there."""
+    """Number of pixels of an anonymised frame that differ from its source although nothing is hidden there."""
     region = covered(image.shape[:2], parts, dilation)
     return int(((image != made).any(axis=2) & ~region).sum())
 
 
 @dataclass(frozen=True)
-class Told:
-    """What became of an object: its value in the id map, its class, how it was hidden, and why it was not repainted
-    ("" where it was)."""
+class Outcome:
+    """The outcome for one hidden object: its value in the id map, its class, how it was hidden, and why it was not
+    repainted ("" where it was).
+    """
 
     value: int
     class_name: str
@@ -174,19 +184,19 @@ class Told:
     why: str
 
 
-def told(
+def outcomes(
     parts: Sequence[Part],
     rows: Sequence[Mapping[str, Any]],
     labels: LabelTable,
     painted_classes: Sequence[str],
     settings: AnonymiseSettings,
-) -> list[Told]:
-    """What became of every hidden object of a frame, by value.
+) -> list[Outcome]:
+    """The outcome for every hidden object of a frame, in ascending order of value.
 
     Args:
-        parts: of the frame; rows: of `synthetic_windows.repainted_instances` for all its instances that were painted,
-            accepted or not.
-        painted_classes: that a generator paints.
+        parts: the hidden parts of the frame.
+        rows: rows of `synthetic_windows.repainted_instances` for all its painted instances, accepted or not.
+        painted_classes: classes that a generator paints.
     """
     by_value = {int(row["value"]): row for row in rows}
     how = {"pixelate": "pixelated", "blur": "blurred"}[settings.otherwise]
@@ -194,11 +204,11 @@ def told(
     for value in dict.fromkeys(part.value for part in parts):
         row, name = by_value.get(value), labels.label_of(value).name
         if row is not None and row["repainted_png"] is not None:
-            found.append(Told(value, name, REPAINTED, ""))
+            found.append(Outcome(value, name, REPAINTED, ""))
         elif row is not None:
-            found.append(Told(value, name, how, str(row["rejection"])))
+            found.append(Outcome(value, name, how, str(row["rejection"])))
         elif name not in painted_classes:
-            found.append(Told(value, name, how, "its class is not painted"))
+            found.append(Outcome(value, name, how, "its class is not painted"))
         else:
-            found.append(Told(value, name, how, "a group" if value < labels.factor else "too small"))
+            found.append(Outcome(value, name, how, "a group" if value < labels.factor else "too small"))
     return found

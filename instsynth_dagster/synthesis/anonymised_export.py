@@ -1,4 +1,4 @@
-"""An anonymised data set as files: the pictures of all splits without metadata, and the labels as they are."""
+"""An anonymised data set as files: the images of all splits without metadata, and the labels unchanged."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ from instsynth_dagster.synthesis.export_coco import CocoFile
 from instsynth_dagster.synthesis.survivors import compare, sentence
 
 RECORD = "anonymised.csv"
-"""Every hidden object and what became of it."""
+"""File that lists every hidden object and how it was hidden."""
 _RECORDED = ("frame_id", "value", "class", "how", "why")
 
 
 @dataclass
 class Examined:
-    """What a comparison of the written files with the data set has found: a sentence for each frame or file that is
-    wrong, frames, hidden pixels, telling ones among them, and the largest group of these that equals the source in any
-    object, see `survivors.compare`."""
+    """Result of comparing the written files with the data set (see `survivors.compare`).
+
+    `problems` holds a sentence for each frame or file that is wrong; then numbers of frames, of hidden pixels and of
+    informative ones among them, and the size in pixels of the largest group of informative pixels in any object that
+    equals the source.
+    """
 
     problems: list[str] = field(default_factory=list)
     frames: int = 0
     hidden: int = 0
-    telling: int = 0
+    informative: int = 0
     largest_group: int = 0
 
 
@@ -49,17 +52,17 @@ def export_anonymised(
     out: Path,
     annotations: Mapping[str | None, Path] | None,
 ) -> Examined:
-    """Write an anonymised data set, and compare it with its source; an older export is replaced when nothing of the
-    source has survived, and else is left as it was.
+    """Write an anonymised data set and compare it with its source.
 
-    Pictures are PNG without metadata. A Cityscapes tree keeps names and its label files byte for byte. Of a COCO data
-    set the files keep annotations and categories, and of an image id, size and licence. Of any other format the masks
-    as the graph reads them become one COCO file for each split, with RLE.
+    An older export is replaced only if no pixels of the source survive; otherwise it is left as it was. Images are PNG
+    without metadata. A Cityscapes tree keeps its names, and its label files byte for byte. COCO files keep their
+    annotations and categories, and for each image its id, size and licence. Any other format becomes one COCO file for
+    each split, with the masks as the graph reads them as RLE.
 
     Args:
-        rows: frame_id, image_png, ids_png and told (JSON, lists of value, class, how and why) of every frame.
+        rows: for every frame frame_id, image_png, ids_png and told (JSON, lists of value, class, how and why).
         frames: rows of the frame table by frame_id.
-        annotations: COCO files by split, none of another format; None for a Cityscapes tree.
+        annotations: COCO files by split, empty for another format; None for a Cityscapes tree.
 
     Raises:
         ArtifactError: the folder was not made by an export.
@@ -87,31 +90,33 @@ def export_anonymised(
                 _examine(picture, frame, dataset, settings, examined)
         known = {staged / RECORD, staged / MARK, *labels.written}
         examined.problems += labels.problems
-        examined.problems += [f"{path}: nobody has compared it" for path in files_below(staged) if path not in known]
+        examined.problems += [
+            f"{path}: was not compared with the source" for path in files_below(staged) if path not in known
+        ]
         if not examined.problems:
             put_in_place(staged, out)
     return examined
 
 
 class _Labels(AbstractContextManager["_Labels"]):
-    """Writes the labels of an export: `written` files, and `problems` with them."""
+    """Writer of the labels of an export; it records the `written` files and the `problems` found."""
 
     def __init__(self, staged: Path) -> None:
         self.staged, self.written, self.problems = staged, set[Path](), list[str]()
 
     def picture(self, frame: Any) -> str:
-        """Where the picture of a row of the frame table is written, below the export."""
+        """Path, below the export, of the image of a row of the frame table."""
         return f"images/{frame.frame_id}.png"
 
     def add(self, frame: Any, row: Mapping[str, Any]) -> None:
-        """Write what belongs to a frame."""
+        """Write the labels of one frame."""
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Write what belongs to all of them."""
+        """Write the files that belong to all frames together."""
 
 
 class _Tree(_Labels):
-    """The label files of a Cityscapes tree, copied."""
+    """Writer of a Cityscapes tree: its label files are copied."""
 
     def __init__(self, root: Path, staged: Path) -> None:
         super().__init__(staged)
@@ -131,7 +136,7 @@ class _Tree(_Labels):
 
 
 class _CocoFiles(_Labels):
-    """The COCO files of a data set, for the new pictures."""
+    """Writer of the data set's COCO files for the anonymised images."""
 
     def __init__(self, images: Path, staged: Path, files: Mapping[str | None, Path]) -> None:
         super().__init__(staged)
@@ -153,7 +158,7 @@ class _CocoFiles(_Labels):
 
 
 class _Masks(_Labels):
-    """Id maps as COCO files with RLE, one for each split."""
+    """Writer of id maps as COCO files with RLE, one for each split."""
 
     def __init__(self, dataset: DataSet, staged: Path) -> None:
         super().__init__(staged)
@@ -185,7 +190,7 @@ def _examine(picture: Path, frame: Any, dataset: DataSet, settings: AnonymiseSet
         return
     compared = compare(source, written, ids, dataset.labels, settings.classes, settings)
     examined.hidden += compared.hidden
-    examined.telling += compared.telling
+    examined.informative += compared.informative
     examined.largest_group = max(examined.largest_group, compared.largest_group)
     if problem := sentence(frame.frame_id, compared, dataset.labels):
         examined.problems.append(problem)

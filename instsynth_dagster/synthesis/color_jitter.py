@@ -1,4 +1,4 @@
-"""The cheap rival of repainting: other colours for an instance, inside its mask, without any model."""
+"""A control without a model: an instance in other colours, inside its mask."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _GAINS = (0.5, 1.5)
 
 
 def jitter_colors(crop: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray:
-    """Turn the hue by any angle and scale each channel by 0.5 to 1.5, which changes brightness and gives greys a hue.
+    """Rotate the hue by any angle and scale each channel by 0.5 to 1.5, which changes brightness and gives greys a hue.
 
     Args:
-        crop: uint8 (S, S, 3) RGB; mask: bool (S, S).
+        crop: uint8 (S, S, 3) RGB.
+        mask: bool (S, S).
 
     Returns:
-        uint8 (S, S, 3), outside the mask as it was.
+        uint8 (S, S, 3), unchanged outside the mask.
     """
     rng = np.random.default_rng(seed)
     hsv = cv2.cvtColor(crop, cv2.COLOR_RGB2HSV_FULL)
@@ -33,7 +34,9 @@ def jitter_colors(crop: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray:
 
 
 def jitter_row(row: Mapping[str, Any], slot: int, seed: int) -> np.ndarray:
-    """The crop of a row of `selected_instances` with other colours in its mask, uint8 (S, S, 3); each slot others."""
+    """The crop of a row of `selected_instances` in other colours inside its mask, uint8 (S, S, 3); each slot has its
+    own.
+    """
     crop = decode_png(row["crop_png"])
     mask = decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
     return jitter_colors(crop, mask, content_seed("color jitter", row["instance_id"], slot, seed))

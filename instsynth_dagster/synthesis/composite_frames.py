@@ -1,7 +1,7 @@
-"""Integration by whole frames: every accepted repainting of a frame pasted in at once, at its own scale.
+"""Integration by whole frames: all accepted repaintings of a frame pasted in at once, at their own scale.
 
-The other road to training samples beside the paper's focused windows: nothing is enlarged, and one sample holds as many
-repainted instances as its frame has.
+The alternative to the paper's focused windows: nothing is enlarged, and one sample holds as many repainted instances as
+its frame has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from instsynth_dagster.synthesis.integration import outside_difference, paste
 
 
 def composite_frame_id(city: str, index: int, slot: int) -> str:
-    """Name of a composite frame, unique in an export and parsable by the official tools."""
+    """Name of a composite frame, unique in an export and in the form that the official Cityscapes tools parse."""
     return f"{city}syn_{index:06}_{slot:06}"
 
 
@@ -32,19 +32,19 @@ def composite_frame(
     rows: Sequence[Mapping[str, Any]],
     settings: IntegrationSettings,
 ) -> dict[str, Any] | None:
-    """Paste the accepted repaintings of one frame and one slot; None where there is none.
+    """A frame with the accepted repaintings of one slot pasted in; None where there is none.
 
     Args:
         image, ids: the frame, uint8 (H, W, 3) and int32 (H, W).
         frame_id: the name of the composite.
-        slot: which of the repaintings of each instance, see `gates.choose_crops`.
-        rows: of `synthetic_windows.repainted_instances`, all of this frame; other slots are passed over.
+        slot: index among the repaintings of each instance, see `gates.choose_crops`.
+        rows: rows of `synthetic_windows.repainted_instances` of this frame; those of other slots are ignored.
 
     Returns:
-        A row: image_png (of the form `settings.stored_as`) and ids_png at the size of the frame, the ids those of the
-        source; lists of what was repainted (instance_ids, class_names, prompts, seeds); and outside_difference, the
-        largest difference to the source outside all masks, and changed_ids, pixels whose id is another one, both 0 by
-        construction.
+        A row: image_png (in the format `settings.stored_as`) and ids_png at the size of the frame, with the ids of the
+        source; lists of the repainted instances (instance_ids, class_names, prompts, seeds); outside_difference, the
+        largest difference to the source outside all masks, and changed_ids, the number of pixels with another id, both
+        0 by construction.
     """
     accepted = [row for row in rows if row["slot"] == slot and row["repainted_png"] is not None]
     if not accepted:

@@ -1,4 +1,4 @@
-"""Simple copy-paste (Ghiasi et al., 2021) of real instances within a city: the augmentation that needs no generator."""
+"""Simple copy-paste (Ghiasi et al., 2021) of real instances within a city: the control that needs no generator."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _SCALES = (0.8, 1.25)
 
 
 def target_frames(row: Mapping[str, Any], frame_ids: Sequence[str], seed: int) -> list[str]:
-    """Frames that an instance may be pasted into, in the order in which they are tried: others than its own where the
-    city has any."""
+    """Frames into which an instance may be pasted, in the order in which they are tried: other frames than its own
+    where the city has any.
+    """
     others = [frame_id for frame_id in frame_ids if frame_id != row["frame_id"]] or list(frame_ids)
     first = content_seed("copy-paste frame", row["instance_id"], row["slot"], seed) % len(others)
     return [*others[first:], *others[:first]]
@@ -29,20 +30,20 @@ def target_frames(row: Mapping[str, Any], frame_ids: Sequence[str], seed: int) -
 def first_with_room(
     row: Mapping[str, Any], frame_ids: Sequence[str], seed: int, ids_of: Callable[[str], np.ndarray], labels: LabelTable
 ) -> tuple[str, np.ndarray]:
-    """The first of `target_frames` that has a number left for another instance of the class, and its id map.
+    """The first of `target_frames` that has a free number for another instance of the class, and its id map.
 
     Args:
         ids_of: id map int32 (H, W) of a frame.
 
     Raises:
-        DatasetError: every frame holds as many instances of the class as there are numbers.
+        DatasetError: every frame has as many instances of the class as the id map can number.
     """
     for frame_id in target_frames(row, frame_ids, seed):
         ids = ids_of(frame_id)
         if free_id(ids, row["class_name"], labels) is not None:
             return frame_id, ids
     raise DatasetError(
-        f"copy_paste: {row['instance_id']} has no frame to go to: all {len(frame_ids)} of its city hold "
+        f"copy_paste: {row['instance_id']} cannot be pasted: all {len(frame_ids)} frames of its city hold "
         f"{labels.factor} instances of {row['class_name']}, the most that id maps can number; remove the arm"
     )
 
@@ -56,16 +57,17 @@ def copy_paste(
     seed: int,
     labels: LabelTable,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Paste a selected instance into another frame, scaled by 0.8 to 1.25, standing as high in the picture as before.
+    """Paste a selected instance into another frame, scaled by 0.8 to 1.25, with its feet at the same height in the
+    image.
 
     Args:
-        row: of `synthetic_windows.repainted_instances`, not repainted.
-        image, ids: the frame pasted into (`first_with_room`), uint8 (H, W, 3) and int32 (H, W).
+        row: row of `synthetic_windows.repainted_instances`, not repainted.
+        frame_id, image, ids: the target frame (`first_with_room`), uint8 (H, W, 3) and int32 (H, W).
         seed: base seed.
 
     Returns:
-        Composite and id map with the instance under a new id, what it covers gone; and the row as if it had been
-        selected there.
+        The composite, the id map with the instance under a new id (ids that it covers are overwritten), and the row as
+        if the instance had been selected there.
     """
     rng = np.random.default_rng(content_seed("copy-paste place", row["instance_id"], row["slot"], seed))
     height, width = ids.shape
@@ -93,7 +95,7 @@ def copy_paste(
 
 
 def free_id(ids: np.ndarray, class_name: str, labels: LabelTable) -> int | None:
-    """The lowest instance id of a class that a frame does not use; None where it uses all."""
+    """The lowest instance id of a class that is unused in a frame; None where all are used."""
     used = set(np.unique(ids[labels.of_class(ids, class_name)]).tolist())
     first = labels.instance_id(labels.id_of(class_name), 0)
     return next((value for value in range(first, first + labels.factor) if value not in used), None)

@@ -17,15 +17,15 @@ Box = tuple[int, int, int, int]
 """xyxy in pixels, x2 and y2 exclusive."""
 
 BACKGROUND = 128
-"""Grey level around an instance that is cut out."""
+"""Grey level that replaces the surroundings of an instance that is cut out."""
 
 _COLUMNS = ("instance_id", "frame_id", "class_name", "value", "area", "rank", "x1", "y1", "x2", "y2")
 
 
 def crop_box(box: Box, margin: float, width: int, height: int) -> Box:
-    """Square around `box` with `margin` times its longer side on each side, shifted inside a width x height frame.
+    """The square around `box` with `margin` times its longer side on each side, shifted inside a width x height frame.
 
-    Along an axis where the square is longer than the frame it stays centred and sticks out on both ends.
+    Along an axis on which the square is longer than the frame, it is centred and exceeds the frame on both ends.
     """
     x1, y1, x2, y2 = box
     side = max(1, round(max(x2 - x1, y2 - y1) * (1 + 2 * margin)))
@@ -43,9 +43,10 @@ def cut_crop(image: np.ndarray, ids: np.ndarray, value: int, box: Box) -> tuple[
     """Cut a crop box out of a frame.
 
     Args:
-        image: uint8 (H, W, 3); ids: int32 (H, W).
-        value: id of the instance whose mask is wanted.
-        box: square, may stick out of the frame; there the image is reflected and the mask False.
+        image: uint8 (H, W, 3).
+        ids: int32 (H, W).
+        value: id of the instance whose mask is returned.
+        box: a square; where it exceeds the frame, the image is reflected and the mask is False.
 
     Returns:
         crop uint8 (S, S, 3) and mask bool (S, S).
@@ -63,7 +64,9 @@ def cut_crop(image: np.ndarray, ids: np.ndarray, value: int, box: Box) -> tuple[
 
 
 def cut_box(image: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
-    """The crop of a row of `selected_instances` out of another picture of its frame, uint8 (H, W, 3) -> (S, S, 3)."""
+    """The crop of a row of `selected_instances`, cut out of another image of its frame: uint8 (H, W, 3) -> (S,
+    S, 3).
+    """
     box = row["crop_x1"], row["crop_y1"], row["crop_x2"], row["crop_y2"]
     return cut_crop(image, np.zeros(image.shape[:2], np.int32), 1, box)[0]
 
@@ -71,7 +74,9 @@ def cut_box(image: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
 def cut_selected(
     image: np.ndarray, ids: np.ndarray, selected: pd.DataFrame, settings: SelectionSettings
 ) -> Iterator[dict[str, Any]]:
-    """Rows of `selected_instances` for the chosen instances of one frame: the index row, crop box, crop and mask."""
+    """Rows of `selected_instances` for the chosen instances of one frame: the row of the index, crop box, crop and
+    mask.
+    """
     height, width = ids.shape
     for row in selected.to_dict("records"):
         box = crop_box((row["x1"], row["y1"], row["x2"], row["y2"]), settings.margin, width, height)
@@ -85,10 +90,11 @@ def cut_selected(
 
 
 def focus(image: np.ndarray, mask: np.ndarray, margin: float = 0.1, cut_out: bool = False) -> np.ndarray:
-    """The square around an instance, enlarged to the size of the crop it lies in.
+    """The square around an instance, enlarged to the size of its crop.
 
     Args:
-        image: uint8 (S, S, 3); mask: bool (S, S), not empty.
+        image: uint8 (S, S, 3).
+        mask: bool (S, S), not empty.
         margin: context on each side, in units of the longer side.
         cut_out: whether everything else becomes grey.
 

@@ -1,4 +1,4 @@
-"""Deliverables for other tools: COCO RLE JSON with its images, and a Cityscapes tree where the data are one."""
+"""Exports for other tools: COCO RLE JSON with its images, and a Cityscapes tree where the data set is one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from instsynth_dagster.synthesis.export_formats import PanopticFiles, YoloFiles
 
 _FRAME_ID = re.compile(r"[a-z0-9][a-z0-9_-]*_\d{6}_\d{6}")
 MARK = ".instsynth-export"
-"""File that marks a folder as made by an export: no other folder is ever replaced."""
+"""File that marks a folder as made by an export; folders without it are never replaced."""
 _MARKED = "This folder was exported by instsynth-dagster and is replaced as a whole when the export is made again.\n"
 COCO_JSON = "annotations/instances_train.json"
 MERGED_JSON = "annotations/instances_train_with_original.json"
@@ -41,7 +41,7 @@ class Originals:
     images: Iterable[OriginalImage]
 
     def base(self, out: Path) -> Path:
-        """The folder nearest to both, the data set and an export."""
+        """The nearest common parent folder of the data set and an export."""
         return Path(os.path.commonpath([self.root.resolve(), out.resolve()]))
 
 
@@ -56,19 +56,21 @@ def write_export(
     formats: Sequence[str] = (),
     originals: Originals | None = None,
 ) -> None:
-    """Write synthetic frames with a COCO JSON; an older export is replaced when all is written.
+    """Write synthetic frames with a COCO JSON; an older export is replaced once everything is written.
 
     Args:
-        rows: frame_id, image_png (RGB, as it is stored), ids_png; what else is in them of `TOLD` is told of an image.
+        rows: frame_id, image_png (RGB, as stored), ids_png, and any columns of `IMAGE_ATTRIBUTES`, which become
+            attributes of the image.
         out: the export's folder.
-        labels: of the data set.
-        tree: whether frames are written as a Cityscapes tree, else as images/<frame_id>.<suffix> as they are stored.
-        categories: of the COCO JSON, as the data set's own files have them; default: the evaluated classes.
-        formats: further ones, `yolo` and `coco_panoptic`.
-        originals: what a second COCO JSON (`MERGED_JSON`) holds beside the windows.
+        labels: label table of the data set.
+        tree: whether frames are written as a Cityscapes tree, else as images/<frame_id>.<suffix> in their stored
+            format.
+        categories: categories of the COCO JSON, as the data set's own files name them; default: the evaluated classes.
+        formats: further formats, `yolo` and `coco_panoptic`.
+        originals: images that a second COCO JSON (`MERGED_JSON`) holds beside the windows.
 
     Raises:
-        ArtifactError: the folder was not made by an export, or a frame id is none of Cityscapes'.
+        ArtifactError: the folder was not made by an export, or a frame id does not follow the Cityscapes scheme.
     """
     with staged_export(out) as staged:
         images = f"leftImg8bit/{split}" if tree else IMAGES
@@ -87,9 +89,9 @@ def write_export(
                     name = f"{images}/{city_of(row['frame_id'])}/{row['frame_id']}_leftImg8bit.png"
                 else:
                     name = _write_image(staged, row)
-                told = {TOLD[key]: row[key] for key in TOLD if row.get(key)}
+                attributes = {IMAGE_ATTRIBUTES[key]: row[key] for key in IMAGE_ATTRIBUTES if row.get(key)}
                 for coco in written:
-                    coco.add(name, ids, {"synthetic": True} | told)
+                    coco.add(name, ids, {"synthetic": True} | attributes)
                 for further in (yolo, panoptic):
                     if further:
                         further.add(name, ids)
@@ -100,10 +102,11 @@ def write_export(
 
 @contextmanager
 def staged_export(out: Path) -> Iterator[Path]:
-    """A new folder beside an export's, to be filled and then `put_in_place`; what is not is removed.
+    """A new folder beside an export's, to be filled and then moved by `put_in_place`; it is removed if it was not
+    moved.
 
     Raises:
-        ArtifactError: what lies at `out` was not made by an export.
+        ArtifactError: the folder at `out` was not made by an export.
     """
     _check_replaceable(out)
     staged = out.with_name(f"{out.name}.tmp-{uuid.uuid4().hex[:8]}")
@@ -119,10 +122,10 @@ def staged_export(out: Path) -> Iterator[Path]:
 
 
 def put_in_place(staged: Path, out: Path) -> None:
-    """Replace an older export by the one that is staged.
+    """Replace an older export by the staged one.
 
     Raises:
-        ArtifactError: what lies at `out` was not made by an export.
+        ArtifactError: the folder at `out` was not made by an export.
     """
     _check_replaceable(out)
     if out.exists():
@@ -130,12 +133,17 @@ def put_in_place(staged: Path, out: Path) -> None:
     os.replace(staged, out)
 
 
-TOLD = {"prompt": "prompt", "source_frame": "source", "instance_id": "source_instance", "generator": "generator"}
-"""Columns of windows, and what they are called in the COCO JSON."""
+IMAGE_ATTRIBUTES = {
+    "prompt": "prompt",
+    "source_frame": "source",
+    "instance_id": "source_instance",
+    "generator": "generator",
+}
+"""Columns of windows, and the names of the image attributes in the COCO JSON that hold them."""
 
 
 class _Merged(CocoFile):
-    """The COCO JSON of originals and windows."""
+    """The COCO JSON of original images and windows together."""
 
     def __init__(
         self,
@@ -158,8 +166,8 @@ class _Merged(CocoFile):
             self.add_original((self._original / image.file).as_posix(), image)
         return self
 
-    def add(self, file_name: str, ids: np.ndarray, told: Mapping[str, Any]) -> None:
-        super().add((self._windows / file_name).as_posix(), ids, told)
+    def add(self, file_name: str, ids: np.ndarray, attributes: Mapping[str, Any]) -> None:
+        super().add((self._windows / file_name).as_posix(), ids, attributes)
 
 
 IMAGES = "images"
@@ -167,12 +175,12 @@ _SUFFIXES = {b"\x89PNG": "png", b"RIFF": "webp", b"\xff\xd8": "jpg"}
 
 
 def suffix_of(content: bytes) -> str:
-    """Suffix of the file of a window as it is stored."""
+    """File suffix of a stored window, from its first bytes."""
     return next(name for mark, name in _SUFFIXES.items() if content.startswith(mark))
 
 
 def _write_image(folder: Path, row: Mapping[str, Any]) -> str:
-    """Write a window as it is stored; its path below the folder."""
+    """Write a window in its stored format; returns its path relative to the folder."""
     content = bytes(row["image_png"])
     path = folder / IMAGES / f"{row['frame_id']}.{suffix_of(content)}"
     path.parent.mkdir(exist_ok=True)
@@ -181,12 +189,16 @@ def _write_image(folder: Path, row: Mapping[str, Any]) -> str:
 
 
 def _is_replaceable(folder: Path) -> bool:
-    """Whether a folder was made by an export, or holds nothing."""
+    """Whether a folder was made by an export, or is empty."""
     return folder.is_dir() and not folder.is_symlink() and ((folder / MARK).is_file() or not any(folder.iterdir()))
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raises ArtifactError where something lies at `out` that no export has made."""
+    """Check that nothing lies at `out` but an earlier export.
+
+    Raises:
+        ArtifactError: the folder at `out` was not made by an export.
+    """
     if os.path.lexists(out) and not _is_replaceable(out):
         raise ArtifactError(
             f"{out}: not a folder that an export has made (it holds no {MARK}); move it away, or name another folder "
@@ -195,7 +207,7 @@ def _check_replaceable(out: Path) -> None:
 
 
 def exported_files(out: Path) -> Iterator[tuple[str, str]]:
-    """(path relative to `out`, sha256) of every file of an export but its mark."""
+    """(path relative to `out`, sha256) of every file of an export except its mark."""
     for path in files_below(out):
         if path == out / MARK:
             continue

@@ -1,4 +1,4 @@
-"""COCO JSON that is written while frames come in, so that memory does not grow with their number."""
+"""COCO JSON that is written as frames arrive, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ORIGINAL: Mapping[str, Any] = {"synthetic": False}
 
 
 class CocoFile:
-    """A COCO JSON at a path.
+    """A COCO JSON at a path, written incrementally.
 
     Args:
-        categories: as the data set's own files have them; default: the evaluated classes.
-        marked: whether the repainted instances are marked too, not only their images.
-        info: of the JSON, beside what it always says.
+        categories: as the data set's own files name them; default: the evaluated classes.
+        marked: whether the annotations of repainted instances get the attributes too, not only their images.
+        info: further entries of the JSON's `info`.
     """
 
     def __init__(
@@ -56,29 +56,29 @@ class CocoFile:
         self._file.write(f'{{"info": {json.dumps(self._info)}, "licenses": [], "images": [')
         return self
 
-    def add(self, file_name: str, ids: np.ndarray, told: Mapping[str, Any]) -> None:
-        """Write an image and what its id map int32 (H, W) holds; `told` is said of the image beside name and size."""
+    def add(self, file_name: str, ids: np.ndarray, attributes: Mapping[str, Any]) -> None:
+        """Write an image and the annotations of its id map int32 (H, W); `attributes` are added to the image entry."""
         size = {"width": ids.shape[1], "height": ids.shape[0]}
-        self._write_image(self._image + 1, {"file_name": file_name, **size, **told})
-        target = int(str(told.get("source_instance", "")).rpartition(":")[2] or -1) if self._marked else -1
+        self._write_image(self._image + 1, {"file_name": file_name, **size, **attributes})
+        target = int(str(attributes.get("source_instance", "")).rpartition(":")[2] or -1) if self._marked else -1
         for value, annotation in _masks(ids, self._labels):
-            self._write_annotation(self._annotation + 1, {**annotation, **(told if value == target else {})})
+            self._write_annotation(self._annotation + 1, {**annotation, **(attributes if value == target else {})})
 
     def add_original(
         self,
         file_name: str,
         image: OriginalImage,
-        told: Mapping[str, Any] = ORIGINAL,
+        attributes: Mapping[str, Any] = ORIGINAL,
         repainted: int | None = None,
     ) -> int:
-        """An image with its own annotations and, where they are numbered, their ids; returns its own id.
+        """Write an image with its own annotations, keeping their ids where they have any; returns the image's id.
 
         Args:
-            told: of the image, beside name and size, and of its object at the place `repainted`.
+            attributes: further entries of the image, and of the object with index `repainted`.
         """
         width, height = image.size
         number = self._image + 1 if image.source_id is None else image.source_id
-        self._write_image(number, {"file_name": file_name, "width": width, "height": height, **told})
+        self._write_image(number, {"file_name": file_name, "width": width, "height": height, **attributes})
         for place, found in enumerate(image.objects):
             if found.label not in self._labels.classes:
                 continue
@@ -88,16 +88,16 @@ class CocoFile:
             annotation = {"category_id": self._labels[found.label].category_id, **_measured(mask)}
             annotation |= {"segmentation": found.segmentation, "iscrowd": int(found.crowd)}
             own = self._annotation + 1 if found.source_id is None else found.source_id
-            self._write_annotation(own, {**annotation, **(told if place == repainted else {})})
+            self._write_annotation(own, {**annotation, **(attributes if place == repainted else {})})
         return number
 
-    def _write_image(self, number: int, told: Mapping[str, Any]) -> None:
-        self._file.write(", " * bool(self._images) + json.dumps({"id": number, **told}))
+    def _write_image(self, number: int, attributes: Mapping[str, Any]) -> None:
+        self._file.write(", " * bool(self._images) + json.dumps({"id": number, **attributes}))
         self._images += 1
         self._current, self._image = number, max(self._image, number)
 
-    def _write_annotation(self, number: int, told: Mapping[str, Any]) -> None:
-        row = {"id": number, "image_id": self._current, **told}
+    def _write_annotation(self, number: int, attributes: Mapping[str, Any]) -> None:
+        row = {"id": number, "image_id": self._current, **attributes}
         self._rest.write(", " * bool(self._annotations) + json.dumps(row))
         self._annotations += 1
         self._annotation = max(self._annotation, number)

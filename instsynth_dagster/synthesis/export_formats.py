@@ -1,4 +1,4 @@
-"""Windows in the formats of other tools, beside the COCO JSON of an export: YOLO's polygons, COCO panoptic."""
+"""Windows in further formats, beside the COCO JSON of an export: YOLO polygons and COCO panoptic."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ PANOPTIC_JSON = "annotations/panoptic_train.json"
 
 
 class YoloFiles:
-    """A data.yaml, and a file of polygons for each window, where Ultralytics looks for it. Groups, for which the format
-    has no mark, are left out. The data.yaml names no val: windows train beside images that somebody annotated.
+    """Writer of a data.yaml and of a file of polygons for each window, where Ultralytics expects them.
+
+    Groups are left out, because the format cannot mark them. The data.yaml names no val split: windows are for training
+    beside annotated images.
 
     Args:
         folder: of the export.
-        images: folder of its windows, below it.
+        images: folder of the windows, relative to the export.
     """
 
     def __init__(self, folder: Path, labels: LabelTable, images: str) -> None:
@@ -36,7 +38,7 @@ class YoloFiles:
         (folder / YOLO_YAML).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
     def add(self, file_name: str, ids: np.ndarray) -> None:
-        """A window by its path below the export and its id map (H, W)."""
+        """Write a window, given by its path below the export and its id map (H, W)."""
         height, width = ids.shape
         lines = []
         for value in np.unique(ids[self._labels.is_instance(ids)]).tolist():
@@ -50,7 +52,7 @@ class YoloFiles:
 
 
 def yolo_numbers(labels: LabelTable) -> dict[str, int]:
-    """Class numbers from 0: the data set's own ids where these are 0 to n - 1, else in the order of the classes."""
+    """Class numbers from 0: the data set's own ids where these are 0 to n - 1, else the order of the classes."""
     own = {labels[name].category_id: name for name in labels.classes}
     if sorted(own) == list(range(len(labels.classes))):
         return {own[number]: number for number in sorted(own)}
@@ -58,8 +60,10 @@ def yolo_numbers(labels: LabelTable) -> dict[str, int]:
 
 
 class PanopticFiles:
-    """COCO panoptic: a JSON, and beside it a folder of PNGs whose colours are ids of segments. Groups of things are
-    crowds; what is void, and what no category of the data set names, is 0."""
+    """Writer of COCO panoptic: a JSON, and beside it a folder of PNGs whose colours encode segment ids.
+
+    Groups of things are crowds; void pixels, and labels that are no category of the data set, are 0.
+    """
 
     def __init__(self, folder: Path, labels: LabelTable) -> None:
         self._path, self._labels = folder / PANOPTIC_JSON, labels
@@ -69,7 +73,7 @@ class PanopticFiles:
         self._annotations: list[dict[str, Any]] = []
 
     def add(self, file_name: str, ids: np.ndarray) -> None:
-        """A window by its path below the export and its id map (H, W)."""
+        """Write a window, given by its path below the export and its id map (H, W)."""
         values, places = np.unique(ids, return_inverse=True)
         numbers = np.zeros(len(values), dtype=np.int64)
         segments: list[dict[str, Any]] = []
@@ -105,11 +109,17 @@ class PanopticFiles:
 
 
 def _is_category(label: Label) -> bool:
-    """Whether a label counts and is one of the data set's own: the ground of annotated objects is none."""
+    """Whether a label is evaluated and one of the data set's own; the background of annotated objects is not."""
     return not label.ignore_in_eval and (label.id != 0 or label.source_id is not None)
 
 
 def _category(label: Label) -> Mapping[str, Any]:
-    told = {"supercategory": label.supercategory} if label.supercategory else {}
+    supercategory = {"supercategory": label.supercategory} if label.supercategory else {}
     isthing = int(label.has_instances)
-    return {"id": label.category_id, "name": label.name, "isthing": isthing, "color": list(label.color), **told}
+    return {
+        "id": label.category_id,
+        "name": label.name,
+        "isthing": isthing,
+        "color": list(label.color),
+        **supercategory,
+    }

@@ -1,6 +1,6 @@
-"""Quality gates: scores of a repainted crop, and the verdict that thresholds make of them.
+"""Quality gates: scores of a repainted crop, and the verdict that follows from thresholds on them.
 
-Scores are stored without verdicts, so that another threshold calls no generator and no CLIP.
+Scores are stored without verdicts, so that a changed threshold runs neither generator nor CLIP again.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _BATCH = 64
 ANYTHING = "a photo"
-"""What the only class of a data set is told from."""
+"""Text that the only class of a data set is compared with."""
 SCORE_ASSETS = ("crop_quality", "mask_agreement")
-"""What a generator has for each of its partitions that holds scores, the second one where `judge.masks` asks for it."""
+"""Assets of a generator that hold scores of its crops; the second one exists where `judge.masks` is set."""
 MASK_IOU = "mask_iou"
 """The score of `mask_agreement`."""
 SCORES = ("class_margin", "real_similarity", "source_similarity", "change", "seam", "sharpness", "upscale")
@@ -38,9 +38,10 @@ def gate_scores(
     """Scores of every crop of one partition.
 
     Args:
-        selected: rows of `selected_instances`; crops: rows of `inpainted_crops` for them.
-        cut_out: whether the judge sees instances on grey instead of in their surroundings.
-        classes: that a crop could be taken for.
+        selected: rows of `selected_instances`.
+        crops: rows of `inpainted_crops` for them.
+        cut_out: whether instances are shown to the judge on grey instead of in their surroundings.
+        classes: classes that a crop could be mistaken for.
 
     Returns:
         instance_id, replica, failure (why the crop failed, or "") and, NaN for one that failed,
@@ -48,8 +49,8 @@ def gate_scores(
         real_similarity: cosine with the most similar *other* real instance of the partition, NaN without one;
         source_similarity: cosine with its own source;
         change: mean absolute difference to the source inside the mask, 0..1;
-        seam: how much steeper the contour of the mask is than in the source, grey levels per pixel;
-        sharpness: see `sharpness`; upscale: width of the crop over the width that it was painted at.
+        seam: gradient along the contour of the mask minus that of the source, grey levels per pixel;
+        sharpness: see `sharpness`; upscale: width of the crop over the width at which it was painted.
     """
     if crops.empty:
         return pd.DataFrame(columns=["instance_id", "replica", "failure", *SCORES])
@@ -73,14 +74,14 @@ def gate_scores(
 
 
 def _features(judge: Clip, images: Iterator[np.ndarray]) -> np.ndarray:
-    """float32 (N, D), holding few images at once."""
+    """Image features float32 (N, D), with few images in memory at once."""
     return np.concatenate([judge.images(batch) for batch in iter(lambda: list(islice(images, _BATCH)), [])])
 
 
 def class_margin(judge: Clip, features: np.ndarray, class_names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """float (N,): cosine with the right class minus that with the best wrong one of `classes`.
 
-    Where there is one class only, the wrong one is a photo of nothing in particular.
+    Where there is only one class, the wrong one is "a photo".
     """
     if len(classes) == 1:
         own, anything = judge.class_scores(features, classes)[:, 0], features @ judge.texts([ANYTHING])[0]
@@ -103,20 +104,23 @@ def contour_gradient(image: np.ndarray, mask: np.ndarray) -> float:
 
 
 def mean_gradient(image: np.ndarray, where: np.ndarray) -> float:
-    """Mean gradient magnitude (grey levels per pixel) of uint8 (H, W, 3) on the pixels of bool (H, W), not empty."""
+    """Mean gradient magnitude (grey levels per pixel) of uint8 (H, W, 3) on the pixels of `where`, bool (H, W), not
+    empty.
+    """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    # whole numbers and doubles: single precision sums differ in the last bit from run to run
+    # integers and doubles: sums in single precision differ in the last bit from run to run
     dx, dy = (cv2.Sobel(grey, cv2.CV_16S, *order, ksize=3)[where].astype(np.float64) for order in ((1, 0), (0, 1)))
     return float(np.hypot(dx, dy).mean() / 8)
 
 
 def sharpness(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> float:
-    """Mean gradient magnitude of a repainting over that of its source, inside the mask and off its contour.
+    """Mean gradient magnitude of a repainting over that of its source, inside the mask without its contour.
 
-    1 is as sharp as the source, 0 is flat; NaN where the source itself is flat or the mask has no inside.
+    1 is as sharp as the source, 0 is flat; NaN where the source itself is flat or the mask has no interior.
 
     Args:
-        painted, source: uint8 (S, S, 3); mask: bool (S, S).
+        painted, source: uint8 (S, S, 3).
+        mask: bool (S, S).
     """
     inside = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     if not inside.any():
@@ -126,10 +130,10 @@ def sharpness(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> floa
 
 
 def rejection(row: Mapping[str, Any], gates: GateSettings) -> str:
-    """Why a crop is rejected, or "" when it passes: it failed, or a score that has a bound is out of it or unknown.
+    """The reason why a crop is rejected, or "": it failed, or a score is beyond its bound or cannot be computed.
 
     Args:
-        row: of `inpainted_crops` or `stored_scores`, with the scores that `gates` has bounds for.
+        row: row of `inpainted_crops` or `stored_scores`, with the scores that `gates` has bounds for.
     """
     if row.get("failure"):
         return str(row["failure"])
@@ -154,8 +158,13 @@ def rejection(row: Mapping[str, Any], gates: GateSettings) -> str:
 
 
 def stored_scores(store: Store, member: str, partition: str, kinds: Sequence[str]) -> pd.DataFrame:
-    """Scores of a generator's crops of one partition: rows of `crop_quality`, with `mask_iou` where `mask_agreement` is
-    also among the `kinds` of assets that hold scores (`SCORE_ASSETS`)."""
+    """Scores of a generator's crops of one partition: rows of `crop_quality`, with `mask_iou` if `mask_agreement` is
+    among `kinds`.
+
+    Args:
+        member: the generator, or the arm.
+        kinds: those of `SCORE_ASSETS` that exist for it.
+    """
     scores = store.read(f"{member}/{kinds[0]}", partition)
     if scores.empty or len(kinds) == 1:
         return scores
@@ -166,14 +175,15 @@ def stored_scores(store: Store, member: str, partition: str, kinds: Sequence[str
 def choose_crops(
     crops: pd.DataFrame, quality: pd.DataFrame | None, gates: GateSettings, replicas: int
 ) -> list[dict[str, Any]]:
-    """For each instance `replicas` crops to paste: accepted ones first drawn, then accepted spares, then none.
+    """For each instance the `replicas` crops to paste: accepted ones in the order in which they were drawn, then
+    accepted spares, then none.
 
     Args:
-        quality: `stored_scores` of the crops; None without a judge, where only failed crops are rejected.
+        quality: `stored_scores` of the crops; None without a judge, when only failed crops are rejected.
 
     Returns:
-        Crop rows with `slot` (0 .. replicas - 1), the scores, `rejection` (of the slot's own crop, "" if it passed) and
-        `image_png` None where the original pixels stay.
+        Rows of crops with `slot` (0 .. replicas - 1), the scores, and `rejection` (of the slot's own crop, "" if it
+        passed); `image_png` is None where the original pixels stay.
     """
     if crops.empty:
         return []
@@ -194,14 +204,14 @@ def choose_crops(
 
 
 class Sources(Mapping[str, tuple[np.ndarray, np.ndarray]]):
-    """Crop uint8 (S, S, 3) and mask bool (S, S) of each selected instance by its id, decoded when it is asked for."""
+    """Crop uint8 (S, S, 3) and mask bool (S, S) of each selected instance by its id, decoded on access."""
 
     def __init__(self, selected: pd.DataFrame) -> None:
         self._rows = {row["instance_id"]: row for row in selected.to_dict("records")}
         self._last: tuple[str, tuple[np.ndarray, np.ndarray]] | None = None
 
     def __getitem__(self, instance: str) -> tuple[np.ndarray, np.ndarray]:
-        if self._last is None or self._last[0] != instance:  # replicas of an instance follow one another
+        if self._last is None or self._last[0] != instance:  # replicas of an instance are adjacent
             row = self._rows[instance]
             crop = decode_png(row["crop_png"])
             mask = decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
@@ -218,7 +228,7 @@ class Sources(Mapping[str, tuple[np.ndarray, np.ndarray]]):
 def pasted_crops(
     crops: pd.DataFrame, sources: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Crop with the repainting inside the mask, mask, and source, at the source's size, in the order of `crops`."""
+    """Source with the repainting inside the mask, mask, and source, at the source's size, in the order of `crops`."""
     for instance, data in zip(crops["instance_id"], crops["image_png"], strict=True):
         source, mask = sources[instance]
         painted = resize_image(decode_png(data), (source.shape[1], source.shape[0]))
@@ -226,7 +236,7 @@ def pasted_crops(
 
 
 def _other_similarity(features: np.ndarray, instances: Sequence[str], real: dict[str, np.ndarray]) -> np.ndarray:
-    """float (N,): greatest cosine with a real instance that is not the crop's own source; NaN without any."""
+    """float (N,): greatest cosine with a real instance other than the crop's own source; NaN without any."""
     cosines = features.astype(np.float64) @ np.stack(list(real.values())).T
     own = np.array(list(real))[None] == np.array(instances)[:, None]
     best = np.where(own, -np.inf, cosines).max(axis=1)

@@ -1,7 +1,8 @@
-"""New instances in new places: a donor's shape, scaled to its new distance, standing on ground, behind what is nearer.
+"""Instances at new places: a donor's shape, scaled to its new distance, standing on ground, behind nearer objects.
 
-What is nearer is read off the picture: of two things that stand on the ground, the one whose foot is lower is nearer.
-So every instance, and every connected piece of anything that is no ground, hides a newcomer if it reaches further down.
+Depth order follows from the image: of two things that stand on the ground, the one whose lowest pixel is lower in the
+image is nearer. So every instance, and every connected piece of a label that is no ground, occludes an inserted
+instance if it reaches further down.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from instsynth_dagster.synthesis.crops import Box, crop_box, cut_crop
 from instsynth_dagster.synthesis.places import StandingPlaces
 
 TRIES = 60
-"""Places tried for one newcomer."""
+"""Places tried for one inserted instance."""
 _STRETCH = 1.6
 """Factor by which a donor's shape may grow or shrink."""
 _FOOT_NOISE = 0.02
-"""Deviation of a newcomer's foot from those of the class, in heights of the frame."""
+"""Standard deviation added to the row of a foot drawn from those of the class, in heights of the frame."""
 _LEAST_VISIBLE, _MOST_HIDDEN = 0.5, 0.5
-"""Share of a newcomer that must be seen, and share of anybody else that it may hide."""
+"""Share of an inserted instance that must be visible, and share of any other instance that it may occlude."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,12 @@ class Donor:
 
 
 @dataclass(frozen=True)
-class Newcomer:
-    """donor: whose shape it has; box: tight, xyxy, of the part that is seen; visible: bool (H, W), that part in the
-    frame; whole: bool (H, W), with what others hide; scale: of the donor's shape."""
+class InsertedInstance:
+    """An instance at its new place.
+
+    donor: the donor's id; box: tight box (xyxy) of its visible part; visible: bool (H, W), the visible part in the
+    frame; whole: bool (H, W), including occluded pixels; scale: factor on the donor's shape.
+    """
 
     donor: Donor
     box: Box
@@ -59,25 +63,26 @@ def find_place(
     min_area: int,
     seed: int,
     table: LabelTable,
-) -> Newcomer | str:
-    """Look for a place for a donor's shape, or say what was in the way most often.
+) -> InsertedInstance | str:
+    """An instance at a place found for a donor's shape, or the most frequent reason why no place was found.
 
     Args:
-        ids: int32 (H, W) instance ids; labels: label ids (H, W).
-        places: what is known of the donor's class.
-        grounds: labels that anything stands on.
-        min_area: pixels of the newcomer that must be seen.
-        table: of the data set.
+        ids: int32 (H, W) instance ids.
+        labels: label ids (H, W).
+        places: statistics of the donor's class.
+        grounds: labels that objects of any class stand on.
+        min_area: pixels of the inserted instance that must be visible.
+        table: label table of the data set.
     """
     rng = np.random.default_rng(seed)
     things = standing_things(ids, labels, grounds, table)
     problems: Counter[str] = Counter()
     for _ in range(TRIES):
         answer = _stand(donor, _propose(places, ids.shape, rng), ids, labels, things, places, min_area, table)
-        if isinstance(answer, Newcomer):
+        if isinstance(answer, InsertedInstance):
             return answer
         problems[answer] += 1
-    return f"no place in {TRIES} tries: {problems.most_common(1)[0][0]}"
+    return f"no place found in {TRIES} tries: {problems.most_common(1)[0][0]}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class _Proposal:
 
 
 def _propose(places: StandingPlaces, frame: tuple[int, ...], rng: np.random.Generator) -> _Proposal:
-    """A foot like those of the class, and a height like those of its instances there."""
+    """A foot drawn like those of the class, and a height drawn like those of its instances there."""
     foot = float(rng.choice(places.feet)) + rng.normal(0, _FOOT_NOISE * frame[0])
     height = places.expected_height(foot) * float(np.exp(rng.choice(places.residuals)))
     return _Proposal(height, round(foot), rng.uniform(0, frame[1]))
@@ -103,8 +108,8 @@ def _stand(
     places: StandingPlaces,
     min_area: int,
     table: LabelTable,
-) -> Newcomer | str:
-    """The donor's shape at a place, or why it cannot stand there."""
+) -> InsertedInstance | str:
+    """The donor's shape at a place, or the reason why it cannot stand there."""
     height, width = ids.shape
     scale = place.height / len(donor.shape)
     if not 1 / _STRETCH <= scale <= _STRETCH:
@@ -121,29 +126,32 @@ def _stand(
     whole[top : place.foot, left : left + wide] = shape
     visible = whole & (things.foot <= place.foot)
     if visible.sum() < max(min_area, _LEAST_VISIBLE * whole.sum()):
-        return "too little of it would be seen"
+        return "too little of it would be visible"
     hidden, counts = np.unique(ids[visible], return_counts=True)
     for value, count in zip(hidden.tolist(), counts.tolist(), strict=True):
         if value >= table.factor and count > _MOST_HIDDEN * things.areas[value]:
-            return "it would hide somebody else"
-    return Newcomer(donor, mask_box(visible), visible, whole, scale)
+            return "it would occlude another instance"
+    return InsertedInstance(donor, mask_box(visible), visible, whole, scale)
 
 
 @dataclass(frozen=True)
 class StandingThings:
-    """foot: int32 (H, W), the row below the lowest pixel of the thing that a pixel belongs to, 0 on the ground; areas:
-    pixels of every instance id."""
+    """foot: int32 (H, W), for each pixel the row below the lowest pixel of the object that it belongs to, 0 on the
+    ground; areas: pixels of every instance id.
+    """
 
     foot: np.ndarray
     areas: dict[int, int]
 
 
 def standing_things(ids: np.ndarray, labels: np.ndarray, grounds: Collection[int], table: LabelTable) -> StandingThings:
-    """How far down everything reaches: instances and groups as wholes, the rest by connected pieces of one label.
+    """How far down every object reaches: instances and groups as units, other labels by connected pieces.
 
     Args:
-        ids: int32 (H, W); labels: label ids (H, W); grounds: labels that things stand on; table: of the
-            data set.
+        ids: int32 (H, W).
+        labels: label ids (H, W).
+        grounds: labels that objects stand on.
+        table: label table of the data set.
     """
     foot = np.zeros(ids.shape, np.int32)
     values, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
@@ -164,8 +172,8 @@ def standing_things(ids: np.ndarray, labels: np.ndarray, grounds: Collection[int
     return StandingThings(foot, dict(zip(values[single].tolist(), counts[single].tolist(), strict=True)))
 
 
-def with_newcomer(ids: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
-    """The id map int32 (H, W) with the newcomer of a `newcomer_row`; what it covers is gone."""
+def with_inserted(ids: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
+    """The id map int32 (H, W) with the instance of an `inserted_row`; ids that it covers are overwritten."""
     side = row["crop_x2"] - row["crop_x1"]
     mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
     rows, columns = np.nonzero(mask)
@@ -174,16 +182,18 @@ def with_newcomer(ids: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
     return changed
 
 
-def newcomer_row(
-    image: np.ndarray, newcomer: Newcomer, frame_id: str, class_name: str, value: int, margin: float
+def inserted_row(
+    image: np.ndarray, newcomer: InsertedInstance, frame_id: str, class_name: str, value: int, margin: float
 ) -> dict[str, Any]:
-    """A newcomer as a row of `selected_instances`: to be repainted where it will stand, in its new surroundings.
+    """An inserted instance as a row of `selected_instances`, to be repainted at its new place.
 
     Args:
-        image: uint8 (H, W, 3), the frame it comes to; value: its id there; margin: see `crops.crop_box`.
+        image: uint8 (H, W, 3), the frame that it is inserted into.
+        value: its id there.
+        margin: see `crops.crop_box`.
 
     Returns:
-        The columns of `selected_instances` but for rank; instance_id is the donor's, frame_id the new frame's.
+        The columns of `selected_instances` except rank; instance_id is the donor's, frame_id that of the new frame.
     """
     height, width = image.shape[:2]
     box = crop_box(newcomer.box, margin, width, height)
@@ -201,15 +211,16 @@ def newcomer_row(
     }
 
 
-def pasted_donor(donor_crop: np.ndarray, donor_mask: np.ndarray, newcomer: Newcomer, box: Box) -> np.ndarray:
-    """The donor's own pixels, scaled to the newcomer's size and laid into its crop: the control that repaints nothing.
+def pasted_donor(donor_crop: np.ndarray, donor_mask: np.ndarray, newcomer: InsertedInstance, box: Box) -> np.ndarray:
+    """The donor's own pixels at the size of the inserted instance, in its crop: the control that repaints nothing.
 
     Args:
-        donor_crop: uint8 (S, S, 3); donor_mask: bool (S, S), the whole donor.
-        box: the newcomer's crop box, see `newcomer_row`.
+        donor_crop: uint8 (S, S, 3).
+        donor_mask: bool (S, S), the whole donor.
+        box: the crop box of the inserted instance, see `inserted_row`.
 
     Returns:
-        uint8 (s, s, 3), black where the donor is not.
+        uint8 (s, s, 3), black outside the donor.
     """
     x1, y1, x2, y2 = mask_box(donor_mask)
     left, top, right, bottom = mask_box(newcomer.whole)

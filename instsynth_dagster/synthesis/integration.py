@@ -1,4 +1,4 @@
-"""Phase 3: the repainted instance goes back into its frame, inside its mask only."""
+"""Phase 3: the repainted instance is pasted back into its frame, inside its mask only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
 
 _RING = 7
-"""Width in pixels of the surroundings on which colours are compared."""
+"""Width in pixels of the ring around a mask on which colours are compared."""
 
 
 def paste(
@@ -23,13 +23,13 @@ def paste(
         image: frame, uint8 (H, W, 3).
         repainted: square crop of any size, uint8 (s, s, 3).
         mask: bool (S, S) in the crop box.
-        box: where the crop was cut, possibly sticking out of the frame.
+        box: crop box in the frame, possibly exceeding it.
 
     Returns:
         uint8 (H, W, 3); outside the mask every pixel is bit-identical to `image`.
     """
     side = box[2] - box[0]
-    left, top, right, bottom = mask_box(mask)  # further than a ring from the mask nothing is changed or looked at
+    left, top, right, bottom = mask_box(mask)  # only the mask and the ring around it are read or changed
     left, top = max(left - _RING - 1, 0), max(top - _RING - 1, 0)
     right, bottom = min(right + _RING + 1, side), min(bottom + _RING + 1, side)
     repainted = resize_image(repainted, (side, side))[top:bottom, left:right]
@@ -52,7 +52,9 @@ def paste(
 
 
 def feathered_alpha(mask: np.ndarray, feather: float) -> np.ndarray:
-    """float32 (S, S) in 0..1: 0 outside the mask, rising inside with the distance to its edge to 1 at `feather` px."""
+    """float32 (S, S) in 0..1: 0 outside the mask; inside it rises with the distance to the edge, to 1 at
+    `feather` px.
+    """
     if feather == 0:
         return mask.astype(np.float32)
     framed = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
@@ -63,8 +65,8 @@ def feathered_alpha(mask: np.ndarray, feather: float) -> np.ndarray:
 def match_colors(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Shift and scale each channel so that the ring around the mask has the source's mean and standard deviation.
 
-    Signed, unlike the official absolute difference, so that nothing is darkened systematically. Without a ring (the
-    mask fills the crop) the crop comes back as it is.
+    The shift is signed, unlike the official absolute difference, so that nothing is darkened systematically. Without a
+    ring (the mask fills the crop) the crop is returned unchanged.
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _RING + 1, 2 * _RING + 1))
     ring = cv2.dilate(mask.astype(np.uint8), kernel).astype(bool) & ~mask
@@ -77,5 +79,5 @@ def match_colors(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> n
 
 
 def outside_difference(source: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> int:
-    """Largest absolute difference of two pictures uint8 (H, W, 3) outside a bool (H, W) mask."""
+    """Largest absolute difference of two images uint8 (H, W, 3) outside a mask bool (H, W)."""
     return int(cv2.norm(source, painted, cv2.NORM_INF, (~mask).astype(np.uint8)))

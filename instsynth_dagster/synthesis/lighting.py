@@ -1,4 +1,4 @@
-"""Words for the light of a frame, from the statistics of its pixels: no model, no settings, the same every time."""
+"""Words for the light of a frame, from statistics of its pixels: no model, no settings, deterministic."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ NIGHT, DIM, EVENING, FOG, SUN, DAY = (
 )
 
 _NIGHT, _DIM = 35, 70
-"""Mean grey levels below which a frame is dark, and dim."""
+"""Mean grey levels below which a frame counts as dark, and as dim."""
 _WARM = 0.15
-"""How much red exceeds blue, over the mean of all, from which the light itself is warm."""
+"""Mean red minus mean blue over the mean of all channels, from which the light counts as warm."""
 _FLAT, _HARD = 25, 60
-"""Standard deviations of grey levels below which everything is veiled, and above which shadows are hard."""
+"""Standard deviations of grey levels below which a frame counts as foggy, and above which shadows are hard."""
 _BRIGHT = 100
-"""Mean grey level above which a frame is bright."""
+"""Mean grey level above which a frame counts as bright."""
 
 
 def lighting_words(image: np.ndarray) -> str:
-    """Words that end a prompt, as "a photo of a car in dim light".
+    """Words that end a prompt, as in "a photo of a car in dim light".
 
-    Rain and clouds are not told: a wet street or a grey sky has no statistic that a grey façade does not have too.
+    Rain and clouds are not recognised: a wet street or a grey sky has no statistic that a grey façade does not have
+    too.
 
     Args:
         image: the whole frame, uint8 (H, W, 3) RGB.

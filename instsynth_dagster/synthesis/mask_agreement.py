@@ -1,4 +1,4 @@
-"""A second opinion on masks: where a segmenter that has seen real frames only finds a repainted instance."""
+"""A second opinion on masks: the mask at which a segmenter trained on real frames only finds a repainted instance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from instsynth_dagster.synthesis.gates import MASK_IOU
 from instsynth_dagster.synthesis.integration import paste
 
 _BATCH = 4
-"""Frames that a segmenter is shown at a time."""
+"""Frames in a batch of the segmenter."""
 
 
 def mask_agreement(
@@ -29,18 +29,19 @@ def mask_agreement(
     integration: IntegrationSettings,
     min_score: float,
 ) -> Iterator[dict[str, Any]]:
-    """How well a segmenter's masks of repainted instances agree with the given ones, in the order of `crops`.
+    """Agreement of a segmenter's masks of repainted instances with the given masks, in the order of `crops`.
 
     Args:
-        selected, crops: rows of `selected_instances` (or `insertions`) and of `inpainted_crops` for them.
+        selected: rows of `selected_instances` (or `insertions`).
+        crops: rows of `inpainted_crops` for them.
         frame_of: uint8 (H, W, 3) of a frame by its id.
-        predictor: shown each repainting alone, pasted into its whole frame.
-        min_score: of masks that count.
+        predictor: segments each repainting alone, pasted into its whole frame.
+        min_score: score below which a predicted mask is ignored.
 
     Returns:
-        Rows instance_id, replica, mask_iou (IoU of the given mask and the best one of its class, 0 without any, NaN for
-        a crop that failed), mask_score (the segmenter's score of that one, NaN without any), and found_counts (COCO RLE
-        of it in the crop box, "" without any).
+        Rows of instance_id, replica, mask_iou (IoU of the given mask and the best predicted one of its class, 0 without
+        any, NaN for a crop that failed), mask_score (the segmenter's score of that mask, NaN without any), and
+        found_counts (its COCO RLE in the crop box, "" without any).
     """
     by_instance = {row["instance_id"]: row for row in selected.to_dict("records")}
     last: tuple[str, np.ndarray] | None = None
@@ -57,11 +58,11 @@ def mask_agreement(
                 shown.append(paste(last[1], decode_png(crop["image_png"]), mask, box, integration))
         found = iter(predictor.predict(shown)) if shown else iter(())
         for crop, row in zip(batch, rows, strict=True):
-            told = {"instance_id": crop["instance_id"], "replica": crop["replica"]}
+            key = {"instance_id": crop["instance_id"], "replica": crop["replica"]}
             if crop.get("failure"):
-                yield told | {MASK_IOU: float("nan"), "mask_score": float("nan"), "found_counts": ""}
+                yield key | {MASK_IOU: float("nan"), "mask_score": float("nan"), "found_counts": ""}
             else:
-                yield told | _best(next(found), row, min_score)
+                yield key | _best(next(found), row, min_score)
 
 
 def _given(row: dict[str, Any]) -> tuple[np.ndarray, Box]:
@@ -72,7 +73,7 @@ def _given(row: dict[str, Any]) -> tuple[np.ndarray, Box]:
 
 
 def _best(found: pd.DataFrame, row: dict[str, Any], min_score: float) -> dict[str, Any]:
-    """The mask of the right class that agrees best with the given one."""
+    """The predicted mask of the right class with the greatest IoU with the given one."""
     same = found[(found["class_name"] == row["class_name"]) & (found["score"] >= min_score)]
     if same.empty:
         return {MASK_IOU: 0.0, "mask_score": float("nan"), "found_counts": ""}
@@ -90,7 +91,7 @@ def _best(found: pd.DataFrame, row: dict[str, Any], min_score: float) -> dict[st
 
 
 def _in_frame(row: dict[str, Any], size: list[int]) -> np.ndarray:
-    """The given mask in its frame, bool of `size` (height, width)."""
+    """The given mask in its frame, bool (height, width) of `size`."""
     mask, (x1, y1, x2, y2) = _given(row)
     frame = np.zeros(size, bool)
     top, left, bottom, right = max(y1, 0), max(x1, 0), min(y2, size[0]), min(x2, size[1])

@@ -1,4 +1,4 @@
-"""Reading, computing and writing at the same time."""
+"""Reading, computing and writing concurrently."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def mapped_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def map_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`map`, in order, in a thread that works on the next item while the caller uses this one.
 
     Items are drawn in the caller's thread; an exception of `function` is raised where its result would have come.

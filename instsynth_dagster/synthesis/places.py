@@ -1,8 +1,8 @@
-"""Where objects of a class may stand, learned from the annotated frames of a data set.
+"""Places where objects of a class may stand, learned from the annotated frames of a data set.
 
-Three things are learned for each class: how tall its instances are where their feet are at some height in the picture,
-where their feet are, and what lies under them. Nothing about streets or cameras is built in; where the data say too
-little there is no model, and the reason is given.
+Three statistics are learned for each class: how tall its instances are at each height of their feet in the image, where
+their feet are, and which labels lie under them. Nothing about streets or cameras is built in; where the data are too
+few there is no model, and the reason is given.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import pandas as pd
 from instsynth_dagster.synthesis.crops import Box
 
 LEAST_INSTANCES = 8
-"""Of a class, whole ones, below which nothing is learned."""
+"""Uncut instances of a class below which no statistics are learned."""
 _RARE_GROUND = 0.05
-"""Share of a class's instances below which a label is no ground that it stands on."""
+"""Share of a class's instances below which a label does not count as a ground of the class."""
 _BELOW = 2
-"""Rows under the lowest pixel of an instance in which its ground is looked up."""
+"""Rows below the lowest pixel of an instance at which its ground is read."""
 
 
 @dataclass(frozen=True)
 class StandingPlaces:
-    """What is known of one class.
+    """Statistics of one class.
 
-    heights and feet: of the instances learned from, pixels, float64 (N,): box height, and the row below the lowest
-    pixel. slope, offset: height = slope * foot + offset, a robust line. residuals: log of true over expected height,
-    float64 (N,). grounds: ids of the labels that instances stand on.
+    heights, feet: float64 (N,) pixels, of the instances learned from: height of the box, and the row below the lowest
+    pixel. slope, offset: height = slope * foot + offset, a robust line. residuals: float64 (N,), log of true over
+    expected height. grounds: ids of the labels that instances stand on.
     """
 
     heights: np.ndarray
@@ -39,7 +39,7 @@ class StandingPlaces:
     grounds: frozenset[int]
 
     def expected_height(self, foot: float) -> float:
-        """Height in pixels of an instance whose foot is in this row, at least 1."""
+        """Expected height in pixels, at least 1, of an instance whose foot is in this row."""
         return max(1.0, self.slope * foot + self.offset)
 
 
@@ -47,7 +47,8 @@ def grounds(ids: np.ndarray, labels: np.ndarray, instances: pd.DataFrame) -> np.
     """`ground_below` of every row of a frame's instance index (value, x1, y1, x2, y2), int64 (N,).
 
     Args:
-        ids: int32 (H, W); labels: label ids (H, W).
+        ids: int32 (H, W).
+        labels: label ids (H, W).
     """
     boxes = instances[["x1", "y1", "x2", "y2"]].itertuples(index=False, name=None)
     found = [
@@ -62,11 +63,12 @@ def ground_below(labels: np.ndarray, box: Box, mask: np.ndarray) -> int:
 
     Args:
         labels: label ids (H, W) of the frame.
-        box: tight, xyxy; mask: bool, the instance in its box.
+        box: tight box, xyxy.
+        mask: bool, the instance in its box.
 
     Returns:
-        The commonest label just below the columns that reach into the lowest tenth of the box; -1 where that is outside
-        the frame.
+        The most frequent label just below the columns that reach into the lowest tenth of the box; -1 where that is
+        outside the frame.
     """
     x1, y1, _, y2 = box
     row = y2 - 1 + _BELOW
@@ -78,10 +80,10 @@ def ground_below(labels: np.ndarray, box: Box, mask: np.ndarray) -> int:
 
 
 def learn_places(instances: pd.DataFrame) -> StandingPlaces | str:
-    """Learn where a class stands, or say why that is not possible.
+    """Statistics of the places where a class stands, or the reason why they cannot be learned.
 
     Args:
-        instances: rows of one class, of all train frames: is_group, touches_border, y1, y2, and its `ground`.
+        instances: rows of one class, of all train frames: is_group, touches_border, y1, y2, and `ground`.
     """
     unsure = instances["is_group"].astype(bool) | instances["touches_border"].astype(bool) | (instances["ground"] < 0)
     whole = instances[~unsure]
@@ -103,8 +105,10 @@ def learn_places(instances: pd.DataFrame) -> StandingPlaces | str:
 
 
 def _robust_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Slope and offset after Theil and Sen: medians, so that the hidden and the fallen do not count. A slope is never
-    negative: what stands lower in the picture is nearer."""
+    """Slope and offset after Theil and Sen: medians, so that occluded and lying instances have little weight.
+
+    The slope is never negative: an object that stands lower in the image is nearer.
+    """
     from scipy.stats import theilslopes
 
     if np.ptp(x) == 0:

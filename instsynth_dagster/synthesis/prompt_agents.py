@@ -8,27 +8,29 @@ from typing import Any, Protocol
 import numpy as np
 
 from instsynth_dagster.errors import CheckpointError, reason
-from instsynth_dagster.models.sources import pretrained, whole_model, whole_tokenizer
+from instsynth_dagster.models.sources import load_complete_model, load_complete_tokenizer, pretrained
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.synthesis.vocabulary import circumstances, colors, subjects
 
 
 class Agent(Protocol):
-    """Proposes prompts."""
+    """Something that proposes prompts."""
 
     def propose(self, class_name: str, attempt: int, accepted: Sequence[str]) -> str:
-        """The prompt of an attempt; the same for the same arguments."""
+        """The prompt of an attempt, a deterministic function of the arguments."""
         ...
 
 
 class GrammarAgent:
-    """Colour, make or type, viewpoint, weather, time of day, distance, occlusion and street context, by chance."""
+    """Random combinations of colour, make or type, viewpoint, weather, time of day, distance, occlusion and street
+    context.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def propose(self, class_name: str, attempt: int, accepted: Sequence[str] = ()) -> str:
-        """See `Agent`; what was accepted does not matter."""
+        """The prompt of an attempt, see `Agent`; `accepted` has no influence."""
         rng = np.random.default_rng(content_seed("prompt agent", self._seed, class_name, attempt))
 
         def pick(options: Sequence[str]) -> str:
@@ -40,7 +42,7 @@ class GrammarAgent:
 
 
 class LanguageModelAgent:
-    """A causal language model through transformers, sampled with a seed; it sees what was accepted last.
+    """A causal language model of transformers, sampled with a seed; its input holds the prompts accepted last.
 
     Raises:
         CheckpointError: it cannot be loaded.
@@ -51,15 +53,15 @@ class LanguageModelAgent:
 
         try:
             name, where = pretrained(model)
-            self._tokenizer: Any = whole_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
-            self._model: Any = whole_model(AutoModelForCausalLM, name, trust_remote_code=False, **where)
+            self._tokenizer: Any = load_complete_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
+            self._model: Any = load_complete_model(AutoModelForCausalLM, name, trust_remote_code=False, **where)
         except Exception as error:  # damaged files make the library raise nearly anything
             raise CheckpointError(f"prompt_bank.agent: {model}: {reason(error)}") from None
         self._model.eval().to(device)
         self._seed = seed
 
     def propose(self, class_name: str, attempt: int, accepted: Sequence[str]) -> str:
-        """See `Agent`."""
+        """The prompt of an attempt, see `Agent`."""
         import torch
 
         shown = "\n".join(f"- {prompt}" for prompt in accepted[-8:])

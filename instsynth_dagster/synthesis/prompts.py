@@ -1,4 +1,4 @@
-"""The prompt bank: templates with every colour (InstSynth section III-B), and on request a diverse bank (HDIG)."""
+"""The prompt bank: templates with every colour (InstSynth section III-B), and optionally a diverse bank (HDIG)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from instsynth_dagster.synthesis.prompt_agents import Agent, GrammarAgent
 from instsynth_dagster.synthesis.vocabulary import names_class
 
 _CALIBRATION = 256
-"""Random captions of a class from which lambda is read."""
+"""Number of random captions of a class from which lambda is computed."""
 
 _PLACEHOLDER = re.compile(rf"\{{({'|'.join(PLACEHOLDERS)})\}}")
 
@@ -25,10 +25,10 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 
 
 def prompt_bank(class_name: str, settings: PromptSettings) -> pd.DataFrame:
-    """Every template with every colour, in the order of the params file, each once.
+    """Every template with every colour, in the order of the params file, without repetitions.
 
     Returns:
-        Columns class_name, prompt; {lighting} and {description} still stand in it.
+        Columns class_name, prompt; the placeholders {lighting} and {description} are not filled in yet.
     """
     prompts = [
         template.replace("{color}", color) for template in settings.templates for color in settings.colors or ("",)
@@ -39,13 +39,13 @@ def prompt_bank(class_name: str, settings: PromptSettings) -> pd.DataFrame:
 def diverse_bank(
     class_name: str, settings: PromptSettings, bank: PromptBankSettings, agent: Agent, embed: Embed, seed: int
 ) -> pd.DataFrame:
-    """Syn4Seg's bank: a prompt enters when its greatest cosine to those inside is below lambda.
+    """Syn4Seg's bank: a prompt is accepted when its greatest cosine to the accepted ones is below lambda.
 
-    Templates come first, then what the agent proposes, until the bank has `bank.size` prompts or `bank.max_rejections`
-    candidates were turned down. A candidate that does not name the class is turned down too.
+    Templates come first, then proposals of the agent, until the bank has `bank.size` prompts or `bank.max_rejections`
+    candidates were rejected. A candidate that does not name the class is rejected too.
 
     Returns:
-        Columns class_name, prompt, embedding (list of float32), similarity (greatest cosine to the prompts before, NaN
+        Columns class_name, prompt, embedding (list of float32), similarity (greatest cosine to the earlier prompts, NaN
         for the first) and threshold (lambda).
     """
     threshold = calibrate(class_name, embed, bank.quantile, seed)
@@ -72,7 +72,7 @@ def diverse_bank(
 
 
 def calibrate(class_name: str, embed: Embed, quantile: float, seed: int) -> float:
-    """Lambda: a quantile of the cosines between random captions of a class under an encoder."""
+    """Lambda: a quantile of the cosines between random captions of a class, embedded by an encoder."""
     grammar = GrammarAgent(content_seed("calibration", seed))
     captions = list(dict.fromkeys(grammar.propose(class_name, attempt) for attempt in range(_CALIBRATION)))
     vectors = embed(captions)
@@ -90,15 +90,15 @@ def _candidates(
 
 
 def choose_prompt(bank: pd.DataFrame, instance_id: str, replica: int, seed: int) -> str:
-    """A prompt for one repainting, drawn by content: independent of order and of other instances."""
+    """The prompt of one repainting, drawn by content: independent of order and of other instances."""
     return str(bank["prompt"].iloc[content_seed("prompt", instance_id, replica, seed) % len(bank)])
 
 
 def placeholders(prompts: Iterable[str]) -> set[str]:
-    """What is still to be filled into prompts of a bank."""
+    """The placeholders that prompts of a bank still hold."""
     return {name for prompt in prompts for name in _PLACEHOLDER.findall(prompt)}
 
 
 def filled_in(prompt: str, instance: Mapping[str, Any]) -> str:
-    """A prompt of a bank with the words of an instance: its row's `lighting` and `description`, as far as it asks."""
+    """A prompt of a bank with its placeholders replaced by the `lighting` and `description` of an instance's row."""
     return _PLACEHOLDER.sub(lambda found: str(instance[found[1]]), prompt)

@@ -1,4 +1,4 @@
-"""Repainting without a graph: images and masks in, repainted images and their provenance out."""
+"""Repainting without the graph: images and masks in, repainted images and their provenance out."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from instsynth_dagster.synthesis.prompts import prompt_bank
 
 @dataclass(frozen=True)
 class Repainting:
-    """What `repaint_instances` made.
+    """The result of `repaint_instances`.
 
-    images: uint8 (H, W, 3) each; masks: bool (N, H, W) each, those that were given, because labels stay;
-    provenance: one row per instance that has pixels, in the order of the masks: image and instance (their numbers),
-    class_name, prompt, seed, generator, weights_digest, scheduler, steps, guidance, strength, failure (why the source's
-    pixels stayed, or "") and, with a judge, the scores of `gates.gate_scores`.
+    images: uint8 (H, W, 3) each; masks: bool (N, H, W) each, as given, because labels are unchanged; provenance: one
+    row for each non-empty instance, in the order of the masks: image and instance (their indices), class_name, prompt,
+    seed, generator, weights_digest, scheduler, steps, guidance, strength, failure (why the source's pixels stayed, or
+    "") and, with a judge, the scores of `gates.gate_scores`.
     """
 
     images: list[np.ndarray]
@@ -59,24 +59,24 @@ def repaint_instances(
     seed: int = 0,
     device: str = "cpu",
 ) -> Repainting:
-    """Repaint instances inside their own masks, as the graph does; outside all masks every pixel stays what it is.
+    """Repaint instances inside their own masks, as the graph does; outside all masks every pixel is unchanged.
 
-    A result depends on its image, mask, class, prompts, settings and the seed, and on nothing that shares the call.
+    A result depends on its image, mask, class, prompts, settings and the seed, and not on other images of the call.
 
     Args:
         images: uint8 (H, W, 3) RGB, of any sizes.
-        masks: of each image, bool (N, H, W), one layer per instance; an empty layer is skipped.
-        classes: of each image, the class names of its N instances.
+        masks: for each image bool (N, H, W), one layer for each instance; an empty layer is skipped.
+        classes: for each image the class names of its N instances.
         generator: settings of a generator, as in a params file; its `kind` names it in the provenance.
         prompts: templates and colours of a class, as in a params file; "a photo of a <class>" for classes without.
-        integration: how repaintings are pasted back; the defaults of a params file where not given.
-        captions: what writes {description} of templates, as in a params file.
+        integration: how repaintings are pasted back; default: the defaults of a params file.
+        captions: the model that writes {description} of templates, as in a params file.
         judge: a CLIP, folder or hub id, that scores each repainting.
-        seed: another one gives other repaintings.
+        seed: another seed gives other repaintings.
         device: "cpu" or "cuda".
 
     Raises:
-        DatasetError: shapes or types of an image, its masks and its classes do not fit; the message has its number.
+        DatasetError: shapes or types of an image, its masks and its classes do not fit; the message has its index.
         SettingsError, CheckpointError: the generator or the judge cannot be loaded, or most of its crops fail.
         pydantic.ValidationError: settings with a wrong, missing or unknown key.
     """
@@ -94,13 +94,13 @@ def repaint_instances(
         crops += list(repaint(loaded, settings.kind, rows, bank, settings, seed, tally=tally))
     table = selected.merge(_judged(selected, pd.DataFrame(crops), judge, device), on="instance_id", sort=False)
     composites = _pasted(images, table, integration or IntegrationSettings())
-    return Repainting(composites, list(masks), table.drop(columns=[*_UNTOLD]))
+    return Repainting(composites, list(masks), table.drop(columns=[*_INTERNAL_COLUMNS]))
 
 
-_UNTOLD = ("instance_id", "frame_id", "lighting", "box", "mask", "crop_png", "mask_counts", "image_png")
-"""Columns that are of use here only."""
-_TWICE = ("frame_id", "class_name", "replica", "device_seconds")
-"""Columns of a repainting that its instance has too, or that tell nothing of it."""
+_INTERNAL_COLUMNS = ("instance_id", "frame_id", "lighting", "box", "mask", "crop_png", "mask_counts", "image_png")
+"""Columns that are used inside this module only."""
+_DUPLICATE_COLUMNS = ("frame_id", "class_name", "replica", "device_seconds")
+"""Columns of a repainting that duplicate those of its instance, or do not describe it."""
 
 
 def _prompts(name: str, given: Mapping[str, Mapping[str, Any] | PromptSettings]) -> PromptSettings:
@@ -124,8 +124,10 @@ def _described(
 def _selected(
     images: Sequence[np.ndarray], masks: Sequence[np.ndarray], classes: Sequence[Sequence[str]]
 ) -> Iterator[dict[str, Any]]:
-    """Rows as of `selected_instances`, as far as generators and judges read them. The id comes from the content, so
-    that seeds do not depend on what else is repainted."""
+    """Rows like those of `selected_instances`, with the columns that generators and judges read.
+
+    The id comes from the content, so that seeds do not depend on the other images of the call.
+    """
     if not len(images) == len(masks) == len(classes):
         raise DatasetError(f"{len(images)} images, {len(masks)} masks, {len(classes)} lists of classes; give one each")
     margin = SelectionSettings().margin
@@ -164,8 +166,8 @@ def _check(number: int, image: np.ndarray, layers: np.ndarray, names: Sequence[s
 
 
 def _judged(selected: pd.DataFrame, crops: pd.DataFrame, judge: str | None, device: str) -> pd.DataFrame:
-    """The repaintings, and with a judge their scores."""
-    own = crops.drop(columns=[*_TWICE])
+    """The repaintings, with their scores if there is a judge."""
+    own = crops.drop(columns=[*_DUPLICATE_COLUMNS])
     if judge is None:
         return own
     from instsynth_dagster.models.clip import Clip

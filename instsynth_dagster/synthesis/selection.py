@@ -1,4 +1,4 @@
-"""Phase 1: which instances of a city are repainted (InstSynth section III-A, Eq. 1)."""
+"""Phase 1: the instances of a city that are repainted (InstSynth section III-A, Eq. 1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instsynth_dagster.settings import SelectionSettings
 
 
 def select_instances(instances: pd.DataFrame, settings: SelectionSettings, classes: Sequence[str]) -> pd.DataFrame:
-    """Choose at most `settings.k` instances per frame.
+    """At most `settings.k` instances of each frame.
 
     Args:
         instances: one city's rows of the instance index, with instance_id and frame_id; any order.
@@ -29,7 +29,9 @@ def select_instances(instances: pd.DataFrame, settings: SelectionSettings, class
 
 
 def every_instance(instances: pd.DataFrame, class_name: str, min_area: int) -> pd.DataFrame:
-    """All single instances of a class with at least `min_area` pixels, by frame and area; columns as above."""
+    """All single instances of a class with at least `min_area` pixels, by frame and area; columns as for
+    `select_instances`.
+    """
     if instances.empty:
         return instances.assign(rank=[])
     wanted = ~instances["is_group"].astype(bool) & (instances["class_name"] == class_name)
@@ -39,12 +41,12 @@ def every_instance(instances: pd.DataFrame, class_name: str, min_area: int) -> p
 
 
 def _paper(single: pd.DataFrame, settings: SelectionSettings) -> pd.DataFrame:
-    """Eq. 1: the K largest of each frame, all instance classes competing."""
+    """Eq. 1: the K largest of each frame, over all instance classes."""
     return single.groupby("frame_id", sort=False).head(settings.k)
 
 
 def _balanced(single: pd.DataFrame, settings: SelectionSettings, classes: Sequence[str]) -> pd.DataFrame:
-    """Rarest class first, so that cars and persons take only the places that rare classes leave."""
+    """Rarest class first, so that frequent classes get only the places that rare ones leave."""
     eligible = single[single["class_name"].isin(list(classes)) & (single["area"] >= settings.min_area)]
     sizes = eligible["class_name"].value_counts()
     taken: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Phase 3 put together: one row of IS-Cityscapes per repainted (or untouched) instance."""
+"""Phase 3 as a whole: one row of `is_cityscapes` for each repainted (or untouched) instance."""
 
 from __future__ import annotations
 
@@ -28,14 +28,18 @@ VERDICT = (*SCORES, MASK_IOU, "rejection")
 
 
 Paint = Callable[[Mapping[str, Any], int], np.ndarray | None]
-"""What a control without a generator makes of a row and a slot: uint8 (S, S, 3) at the size of its crop, or nothing."""
+"""A control's picture for a row and a slot: uint8 (S, S, 3) of its crop's size, or None."""
 
 
 def repainted_instances(
     selected: pd.DataFrame, crops: Sequence[Mapping[str, Any]] | None, replicas: int, paint: Paint | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Selected rows with their repainting: the chosen crops of a generator (`gates.choose_crops`), or without one
-    `replicas` times what `paint` makes of each, untouched by default. `slot` numbers the samples of an instance."""
+    """Selected rows with their repainting.
+
+    With `crops` these are the chosen crops of a generator (`gates.choose_crops`); without, `replicas` pictures of each
+    instance made by `paint`, by default none, which leaves the pixels untouched. `slot` numbers the samples of an
+    instance.
+    """
     if crops is None:
         for row in selected.to_dict("records"):
             for slot in range(replicas):
@@ -48,8 +52,8 @@ def repainted_instances(
     by_instance = selected.set_index("instance_id")
     for crop in crops:
         row = by_instance.loc[crop["instance_id"]].to_dict()
-        told = ("instance_id", "slot", *PROVENANCE, *VERDICT)
-        yield row | {key: crop[key] for key in told if key in crop} | {"repainted_png": crop["image_png"]}
+        copied = ("instance_id", "slot", *PROVENANCE, *VERDICT)
+        yield row | {key: crop[key] for key in copied if key in crop} | {"repainted_png": crop["image_png"]}
 
 
 def synthetic_window(
@@ -67,19 +71,19 @@ def synthetic_window(
 
     Args:
         image, ids: the frame, uint8 (H, W, 3) and int32 (H, W).
-        untouched: the frame as it was where something has been pasted into `image` already; the window shows `image`
-            inside the instance only.
-        index: running number within the partition; names the synthetic frame.
+        city, index: the city, and the row's number within the partition; they name the synthetic frame.
         row: a row of `repainted_instances`.
-        seed: base seed. The window depends on instance and slot only, so that every generator and the
-            `zoom_crop` control get the same windows.
-        labels: of the data set.
+        seed: base seed. The window depends on instance and slot only, so that every generator and the control
+            `zoom_crop` get the same windows.
+        labels: label table of the data set.
+        untouched: the original frame where something has been pasted into `image` already; the window shows `image`
+            inside the instance only.
 
     Returns:
-        A row of `is_cityscapes`: image_png (of the form `settings.stored_as`) and ids_png at `settings.window_size`,
-        window box in source pixels, provenance, and the figures that the asset checks read. Outside the instance the
-        window is the source's window bit for bit, unless it is stored as JPEG, which changes all of it. A window on
-        which the repainting changed nothing counts as not repainted, and as rejected.
+        A row of `is_cityscapes`: image_png (in the format `settings.stored_as`) and ids_png at `settings.window_size`,
+        window box in source pixels, provenance, and the values that the asset checks read. Outside the instance the
+        window equals the source's window bit for bit, unless it is stored as JPEG, which changes all pixels. A window
+        in which the repainting changed nothing counts as not repainted, and as rejected.
     """
     crop_box = _box(row, "crop_")
     side = crop_box[2] - crop_box[0]
@@ -136,13 +140,13 @@ def _box(row: Mapping[str, Any], prefix: str = "") -> Box:
 
 
 def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:
-    """Pixels of a resized mask that a nearest resizing cannot have put there, or has left out.
+    """Number of pixels of a resized mask that nearest-neighbour resizing cannot have put there, or has dropped.
 
-    Nearest resizing may move the contour by a pixel of the source, whatever the mask's size and the scale: what is
-    deeper inside must be there, and what is further outside must not. Of an enlarged mask no pixel may be lost.
+    Nearest-neighbour resizing may move the contour by one source pixel, whatever the mask's size and the scale: pixels
+    deeper inside must be set, and pixels farther outside must not. Of an enlarged mask no pixel may be lost.
 
     Args:
-        native, resized: bool (H, W) and (h, w); the same mask before and after.
+        native, resized: bool (H, W) and (h, w), the same mask before and after.
     """
     rows, columns = (
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
@@ -150,7 +154,7 @@ def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:
     )
     around, shown = np.ones((3, 3), np.uint8), native.astype(np.uint8)
     dilated, eroded = (change(shown, around).astype(bool) for change in (cv2.dilate, cv2.erode))
-    ys, xs = (  # where the mask can be: the rest is empty in both
+    ys, xs = (  # the region that the mask can reach: the rest is empty in both
         np.flatnonzero(np.asarray(dilated.any(axis=1 - axis))[where] | resized.any(axis=1 - axis))
         for axis, where in ((0, rows), (1, columns))
     )
@@ -162,5 +166,7 @@ def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:
 
 
 def masks_conserved(window: Mapping[str, Any]) -> bool:
-    """Whether a window's id map is its source's: no id that the source lacks, and the target where it was."""
+    """Whether a window's id map is that of its source: no id that the source lacks, and the target mask in its
+    place.
+    """
     return window["foreign_ids"] == 0 and window["misplaced_pixels"] == 0

@@ -1,4 +1,4 @@
-"""The text encoders of a diffusers checkpoint, as one embedding of a prompt."""
+"""The text encoders of a diffusers checkpoint, as one embedding for each prompt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
-from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_model, whole_tokenizer
+from instsynth_dagster.models.sources import load_complete_model, load_complete_tokenizer, pipeline_index, pretrained
 from instsynth_dagster.settings import GeneratorSettings
 
 _KINDS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
@@ -21,7 +21,7 @@ _BATCH = 64
 
 
 class TextEncoder:
-    """Pooled features of the CLIP text encoders that a generator's checkpoint holds, after one another, on unit length.
+    """Pooled features of the CLIP text encoders of a generator's checkpoint, concatenated, at unit length.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or has no CLIP text encoder.
@@ -42,7 +42,7 @@ class TextEncoder:
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (N, D); a dot product is a cosine."""
+        """Embeddings float32 (N, D); a dot product is a cosine."""
         batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
         return np.concatenate([self._embed(list(batch)) for batch in batches])
 
@@ -63,8 +63,8 @@ def _load(source: str, device: str) -> list[tuple[Any, CLIPTokenizer]]:
         for part in ("text_encoder", "text_encoder_2"):
             kind = _KINDS.get((index.get(part) or [None, ""])[1])
             if kind:
-                encoder = whole_model(kind, name, subfolder=part, dtype=torch.float32, **where)
-                tokenizer = whole_tokenizer(
+                encoder = load_complete_model(kind, name, subfolder=part, dtype=torch.float32, **where)
+                tokenizer = load_complete_tokenizer(
                     CLIPTokenizer, name, subfolder=part.replace("text_encoder", "tokenizer"), **where
                 )
                 encoders.append((encoder.eval().to(device), tokenizer))

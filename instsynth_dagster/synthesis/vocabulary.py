@@ -1,4 +1,6 @@
-"""Words of prompts, read from `vocabulary.yaml`: what names a class, and what the prompt grammar puts together."""
+"""Words of prompts, read from `vocabulary.yaml`: words that name a class, and phrases that the prompt grammar
+combines.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import yaml
 
 _NEGATIONS = frozenset({"no", "not", "never", "without", "nor"})
 _REACH = 3
-"""Words before a noun among which a negation is about it: "no person", "without a red car"."""
+"""Number of words before a noun in which a negation refers to it: "no person", "without a red car"."""
 
 
 def colors() -> Sequence[str]:
@@ -21,12 +23,12 @@ def colors() -> Sequence[str]:
 
 
 def circumstances() -> Sequence[Sequence[str]]:
-    """Alternatives of each circumstance (viewpoint, weather, ...); an empty text leaves it out."""
+    """Alternatives for each circumstance (viewpoint, weather, ...); an empty text leaves it out."""
     return _vocabulary()["circumstances"]
 
 
 def subjects(class_name: str) -> Sequence[str]:
-    """Noun phrases with the placeholder {color} that the grammar makes of a class."""
+    """Noun phrases of a class with the placeholder {color}, for the grammar."""
     return _of(class_name).get("subjects") or [f"a {{color}} {_spoken(class_name)}"]
 
 
@@ -37,7 +39,7 @@ def class_words(class_name: str) -> Sequence[str]:
 
 
 def names_class(prompt: str, class_name: str) -> bool:
-    """Whether a prompt says, in one word or another and not negated, that it shows an instance of a class."""
+    """Whether a prompt says, in any of the class's words and not negated, that it shows an instance of the class."""
     text = prompt.lower()
     nouns = "|".join(re.escape(word.lower()) for word in class_words(class_name))
     return any(

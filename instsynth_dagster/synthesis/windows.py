@@ -1,4 +1,4 @@
-"""Focused windows around an instance (InstSynth Eq. 2-3, with the area/length slip corrected)."""
+"""Focused windows around an instance (InstSynth Eq. 2-3, with the confusion of area and length corrected)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from instsynth_dagster.synthesis.crops import Box
 
 @dataclass(frozen=True)
 class Window:
-    """A window in frame pixels. `scale` is lambda, its area over that of the tightest window of its aspect ratio."""
+    """A window in frame pixels. `scale` is lambda: its area over that of the tightest window of its aspect ratio."""
 
     x1: int
     y1: int
@@ -31,12 +31,13 @@ class Window:
 
 
 def sample_window(box: Box, width: int, height: int, settings: IntegrationSettings, seed: int) -> Window:
-    """Sample a window around `box` (xyxy) inside a width x height frame, in closed form.
+    """A random window around `box` (xyxy) inside a width x height frame, in closed form.
 
-    Eq. 2: its area is lambda times that of the tightest window of the aspect ratio of `settings.window_size`,
-    lambda ~ N(scale_mean, scale_std) truncated to [1, what fits]. The paper's h = S/4 takes an area for a length; from
-    w = 2h (its ratio) follows h = sqrt(S/2). Eq. 3: its position is uniform over all that contain the box. Where no
-    such window of the frame contains the box, the largest one that fits is laid over as much of it as possible.
+    Eq. 2: its area is lambda times that of the tightest window of the aspect ratio of `settings.window_size`, with
+    lambda ~ N(scale_mean, scale_std) truncated to [1, largest that fits]. The paper's h = S/4 takes an area for a
+    length; from w = 2h (its ratio) follows h = sqrt(S/2). Eq. 3: its position is uniform over all that contain the box.
+    Where no such window of the frame contains the box, the largest one that fits is placed over as much of it as
+    possible.
     """
     rng = np.random.default_rng(seed)
     aspect = Fraction(*settings.window_size)
@@ -64,7 +65,7 @@ def _scale(most: float, settings: IntegrationSettings, uniform: float) -> float:
 
 
 def _offset(low: int, high: int, length: int, limit: int, uniform: float) -> int:
-    """Uniform start of a stretch of `length` within [0, limit) that contains [low, high), or covers its middle."""
+    """Uniform start of an interval of `length` within [0, limit) that contains [low, high), or covers its middle."""
     first, last = max(0, high - length), min(low, limit - length)
     if first > last:
         first = last = min(max((low + high - length) // 2, 0), limit - length)
@@ -85,8 +86,8 @@ def cut_window(
     Args:
         image, ids: the frame, uint8 (H, W, 3) and int32 (H, W).
         areas: pixels of every id in the whole frame.
-        target: the instance the window is for; it keeps its id however much is cut.
-        labels: of the data set.
+        target: id of the window's own instance, which keeps its id however much is cut.
+        labels: label table of the data set.
 
     Returns:
         image uint8 (h, w, 3), ids int32 (h, w) at `settings.window_size`. Neighbours of which less than `min_visible`
@@ -106,9 +107,9 @@ def cut_window(
 
 
 def paint_window(shown: np.ndarray, frame: np.ndarray, window: Window, mask: np.ndarray) -> np.ndarray:
-    """A window that shows another frame inside a mask, and outside stays bit for bit what it is.
+    """A window that shows another frame inside a mask, and is unchanged bit for bit outside.
 
-    Only the region around the mask is resized, as the whole window is: with the same filter and scale, from where a
+    Only the region around the mask is resized, with the same filter and scale as the whole window, starting where a
     corner of the window's pixels falls on one of the frame's, to 1/128 px.
 
     Args:
@@ -136,19 +137,20 @@ def paint_window(shown: np.ndarray, frame: np.ndarray, window: Window, mask: np.
 
 
 _OFF = 1 / 128
-"""Pixels of the frame by which a corner may lie off its grid."""
+"""Tolerance, in pixels of the frame, for a corner off its grid."""
 _TAPS = 6
-"""Pixels that a resizing filter reads beyond those that it makes, in the coarser of the two grids."""
+"""Support of a resizing filter beyond its output, in pixels of the coarser of the two grids."""
 
 
 def _aligned(first: int, last: int, scale: float, length: int) -> tuple[int, slice]:
-    """A stretch around [first, last) along an axis and where it comes from.
+    """An interval around [first, last) along an axis, and the source interval that it comes from.
 
     Args:
-        scale: source pixels to a pixel; length: source pixels of the whole axis.
+        scale: source pixels in one pixel.
+        length: source pixels of the whole axis.
 
     Returns:
-        Start of the stretch, and the source's stretch, which begins where the start falls.
+        Start of the interval, and the source interval, which begins at that start.
     """
     margin = int(np.ceil(_TAPS * max(1, 1 / scale)))
     corners = np.arange(max(0, first - margin) + 1) * scale
@@ -158,5 +160,7 @@ def _aligned(first: int, last: int, scale: float, length: int) -> tuple[int, sli
 
 
 def synthetic_frame_id(city: str, label_id: int, index: int) -> str:
-    """Name of a synthetic frame of a class, unique in an export and parsable by the official tools."""
+    """Name of a synthetic frame of a class, unique in an export and in the form that the official Cityscapes tools
+    parse.
+    """
     return f"{city}syn_{label_id:06}_{index:06}"

@@ -33,7 +33,7 @@ def open_workers(
 ) -> Iterator[Workers]:
     """Workers for the refresh whose op `context` is: the queue where the instance routes runs, else processes of this
     machine, or this process alone where it may be only one or where the instance is gone with it."""
-    instance, say = context.instance, context.log.info
+    instance, log = context.instance, context.log.info
     pools = {definition.key.to_user_string(): definition.op.pool for definition in definitions}
     on_device = {key for key in graph if pools[key]}
     instance.add_run_tags(context.run_id, refresh_tag(context.run_id))
@@ -42,7 +42,7 @@ def open_workers(
         return
     instance.add_run_tags(context.run_id, process_tags())
     show_in_timeline(instance, context.run_id)
-    fail_orphaned_runs(instance, say)
+    fail_orphaned_runs(instance, log)
     tags = refresh_tag(context.run_id)
     processes = count_processes(settings.workers)
     if processes == 1 or not instance.is_persistent:
@@ -52,7 +52,7 @@ def open_workers(
     if any(segmenter.processes > 1 for segmenter in settings.segmenters.values()):
         gpus = min(gpus, 1)  # such a training takes all of them
     set_pool_limit(instance, DEVICE_POOL, gpus or processes)
-    with Processes(settings, instance, lanes(processes, gpus), on_device, tags, say) as workers:
+    with Processes(settings, instance, lanes(processes, gpus), on_device, tags, log) as workers:
         yield workers
 
 

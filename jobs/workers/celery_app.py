@@ -46,13 +46,13 @@ def build_app() -> Celery:
 
 
 @worker_process_init.connect
-def _die_with_the_worker(**_: Any) -> None:
+def _end_with_worker(**_: Any) -> None:
     """A run whose worker was killed is given to another one: it must not go on here."""
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 @task_prerun.connect
-def _name_the_worker(task: Any, kwargs: Any, **_: Any) -> None:
+def _tag_run_with_worker(task: Any, kwargs: Any, **_: Any) -> None:
     with dg.DagsterInstance.get() as instance:
         instance.add_run_tags(run_of_task(kwargs), {WORKER: task.request.hostname})
 

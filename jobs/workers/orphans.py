@@ -20,12 +20,12 @@ def process_tags() -> dict[str, str]:
     return {PROCESS: str(os.getpid()), HOST: platform.node()}
 
 
-def fail_orphaned_runs(instance: dg.DagsterInstance, say: Callable[[str], None]) -> int:
+def fail_orphaned_runs(instance: dg.DagsterInstance, log: Callable[[str], None]) -> int:
     """Mark runs of this machine whose process is gone as failed, and free what they held. Returns their number."""
     started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={HOST: platform.node()})
     orphans = [run for run in instance.get_runs(filters=started) if not is_alive(int(run.tags[PROCESS]))]
     for run in orphans:
         instance.report_run_failed(run, message=f"process {run.tags[PROCESS]} was killed")
         free_pool_slots(instance, run.run_id)
-        say(f"run {run.run_id[:8]} of {run.job_name} was killed; it is marked as failed")
+        log(f"run {run.run_id[:8]} of {run.job_name} was killed; it is marked as failed")
     return len(orphans)

@@ -17,7 +17,7 @@ import dagster as dg
 
 from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import Settings
-from jobs.session import DYING_AT_ONCE
+from jobs.session import DEFAULT_INTERRUPT
 from jobs.workers.dagster_internals import reference_of
 from jobs.workers.orphans import fail_orphaned_runs
 from jobs.workers.process import Job, Task
@@ -77,7 +77,7 @@ class Processes:
         places: list[Lane],
         on_device: Collection[str],
         tags: Mapping[str, str],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         resources: Callable[[Settings], dict[str, Any]] = build_resources,
     ) -> None:
         """
@@ -88,7 +88,7 @@ class Processes:
         """
         self.runs_per_asset = 2 * len(places)
         self._job = Job(settings, reference_of(instance), dict(tags), resources)
-        self._instance, self._lanes, self._on_device, self._say = instance, places, on_device, say
+        self._instance, self._lanes, self._on_device, self._log = instance, places, on_device, log
         self._runs: dict[str, _Run] = {}
 
     def __enter__(self) -> Self:
@@ -152,7 +152,7 @@ class Processes:
                 lane.process.run = None
                 if lane.host and held > self._job.settings.workers.memory_gb * GB:
                     key = self._runs[run].task[0]
-                    self._say(f"a worker process holds {held / GB:.1f} GB after {key}; a fresh one follows")
+                    self._log(f"a worker process holds {held / GB:.1f} GB after {key}; a fresh one follows")
                     lane.process = self._ended(lane.process)
             except (EOFError, ConnectionResetError):
                 self._replace(lane, run)
@@ -184,7 +184,7 @@ class Processes:
             "OPENCV_FOR_THREADS_NUM": threads,
             "TQDM_POSITION": str(number),  # a progress bar has a line of its own
         }
-        command = [sys.executable, "-c", f"{DYING_AT_ONCE}; from jobs.workers.process import main; main()"]
+        command = [sys.executable, "-c", f"{DEFAULT_INTERRUPT}; from jobs.workers.process import main; main()"]
         # in a session of its own: Ctrl-C reaches it once, through this process
         handle = subprocess.Popen(
             [*command, str(theirs.fileno())],
@@ -203,12 +203,12 @@ class Processes:
         lane.process.connection.close()
         status = lane.process.handle.wait()
         lane.process = None
-        fail_orphaned_runs(self._instance, self._say)
+        fail_orphaned_runs(self._instance, self._log)
         key, first, last = self._runs[run].task
         how = f"was killed ({signal.Signals(-status).name})" if status < 0 else f"ended with status {status}"
         what = f"the worker process that made {first if first == last else f'{first} to {last}'} {how}"
         if status < 0 and self._runs[run].tries < _TRIES:
-            self._say(f"{key}: {what}; another one goes on")
+            self._log(f"{key}: {what}; another one goes on")
             self._begin(run)
         else:
             hint = "; if memory ran out, lower workers.processes" if status == -signal.SIGKILL else "; see above"

@@ -105,6 +105,6 @@ class RunQueue:
                 continue
             failure = event.step_failure_data if event.is_step_failure else None
             error = failure.error if failure else event.is_engine_event and event.engine_event_data.error
-            if told := cause(failure, error or None):
-                return told if failure else f"run {run[:8]}: {told}"
+            if reason := cause(failure, error or None):
+                return reason if failure else f"run {run[:8]}: {reason}"
         return f"run {run[:8]} failed outside its step"

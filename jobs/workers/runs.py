@@ -97,6 +97,6 @@ def _cause(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
             failure = event.step_failure_data
-            if told := cause(failure, failure.error):
-                return told
+            if reason := cause(failure, failure.error):
+                return reason
     return "run failed"

@@ -70,7 +70,7 @@ def test_a_training_begins_no_stretch_that_it_cannot_end(monkeypatch, left, stop
     clock = itertools.count()
     monkeypatch.setattr("instsynth_dagster.artifacts.costs.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     seen = []
-    step = Meter(left=left).over_steps(lambda done, *_: seen.append(done), every=4)
+    step = Meter(left=left).charge_steps(lambda done, *_: seen.append(done), every=4)
     try:
         for done in range(1, 13):
             step(done, 12)
@@ -84,7 +84,7 @@ def test_a_second_on_several_devices_costs_as_many(monkeypatch, devices):
     clock = itertools.count()
     monkeypatch.setattr("instsynth_dagster.artifacts.costs.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     meter = Meter(left=8.0 * devices - 0.5)
-    step = meter.over_steps(lambda *_: None, every=2, devices=devices)
+    step = meter.charge_steps(lambda *_: None, every=2, devices=devices)
     for done in range(1, 6):
         step(done, 12)
     with pytest.raises(BudgetReached):

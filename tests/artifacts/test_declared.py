@@ -18,7 +18,7 @@ READS: list[Callable[[DeclaredStore, str], object]] = [
     lambda store, key: store.require("crops", key),
     lambda store, key: store.read("crops", key),
     lambda store, key: store.read("crops", key, ["value"]),
-    lambda store, key: store.read_lightly("crops", key),
+    lambda store, key: store.read_lazily("crops", key),
     lambda store, key: store.read_many("crops", [key]),
     lambda store, key: list(store.iterate("crops", key)),
     lambda store, key: store.columns("crops", key),

@@ -35,12 +35,12 @@ def test_a_second_refresh_waits_for_the_first_and_says_so(tmp_path):
     said: list[str] = []
     waits, entered = threading.Event(), threading.Event()
 
-    def say(line):
+    def log(line):
         said.append(line)
         waits.set()
 
     def take():
-        with refresh_lock(LocalStorage(tmp_path), tmp_path, say):
+        with refresh_lock(LocalStorage(tmp_path), tmp_path, log):
             entered.set()
 
     thread = threading.Thread(target=take)

@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_a_remade_partition_stops_late_readers_with_an_error_that_is_tried_again(store: Store):
-    light, parts, rows = store.read_lightly(*CROPS), store.parts(*CROPS), store.iterate(*CROPS)
+    light, parts, rows = store.read_lazily(*CROPS), store.parts(*CROPS), store.iterate(*CROPS)
     assert bytes(light["png"][0]) == parts[0]["png"] == next(rows)["png"] == bytes([1] * 20)
     make(store, [6, 7, 8, 9, 10], "b" * 64)
     for read in (
@@ -40,7 +40,7 @@ def test_a_remade_partition_stops_late_readers_with_an_error_that_is_tried_again
         with pytest.raises(ArtifactReplaced, match="made again") as caught:
             read()
         assert is_transient(caught.value)
-    assert bytes(store.read_lightly(*CROPS)["png"][0]) == bytes([6] * 20)
+    assert bytes(store.read_lazily(*CROPS)["png"][0]) == bytes([6] * 20)
 
 
 def test_a_partition_that_is_remade_while_it_is_read_is_read_anew(store: Store, monkeypatch):
@@ -57,7 +57,7 @@ def test_a_partition_that_is_remade_while_it_is_read_is_read_anew(store: Store, 
 
 
 def test_a_part_made_again_after_damage_is_not_read_through_the_old_handle(store: Store):
-    light = store.read_lightly(*CROPS)
+    light = store.read_lazily(*CROPS)
     assert bytes(light["png"][0]) == bytes([1] * 20)
     part = store.directory(*CROPS) / store.require(*CROPS).parts[0].path
     good = part.read_bytes()

@@ -165,7 +165,7 @@ def test_light_rows_give_the_same_bytes_when_asked(tmp_path: Path):
     store = Store(tmp_path, rows_per_part=3)
     rows = [{"name": str(index), "png": bytes([index] * 5), "box": {"x1": index}} for index in range(7)]
     fill(store, rows)
-    light = store.read_lightly("crops", "aachen|car")
+    light = store.read_lazily("crops", "aachen|car")
     assert list(light.columns) == ["name", "png", "box"]
     assert light["name"].tolist() == [row["name"] for row in rows]
     assert [bytes(value) for value in light["png"]] == [row["png"] for row in rows]
@@ -174,4 +174,4 @@ def test_light_rows_give_the_same_bytes_when_asked(tmp_path: Path):
     assert bytes(parts.stored_bytes(4, "png")) == rows[4]["png"]
     with store.write("table", "all", FINGERPRINT) as out:
         out.add_table(pd.DataFrame(rows))
-    assert [bytes(value) for value in store.read_lightly("table", "all")["png"]] == [row["png"] for row in rows]
+    assert [bytes(value) for value in store.read_lazily("table", "all")["png"]] == [row["png"] for row in rows]

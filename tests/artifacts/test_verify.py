@@ -146,7 +146,7 @@ def test_files_outside_the_store_are_compared_too(tmp_path: Path):
             for name in ("one", "two"):
                 (outside / name).write_text(name)
                 out.add({"file": name, "sha256": hashlib.sha256(name.encode()).hexdigest()})
-            out.promise(outside)
+            out.declare_directory(outside)
 
     export()
     assert store.verify("export") == []

@@ -90,8 +90,8 @@ def test_the_whole_data_set_is_exported_without_a_hidden_pixel_and_with_its_labe
 def test_an_export_in_which_something_survives_is_not_written(tmp_path, monkeypatch) -> None:
     tried = project(tmp_path, monkeypatch)
     tried.raw |= {"segmenters": {}, "arms": ["real"], "judge": None}
-    monkeypatch.setattr(anonymise, "made_coarse", lambda image, parts, settings: image.copy())
-    with pytest.raises(dg.Failure, match=r"nothing_survives: .*\(person\): \d+ pixels side by side are those of"):
+    monkeypatch.setattr(anonymise, "coarsened", lambda image, parts, settings: image.copy())
+    with pytest.raises(dg.Failure, match=r"nothing_survives: .*\(person\): \d+ adjacent pixels equal the source"):
         tried.edited()
     assert not list((tmp_path / "exports").rglob("*.png"))
     monkeypatch.undo()
@@ -121,7 +121,7 @@ def test_frames_that_were_interrupted_come_out_the_same(tmp_path, monkeypatch) -
 
 def test_annotated_photographs_keep_their_annotations_and_lose_addresses(tmp_path, monkeypatch) -> None:
     from instsynth_dagster.settings import Settings
-    from instsynth_dagster.settings.resolving import with_data
+    from instsynth_dagster.settings.resolving import fill_in_from_data
 
     monkeypatch.chdir(tmp_path)
     file = garden(tmp_path, images=6, size=(96, 128))
@@ -132,7 +132,7 @@ def test_annotated_photographs_keep_their_annotations_and_lose_addresses(tmp_pat
     model = save_tiny_inpainting(tmp_path / "model")
     hidden = sorted({row["name"] for row in raw["categories"]})[:1]
     settings = Settings.model_validate(
-        with_data(
+        fill_in_from_data(
             {
                 "device": "cpu",
                 "dataset": {
@@ -161,7 +161,7 @@ def test_annotated_photographs_keep_their_annotations_and_lose_addresses(tmp_pat
         )
     assert len(written["images"]) == len(raw["images"])
     again = Settings.model_validate(
-        with_data(
+        fill_in_from_data(
             {
                 "artifacts": {"root": "again/artifacts", "exports": "again/exports", "results": "again/results"},
                 "dataset": {

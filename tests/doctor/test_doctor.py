@@ -13,7 +13,7 @@ from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.data.formats.cityscapes import write_frame
 from instsynth_dagster.doctor import examine, examine_thoroughly, problems
 from instsynth_dagster.doctor.dataset import DatasetFacts
-from instsynth_dagster.doctor.estimate import Work, disk_needs, selected, tell_work, work
+from instsynth_dagster.doctor.estimate import Work, disk_needs, selected, work, work_findings
 from instsynth_dagster.doctor.findings import duration
 from instsynth_dagster.doctor.models import examine_fid, examine_models
 from instsynth_dagster.errors import SettingsError
@@ -154,7 +154,7 @@ def test_what_a_hub_says_is_told_and_only_small_files_are_fetched(root, tmp_path
     hub.folders["owner/clip"] = save_tiny_clip(tmp_path / "clip")
     given = settings(root, "owner/sd", judge={"clip": f"owner/clip@{hub.commit('owner/clip')}"})
     assert "not in the cache of the hub" in str(examine(given))
-    models = {model.wanted.key: model for model in examine_models(given, ask_hub=True)}
+    models = {model.required.key: model for model in examine_models(given, ask_hub=True)}
     sd = models["generators.mine.model"]
     text = " ".join(str(finding) for finding in sd.findings)
     assert "licence apache-2.0, not gated" in text
@@ -228,7 +228,7 @@ def test_what_anonymises_and_what_judges_masks_is_counted(root):
 def test_time_is_told_with_its_money_and_its_assumptions(root):
     given = settings(root, "none", costs={"price_per_hour": 3.0, "device_hours": 100})
     works = [Work(f"generators.{name}", "repaintings", times, 86400.0, False) for name, times in (("a", 10), ("b", 1))]
-    *_, last = tell_work(works, given)
+    *_, last = work_findings(works, given)
     assert last.kind == "warning"
     assert "at most 11.0 days of one device, 792 EUR at 3 an hour" in last.text
     assert "more than costs.device_hours" in last.text

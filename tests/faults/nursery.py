@@ -48,13 +48,13 @@ SEED = 7
 ROWS_PER_PART = 2
 
 
-def refreshed(settings: Settings, say: Callable[[str], None]) -> Store:
+def refreshed(settings: Settings, log: Callable[[str], None]) -> Store:
     """Refresh a store, with small parts."""
     graph, resources = build_graph(settings), build_resources(settings)
     resources["store"].rows_per_part = ROWS_PER_PART
     with dg.DagsterInstance.ephemeral() as instance:
         workers = InThisProcess(build_assets(settings, graph), resources, instance)
-        refresh(graph, resources["store"], workers, say)
+        refresh(graph, resources["store"], workers, log)
     return resources["store"]
 
 
@@ -77,7 +77,7 @@ def forked(work: Callable[[Callable[[str], None]], Any]) -> tuple[int, Any]:
 
 def kill_while_making(settings: Settings, asset: str, delay: float) -> bool:
     """SIGKILL a refresh so long after it has begun with an asset; False where it was finished before."""
-    pid, lines = forked(lambda say: refreshed(settings, say))
+    pid, lines = forked(lambda log: refreshed(settings, log))
     for line in lines:
         if f" {asset}: " in line and "partitions (" in line:
             time.sleep(delay)
@@ -129,7 +129,7 @@ def kill(settings: Settings) -> dict[str, Any]:
             make_stale(store, graph, asset)
             killed[asset] = killed.get(asset, 0) + kill_while_making(settings, asset, moments.uniform(0, within))
             whole_or_absent(store, graph, settings.artifacts.exports)
-    pid, lines = forked(lambda say: refreshed(settings, say))
+    pid, lines = forked(lambda log: refreshed(settings, log))
     lines.read()
     return {"killed": killed, "code": exit_status(pid)}
 

@@ -183,20 +183,20 @@ def test_a_store_that_refuses_writes_is_waited_for(tmp_path, model, monkeypatch,
         refusing = server._server.app = Refusing(server._server.app)
         given = settings(tmp_path, model, root=f"s3://{BUCKET}/refusing")
 
-        def say(line: str) -> None:
+        def log(line: str) -> None:
             if f"{CROPS}: " in line and not refusing.refused:
                 refusing.refusals = 3  # the driver asks once by itself, and the store once after each wait
 
-        store = refreshed(given, say)
+        store = refreshed(given, log)
         assert refusing.refused == 3
         assert changed(digests(store, given), undisturbed) == []
         store.storage.remove(f"{WINDOWS}/oakham/car", ["manifest.json"])
         refusing.refusals = 10**6
         with pytest.raises(dg.Failure, match=r"s3://artifacts/refusing does not answer: "):
-            refreshed(given, say)
+            refreshed(given, log)
         refusing.refusals = 0
         whole_or_absent(store, build_graph(given), given.artifacts.exports)
-        assert changed(digests(refreshed(given, say), given), undisturbed) == []
+        assert changed(digests(refreshed(given, log), given), undisturbed) == []
 
 
 @pytest.mark.slow

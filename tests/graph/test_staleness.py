@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.graph.staleness import Asset, expected, plan, stale_partitions, stretches
+from instsynth_dagster.graph.staleness import Asset, contiguous_ranges, expected, plan, stale_partitions
 
 CITIES, CLASSES = ("aachen", "bochum", "ulm"), ("bus", "car")
 
@@ -90,10 +90,10 @@ def test_stretches_cover_exactly_and_are_as_few_as_can_be(cells):
     asset = Asset("x", "1", {"city": list("abcd"), "class": list("vwxyz")}, lambda _: None, lambda _: [])
     wanted = {f"{a}|{b}" for a, b in cells}
     order = asset.partitions
-    found = [(order.index(first), order.index(last)) for first, last in stretches(asset, wanted)]
+    found = [(order.index(first), order.index(last)) for first, last in contiguous_ranges(asset, wanted)]
     assert [order[i] for first, last in found for i in range(first, last + 1)] == [k for k in order if k in wanted]
     assert all(left[1] + 1 < right[0] for left, right in pairwise(found))
 
 
 def test_a_stretch_of_an_asset_without_partitions():
-    assert list(stretches(Asset("x", "1", {}, lambda _: None, lambda _: []), ["all"])) == [("all", "all")]
+    assert list(contiguous_ranges(Asset("x", "1", {}, lambda _: None, lambda _: []), ["all"])) == [("all", "all")]

@@ -20,7 +20,7 @@ SENTENCE = "interrupted; what is whole stays, and the next run goes on from ther
 
 
 def test_the_console_tells_an_interrupt_once_and_all_else_as_it_is(capsys, monkeypatch):
-    monkeypatch.setattr("jobs.console._OneInterruption._told", False)
+    monkeypatch.setattr("jobs.console._OneInterruption._reported", False)
     for name in ("of_the_job", "of_a_step"):
         logger = console(dg.build_init_logger_context(logger_config={"name": name, "log_level": "INFO"}))
         logger.error("Steps failed.\n\ndagster._core.errors.DagsterExecutionInterruptedError\n\nStack Trace:\n  File x")

@@ -28,7 +28,7 @@ def found(tmp_path: Path) -> list[Picture]:
         OriginalObject("person", encode_rle(rectangle(0, 0, 8, 8)), True, 9),
         OriginalObject("car", [box(90, 90, 99, 99)], False, 11),  # outside
     )
-    told = {"synthetic": True, "prompt": "a photo of a red car", "source": "ulm_1"}
+    attributes = {"synthetic": True, "prompt": "a photo of a red car", "source": "ulm_1"}
     window = OriginalImage("w.png", (64, 48), None, (OriginalObject("car", [box(0, 0, 32, 24)], False, None),))
     counts = encode_rle(rectangle(16, 12, 32, 24))["counts"]
     row = {"class_name": "car", "score": 0.75, "mask_counts": counts, "mask_height": 48, "mask_width": 64}
@@ -36,13 +36,13 @@ def found(tmp_path: Path) -> list[Picture]:
     predictions = {"real-s0|m": pd.DataFrame([row])}
     return [
         Picture(tmp_path / "photos/a.jpg", "val", frame, {"synthetic": False}, predictions=predictions),
-        Picture(tmp_path / "results/fiftyone/arm/w.png", "arm", window, told, 0),
+        Picture(tmp_path / "results/fiftyone/arm/w.png", "arm", window, attributes, 0),
     ]
 
 
 class FakeSample(dict[str, Any]):
-    def __init__(self, filepath: str, tags: list[str], **told: Any) -> None:
-        super().__init__(filepath=filepath, tags=tags, **told)
+    def __init__(self, filepath: str, tags: list[str], **attributes: Any) -> None:
+        super().__init__(filepath=filepath, tags=tags, **attributes)
 
 
 class FakeDataset:
@@ -65,7 +65,7 @@ def fake_fiftyone(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def test_samples_hold_masks_crowds_repaintings_and_predictions(fake_fiftyone, found: list[Picture]) -> None:
-    dataset = fiftyone.launched(found, "mine")
+    dataset = fiftyone.launch_app(found, "mine")
     frame, window = dataset.samples
     assert dataset.name == "mine"
     assert (frame["tags"], frame["synthetic"]) == (["val"], False)
@@ -87,8 +87,8 @@ def test_without_it_coco_json_holds_the_same(found: list[Picture], tmp_path: Pat
     assert [image["file_name"] for image in data["images"]] == ["photos/a.jpg", "results/fiftyone/arm/w.png"]
     assert data["info"]["file_names_are_relative_to"] == "../.."
     assert [image["id"] for image in data["images"]] == [3, 4]
-    told = [data["images"][1][key] for key in ("synthetic", "prompt", "source")]
-    assert told == [True, "a photo of a red car", "ulm_1"]
+    attributes = [data["images"][1][key] for key in ("synthetic", "prompt", "source")]
+    assert attributes == [True, "a photo of a red car", "ulm_1"]
     assert [(a["id"], a["image_id"], a["iscrowd"], a.get("synthetic")) for a in data["annotations"]] == [
         (7, 3, 0, None),
         (9, 3, 1, None),

@@ -8,7 +8,7 @@ import pytest
 
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.graph.staleness import Asset
-from jobs.gc import main, remove, unwanted
+from jobs.gc import main, remove, unused_files
 
 FINGERPRINT = "0" * 32
 
@@ -33,11 +33,11 @@ def store(tmp_path) -> Store:
 
 
 def test_everything_is_wanted_while_a_params_file_wants_it(store):
-    assert unwanted(store, [graph("new/crops"), graph("old/crops")]) == []
+    assert unused_files(store, [graph("new/crops"), graph("old/crops")]) == []
 
 
 def test_what_nobody_wants_goes_and_the_rest_stays(store):
-    found = unwanted(store, [graph("new/crops")])
+    found = unused_files(store, [graph("new/crops")])
     assert [one.folder for one in found] == ["old/crops/ulm/bus", "old/crops/ulm/car"]
     assert all(one.bytes for one in found)
     remove(store, found)
@@ -51,7 +51,7 @@ def test_a_class_less_is_partitions_less(store):
     graphs = [{**graph("old/crops"), **graph("new/crops")}]
     graphs[0]["new/crops"].partitions = ("ulm|car",)  # type: ignore[misc]
     graphs[0]["old/crops"].partitions = ("ulm|car",)  # type: ignore[misc]
-    assert {one.folder for one in unwanted(store, graphs)} == {"new/crops/ulm/bus", "old/crops/ulm/bus"}
+    assert {one.folder for one in unused_files(store, graphs)} == {"new/crops/ulm/bus", "old/crops/ulm/bus"}
 
 
 def test_unfinished_and_damaged_files_are_found(store, tmp_path):
@@ -59,9 +59,9 @@ def test_unfinished_and_damaged_files_are_found(store, tmp_path):
     (root / "gone" / "ulm").mkdir(parents=True)
     (root / "gone" / "ulm" / "part.parquet").write_bytes(b"x")
     (root / "new" / "crops" / "ulm" / "car" / "part.parquet.damaged").write_bytes(b"x")
-    found = {one.folder: one.files for one in unwanted(store, [graph("new/crops", "old/crops")])}
+    found = {one.folder: one.files for one in unused_files(store, [graph("new/crops", "old/crops")])}
     assert found == {"gone/ulm": ("part.parquet",), "new/crops/ulm/car": ("part.parquet.damaged",)}
-    remove(store, unwanted(store, [graph("new/crops", "old/crops")]))
+    remove(store, unused_files(store, [graph("new/crops", "old/crops")]))
     assert store.manifest("new/crops", "ulm|car") is not None
 
 

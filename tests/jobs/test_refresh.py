@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.graph.staleness import Asset
-from jobs.refresh import Refreshed, cut, refresh, within
+from jobs.refresh import Refreshed, partition_ranges, partitions_between, refresh
 from jobs.workers.runs import AssetRuns
 from resources import build_resources
 from tests.assets.test_graph import Project, settings_for
@@ -156,8 +156,8 @@ def test_pieces_cover_what_is_stale_exactly(data, pieces):
     stale = [key for key in asset.partitions if data.draw(st.booleans())]
     if not stale:
         return
-    found = list(cut(asset, stale, ceil(len(stale) / pieces)))
-    assert sorted(partition for corners in found for partition in within(asset, *corners)) == sorted(stale)
+    found = list(partition_ranges(asset, stale, ceil(len(stale) / pieces)))
+    assert sorted(partition for corners in found for partition in partitions_between(asset, *corners)) == sorted(stale)
     if stale == asset.partitions:
         assert len(found) <= pieces
 

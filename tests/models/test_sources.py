@@ -17,7 +17,7 @@ from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.conversion import NOTE
 from instsynth_dagster.models.digests import weights_digest
 from instsynth_dagster.models.references import hub_reference
-from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_model, whole_pipeline
+from instsynth_dagster.models.sources import load_complete_model, load_complete_pipeline, pipeline_index, pretrained
 from instsynth_dagster.segmenters.shared.backbones import load_backbone
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators import load_generator
@@ -71,7 +71,7 @@ def test_parts_that_are_never_loaded_are_not_judged(tmp_path):
     index = model / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | SAFETY))
     assert pipeline_index(model)["safety_checker"] == SAFETY["safety_checker"]
-    assert whole_pipeline(StableDiffusionPipeline, str(model), dtype=torch.float32).safety_checker is None
+    assert load_complete_pipeline(StableDiffusionPipeline, str(model), dtype=torch.float32).safety_checker is None
     index.write_text(json.dumps(json.loads(index.read_text()) | {"unet": ["stable_diffusion", "UNet"]}))
     with pytest.raises(CheckpointError, match="asks for unet from 'stable_diffusion', which is not run"):
         pipeline_index(model)
@@ -143,10 +143,10 @@ def test_a_variant_is_taken_where_a_part_has_it(tmp_path):
     folder = save_tiny_inpainting(tmp_path)
     for part in ("unet", "vae"):
         to_variant(folder / part)
-    pipeline = whole_pipeline(StableDiffusionPipeline, str(folder), dtype=torch.float16, variant="fp16")
+    pipeline = load_complete_pipeline(StableDiffusionPipeline, str(folder), dtype=torch.float16, variant="fp16")
     assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.float16}
     with pytest.raises((OSError, CheckpointError)):
-        whole_pipeline(StableDiffusionPipeline, str(folder), dtype=torch.float16)
+        load_complete_pipeline(StableDiffusionPipeline, str(folder), dtype=torch.float16)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -158,7 +158,7 @@ def test_no_part_of_a_pipeline_is_filled_up_with_random_weights(tmp_path, part, 
     save_file({name: value for name, value in tensors.items() if name != lost}, path, metadata={"format": "pt"})
     monkeypatch.setattr("logging.root.manager.disable", 100)
     with pytest.raises(ValueError, match="lack"):
-        whole_pipeline(StableDiffusionPipeline, str(folder), dtype=torch.float32)
+        load_complete_pipeline(StableDiffusionPipeline, str(folder), dtype=torch.float32)
 
 
 def test_a_mirror_is_the_same_weights_or_refused(tmp_path, hub):
@@ -207,5 +207,5 @@ def test_shards_are_converted_with_their_index(tmp_path, monkeypatch):
         torch.save(dict(half), folder / name)
     index = {"metadata": {}, "weight_map": {key: name for name, half in halves.items() for key, _ in half}}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    made = whole_model(CLIPModel, pretrained(f"{folder}+convert")[0])
+    made = load_complete_model(CLIPModel, pretrained(f"{folder}+convert")[0])
     assert weights_digest({"": made}) == weights_digest({"": whole})

@@ -149,7 +149,7 @@ def test_one_training_answers_three_tasks(trained) -> None:
     assert found.panoptic.shape == found.semantic.shape == image.shape[:2]
     assert (found.panoptic.dtype, found.semantic.dtype) == (np.int32, np.int32)
     assert set(np.unique(found.semantic)) <= {CITYSCAPES.by_name[name].id for name in CLASSES}
-    answers = [predictor.ask(torch.zeros(1, 3, 64, 96), task)[0] for task in TASKS]
+    answers = [predictor.task_outputs(torch.zeros(1, 3, 64, 96), task)[0] for task in TASKS]
     assert not torch.allclose(answers[0], answers[1])
     assert not torch.allclose(answers[1], answers[2])
 

@@ -9,7 +9,7 @@ import pytest
 from assets import build_graph
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings import load_settings
-from instsynth_dagster.settings.folders import check_apart
+from instsynth_dagster.settings.folders import check_disjoint
 from instsynth_dagster.settings.params import ARMS_WITHOUT_GENERATOR, RESERVED
 
 PARAMS = """
@@ -55,7 +55,7 @@ def test_neighbours_do_not_overlap(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     load(tmp_path, "artifacts: {root: artifacts/a, exports: artifacts/b, results: artifacts/c}\n")
     load(tmp_path, "artifacts: {root: 's3://bucket/data', exports: exports}\n")
-    check_apart({"one": Path("data"), "two": Path("data-2"), "three": Path("dat")})
+    check_disjoint({"one": Path("data"), "two": Path("data-2"), "three": Path("dat")})
 
 
 @pytest.mark.parametrize("name", ["real", "frames", "report", "copy_paste", "other_refused_refined"])

@@ -55,7 +55,7 @@ def test_what_is_not_declared_raises_and_names_asset_setting_and_file(settings):
         (lambda seen: seen.generators.items(), "generators.*"),
         (lambda seen: seen.generators["diffinpainting"].steps, "generators.diffinpainting.steps"),
         (lambda seen: getattr(seen.gates, "max_seam", None), "gates.max_seam"),
-        (lambda seen: seen.gates.closed, "gates.m"),
+        (lambda seen: seen.gates.has_bounds, "gates.m"),
     ],
 )
 def test_no_way_round(settings, read, named):

@@ -15,11 +15,11 @@ from instsynth_dagster.settings import AnonymiseSettings, IntegrationSettings
 from instsynth_dagster.synthesis.anonymise import (
     anonymised_frame,
     changed_outside,
+    coarsened,
     covered,
-    from_outside,
+    filled_from_outside,
     hidden_parts,
-    made_coarse,
-    told,
+    outcomes,
 )
 from instsynth_dagster.synthesis.survivors import GROUP, compare, sentence
 
@@ -99,7 +99,7 @@ def test_rims_and_repaintings_do_not_know_what_was_there(frame, settings, seed):
 def test_a_pixelated_object_keeps_a_few_colours_of_at_least_sixteen_pixels_each(frame, cells):
     image, ids = frame
     settings = section(cells=cells)
-    made = made_coarse(image, hidden_parts(ids, CITYSCAPES, HIDDEN), settings)
+    made = coarsened(image, hidden_parts(ids, CITYSCAPES, HIDDEN), settings)
     for part in hidden_parts(ids, CITYSCAPES, HIDDEN):
         x1, y1, x2, y2 = part.box
         colours = np.unique(made[y1:y2, x1:x2][part.mask], axis=0)
@@ -121,7 +121,7 @@ def test_one_untouched_object_or_half_of_it_is_found(otherwise, box):
     for left in (ids == 24003, (ids == 24003) & (np.arange(HEIGHT) < (y1 + y2 + 1) // 2)[:, None]):
         leaking = np.where(left[..., None], image, made)
         found = compare(image, leaking, ids, CITYSCAPES, HIDDEN, settings)
-        if left.sum() >= min(GROUP, found.telling // 2 + 1):
+        if left.sum() >= min(GROUP, found.informative // 2 + 1):
             assert [survivor.value for survivor in found.survivors] == [24003]
             assert "24003 (person)" in sentence("f", found, CITYSCAPES)
 
@@ -172,7 +172,7 @@ def test_what_lies_nearest_outside_is_found_and_a_frame_without_outside_keeps_no
     rng = np.random.default_rng(5)
     image, region = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), np.zeros((HEIGHT, WIDTH), bool)
     region[10:20, :] = True
-    filled = from_outside(image, region)
+    filled = filled_from_outside(image, region)
     np.testing.assert_array_equal(filled[10:14], np.repeat(image[9:10], 4, axis=0))
     np.testing.assert_array_equal(filled[16:20], np.repeat(image[20:21], 4, axis=0))
     whole = np.full((HEIGHT, WIDTH), 24000, np.int32)
@@ -192,7 +192,8 @@ def test_every_object_is_told_with_what_became_of_it_and_why():
         {"value": 24001, "repainted_png": None, "rejection": "change 0.001 below 0.02"},
     ]
     found = {
-        one.value: (one.class_name, one.how, one.why) for one in told(parts, rows, CITYSCAPES, ["person"], section())
+        one.value: (one.class_name, one.how, one.why)
+        for one in outcomes(parts, rows, CITYSCAPES, ["person"], section())
     }
     assert found == {
         24: ("person", "pixelated", "a group"),

@@ -152,8 +152,8 @@ def test_originals_keep_their_ids_in_one_file_with_the_windows(tmp_path: Path):
         OriginalObject("car", [[99.0, 99.0, 98.0, 99.0, 98.0, 98.0]], False, 901),  # outside
     )
     made = Originals(images, [OriginalImage("north/a.jpg", (64, 48), 5, objects)])
-    told = {"instance_id": "ulm_1:26001", "prompt": "a photo of a red car", "source_frame": "ulm_1"}
-    write_export([row() | told], tmp_path / "exports" / "mine", tree=False, originals=made)
+    attributes = {"instance_id": "ulm_1:26001", "prompt": "a photo of a red car", "source_frame": "ulm_1"}
+    write_export([row() | attributes], tmp_path / "exports" / "mine", tree=False, originals=made)
     path = tmp_path / "exports" / "mine" / MERGED_JSON
     merged = COCO(str(path))
     root = (path.parent / merged.dataset["info"]["file_names_are_relative_to"]).resolve()

@@ -18,7 +18,7 @@ from instsynth_dagster.settings import GateSettings, GeneratorSettings, Integrat
 from instsynth_dagster.synthesis.gates import choose_crops
 from instsynth_dagster.synthesis.generators import load_generator
 from instsynth_dagster.synthesis.generators.base import repaint
-from instsynth_dagster.synthesis.generators.failures import FLAT, UNCHANGED, Tally, failure
+from instsynth_dagster.synthesis.generators.failures import FLAT, UNCHANGED, Tally, failure_reason
 from instsynth_dagster.synthesis.prompts import prompt_bank
 from instsynth_dagster.synthesis.synthetic_windows import repainted_instances, synthetic_window
 from tests.tiny_pipelines import save_tiny_gligen, save_tiny_inpainting
@@ -154,10 +154,10 @@ def test_one_colour_is_no_picture(noise, level):
     source, mask = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), np.zeros((SIZE, SIZE), bool)
     mask[4:28, 4:28] = True
     flat = (level + rng.integers(0, noise + 1, source.shape)).astype(np.uint8)
-    assert failure(flat, source, mask) == FLAT
-    assert failure(np.where(mask[..., None], flat, source), source, mask) == FLAT
-    assert failure(255 - source, source, mask) == ""
-    assert failure(source, source, mask) == UNCHANGED
+    assert failure_reason(flat, source, mask) == FLAT
+    assert failure_reason(np.where(mask[..., None], flat, source), source, mask) == FLAT
+    assert failure_reason(255 - source, source, mask) == ""
+    assert failure_reason(source, source, mask) == UNCHANGED
 
 
 def test_the_scores_and_reasons_of_crops_can_be_stored(tmp_path):

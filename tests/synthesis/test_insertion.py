@@ -11,12 +11,12 @@ from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.insertion import (
     Donor,
-    Newcomer,
+    InsertedInstance,
     find_place,
-    newcomer_row,
+    inserted_row,
     pasted_donor,
     standing_things,
-    with_newcomer,
+    with_inserted,
 )
 from instsynth_dagster.synthesis.integration import outside_difference, paste
 from instsynth_dagster.synthesis.places import StandingPlaces
@@ -50,7 +50,7 @@ def place(ids, seed=0, donor=DONOR, places=PLACES, min_area=20):
 
 
 def row_of(newcomer, value=26005):
-    return newcomer_row(np.zeros((HEIGHT, WIDTH, 3), np.uint8), newcomer, "a_000001_000019", "car", value, 0.25)
+    return inserted_row(np.zeros((HEIGHT, WIDTH, 3), np.uint8), newcomer, "a_000001_000019", "car", value, 0.25)
 
 
 @settings(max_examples=30, deadline=None)
@@ -58,14 +58,14 @@ def row_of(newcomer, value=26005):
 def test_a_newcomer_stands_on_ground_and_is_as_tall_as_its_foot_says(seed):
     ids = street()
     newcomer = place(ids, seed)
-    assert isinstance(newcomer, Newcomer)
+    assert isinstance(newcomer, InsertedInstance)
     x1, y1, x2, y2 = newcomer.box
     assert (newcomer.visible == newcomer.whole).all()
     assert y2 - y1 == pytest.approx(0.5 * y2 - 20, rel=0.15, abs=2)
     assert x2 - x1 == pytest.approx(2 * (y2 - y1), abs=2)
     assert 1 / 1.6 <= newcomer.scale <= 1.6
     assert (ids[y2 + 1, x1:x2] == ROAD).all()
-    after = with_newcomer(ids, row_of(newcomer))
+    after = with_inserted(ids, row_of(newcomer))
     assert (after == 26005).sum() == newcomer.visible.sum()
     assert (after[~newcomer.visible] == ids[~newcomer.visible]).all()
 
@@ -81,7 +81,7 @@ def test_what_is_nearer_hides_it_and_what_is_further_is_hidden():
     ids[40:90, ::8] = POLE  # poles that stand at row 90, nearer than anybody
     ids[52:56, 0:160:5] = np.where(ids[52:56, 0:160:5] == ROAD, 26001, ids[52:56, 0:160:5])  # far away
     newcomer = place(ids)
-    assert isinstance(newcomer, Newcomer)
+    assert isinstance(newcomer, InsertedInstance)
     assert newcomer.visible.sum() < newcomer.whole.sum()
     assert (ids[newcomer.whole & ~newcomer.visible] == POLE).all()
     assert not (ids[newcomer.visible] == POLE).any()
@@ -93,8 +93,8 @@ def test_nobody_is_hidden_almost_wholly():
         ids[52:58, column : column + 3] = 24000 + column  # a far person everywhere
     tall = replace(PLACES, feet=np.array([80.0]))
     answer = place(ids, places=tall)
-    if isinstance(answer, Newcomer):
-        left = with_newcomer(ids, row_of(answer))
+    if isinstance(answer, InsertedInstance):
+        left = with_inserted(ids, row_of(answer))
         for value in np.unique(ids[ids >= 1000]):
             assert (left == value).sum() >= (ids == value).sum() / 2
 
@@ -104,12 +104,12 @@ def test_nobody_is_hidden_almost_wholly():
     [
         (np.full((HEIGHT, WIDTH), 21, np.int32), {}, "no ground that the class stands on"),
         (street(), {"donor": Donor("d", np.ones((60, 20), bool))}, "its shape would have to be stretched too much"),
-        (street(), {"min_area": 5000}, "too little of it would be seen"),
+        (street(), {"min_area": 5000}, "too little of it would be visible"),
         (street(), {"places": replace(PLACES, feet=np.array([120.0]), slope=0.1, offset=0.0)}, "it would leave the"),
     ],
 )
 def test_without_a_place_the_commonest_obstacle_is_told(ids, changes, reason):
-    assert f"no place in 60 tries: {reason}" in place(ids, **changes)
+    assert f"no place found in 60 tries: {reason}" in place(ids, **changes)
 
 
 def test_how_far_down_everything_reaches():
@@ -133,7 +133,7 @@ def test_a_newcomer_can_be_repainted_or_pasted_where_it_stands(seed):
     ids[40:90, ::16] = POLE
     newcomer = place(ids, seed)
     image = np.random.default_rng(0).integers(0, 99, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    row = newcomer_row(image, newcomer, "a_000001_000019", "car", 26009, 0.25)
+    row = inserted_row(image, newcomer, "a_000001_000019", "car", 26009, 0.25)
     box = row["crop_x1"], row["crop_y1"], row["crop_x2"], row["crop_y2"]
     side = box[2] - box[0]
     mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})

@@ -34,8 +34,8 @@ class FakeFinder:
     def _found(self, image):
         painted = np.roll((image == PAINT).all(axis=2), self._move, axis=1)
         rows = [("bus", 0.99, np.ones(painted.shape, bool)), ("car", self._score, painted)]
-        told = [(name, score, encode_rle(mask)["counts"], *mask.shape) for name, score, mask in rows if mask.any()]
-        return pd.DataFrame(told, columns=list(PREDICTION_COLUMNS))
+        key = [(name, score, encode_rle(mask)["counts"], *mask.shape) for name, score, mask in rows if mask.any()]
+        return pd.DataFrame(key, columns=list(PREDICTION_COLUMNS))
 
 
 def instance(x: int, y: int, name: str = "a:26000", class_name: str = "car") -> dict:
@@ -45,14 +45,14 @@ def instance(x: int, y: int, name: str = "a:26000", class_name: str = "car") -> 
     box = {"crop_x1": x, "crop_y1": y, "crop_x2": x + SIDE, "crop_y2": y + SIDE}
     source = encode_png(np.full((SIDE, SIDE, 3), 90, np.uint8))
     counts = encode_rle(mask)["counts"]
-    told = {"instance_id": name, "frame_id": "a", "class_name": class_name}
-    return told | {"mask_counts": counts, "crop_png": source} | box
+    key = {"instance_id": name, "frame_id": "a", "class_name": class_name}
+    return key | {"mask_counts": counts, "crop_png": source} | box
 
 
 def crop(row: dict, replica: int = 0, failure: str = "") -> dict:
     painted = encode_png(np.full((SIDE, SIDE, 3), PAINT, np.uint8))
-    told = {key: row[key] for key in ("instance_id", "class_name", "frame_id")}
-    return told | {"replica": replica, "failure": failure, "image_png": painted}
+    key = {key: row[key] for key in ("instance_id", "class_name", "frame_id")}
+    return key | {"replica": replica, "failure": failure, "image_png": painted}
 
 
 def agreed(rows: list[dict], crops: list[dict], finder: FakeFinder, min_score: float = 0.1) -> pd.DataFrame:

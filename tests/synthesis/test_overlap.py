@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from instsynth_dagster.synthesis.overlap import mapped_ahead
+from instsynth_dagster.synthesis.overlap import map_ahead
 
 
 def test_results_come_in_order_and_once():
-    assert list(mapped_ahead(lambda x: x * x, range(7))) == [x * x for x in range(7)]
-    assert list(mapped_ahead(str, [])) == []
+    assert list(map_ahead(lambda x: x * x, range(7))) == [x * x for x in range(7)]
+    assert list(map_ahead(str, [])) == []
 
 
 def test_the_next_item_is_worked_on_while_this_one_is_used():
@@ -22,7 +22,7 @@ def test_the_next_item_is_worked_on_while_this_one_is_used():
         begun[index].set()
         return index
 
-    results = mapped_ahead(work, range(3))
+    results = map_ahead(work, range(3))
     assert next(results) == 0
     assert begun[1].wait(60)
     assert not begun[2].is_set()
@@ -30,7 +30,7 @@ def test_the_next_item_is_worked_on_while_this_one_is_used():
 
 
 def test_a_failure_comes_where_its_result_would_have():
-    results = mapped_ahead(lambda x: 1 // x, [1, 0, 1])
+    results = map_ahead(lambda x: 1 // x, [1, 0, 1])
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)

@@ -14,7 +14,7 @@ LOCKS = ".locks"
 """Folder of the locks, outside the partitions."""
 
 
-def aside(path: str) -> str:
+def damaged_name(path: str) -> str:
     """What a damaged file is renamed to: out of its subfolder, which may be filled anew."""
     return f"{path.replace('/', '_')}.damaged"
 
@@ -99,7 +99,7 @@ class Storage(Protocol):
         """A local file with a file's bytes, whatever they are; raises FileNotFoundError."""
         ...
 
-    def workplace(self, folder: str) -> Path:
+    def staging_directory(self, folder: str) -> Path:
         """The local directory (made) in which files of a folder are prepared."""
         ...
 
@@ -107,11 +107,11 @@ class Storage(Protocol):
         """Put a prepared local file into a folder as `file.path`; where it is not that file itself, it is used up."""
         ...
 
-    def keep_scratch(self, folder: str, name: str) -> AbstractContextManager[Path]:
+    def scratch_directory(self, folder: str, name: str) -> AbstractContextManager[Path]:
         """A local directory for the state of unfinished work, which a process elsewhere can go on from."""
         ...
 
-    def lock(self, name: str, holder: str, say: Callable[[str], None]) -> AbstractContextManager[Lock]:
+    def lock(self, name: str, holder: str, log: Callable[[str], None]) -> AbstractContextManager[Lock]:
         """Hold a name; wait, and say for whom, while another process does.
 
         Args:

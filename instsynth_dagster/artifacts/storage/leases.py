@@ -37,9 +37,9 @@ class Lease:
     """
 
     def __init__(
-        self, objects: Objects, folder: str, holder: str, say: Callable[[str], None], term: float = TERM
+        self, objects: Objects, folder: str, holder: str, log: Callable[[str], None], term: float = TERM
     ) -> None:
-        self._objects, self._folder, self._holder, self._say, self._term = objects, folder, holder, say, term
+        self._objects, self._folder, self._holder, self._log, self._term = objects, folder, holder, log, term
         self._owner = {"process": os.getpid(), "host": platform.node(), "id": uuid.uuid4().hex}
         self._stop = threading.Event()
         self._renewals = 0
@@ -47,8 +47,8 @@ class Lease:
         self._seen: tuple[bytes, float] = (b"", 0.0)
 
     def __enter__(self) -> Self:
-        wait_while(self._obstacle, self._say, every=min(1.0, self._term / 4))
-        self._heart = threading.Thread(target=self._beat, daemon=True)
+        wait_while(self._obstacle, self._log, every=min(1.0, self._term / 4))
+        self._heart = threading.Thread(target=self._renew_regularly, daemon=True)
         self._heart.start()
         return self
 
@@ -74,7 +74,7 @@ class Lease:
         """Take the name where it is free; else whom to wait for."""
         numbers = self._numbers()
         newest = max(numbers, default=0)
-        held = self._told(newest) if newest else b""
+        held = self._content_of(newest) if newest else b""
         if newest and not self._free(held):
             return f"{self._holder} ({_described(held)})"
         self._number = newest + 1
@@ -94,13 +94,13 @@ class Lease:
             self._seen = (held, time.monotonic())
         return time.monotonic() - self._seen[1] > self._term
 
-    def _told(self, number: int) -> bytes:
+    def _content_of(self, number: int) -> bytes:
         try:
             return self._objects.read(self._path(number))
         except FileNotFoundError:  # its successor has just cleared it away
             return self._content()
 
-    def _beat(self) -> None:
+    def _renew_regularly(self) -> None:
         while not self._stop.wait(self._term / 4):
             try:
                 self.renew()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from instsynth_dagster.artifacts.files import write_atomically
 from instsynth_dagster.artifacts.manifest import StoredFile
-from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, aside, is_intact
+from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, damaged_name, is_intact
 from instsynth_dagster.artifacts.waiting import wait_while
 
 
@@ -58,7 +58,7 @@ class LocalStorage:
                 path.unlink(missing_ok=True)
 
     def set_aside(self, folder: str, path: str) -> None:
-        os.replace(self.root / folder / path, self.root / folder / aside(path))
+        os.replace(self.root / folder / path, self.root / folder / damaged_name(path))
 
     def fetch(self, folder: str, file: StoredFile) -> Path:
         """Every file is hashed once in a process, and again when its size or time has changed."""
@@ -89,7 +89,7 @@ class LocalStorage:
             raise FileNotFoundError(target)
         return target
 
-    def workplace(self, folder: str) -> Path:
+    def staging_directory(self, folder: str) -> Path:
         path = self.root / folder
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -102,17 +102,17 @@ class LocalStorage:
         self._verified[target] = (stat.st_size, stat.st_mtime_ns, file.sha256)
 
     @contextmanager
-    def keep_scratch(self, folder: str, name: str) -> Iterator[Path]:
+    def scratch_directory(self, folder: str, name: str) -> Iterator[Path]:
         path = self.root / folder / name
         path.mkdir(parents=True, exist_ok=True)
         yield path
 
     @contextmanager
-    def lock(self, name: str, holder: str, say: Callable[[str], None]) -> Iterator[_Held]:
+    def lock(self, name: str, holder: str, log: Callable[[str], None]) -> Iterator[_Held]:
         path = self.root / LOCKS / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
-            wait_while(lambda: "" if _taken(file.fileno()) else f"{holder} ({_owner(path)})", say)
+            wait_while(lambda: "" if _taken(file.fileno()) else f"{holder} ({_owner(path)})", log)
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from instsynth_dagster.artifacts.manifest import StoredFile
-from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, aside, is_intact
+from instsynth_dagster.artifacts.storage.base import LOCKS, DamagedFile, damaged_name, is_intact
 from instsynth_dagster.artifacts.storage.leases import Lease
 from instsynth_dagster.artifacts.storage.scratch import ScratchMirror
 from instsynth_dagster.errors import ArtifactError, SettingsError, reason
@@ -52,10 +52,10 @@ class ObjectStorage:
         return self._driver
 
     def read(self, path: str) -> bytes:
-        return self._patiently(lambda: self._fs.cat_file(self._at(path), **self._at_once))
+        return self._with_retries(lambda: self._fs.cat_file(self._at(path), **self._at_once))
 
     def write(self, path: str, content: bytes) -> None:
-        self._patiently(lambda: self._fs.pipe_file(self._at(path), content))
+        self._with_retries(lambda: self._fs.pipe_file(self._at(path), content))
 
     def create(self, path: str, content: bytes) -> bool:
         """Write an object that does not exist yet; False where it does. Of several writers at once one succeeds."""
@@ -70,7 +70,7 @@ class ObjectStorage:
                 raise FileExistsError(path) from error
 
         try:
-            self._patiently(write)
+            self._with_retries(write)
         except FileExistsError:
             # an answer that got lost makes the driver ask again, and find its own object
             return self.read(path) == content
@@ -92,7 +92,7 @@ class ObjectStorage:
                 return []
 
         # drivers answer with the folder itself where there is nothing in it
-        return [path for path in self._patiently(find) if path.startswith(base) and path != base]
+        return [path for path in self._with_retries(find) if path.startswith(base) and path != base]
 
     def holds(self, folder: str, paths: Collection[str]) -> bool:
         return set(paths) <= set(self.names(folder))
@@ -101,11 +101,11 @@ class ObjectStorage:
         wanted = set(entries)
         gone = [self._at(f"{folder}/{name}") for name in self.names(folder) if name.split("/", 1)[0] in wanted]
         if gone:
-            self._patiently(lambda: self._fs.rm(gone))
+            self._with_retries(lambda: self._fs.rm(gone))
 
     def set_aside(self, folder: str, path: str) -> None:
-        source, target = self._at(f"{folder}/{path}"), self._at(f"{folder}/{aside(path)}")
-        self._patiently(lambda: self._fs.mv(source, target))
+        source, target = self._at(f"{folder}/{path}"), self._at(f"{folder}/{damaged_name(path)}")
+        self._with_retries(lambda: self._fs.mv(source, target))
 
     def fetch(self, folder: str, file: StoredFile) -> Path:
         kept = self._kept(file)
@@ -144,25 +144,25 @@ class ObjectStorage:
         self._download(path, target, None)
         return target
 
-    def workplace(self, folder: str) -> Path:
+    def staging_directory(self, folder: str) -> Path:
         path = self._local / "work" / folder
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def publish(self, folder: str, source: Path, file: StoredFile) -> None:
-        self._patiently(lambda: self._fs.put_file(str(source), self._at(f"{folder}/{file.path}")))
+        self._with_retries(lambda: self._fs.put_file(str(source), self._at(f"{folder}/{file.path}")))
         kept = self._kept(file)
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, kept)
 
     @contextmanager
-    def keep_scratch(self, folder: str, name: str) -> Iterator[Path]:
-        path = self.workplace(folder) / name
+    def scratch_directory(self, folder: str, name: str) -> Iterator[Path]:
+        path = self.staging_directory(folder) / name
         with ScratchMirror(self, f"{folder}/{name}", path):
             yield path
 
-    def lock(self, name: str, holder: str, say: Callable[[str], None]) -> Lease:
-        return Lease(self, f"{LOCKS}/{name}", holder, say)
+    def lock(self, name: str, holder: str, log: Callable[[str], None]) -> Lease:
+        return Lease(self, f"{LOCKS}/{name}", holder, log)
 
     def read_many(self, paths: Collection[str]) -> Mapping[str, bytes]:
         """In one round of concurrent reads."""
@@ -176,7 +176,7 @@ class ObjectStorage:
                     raise failure
             return {path: content for path, content in contents.items() if isinstance(content, bytes)}
 
-        return self._patiently(read) if paths else {}
+        return self._with_retries(read) if paths else {}
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -205,14 +205,14 @@ class ObjectStorage:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
         try:
-            self._patiently(lambda: self._fs.get_file(self._at(path), str(temporary)))
+            self._with_retries(lambda: self._fs.get_file(self._at(path), str(temporary)))
             if file and not is_intact(temporary, file):
                 raise DamagedFile(file.path)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _patiently(self, request: Callable[[], T]) -> T:
+    def _with_retries(self, request: Callable[[], T]) -> T:
         """Ask again while the store does not answer or refuses for now; say in one line when it stays so."""
         for wait in (*_WAITS, None):
             try:

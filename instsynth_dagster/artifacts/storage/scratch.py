@@ -46,23 +46,23 @@ class ScratchMirror:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(self._storage.read(f"{self._folder}/{name}"))
             self._carried[name] = _stamp(target)
-        self._thread = threading.Thread(target=self._carry_on, daemon=True)
+        self._thread = threading.Thread(target=self._upload_regularly, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self.carry(settled=0.0)
+        self.upload(settled=0.0)
 
-    def _carry_on(self) -> None:
+    def _upload_regularly(self) -> None:
         while not self._stop.wait(self._every):
             try:
-                self.carry(SETTLED)
+                self.upload(SETTLED)
             except (OSError, UserError):
                 continue  # the work itself goes on; the next round carries more
 
-    def carry(self, settled: float) -> None:
+    def upload(self, settled: float) -> None:
         """Bring the store up to date with the directory, leaving out files younger than so many seconds."""
         found = {path.relative_to(self._path).as_posix(): path for path in self._path.rglob("*") if path.is_file()}
         stamps = {name: stamp for name, path in found.items() if (stamp := _stamp(path))}

@@ -99,10 +99,10 @@ def _frames(path: Path, split: str | None, found: Collected, names: Mapping[str,
 def _size(path: Path, data: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """(width, height) of all frames."""
     config = data.get("config")
-    told = config.get("imageSize") if isinstance(config, dict) else None
-    if not isinstance(told, dict):
+    size = config.get("imageSize") if isinstance(config, dict) else None
+    if not isinstance(size, dict):
         return _SIZE
-    return side(path, told, "width", "imageSize"), side(path, told, "height", "imageSize")
+    return side(path, size, "width", "imageSize"), side(path, size, "height", "imageSize")
 
 
 def _segmentation(path: Path, label: Mapping[str, Any], name: str) -> Any:

@@ -63,8 +63,8 @@ def _read_image(path: Path, element: Element, split: str | None, names: dict[str
     name = element.get("name")
     if not name:
         raise DatasetError(f"{path}: an image has no name")
-    told: dict[str, Any] = {key: _integer(path, element, key) for key in ("width", "height") if element.get(key)}
-    size = (side(path, told, "width", name), side(path, told, "height", name))
+    sides: dict[str, Any] = {key: _integer(path, element, key) for key in ("width", "height") if element.get(key)}
+    size = (side(path, sides, "width", name), side(path, sides, "height", name))
     number = element.get("id") or ""
     image = found.image(path, name, split, size, int(number) if number.isdecimal() else None)
     if image is None:

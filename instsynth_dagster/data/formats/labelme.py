@@ -34,8 +34,8 @@ def read_labelme(folders: Mapping[str | None, Path], folder: ImageFolder) -> Ann
     """
     found, read = Collected(folder), []
     for split, place in folders.items():
-        there = files_named(existing_folder(place), lambda name: name.lower().endswith(".json"))
-        paths = [place / name for name in sorted(there)]
+        found_files = files_named(existing_folder(place), lambda name: name.lower().endswith(".json"))
+        paths = [place / name for name in sorted(found_files)]
         if not paths:
             raise DatasetError(f"{place}: no JSON file in it; check dataset.annotations")
         for path in paths:
@@ -50,11 +50,11 @@ def read_labelme(folders: Mapping[str | None, Path], folder: ImageFolder) -> Ann
 
 
 def _read_image(path: Path, split: str | None, data: dict[str, Any], names: dict[str, int], found: Collected) -> None:
-    told = data.get("imagePath")
-    if not isinstance(told, str) or not told:
+    image_path = data.get("imagePath")
+    if not isinstance(image_path, str) or not image_path:
         raise DatasetError(f"{path}: has no imagePath")
-    size = (side(path, data, "imageWidth", told), side(path, data, "imageHeight", told))
-    image = found.image(path, _beside(path, told, found.folder.root), split, size)
+    size = (side(path, data, "imageWidth", image_path), side(path, data, "imageHeight", image_path))
+    image = found.image(path, _beside(path, image_path, found.folder.root), split, size)
     if image is None:
         return
     objects: dict[Any, list[tuple[dict[str, Any], Any]]] = {}
@@ -73,10 +73,10 @@ def _read_image(path: Path, split: str | None, data: dict[str, Any], names: dict
         found.add(image, names.get(label), whole, bool(isinstance(flags, dict) and flags.get("iscrowd")))
 
 
-def _beside(path: Path, told: str, root: Path) -> str:
+def _beside(path: Path, image_path: str, root: Path) -> str:
     """The path of an image, told from its JSON file, below the folder of images."""
-    below = os.path.relpath(path.parent.resolve() / told.replace("\\", "/"), root.resolve()).replace(os.sep, "/")
-    return told if below.startswith("../") else below
+    below = os.path.relpath(path.parent.resolve() / image_path.replace("\\", "/"), root.resolve()).replace(os.sep, "/")
+    return image_path if below.startswith("../") else below
 
 
 def _segmentation(place: str, shape: Mapping[str, Any], image: AnnotatedImage) -> Any:

@@ -46,12 +46,12 @@ def read_mapillary(root: Path, folder: ImageFolder, version: str | None = None) 
 
 def _config(root: Path, version: str | None) -> Path:
     names = [f"config_{version}.json"] if version else ["config.json", "config_v1.2.json", "config_v2.0.json"]
-    there = [root / name for name in names if (root / name).is_file()]
-    if not there:
+    existing = [root / name for name in names if (root / name).is_file()]
+    if not existing:
         raise UnreadableError(f"{root}: no {' or '.join(names)} in it; check dataset.annotations")
-    if len(there) > 1:
-        raise DatasetError(f"{root}: holds {' and '.join(p.name for p in there)}; name one in dataset.version")
-    return there[0]
+    if len(existing) > 1:
+        raise DatasetError(f"{root}: holds {' and '.join(p.name for p in existing)}; name one in dataset.version")
+    return existing[0]
 
 
 def _categories(path: Path) -> list[Category]:

@@ -24,7 +24,7 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.contract import FitResult, Progress
 from instsynth_dagster.segmenters.training.loop import isolated_random_state
-from instsynth_dagster.synthesis.overlap import mapped_ahead
+from instsynth_dagster.synthesis.overlap import map_ahead
 
 WARM_UP, DECAY = 0.03, 0.4
 """Shares of the time in which the learning rate rises, and falls."""
@@ -115,7 +115,7 @@ class _Session:
         started = saved = time.monotonic()
         first, before, losses = self._step, self.seconds, list[Tensor]()
         self._network.train()
-        for batch in mapped_ahead(batches, itertools.count(self._step)):
+        for batch in map_ahead(batches, itertools.count(self._step)):
             elapsed = time.monotonic() - started
             if elapsed >= given and self._step > first:
                 break

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from instsynth_dagster.models.clip import Clip
 
 PAPER = ("clip_image_cosine", "fid", "ssim", "psnr")
-HONEST = (
+FURTHER = (
     "clip_score",
     "clip_margin",
     "kid",
@@ -63,7 +63,7 @@ class Pair:
 def image_quality(
     pairs: Iterable[Pair], judge: Clip, inception: Features, cut_out: bool, classes: Sequence[str]
 ) -> dict[str, float]:
-    """The metrics of `PAPER` and `HONEST` over all pairs, and their number `crops`.
+    """The metrics of `PAPER` and `FURTHER` over all pairs, and their number `crops`.
 
     FID and KID compare distributions of whole repainted crops with those of their sources, in features of `inception`
     (the judge itself, where no Inception weights are at hand). SSIM (grey, 11x11 Gaussian window) and PSNR (dB,
@@ -77,17 +77,17 @@ def image_quality(
         tables.append(_described(batch))
         features.append(_features(batch, judge, inception, cut_out))
     if not tables:
-        return {"crops": 0} | dict.fromkeys((*PAPER, *HONEST), float("nan"))
+        return {"crops": 0} | dict.fromkeys((*PAPER, *FURTHER), float("nan"))
     table = pd.concat(tables, ignore_index=True)
     real, made, real_seen, made_seen, originals, seen = (np.concatenate(parts) for parts in zip(*features, strict=True))
     class_names = table.pop("class_name").tolist()
-    said = judge.texts(table.pop("prompt").tolist())
+    texts = judge.texts(table.pop("prompt").tolist())
     return {
         "crops": len(table),
         "clip_image_cosine": float((real * made).sum(axis=1).mean()),
         **distances(real_seen, made_seen),
         **table.mean().to_dict(),
-        "clip_score": float(100 * np.maximum((seen * said).sum(axis=1), 0).mean()),
+        "clip_score": float(100 * np.maximum((seen * texts).sum(axis=1), 0).mean()),
         "clip_margin": float(class_margin(judge, seen, class_names, classes).mean()),
         "diversity": diversity(seen, class_names),
         "real_diversity": diversity(originals, class_names),

@@ -86,7 +86,7 @@ def crop_gallery(
 
 def _verdicts(store: Store, generator: str, partition: str, judged: Sequence[str], gates: GateSettings) -> pd.DataFrame:
     """Crops of a partition with the `reason` of their rejection; pictures are read when they are needed."""
-    crops = store.read_lightly(f"{generator}/inpainted_crops", partition)
+    crops = store.read_lazily(f"{generator}/inpainted_crops", partition)
     rows, bounds = crops, GateSettings()
     if judged and len(crops):
         scores = stored_scores(store, generator, partition, judged).drop(columns="failure", errors="ignore")
@@ -95,7 +95,7 @@ def _verdicts(store: Store, generator: str, partition: str, judged: Sequence[str
 
 
 def _shown(store: Store, generator: str, partition: str, rows: pd.DataFrame) -> Iterator[Crop]:
-    sources = Sources(store.read_lightly("selected_instances", partition))
+    sources = Sources(store.read_lazily("selected_instances", partition))
     for row, (painted, _, source) in zip(rows.itertuples(), pasted_crops(rows, sources), strict=True):
         yield Crop(
             generator=generator,

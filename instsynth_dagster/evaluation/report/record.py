@@ -102,7 +102,7 @@ def _is_entry(entry: Any) -> bool:
     return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and isinstance(entry[1], dict)
 
 
-def made_now() -> dict[str, str]:
+def current_provenance() -> dict[str, str]:
     """When this is, and the commit of the code that runs."""
     return {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": _commit(Path(__file__).parent)}
 

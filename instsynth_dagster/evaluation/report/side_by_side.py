@@ -27,7 +27,7 @@ def side_by_side(store: Store, generators: Sequence[str], partitions: Sequence[s
     Returns:
         uint8 (H, W, 3).
     """
-    filled = ((key, table) for key in partitions if len(table := store.read_lightly("selected_instances", key)))
+    filled = ((key, table) for key in partitions if len(table := store.read_lazily("selected_instances", key)))
     columns = [(key, _largest(table)) for key, table in islice(filled, _COLUMNS)]
     if not columns:
         return contact_sheet([], 1)
@@ -37,7 +37,7 @@ def side_by_side(store: Store, generators: Sequence[str], partitions: Sequence[s
         captions.append(f"source, {key.split('|')[1]}")
     for name in generators:
         for key, row in columns:
-            crops = store.read_lightly(f"{name}/inpainted_crops", key)
+            crops = store.read_lazily(f"{name}/inpainted_crops", key)
             crop = crops[crops["instance_id"] == row["instance_id"].iloc[0]][:1]
             tiles.append(next(pasted_crops(crop, Sources(row)))[0])
             captions.append(f"{name}: {crop['prompt'].iloc[0]}")

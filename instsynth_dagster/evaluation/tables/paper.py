@@ -14,8 +14,8 @@ from instsynth_dagster.evaluation.tables.views import (
     heading,
     names,
     readable,
+    score_texts,
     scores_shown,
-    spread,
 )
 from instsynth_dagster.segmenters.kinds import WithBackbone
 from instsynth_dagster.settings import SegmenterSettings, Settings
@@ -92,7 +92,7 @@ def recipe_differences(recipe: SegmenterSettings) -> list[str]:
         found.append(f"the learning rate, {recipe.learning_rate:g} (paper: {LEARNING_RATE:g})")
     if recipe.kind == "fastinst" and (recipe.model or recipe.architecture or "resnet-50" not in str(_backbone(recipe))):
         found.append("the network (paper: FastInst-D3 on a ResNet-50)")
-    if recipe.kind == "oneformer" and "convnext" in _told(recipe) and "mapillary" not in _told(recipe):
+    if recipe.kind == "oneformer" and "convnext" in _network_name(recipe) and "mapillary" not in _network_name(recipe):
         found.append("the start (paper: a OneFormer trained on Mapillary)")
     return found
 
@@ -102,7 +102,7 @@ def published(recipe: SegmenterSettings) -> Published:
     if recipe.kind == "fastinst":
         return TABLE_2
     if recipe.kind == "oneformer":
-        return next((rows for backbone, rows in TABLE_3.items() if backbone in _told(recipe)), {})
+        return next((rows for backbone, rows in TABLE_3.items() if backbone in _network_name(recipe)), {})
     return {}
 
 
@@ -111,7 +111,7 @@ def _backbone(recipe: SegmenterSettings) -> str | None:
     return recipe.backbone if isinstance(recipe, WithBackbone) else None
 
 
-def _told(recipe: SegmenterSettings) -> str:
+def _network_name(recipe: SegmenterSettings) -> str:
     """What a recipe names as its network."""
     return f"{recipe.model} {_backbone(recipe)} {recipe.architecture}".lower()
 
@@ -140,7 +140,7 @@ def result_table(
     table = pd.concat(
         [
             names(rows),
-            *(spread(rows, metric) for metric in metrics),
+            *(score_texts(rows, metric) for metric in metrics),
             *(_against(rows, against, baseline, lead) for baseline in BASELINES),
             readable(rows[["seeds"]]),
         ],

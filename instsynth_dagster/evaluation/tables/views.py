@@ -60,11 +60,11 @@ def ap_view(table: pd.DataFrame, lead: str = CITYSCAPES_AP) -> pd.DataFrame:
     """
     beside = readable(table[list(_BESIDE[lead])]).set_axis([heading(name, lead) for name in _BESIDE[lead]], axis=1)
     spent = readable(table[["samples", "steps", "seeds", "frames"]])
-    scores = [spread(table, metric) for metric in scores_shown(table, lead)]
+    scores = [score_texts(table, metric) for metric in scores_shown(table, lead)]
     return pd.concat([names(table), *scores, beside, spent], axis=1)
 
 
-def spread(table: pd.DataFrame, metric: str) -> pd.Series:
+def score_texts(table: pd.DataFrame, metric: str) -> pd.Series:
     """A metric of an `ap_table` as text, with its deviation over the seeds where there are several."""
     deviations = table[f"{metric}_sd"]
     texts = [

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForMaskGeneration, AutoProcessor, 
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
-from instsynth_dagster.models.sources import pretrained, whole_model
+from instsynth_dagster.models.sources import load_complete_model, pretrained
 from instsynth_dagster.refinement.boundary import Proposal
 from instsynth_dagster.refinement.refiners.points import interior_points
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
@@ -31,7 +31,7 @@ class Sam:
             name, where = pretrained(name)
             with quiet_transformers():
                 kind = AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type
-                self._model: Any = whole_model(
+                self._model: Any = load_complete_model(
                     AutoModelForMaskGeneration, name, dtype=torch.float32, trust_remote_code=False, **where
                 )
                 self._processor: Any = (

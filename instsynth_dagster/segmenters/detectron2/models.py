@@ -16,7 +16,7 @@ from torch import Tensor
 
 from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.segmenters.kinds import Detectron2Settings
-from instsynth_dagster.segmenters.shared.backbones import backbone_of
+from instsynth_dagster.segmenters.shared.backbones import build_backbone
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -86,11 +86,14 @@ def saved_config(file: Path, settings: SegmenterSettings, device: str) -> Any:
 
 
 def build(config: Any, backbone: dict[str, Any] | None = None) -> Any:
-    """A model with new weights; `backbone` describes one of transformers (see `backbones.described`) that takes the
-    place of the network below the configuration's feature pyramid.
+    """A model with new weights.
+
+    Args:
+        backbone: description of a backbone of transformers (see `backbones.backbone_description`) that replaces the
+            network below the configuration's feature pyramid; None keeps the configuration's own.
 
     Raises:
-        SettingsError: the configuration has no feature pyramid to put it below.
+        SettingsError: a backbone is given and the configuration has no feature pyramid.
     """
     model = build_model(config)
     if backbone is None:
@@ -98,7 +101,7 @@ def build(config: Any, backbone: dict[str, Any] | None = None) -> Any:
     if not isinstance(model.backbone, FPN):
         raise SettingsError("segmenters.backbone: needs a config_file with a feature pyramid (FPN)")
     pyramid = FPN(
-        bottom_up=TransformersStages(backbone_of(backbone)),
+        bottom_up=TransformersStages(build_backbone(backbone)),
         in_features=config.MODEL.FPN.IN_FEATURES,
         out_channels=config.MODEL.FPN.OUT_CHANNELS,
         norm=config.MODEL.FPN.NORM,

@@ -39,7 +39,7 @@ from instsynth_dagster.segmenters.shared.augmentation import (
     instance_targets,
     instances_only,
 )
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, described, load_backbone
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, backbone_description, load_backbone
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
@@ -85,7 +85,9 @@ class Detectron2Segmenter:
         with isolated_random_state():
             torch.manual_seed(content_seed(seed, "initialisation"))
             pretrained = load_backbone(settings.backbone) if settings.backbone else None
-            description = described(pretrained) if pretrained else _description(settings.model).get("backbone_config")
+            description = (
+                backbone_description(pretrained) if pretrained else _description(settings.model).get("backbone_config")
+            )
             model = models.build(config, description)
             if pretrained:
                 model.backbone.bottom_up.stages.load_state_dict(pretrained.state_dict())
@@ -109,8 +111,8 @@ class Detectron2Segmenter:
             out.mkdir(parents=True, exist_ok=True)
             save_model(model.eval().to("cpu"), str(out / WEIGHTS))
             (out / CONFIG).write_text(config.dump())
-            told = {"model_type": "detectron2", "classes": list(classes), "backbone_config": description}
-            (out / DESCRIPTION).write_text(json.dumps(told))
+            saved = {"model_type": "detectron2", "classes": list(classes), "backbone_config": description}
+            (out / DESCRIPTION).write_text(json.dumps(saved))
         return FitResult(out, log.curve, log.seconds, log.peak_memory)
 
     def load(
@@ -118,11 +120,11 @@ class Detectron2Segmenter:
     ) -> Detectron2Predictor:
         """See `Segmenter.load`."""
         models = _models()
-        told = _description(folder)
+        saved = _description(folder)
         config = models.saved_config(folder / CONFIG, settings, device)
-        model = models.build(config, told["backbone_config"]).eval()
+        model = models.build(config, saved["backbone_config"]).eval()
         _load_weights(model, folder)
-        return Detectron2Predictor(model.to(device), told["classes"], config.INPUT.FORMAT, settings.test_size)
+        return Detectron2Predictor(model.to(device), saved["classes"], config.INPUT.FORMAT, settings.test_size)
 
 
 class Detectron2Predictor:
@@ -253,8 +255,8 @@ def _description(folder: Path | str | None) -> dict[str, Any]:
     if not folder:
         return {}
     try:
-        told = json.loads((Path(folder) / DESCRIPTION).read_text())
-        return {"classes": told["classes"], "backbone_config": told.get("backbone_config")}
+        saved = json.loads((Path(folder) / DESCRIPTION).read_text())
+        return {"classes": saved["classes"], "backbone_config": saved.get("backbone_config")}
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder}: cannot be loaded as detectron2: {reason(error)}") from None
 

@@ -14,7 +14,7 @@ from instsynth_dagster.segmenters.fastinst.decoder import DualPathLayer, Predict
 from instsynth_dagster.segmenters.fastinst.losses import Criterion, Match, Targets
 from instsynth_dagster.segmenters.fastinst.pixel_decoder import PixelDecoder
 from instsynth_dagster.segmenters.fastinst.proposals import Proposals, QueryProposal
-from instsynth_dagster.segmenters.shared.backbones import backbone_of
+from instsynth_dagster.segmenters.shared.backbones import build_backbone
 
 STRIDE = 32
 _STD = 0.02
@@ -27,7 +27,7 @@ class FastInst(nn.Module):
         super().__init__()
         self.sizes = config  # not `config`, which transformers' Trainer would write to
         width, classes = config.hidden_dim, len(config.classes)
-        self.backbone = backbone_of(config.backbone_config)
+        self.backbone = build_backbone(config.backbone_config)
         self.pixel_decoder = PixelDecoder(self.backbone.channels[-3:], width, config.pyramid_dim)
         self.positions = nn.Parameter(torch.randn(1, width, config.position_grid, config.position_grid) * _STD)
         self.proposal = QueryProposal(width, classes, config.num_queries)

@@ -15,8 +15,8 @@ from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.model import FastInst
 from instsynth_dagster.segmenters.kinds import WithBackbone
-from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, described, load_backbone
-from instsynth_dagster.segmenters.shared.checkpoints import architecture, rows_by_name
+from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, backbone_description, load_backbone
+from instsynth_dagster.segmenters.shared.checkpoints import architecture, transferred_weights
 from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
 from instsynth_dagster.segmenters.shared.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
@@ -36,7 +36,7 @@ class FastInstSegmenter(QuerySegmenter):
             return _with_new_classes(self.restore(trained_folder(settings.model))[0], values, classes)
         backbone = load_backbone(settings.backbone) if settings.backbone else None
         if backbone is not None:
-            values["backbone_config"] = described(backbone)
+            values["backbone_config"] = backbone_description(backbone)
         model = _new_model(values | {"classes": tuple(classes)})
         if backbone is not None:
             model.backbone.load_state_dict(backbone.state_dict())
@@ -59,7 +59,7 @@ class FastInstSegmenter(QuerySegmenter):
             raise CheckpointError(f"{folder}: cannot be loaded as FastInst: {reason(error)}") from None
         return model, config.classes
 
-    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         output = model(pixels)
         return class_probabilities(output["class_logits"][0]), output["mask_logits"][0]
 
@@ -80,5 +80,5 @@ def _new_model(values: dict[str, Any]) -> FastInst:
 def _with_new_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> FastInst:
     """The weights of a trained model; of the class layers the rows of classes that it knew."""
     model = _new_model(trained.sizes.model_dump() | values | {"classes": tuple(classes)})
-    model.load_state_dict(rows_by_name(trained, model, trained.sizes.classes, classes, PER_CLASS))
+    model.load_state_dict(transferred_weights(trained, model, trained.sizes.classes, classes, PER_CLASS))
     return model

@@ -26,7 +26,7 @@ class UNetExtractor(nn.Module):
         parts = load_parts(str(config.model), config.caption, tiny_vae=config.tiny_vae, key="extractor.model")
         whole = [copy.deepcopy(parts)] if with_teacher and config.remove != "nothing" else []
         if config.random_weights:
-            _forget(parts)
+            _randomise_unet(parts)
         elif config.remove != "nothing":
             small = smaller_unet(parts.unet, config.remove)
             parts = Parts(parts.vae, small, parts.schedule, parts.caption)
@@ -36,16 +36,16 @@ class UNetExtractor(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Maps of the taps, coarsest first."""
-        return self.taps(as_generator_sees(pixels))
+        return self.taps(to_generator_range(pixels))
 
 
-def as_generator_sees(pixels: Tensor) -> Tensor:
+def to_generator_range(pixels: Tensor) -> Tensor:
     """ImageNet-normalised (B, 3, H, W) -> -1..1."""
     mean, std = (pixels.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return 2 * (pixels * std + mean) - 1
 
 
-def _forget(parts: Parts) -> None:
+def _randomise_unet(parts: Parts) -> None:
     """New random weights for the UNet, in place; the autoencoder keeps its own, so that only what denoising taught is
     lost."""
     fresh = type(parts.unet)(**dict(parts.unet.config))

@@ -79,7 +79,7 @@ def _stage_loss(
         cost = costs(one.logits, one.boxes, truth.classes, truth.boxes, size, config)
         queries, instances = match(cost.detach(), ious(one.boxes.detach(), truth.boxes), config.ota_candidates)
         wanted[image, queries, truth.classes[instances]] = 1.0
-        counted[image, _unsure(one.boxes.detach(), truth.ignored, queries), 0] = 0.0
+        counted[image, _on_ignored_objects(one.boxes.detach(), truth.ignored, queries), 0] = 0.0
         matched.append(queries)
         if not len(queries):
             continue
@@ -94,7 +94,7 @@ def _stage_loss(
     return (config.class_weight * (focal * counted).sum() + box_loss + mask_loss) / positives
 
 
-def _unsure(boxes: Tensor, ignored: Tensor, queries: Tensor) -> Tensor:
+def _on_ignored_objects(boxes: Tensor, ignored: Tensor, queries: Tensor) -> Tensor:
     """bool (Q,): boxes that no instance owns and that lie mostly on ignored objects, or well around one."""
     if not len(ignored):
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)

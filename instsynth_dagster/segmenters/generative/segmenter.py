@@ -16,7 +16,7 @@ from instsynth_dagster.models.smaller_unets import Distillation
 from instsynth_dagster.models.sources import trained_folder
 from instsynth_dagster.segmenters.contract import SegmentationDataset
 from instsynth_dagster.segmenters.generative.config import GenerativeConfig
-from instsynth_dagster.segmenters.generative.extractors import as_generator_sees, build_extractor
+from instsynth_dagster.segmenters.generative.extractors import build_extractor, to_generator_range
 from instsynth_dagster.segmenters.generative.model import Generative
 from instsynth_dagster.segmenters.shared.augmentation import (
     FixedViews,
@@ -27,7 +27,7 @@ from instsynth_dagster.segmenters.shared.augmentation import (
     instances_only,
 )
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
-from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, rows_by_name
+from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, transferred_weights
 from instsynth_dagster.segmenters.shared.queries import QueryPredictor, QuerySegmenter
 from instsynth_dagster.segmenters.training.loop import train
 from instsynth_dagster.settings import SegmenterSettings
@@ -67,7 +67,7 @@ class GenerativeSegmenter(QuerySegmenter):
         recipe = settings.model_copy(update={"steps": steps, "checkpoint_every": min(steps, settings.checkpoint_every)})
 
         def batch(items: list[Any]) -> dict[str, Tensor]:
-            return {"pixel_values": as_generator_sees(collate(items)["pixel_values"])}
+            return {"pixel_values": to_generator_range(collate(items)["pixel_values"])}
 
         train(
             Distillation(model.extractor.taps, teacher),
@@ -138,7 +138,7 @@ class GenerativeSegmenter(QuerySegmenter):
         model.sizes = for_inference(model.sizes, settings)
         return super().predictor(model, classes, settings, labels, device)
 
-    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return model.segment(pixels)
 
 
@@ -149,5 +149,5 @@ def _with_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) 
     config = architecture(GenerativeConfig, changed)
     same = config.extractor == trained.sizes.extractor
     model = Generative(config, trained.extractor if same else build_extractor(config.extractor, with_teacher=True))
-    model.load_state_dict(rows_by_name(trained, model, trained.sizes.classes, classes, PER_CLASS))
+    model.load_state_dict(transferred_weights(trained, model, trained.sizes.classes, classes, PER_CLASS))
     return model

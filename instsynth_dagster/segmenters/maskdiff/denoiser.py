@@ -61,17 +61,17 @@ class MaskDenoiser(nn.Module):
             labels: int64 (B,), rows of the class embedding. steps: int64 (B,).
         """
         if self.sizes.shots_mode == "concat":
-            return self._answer(torch.cat([noisy, regions, shots.flatten(1, 2)], 1), steps, labels)
+            return self._infer(torch.cat([noisy, regions, shots.flatten(1, 2)], 1), steps, labels)
         count = shots.shape[1]
         given = torch.cat([noisy, regions], 1).repeat_interleave(count, 0)
-        each = self._answer(
+        each = self._infer(
             torch.cat([given, shots.flatten(0, 1)], 1),
             steps.repeat_interleave(count),
             labels.repeat_interleave(count),
         )
         return each.unflatten(0, (-1, count)).mean(1)
 
-    def _answer(self, planes: Tensor, steps: Tensor, labels: Tensor) -> Tensor:
+    def _infer(self, planes: Tensor, steps: Tensor, labels: Tensor) -> Tensor:
         """The UNet on patches: `patch` x `patch` cells of a plane become as many channels of one, and back."""
         patch = self.sizes.patch
         return F.pixel_shuffle(self.unet(F.pixel_unshuffle(planes, patch), steps, labels).sample, patch)

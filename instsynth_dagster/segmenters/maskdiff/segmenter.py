@@ -31,7 +31,7 @@ from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import MaskDenoiser
 from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, collate_regions, draw_shots, normalised
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
-from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, rows_by_name
+from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, transferred_weights
 from instsynth_dagster.segmenters.shared.regions import cut_regions, enlarged, paste_mask
 from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
@@ -138,7 +138,7 @@ def _new_model(settings: SegmenterSettings, classes: Sequence[str]) -> MaskDenoi
     changed = before.model_dump(mode="json", exclude_unset=True) | values
     model = MaskDenoiser(architecture(MaskDiffConfig, changed))
     known, wanted = ("", *before.classes), ("", *classes)  # row 0 stands for no class
-    model.load_state_dict(rows_by_name(trained, model, known, wanted, ("class_embedding.weight",)))
+    model.load_state_dict(transferred_weights(trained, model, known, wanted, ("class_embedding.weight",)))
     return model
 
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, OneFormerConfig, OneFormerForUniversalSe
 
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import CheckpointError, SettingsError, reason
-from instsynth_dagster.models.sources import pretrained, whole_tokenizer
+from instsynth_dagster.models.sources import load_complete_tokenizer, pretrained
 from instsynth_dagster.segmenters.contract import Maps
 from instsynth_dagster.segmenters.kinds import OneFormerSettings
 from instsynth_dagster.segmenters.oneformer.from_mask2former import mask2former_weights
@@ -79,8 +79,8 @@ class OneFormerSegmenter(QuerySegmenter):
         model.tokenizer = _tokenizer(str(folder))
         return model, transformers_models.classes_of(model)
 
-    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        classes, masks = ask(model, pixels, _batches(model, ()).task(INSTANCE))
+    def infer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        classes, masks = task_outputs(model, pixels, _batches(model, ()).task(INSTANCE))
         return class_probabilities(classes), masks
 
     def predictor(
@@ -105,26 +105,26 @@ class OneFormerPredictor(QueryPredictor):
         self._tokens = {task: batches.task(task).to(device) for task in TASKS}
         self._device = device
 
-        def answer(pixels: Tensor) -> tuple[Tensor, Tensor]:
-            found, masks = self.ask(pixels, INSTANCE)
+        def infer(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            found, masks = self.task_outputs(pixels, INSTANCE)
             return class_probabilities(found), masks
 
-        super().__init__(model, answer, classes, labels, max_detections, test_size)
+        super().__init__(model, infer, classes, labels, max_detections, test_size)
 
-    def ask(self, pixels: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    def task_outputs(self, pixels: Tensor, task: str) -> tuple[Tensor, Tensor]:
         """Class logits (Q, C + 1) and mask logits (Q, h, w) of pixels (1, 3, H, W) for a task."""
-        return ask(self.model, pixels.to(self._device), self._tokens[task])
+        return task_outputs(self.model, pixels.to(self._device), self._tokens[task])
 
     @torch.inference_mode()
     def maps(self, image: np.ndarray) -> Maps:
         """See `Predictor.maps`."""
         pixels, geometry = prepare(image, self._test_size)
-        panoptic = panoptic_map(*self.ask(pixels[None], PANOPTIC), self.classes, geometry, self.labels)
-        semantic = semantic_map(*self.ask(pixels[None], SEMANTIC), self.classes, geometry, self.labels)
+        panoptic = panoptic_map(*self.task_outputs(pixels[None], PANOPTIC), self.classes, geometry, self.labels)
+        semantic = semantic_map(*self.task_outputs(pixels[None], SEMANTIC), self.classes, geometry, self.labels)
         return Maps(panoptic, semantic)
 
 
-def ask(model: Any, pixels: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+def task_outputs(model: Any, pixels: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
     """Class logits (Q, C + 1) and mask logits (Q, h, w) of pixels (1, 3, H, W) for the tokens of a task."""
     output = model(pixel_values=pixels, task_inputs=task[None])
     return output.class_queries_logits[0], output.masks_queries_logits[0]
@@ -159,8 +159,8 @@ def _new_model(settings: OneFormerSettings, labels: dict[str, Any]) -> Any:
     }
     if len(set(sizes.values())) > 1:
         # the library neither trains nor saves the projections that would join different widths
-        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise SettingsError(f"segmenters.architecture: {told} must be equal for oneformer")
+        widths = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise SettingsError(f"segmenters.architecture: {widths} must be equal for oneformer")
     model = transformers_models.new_model(
         OneFormerForUniversalSegmentation,
         settings,
@@ -190,6 +190,6 @@ def _batches(model: Any, classes: Sequence[str]) -> TaskBatches:
 def _tokenizer(source: str) -> Any:
     name, where = pretrained(source, with_weights=False)
     try:
-        return whole_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
+        return load_complete_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: has no tokenizer that can be loaded: {reason(error)}") from None

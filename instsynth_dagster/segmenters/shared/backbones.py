@@ -8,13 +8,13 @@ import torch
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, AutoModelForUniversalSegmentation
 
 from instsynth_dagster.errors import CheckpointError, reason
-from instsynth_dagster.models.sources import pretrained, whole_model
+from instsynth_dagster.models.sources import load_complete_model, pretrained
 
 NEW_NORMS = "hidden_states_norms."
 """Swin and ConvNeXt as backbones normalise each stage that they give out; their classifiers do not: new weights."""
 UNLOADABLE = (Exception,)
 """What libraries raise for a folder or id that they cannot load: fed with damaged files, nearly anything."""
-TRAINED_ANEW = ("model.text_mapper.", "text_mapper.")
+TRAINING_ONLY = ("model.text_mapper.", "text_mapper.")
 """Beginnings of the names of OneFormer's text branch, which serves training only and is not kept."""
 
 
@@ -31,10 +31,10 @@ def load_backbone(source: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
         if hasattr(config, "backbone_config"):
-            segmenter = whole_model(
+            segmenter = load_complete_model(
                 AutoModelForUniversalSegmentation,
                 name,
-                may_miss=TRAINED_ANEW,
+                may_miss=TRAINING_ONLY,
                 dtype=torch.float32,
                 trust_remote_code=False,
                 **where,
@@ -62,15 +62,19 @@ def load_backbone(source: str) -> Any:
     return backbone
 
 
-def described(backbone: Any) -> dict[str, Any]:
-    """What `backbone_of` builds the like of `backbone` from, without its weights, the names of the classes that it was
-    trained on and where it came from."""
+def backbone_description(backbone: Any) -> dict[str, Any]:
+    """The configuration values of a backbone, from which `build_backbone` makes one of the same architecture.
+
+    Left out are its weights, the names of the classes that it was trained on, and its source.
+    """
     names = ("id2label", "label2id", "_name_or_path", "architectures", "dtype", "transformers_version")
     return {key: value for key, value in backbone.config.to_dict().items() if key not in names}
 
 
-def backbone_of(values: dict[str, Any]) -> Any:
-    """A backbone with new weights from what `described` gave, or from values of any configuration of transformers."""
+def build_backbone(values: dict[str, Any]) -> Any:
+    """A backbone with new weights, from a `backbone_description` or from values of any configuration of
+    transformers.
+    """
     config = AutoConfig.for_model(**values)
     kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
     return kind(config)

@@ -37,7 +37,7 @@ def for_inference(trained: Config, settings: SegmenterSettings) -> Config:
     return architecture(type(trained), trained.model_dump(mode="json", exclude_unset=True) | now) if now else trained
 
 
-def rows_by_name(
+def transferred_weights(
     trained: nn.Module, model: nn.Module, before: Sequence[str], now: Sequence[str], per_class: Sequence[str]
 ) -> dict[str, Tensor]:
     """A state for `model` from `trained`: what has the same shape, and of class layers the rows of known classes.

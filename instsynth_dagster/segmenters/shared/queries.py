@@ -73,7 +73,7 @@ class QuerySegmenter(ABC):
         """Inverse of `save`: the model and its classes."""
 
     @abstractmethod
-    def answer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Class probabilities (Q, C) and mask logits (Q, h, w) of pixels float (1, 3, H, W)."""
 
     def stride(self, model: Any) -> int:
@@ -153,11 +153,11 @@ class QuerySegmenter(ABC):
     ) -> QueryPredictor:
         """Around a model in evaluation mode, already on the device."""
 
-        def answer(pixels: Tensor) -> tuple[Tensor, Tensor]:
-            return self.answer(model, pixels.to(device))
+        def infer(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            return self.infer(model, pixels.to(device))
 
         size, stride = self.test_size(model, settings), self.stride(model)
-        return QueryPredictor(model, answer, classes, labels, settings.max_detections, size, stride)
+        return QueryPredictor(model, infer, classes, labels, settings.max_detections, size, stride)
 
 
 class QueryPredictor:
@@ -166,7 +166,7 @@ class QueryPredictor:
     def __init__(
         self,
         model: nn.Module,
-        answer: Callable[[Tensor], tuple[Tensor, Tensor]],
+        infer: Callable[[Tensor], tuple[Tensor, Tensor]],
         classes: Sequence[str],
         labels: LabelTable,
         max_detections: int,
@@ -174,7 +174,7 @@ class QueryPredictor:
         stride: int = STRIDE,
     ) -> None:
         self.model, self.classes, self.labels = model, tuple(classes), labels
-        self._answer, self._max_detections, self._test_size, self._stride = answer, max_detections, test_size, stride
+        self._infer, self._max_detections, self._test_size, self._stride = infer, max_detections, test_size, stride
 
     def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
         """See `Predictor.predict`."""
@@ -187,7 +187,7 @@ class QueryPredictor:
     @torch.inference_mode()
     def _predict_one(self, image: np.ndarray) -> pd.DataFrame:
         pixels, geometry = prepare(image, self._test_size, self._stride)
-        found = self._answer(pixels[None])
+        found = self._infer(pixels[None])
         return score_instances(*found, self.classes, geometry, self._max_detections, self.labels)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from instsynth_dagster.errors import CheckpointError, SettingsError, reason
-from instsynth_dagster.models.sources import pretrained, whole_model
-from instsynth_dagster.segmenters.shared.backbones import TRAINED_ANEW, UNLOADABLE, load_backbone
+from instsynth_dagster.models.sources import load_complete_model, pretrained
+from instsynth_dagster.segmenters.shared.backbones import TRAINING_ONLY, UNLOADABLE, load_backbone
 from instsynth_dagster.segmenters.shared.normaliser import batch_cross_entropy, masks_per_process
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -57,7 +57,7 @@ def load_pretrained(model_class: Any, source: str, **options: Any) -> Any:
     if found != expected:
         raise CheckpointError(f"{name}: is a {found} model, expected {expected}")
     try:
-        model = whole_model(model_class, name, may_miss=TRAINED_ANEW, dtype=torch.float32, **where, **options)
+        model = load_complete_model(model_class, name, may_miss=TRAINING_ONLY, dtype=torch.float32, **where, **options)
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded as {model_class.__name__}: {reason(error)}") from None
     return _counting_masks(model)

@@ -89,11 +89,11 @@ def smoothed(instances: np.ndarray, boundary: np.ndarray, pieces: np.ndarray, co
         if len(numbers) < 2:
             continue
         x1, y1, x2, y2 = mask_box(piece)
-        here, own, edges = (x[y1:y2, x1:x2] for x in (piece, instances, boundary))
-        start = (own[None] == numbers[:, None, None]) * (here * (1.0 - edges))[None]
-        walk = transition(edges, here.astype(np.uint8), config.walk_radius, config.walk_beta)
+        in_piece, own, edges = (x[y1:y2, x1:x2] for x in (piece, instances, boundary))
+        start = (own[None] == numbers[:, None, None]) * (in_piece * (1.0 - edges))[None]
+        walk = transition(edges, in_piece.astype(np.uint8), config.walk_radius, config.walk_beta)
         arrived = propagate(start, walk, config.walk_steps)
-        changed = here & (arrived.max(0) > 0)
+        changed = in_piece & (arrived.max(0) > 0)
         result[y1:y2, x1:x2][changed] = numbers[arrived.argmax(0)][changed]
     return result
 

@@ -102,8 +102,8 @@ def pair_losses(field: Tensor, boundary: Tensor, labels: Tensor, offsets: Sequen
         known = (one != IGNORED) & (other != IGNORED)
         within, outside = known & (one == other) & (one != BACKGROUND), known & (one == BACKGROUND) & (other == one)
         apart = known & (one != other)
-        here, there = pairs.ends(field)
-        difference = here - there
+        first, second = pairs.ends(field)
+        difference = first - second
         expected = difference.new_tensor(pairs.offset)[:, None, None]
         near = affinity(boundary, pairs)[:, 0].clamp(_EPS, 1 - _EPS)
         for name, where, values in (

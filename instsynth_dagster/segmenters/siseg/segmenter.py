@@ -166,10 +166,10 @@ class SISegPredictor:
         boundary = logits[0, 0, :rows, :columns].sigmoid().cpu().numpy()
         found = group(field[0, :, :rows, :columns].cpu(), grid, config)
         found = smoothed(found, boundary, grid, config)
-        numbers = _without_crumbs(to_pixels(found, grid, pieces), config.min_area)
+        numbers = _without_small_pieces(to_pixels(found, grid, pieces), config.min_area)
         return numbers, cv2.resize(boundary, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _without_crumbs(numbers: np.ndarray, min_area: int) -> np.ndarray:
+def _without_small_pieces(numbers: np.ndarray, min_area: int) -> np.ndarray:
     areas = np.bincount(numbers.ravel())
     return np.where(areas[numbers] >= min_area, numbers, 0)

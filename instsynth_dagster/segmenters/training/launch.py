@@ -20,7 +20,7 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.graph import TrainingRun, labels_asset, windows_asset
 from instsynth_dagster.segmenters.contract import FitResult, Progress, get_segmenter
 from instsynth_dagster.segmenters.training.samples import ArmDataset
-from instsynth_dagster.segmenters.training.steps import StepsOfWorkers
+from instsynth_dagster.segmenters.training.steps import WorkerSteps
 from instsynth_dagster.settings import SegmenterSettings
 
 ALL_GPUS = "INSTSYNTH_VISIBLE_GPUS"
@@ -84,7 +84,7 @@ def train_run(
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // recipe.processes)), **os.environ}
     if ALL_GPUS in environment:  # this process has leased one; the workers need theirs
         environment["CUDA_VISIBLE_DEVICES"] = environment[ALL_GPUS]
-    with StepsOfWorkers(progress) as steps:
+    with WorkerSteps(progress) as steps:
         code = subprocess.run(command, env=environment | steps.environment, check=False).returncode
     if steps.stopped:
         raise steps.stopped

@@ -105,7 +105,7 @@ def train(
     """
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    watch = _Watch(progress)
+    watch = _TrainingMonitor(progress)
     with isolated_random_state(), quiet_transformers():
         if recipe.gradient_checkpointing:
             recompute_activations(model)
@@ -251,7 +251,7 @@ class _SegmenterTrainer(Trainer):
         super().log(logs, start_time)
 
 
-class _Watch(TrainerCallback):
+class _TrainingMonitor(TrainerCallback):
     """Reports progress, logs the last step too, and stops a training whose loss is non-finite or whose budget is used
     up; the latter after a checkpoint that is due has been written."""
 

@@ -24,7 +24,7 @@ SOCKET = "INSTSYNTH_STEPS"
 _LOOK_EVERY = 0.2
 
 
-class StepsOfWorkers:
+class WorkerSteps:
     """Context manager that calls `progress` with the steps of one worker; `stopped` is what `progress` raised.
 
     The worker is stopped after the step of which `progress` raised an exception.
@@ -59,10 +59,10 @@ class StepsOfWorkers:
                 connection.settimeout(None)
                 with connection, connection.makefile("rw") as lines:
                     for line in lines:
-                        lines.write(f"{self._answer(*json.loads(line))}\n")
+                        lines.write(f"{self._infer(*json.loads(line))}\n")
                         lines.flush()
 
-    def _answer(self, done: int, total: int, *loss: float) -> str:
+    def _infer(self, done: int, total: int, *loss: float) -> str:
         try:
             if self._progress:
                 self._progress(done, total, *loss)

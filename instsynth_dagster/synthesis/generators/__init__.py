@@ -1,4 +1,4 @@
-"""Generators by kind; a kind's module is imported when it is first asked for."""
+"""Generators by kind; the module of a kind is imported on first use."""
 
 from __future__ import annotations
 

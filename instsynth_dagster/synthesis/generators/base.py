@@ -18,8 +18,8 @@ from instsynth_dagster.data.masks import cover_mask, decode_rle
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import GeneratorSettings
-from instsynth_dagster.synthesis.generators.failures import Tally, failure
-from instsynth_dagster.synthesis.overlap import mapped_ahead
+from instsynth_dagster.synthesis.generators.failures import Tally, failure_reason
+from instsynth_dagster.synthesis.overlap import map_ahead
 from instsynth_dagster.synthesis.prompts import choose_prompt, filled_in
 
 _log = logging.getLogger(__name__)
@@ -27,8 +27,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a backend can honour: a mask's own shape or only its box; its square size in pixels; soft mask edges; and
-    the licence of the family's published weights."""
+    """What a generator supports: whether it follows the shape of a mask or only its box, its native square size in
+    pixels, soft mask edges, and the licence of the published weights.
+    """
 
     mask_shaped: bool
     native_size: int
@@ -37,7 +38,7 @@ class Capabilities:
 
 
 class Generator(Protocol):
-    """A diffusion backend that fills masks."""
+    """A diffusion model that fills masks."""
 
     @property
     def capabilities(self) -> Capabilities: ...
@@ -51,7 +52,7 @@ class Generator(Protocol):
     def scheduler(self) -> str: ...
 
     def prepare(self, prompts: Iterable[str]) -> None:
-        """Encode prompts ahead of `fill`, so that text encoders need not stay where images are made."""
+        """Encode prompts before `fill`, so that text encoders need not stay in the device's memory."""
         ...
 
     def fill(
@@ -65,14 +66,15 @@ class Generator(Protocol):
         """Repaint a batch.
 
         Args:
-            images: uint8 (N, S, S, 3) RGB, S the native size or one of `sizes`; masks: bool (N, S, S), True
-                where to paint.
-            prompts: N texts; subjects: N class names, for generators that ground a phrase; seeds: N numbers below
-                2**63.
+            images: uint8 (N, S, S, 3) RGB; S is the native size or one of `sizes`.
+            masks: bool (N, S, S), True where to paint.
+            prompts: N texts.
+            subjects: N class names, for generators that ground a phrase.
+            seeds: N numbers below 2**63.
 
         Returns:
-            uint8 (N, S, S, 3). A result depends on its own image, mask, prompt and seed only. What could not be
-            computed comes back in one colour, never as half a picture.
+            uint8 (N, S, S, 3). A result depends on its own image, mask, prompt and seed only. An image with non-finite
+            values comes back in one colour.
         """
         ...
 
@@ -91,18 +93,20 @@ def repaint(
 ) -> Iterator[dict[str, Any]]:
     """Rows of `inpainted_crops`: every selected instance, `replicas` times, from row `skip` on.
 
-    Instances are batched, those of one size together; the last batch of a size is padded by repetition, because the
-    same kernels must run whatever shares a batch if a crop is to be the same bit for bit. While a batch is on the
-    device, the next one is decoded and the one before is encoded. A batch that is too large for the device's memory is
-    halved, and so are those after it.
+    Instances of one size share a batch, and the last batch of a size is padded by repetition: a crop is bit-identical
+    whatever shares its batch only if the same kernels run. While a batch is on the device, the next one is decoded and
+    the previous one is encoded. A batch that does not fit into the device's memory is halved, and so are those after
+    it.
 
-    A crop that failed (`failures.failure`) has the reason as its `failure`, and its source's pixels as its picture, so
-    that nothing else can get anywhere. Rows are held back while most crops of the run fail.
+    A crop that failed (`failures.failure_reason`) stores the reason as `failure` and the pixels of its source as its
+    picture, so that a broken picture reaches nothing downstream. Rows are held back while most crops of the run fail.
 
     Args:
-        selected: rows of `selected_instances`, with `lighting` and `description` where prompts of the bank ask for it.
-        meter: pays for each batch; rows end before the first that it cannot afford (`Meter.check` reports it).
-        tally: of the generator in this run, over its partitions.
+        selected: rows of `selected_instances`, with `lighting` and `description` where prompts of the bank need them.
+        bank: prompts of the class (`prompts.prompt_bank`).
+        skip: number of rows that are stored already.
+        meter: pays for each batch; rows end before the first batch that it cannot afford (`Meter.check` reports this).
+        tally: failures of the generator in this run, over all its partitions.
 
     Raises:
         SettingsError: the device has no memory for a single crop, or most crops of the run fail.
@@ -154,9 +158,9 @@ def _rows(
         "strength": settings.strength,
     }
     painter = _Painter(generator, name, settings.batch_size)
-    read = mapped_ahead(_read, _batches(jobs, settings.batch_size))
+    read = map_ahead(_read, _batches(jobs, settings.batch_size))
     filled = (painter.fill(*batch, meter) for batch in meter.while_affordable(read))
-    for batch, encoded, seconds in mapped_ahead(_encode, filled):
+    for batch, encoded, seconds in map_ahead(_encode, filled):
         for job, (image, reason) in zip(batch, encoded, strict=True):
             yield {
                 "instance_id": job.row["instance_id"],
@@ -174,7 +178,7 @@ def _rows(
 
 @dataclass(frozen=True)
 class _Job:
-    """One repainting to be made."""
+    """One repainting to compute."""
 
     row: dict[str, Any]
     replica: int
@@ -184,7 +188,7 @@ class _Job:
 
 
 def _side(row: dict[str, Any], settings: GeneratorSettings) -> int:
-    """The smallest of the generator's sizes that loses nothing of a crop, or its largest."""
+    """The smallest of the generator's sizes at which a crop loses no resolution, or its largest size."""
     needed, sides = max(png_size(row["crop_png"])), {settings.size, *settings.sizes}
     return min((side for side in sides if side >= needed), default=max(sides))
 
@@ -202,7 +206,9 @@ def _read(jobs: Sequence[_Job]) -> tuple[Sequence[_Job], np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class _Filled:
-    """Jobs with their crops, masks and repaintings, uint8 or bool (N, S, S, ...), and the seconds that these took."""
+    """A finished batch: jobs, their crops and repaintings uint8 (N, S, S, 3), masks bool (N, S, S), and the seconds on
+    the device.
+    """
 
     jobs: Sequence[_Job]
     crops: np.ndarray
@@ -212,7 +218,7 @@ class _Filled:
 
 
 class _Painter:
-    """Fills batches as large as the device can hold."""
+    """Runs batches of the largest size that fits into the device's memory."""
 
     def __init__(self, generator: Generator, name: str, size: int) -> None:
         self._generator, self._name, self._size = generator, name, size
@@ -232,7 +238,7 @@ class _Painter:
         return _Filled(jobs, crops, masks, np.stack(images), seconds)
 
     def _some(self, jobs: Sequence[_Job], crops: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        """The first of them, as many as fit, padded to that number."""
+        """The first jobs of a batch, as many as fit, padded to that number."""
         real = min(len(jobs), self._size)
         padded = [*range(real), *[real - 1] * (self._size - real)]
         shown = [jobs[index] for index in padded]
@@ -253,16 +259,16 @@ class _Painter:
 
 
 def _encode(filled: _Filled) -> tuple[Sequence[_Job], list[tuple[bytes, str]], float]:
-    """The crops to store, each with the reason why it failed, or ""."""
+    """The encoded crops, each with the reason why it failed or ""."""
     stored = []
     for image, crop, mask in zip(filled.images, filled.crops, filled.masks, strict=True):
-        reason = failure(image, crop, mask)
+        reason = failure_reason(image, crop, mask)
         stored.append((encode_png(crop if reason else image), reason))
     return filled.jobs, stored, filled.seconds
 
 
 def _native(row: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crop and mask of a selected instance at a generator's size; the mask covers every pixel of the instance."""
+    """Crop and mask of a selected instance at the generator's size; the mask covers every pixel of the instance."""
     crop = decode_png(row["crop_png"])
     mask = decode_rle({"size": list(crop.shape[:2]), "counts": row["mask_counts"]})
     return resize_image(crop, (size, size)), cover_mask(mask, size)

@@ -20,7 +20,7 @@ from instsynth_dagster.synthesis.generators.kinds import BlendedDiffSettings
 from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffusionGenerator, inpainting_pipeline
 
 _THIN = 0.75
-"""A mask is thin when at least this share of its latent cells lies on its border."""
+"""Share of a mask's latent cells on its border, from which the mask counts as thin."""
 
 
 class BlendedDiff(StableDiffusionGenerator):
@@ -45,7 +45,7 @@ class BlendedDiff(StableDiffusionGenerator):
 
 
 def _schedule(masks: Sequence[Tensor], steps: int) -> Any:
-    """A step callback that hands the pipeline the mask of its next step; each serves as many steps as the others."""
+    """A step callback that sets the pipeline's mask for the next step; each mask serves an equal number of steps."""
     each = steps // len(masks) + 1
 
     def callback(_: Any, step: int, __: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -56,15 +56,15 @@ def _schedule(masks: Sequence[Tensor], steps: int) -> Any:
 
 
 def shrinking_masks(masks: Tensor, dilations: int) -> list[Tensor]:
-    """Latent masks from wide to true for blended latent diffusion's progressive shrinking (its section 3.4).
+    """Latent masks from wide to true for the progressive mask shrinking of blended latent diffusion (its section 3.4).
 
     Args:
         masks: float (N, 1, h, w) of 0 and 1.
         dilations: number of wider masks before the true one.
 
     Returns:
-        `dilations` + 1 masks. Those of a thin mask are dilated by squares of 3 + 2i cells, largest first; a mask that
-        is not thin stays what it is.
+        `dilations` + 1 masks. A thin mask is dilated by squares of 3 + 2i cells, largest first; any other mask is
+        unchanged.
     """
     inner = 1 - F.max_pool2d(1 - masks, 3, stride=1, padding=1)
     thin = inner.sum((1, 2, 3), keepdim=True) <= (1 - _THIN) * masks.sum((1, 2, 3), keepdim=True)

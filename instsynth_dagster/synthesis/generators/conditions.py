@@ -1,4 +1,4 @@
-"""Pictures of a source's structure that a ControlNet is shown."""
+"""Conditioning images for a ControlNet: the structure of a source."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ _THRESHOLDS = (40, 80, 120, 160)
 
 
 def soft_edges(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Edges of a source inside its mask: uint8 (S, S), 255 where every threshold finds one, 0 outside the mask.
+    """Edges of a source inside its mask: uint8 (S, S), the share of thresholds that find an edge there, 255 for all; 0
+    outside the mask.
 
-    The outline of the mask counts as the strongest edge, because it is the one that the label knows for certain.
-    Brightness is stretched first, so that an instance in the shade has edges like one in the sun.
+    The outline of the mask counts as the strongest edge, because the label gives it for certain. Brightness is
+    stretched first, so that an instance in the shade has the same edges as one in the sun.
 
     Args:
-        image: uint8 (S, S, 3) RGB; mask: bool (S, S).
+        image: uint8 (S, S, 3) RGB.
+        mask: bool (S, S).
     """
     if not mask.any():
         return np.zeros(mask.shape, np.uint8)

@@ -1,7 +1,7 @@
 """`controlnet_inpaint`: Stable Diffusion 1, 2 or XL, guided by the structure of the source (Zhang et al. 2023).
 
-diffusers' own pipelines, with a UNet of 9 channels (inpainting) or 4, which is blended. What is repainted keeps the
-edges or the depth of what was there: wheels stay where wheels were.
+The pipelines are diffusers' own, with a UNet of 9 channels (inpainting) or of 4, whose result is blended with the
+source. A repainted instance keeps the edges or the depth of the original: wheels stay where wheels were.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.depth import DepthEstimator
-from instsynth_dagster.models.sources import pipeline_index, pretrained, whole_model
+from instsynth_dagster.models.sources import load_complete_model, pipeline_index, pretrained
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.conditions import soft_edges
 from instsynth_dagster.synthesis.generators.fit import wrong_controlnet
@@ -44,7 +44,7 @@ class ControlNetInpaint(StableDiffusionGenerator):
         source, dtype = self._guided.controlnet, getattr(torch, self._guided.dtype)
         try:
             folder, where = pretrained(source)
-            return {"controlnet": whole_model(ControlNetModel, folder, torch_dtype=dtype, **where)}
+            return {"controlnet": load_complete_model(ControlNetModel, folder, torch_dtype=dtype, **where)}
         except Exception as error:  # damaged files make the library raise nearly anything
             raise CheckpointError(f"generators.{name}.controlnet: {source} cannot be loaded: {reason(error)}") from None
 
@@ -56,7 +56,7 @@ class ControlNetInpaint(StableDiffusionGenerator):
 
     def _extras(self, images: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
         return {
-            # the pipeline makes whole cells of it, and hides no more of the source than the true mask
+            # `_WholeCells` widens the latent mask to whole cells; the source is hidden only by the true mask
             "mask_image": torch.from_numpy(masks)[:, None].float(),
             "control_image": self._condition(images, masks)[:, None].repeat(1, 3, 1, 1),
             "controlnet_conditioning_scale": self._guided.control_strength,
@@ -64,7 +64,7 @@ class ControlNetInpaint(StableDiffusionGenerator):
         }
 
     def _condition(self, images: np.ndarray, masks: np.ndarray) -> Tensor:
-        """float (N, S, S) in 0..1."""
+        """Conditioning images float (N, S, S) in 0..1."""
         if self._depth is not None:
             return torch.stack([self._depth.map(image) for image in images])
         edges = [soft_edges(image, mask) for image, mask in zip(images, masks, strict=True)]
@@ -72,7 +72,9 @@ class ControlNetInpaint(StableDiffusionGenerator):
 
 
 class _WholeCells:
-    """A pipeline whose latent mask has every cell of which the mask has a pixel; diffusers picks one pixel of each."""
+    """A pipeline whose latent mask contains every cell that holds a pixel of the mask; diffusers samples one pixel of
+    each cell.
+    """
 
     vae_scale_factor: int
 

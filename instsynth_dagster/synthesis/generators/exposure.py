@@ -1,4 +1,4 @@
-"""Dim surroundings, as a model likes to see them: brightened for it, and what it paints darkened back."""
+"""Exposure of dim crops: brightened for the model, and the painting darkened back by the same factor."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 from instsynth_dagster.synthesis.generators.base import Capabilities, Generator
 
 _LEVEL = 100
-"""Mean grey level of surroundings below which they are brightened to it."""
+"""Mean grey level of the surroundings below which a crop is brightened to this level."""
 _MOST = 4.0
 
 
 def exposure_gain(image: np.ndarray, mask: np.ndarray) -> float:
-    """Factor, 1 or more, that brings the surroundings of an instance to a usual brightness.
+    """The factor, at least 1, that brings the surroundings of an instance to the usual brightness.
 
     The instance itself does not count, so that a black car on a bright street is not taken for a car at night.
 
     Args:
-        image: uint8 (S, S, 3) RGB; mask: bool (S, S).
+        image: uint8 (S, S, 3) RGB.
+        mask: bool (S, S).
     """
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
     around = grey[~mask] if not mask.all() else grey
@@ -28,7 +29,7 @@ def exposure_gain(image: np.ndarray, mask: np.ndarray) -> float:
 
 
 class NormalisedExposure:
-    """A generator that is shown dim crops brightened, and whose paintings are darkened by as much."""
+    """A generator that paints dim crops at usual brightness and darkens the result by the same factor."""
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
@@ -56,7 +57,9 @@ class NormalisedExposure:
         subjects: Sequence[str],
         seeds: Sequence[int],
     ) -> np.ndarray:
-        """See `Generator.fill`; a crop of usual brightness is painted as it would be without this."""
+        """Repaint a batch, see `Generator.fill`; a crop of usual brightness gives the same result as without this
+        wrapper.
+        """
         gains = np.array([exposure_gain(image, mask) for image, mask in zip(images, masks, strict=True)])
         painted = self._generator.fill(_scaled(images, gains), masks, prompts, subjects, seeds)
         return _scaled(painted, 1 / gains)

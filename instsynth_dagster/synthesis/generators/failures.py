@@ -1,4 +1,4 @@
-"""Crops that a model failed to paint, and runs that are not worth going on with."""
+"""Crops that a model failed to paint, and when a run with many of them is ended."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from instsynth_dagster.settings import GeneratorSettings
 FLAT = "one colour"
 UNCHANGED = "unchanged inside its mask"
 _LEAST_DEVIATION = 2.0
-"""Grey levels; what deviates less within a mask is no picture of anything."""
+"""Standard deviation in grey levels inside a mask, below which a crop counts as one colour."""
 _ENOUGH_PIXELS = 64
-"""A mask of fewer pixels may well have one colour; then the whole crop is looked at."""
+"""Pixels of a mask below which it may well have one colour; then the whole crop is tested."""
 _FIRST_VERDICT, _FEWEST = 8, 3
-"""Failures after which a run of which most crops fail ends at once, and at the end of a partition."""
+"""Failures after which a run with mostly failed crops ends: at any time, and at the end of a partition."""
 
 
-def failure(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> str:
-    """Why a crop counts as failed, or "".
+def failure_reason(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> str:
+    """The reason why a crop counts as failed, or "".
 
     Args:
-        painted, source: uint8 (S, S, 3), after and before; what became non-finite is black (`to_images`).
-        mask: bool (S, S), where to paint.
+        painted, source: uint8 (S, S, 3), after and before repainting; an image with non-finite values is black
+            (`to_images`).
+        mask: bool (S, S), the pixels to paint.
     """
     inside = painted[mask]
     if len(inside) and np.array_equal(inside, source[mask]):
@@ -32,14 +33,14 @@ def failure(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> str:
 
 
 class Tally:
-    """Crops and failures of a generator in one run, over all its partitions."""
+    """Counts of crops and failures of a generator in one run, over all its partitions."""
 
     def __init__(self) -> None:
         self.crops = self.failures = 0
         self._last = ""
 
     def count(self, reason: str) -> None:
-        """Count a crop that failed for a reason, or did not ("")."""
+        """Count a crop; `reason` is why it failed, "" if it did not."""
         self.crops += 1
         self.failures += bool(reason)
         self._last = reason or self._last
@@ -49,13 +50,13 @@ class Tally:
         return 2 * self.failures > self.crops
 
     def check(self, name: str, settings: GeneratorSettings, last: bool) -> None:
-        """End a run of which most crops fail.
+        """End a run in which most crops fail.
 
         Args:
-            last: whether a partition ends here, so that few crops must do for a verdict.
+            last: whether a partition ends here, so that a few crops suffice for the decision.
 
         Raises:
-            SettingsError: names the generator, the dtype and the remedy.
+            SettingsError: most crops failed; the message names the generator, the dtype and the remedy.
         """
         if not self.mostly_failures or self.failures < (_FEWEST if last else _FIRST_VERDICT):
             return

@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits the generator that is to drive it, told from its configurations alone."""
+"""Whether a checkpoint fits the generator that runs it, decided from its configurations alone."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ UNET_INPUTS: Mapping[str, tuple[str, ...]] = {
     "gligen": (INPAINTING, TEXT_TO_IMAGE),
     "sdxl_inpaint": (INPAINTING,),
 }
-"""Kinds of UNet that a kind of generator can drive, by what their input holds."""
+"""Types of UNet, by their input, that each kind of generator can run."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Configurations of a pipeline's denoiser and autoencoder, and of the ControlNet beside it; empty where there is
-    none to be read."""
+    """Configurations of a pipeline's denoiser and autoencoder, and of the ControlNet beside it; empty where none can be
+    read.
+    """
 
     denoiser: Mapping[str, Any]
     autoencoder: Mapping[str, Any]
     controlnet: Mapping[str, Any] = field(default_factory=dict)
 
 
-def misfits(name: str, settings: GeneratorSettings, parts: Parts) -> Iterator[str]:
-    """Lines that a run would end with."""
+def mismatches(name: str, settings: GeneratorSettings, parts: Parts) -> Iterator[str]:
+    """Error lines of all mismatches that would end a run."""
     given, latents = parts.denoiser.get("in_channels"), parts.autoencoder.get("latent_channels")
     kinds = UNET_INPUTS.get(settings.kind)
     if kinds and given and latents:
@@ -54,7 +55,7 @@ def misfits(name: str, settings: GeneratorSettings, parts: Parts) -> Iterator[st
 
 
 def wrong_inputs(name: str, kinds: tuple[str, ...], given: int, latents: int) -> str:
-    """Why a UNet of `given` input channels cannot be driven; "" where it can."""
+    """The reason why a UNet of `given` input channels does not fit; "" where it fits."""
     wanted = {INPAINTING: 2 * latents + 1, TEXT_TO_IMAGE: latents}
     if given in [wanted[kind] for kind in kinds]:
         return ""
@@ -63,7 +64,7 @@ def wrong_inputs(name: str, kinds: tuple[str, ...], given: int, latents: int) ->
 
 
 def wrong_controlnet(name: str, unet: Mapping[str, Any], controlnet: Mapping[str, Any]) -> str:
-    """Why a ControlNet cannot guide a UNet, told from their configurations; "" where it can."""
+    """The reason, from their configurations, why a ControlNet does not fit a UNet; "" where it fits."""
     for key in ("cross_attention_dim", "block_out_channels", "layers_per_block"):
         wanted, given = unet.get(key), controlnet.get(key)
         if None not in (wanted, given) and wanted != given:
@@ -76,7 +77,7 @@ def no_grounding(name: str) -> str:
 
 
 def wrong_size(name: str, settings: GeneratorSettings, multiple: int) -> str:
-    """Why a size cannot be made of whole cells of `multiple` pixels; "" where it can."""
+    """The reason why a size is no multiple of `multiple` pixels, the side of a latent cell; "" where it is."""
     for size in (settings.size, *settings.sizes):
         if size % multiple:
             nearest = max(multiple, round(size / multiple) * multiple)

@@ -1,4 +1,4 @@
-"""What the flow-matching transformers (SD3, FLUX, Z-Image, Qwen-Image) share."""
+"""The common base of the flow-matching transformers (SD3, FLUX, Z-Image, Qwen-Image)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instsynth_dagster.synthesis.generators.pipeline import PipelineGenerator
 
 
 class FlowGenerator(PipelineGenerator):
-    """An inpainting pipeline around a transformer, with the source blended back in after each step."""
+    """An inpainting pipeline around a transformer; after each step the source is blended back in outside the mask."""
 
     PIPELINE = ""
     """Class name in diffusers; imported when the adapter is chosen."""

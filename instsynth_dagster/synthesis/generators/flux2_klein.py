@@ -1,4 +1,4 @@
-"""`flux2_klein`: FLUX.2 klein, four steps when distilled; it also sees the source as a reference image."""
+"""`flux2_klein`: FLUX.2 klein, four steps when distilled; the source is also given as a reference image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instsynth_dagster.synthesis.generators.flow import FlowGenerator
 
 
 class Flux2Klein(FlowGenerator):
-    """Fills masks with FLUX.2 klein; guidance and negative prompt count for the undistilled base only."""
+    """Fills masks with FLUX.2 klein; guidance and negative prompt have an effect on the undistilled base only."""
 
     LICENCE = "Apache-2.0 (4B); FLUX Non-Commercial License (9B)"
     PIPELINE = "Flux2KleinInpaintPipeline"

@@ -1,4 +1,4 @@
-"""`flux_fill`: FLUX.1 Fill, which reads mask and masked source as extra channels and guidance as an embedding."""
+"""`flux_fill`: FLUX.1 Fill, which reads mask and masked source as extra channels, and guidance as an embedding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instsynth_dagster.synthesis.generators.flow import FlowGenerator
 
 
 class FluxFill(FlowGenerator):
-    """Fills masks with FLUX.1 Fill; distilled, so a negative prompt has no place."""
+    """Fills masks with FLUX.1 Fill, a distilled model that takes no negative prompt."""
 
     LICENCE = "FLUX.1 [dev] Non-Commercial License"
     PIPELINE = "FluxFillPipeline"
@@ -27,5 +27,5 @@ class FluxFill(FlowGenerator):
         return {"prompt_embeds": embedding, "pooled_prompt_embeds": pooled}
 
     def _extras(self, images: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
-        """The mask pixel for pixel: this network reads all of a cell's."""
+        """The mask pixel for pixel: this network reads all pixels of a latent cell."""
         return {"mask_image": torch.from_numpy(masks)[:, None].float()}

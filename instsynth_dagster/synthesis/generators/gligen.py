@@ -1,8 +1,8 @@
-"""`gligen`: grounded inpainting (Li et al. 2023), with the true mask of the instance and honoured seeds.
+"""`gligen`: grounded inpainting (Li et al. 2023), with the true mask of the instance and reproducible seeds.
 
-The loop is ours, on the components of a GLIGEN checkpoint: diffusers' pipeline derives the mask from boxes, draws noise
-from the global generator and is deprecated. The phrase is the class, its box the whole instance; before every call of
-the UNet the source, noised to the same level, replaces what lies outside the mask.
+The sampling loop is this project's, on the components of a GLIGEN checkpoint: diffusers' pipeline derives the mask from
+boxes, draws noise from the global generator and is deprecated. The phrase is the class, its box is that of the whole
+instance. Before every call of the UNet, the pixels outside the mask are replaced by the source at the same noise level.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Gligen(StableDiffusionGenerator):
     """Fills masks with a GLIGEN checkpoint, of 9 channels (inpainting) or 4 (generation)."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
-        # not StableDiffusionGLIGENPipeline: only the components are wanted, and that class may vanish
+        # not StableDiffusionGLIGENPipeline: only the components are needed, and that class is deprecated
         super().__init__(name, settings, device, lambda _: diffusers.StableDiffusionPipeline)
         if getattr(self._pipeline.unet, "position_net", None) is None:
             raise CheckpointError(no_grounding(name))
@@ -95,12 +95,12 @@ class Gligen(StableDiffusionGenerator):
         return latents * vae.config.scaling_factor
 
     def _objects(self, masks: np.ndarray, subjects: Sequence[str], guided: bool) -> dict[str, Tensor]:
-        """The whole instance as one box with its class as phrase."""
+        """Grounding arguments: the whole instance as one box, with its class as phrase."""
         boxes = torch.tensor([mask_box(mask) for mask in masks]) / masks.shape[1]
         return grounding(boxes, torch.stack([self._phrase(text) for text in subjects]), guided)
 
     def _phrase(self, text: str) -> Tensor:
-        """(D,) pooled text feature of a phrase."""
+        """Pooled text feature (D,) of a phrase."""
         if text not in self._phrases:
             tokens = self._pipeline.tokenizer(text, return_tensors="pt").to(self._device)
             with self._with_text_encoders():
@@ -109,10 +109,11 @@ class Gligen(StableDiffusionGenerator):
 
 
 def grounding(boxes: Tensor, phrases: Tensor, guided: bool = False) -> dict[str, Tensor]:
-    """Position net arguments for one object per image in GLIGEN's thirty slots.
+    """Arguments of GLIGEN's position net for one object in each image, in the thirty slots that it was trained with.
 
     Args:
-        boxes: float (N, 4) xyxy in 0..1; phrases: (N, D) features.
+        boxes: float (N, 4) xyxy in 0..1.
+        phrases: float (N, D) features.
         guided: whether a half without objects comes first, for classifier-free guidance.
     """
     count = len(boxes)

@@ -1,4 +1,4 @@
-"""Settings of each kind of generator: what it has beside the settings that all share."""
+"""Settings of each kind of generator, in addition to the settings that all kinds share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class BlendedDiffSettings(GeneratorSettings):
 
 
 class ControlNetInpaintSettings(GeneratorSettings):
-    """Keeps the structure of the source: `edges` are Canny's inside the mask, `depth` is what `depth_model` sees."""
+    """Settings of a generator that keeps the structure of the source: `edges` are Canny's inside the mask, `depth` is
+    the map of `depth_model`.
+    """
 
     kind: Literal["controlnet_inpaint"]
     controlnet: CheckpointRef = Field(description="folder or hub id[@revision] of a ControlNet for `model`")

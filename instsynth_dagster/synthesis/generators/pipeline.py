@@ -1,4 +1,4 @@
-"""What generators on a diffusers pipeline share: loading, digests, prompts encoded once, one batched call."""
+"""The common base of generators on a diffusers pipeline: loading, digests, prompts encoded once, one batched call."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.digests import weights_digest
 from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
-from instsynth_dagster.models.sources import pretrained, whole_pipeline
+from instsynth_dagster.models.sources import load_complete_pipeline, pretrained
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.base import Capabilities
-from instsynth_dagster.synthesis.generators.failures import failure
+from instsynth_dagster.synthesis.generators.failures import failure_reason
 from instsynth_dagster.synthesis.generators.fit import wrong_size
 
 _log = logging.getLogger(__name__)
@@ -36,12 +36,12 @@ _TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 class PipelineGenerator:
-    """A generator around a diffusers inpainting pipeline; loads on construction.
+    """A generator around a diffusers inpainting pipeline; the weights are loaded on construction.
 
-    Text encoders join the pipeline only while new prompts are encoded and rest in main memory otherwise.
+    Text encoders join the pipeline only while new prompts are encoded; at other times they stay in main memory.
 
     Raises:
-        CheckpointError: neither the model nor one of its mirrors can be loaded, or its parts are of another kind.
+        CheckpointError: neither the model nor one of its mirrors can be loaded, or its parts are of another type.
     """
 
     LICENCE = ""
@@ -57,7 +57,7 @@ class PipelineGenerator:
     """What the pipeline calls the guidance."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
-        """`choose` gives the pipeline class for a source (folder or hub id)."""
+        """The pipeline on a device; `choose` maps a source (folder or hub id) to the pipeline class."""
         self._settings, self._device = settings, device
         self._beside: dict[str, nn.Module] = {}
         with quiet_diffusers(), quiet_transformers():
@@ -79,16 +79,16 @@ class PipelineGenerator:
         self._pipeline.vae.decoder.register_forward_hook(self._note_finite)
 
     def _further_parts(self, name: str) -> dict[str, Any]:
-        """Models that the pipeline takes beside those of its own checkpoint, by name."""
+        """Models by name that the pipeline takes in addition to those of its own checkpoint."""
         return {}
 
     def _check(self, name: str) -> None:
-        """Whether the parts fit the adapter and the size fits the parts."""
+        """Check that the parts fit the generator and that the size fits the parts."""
         if line := wrong_size(name, self._settings, self._pipeline.vae_scale_factor * self.PATCH):
             raise CheckpointError(line)
 
     def _add_lora(self, name: str) -> None:
-        """Fuse a few-step or style LoRA with the weights, so that the digest covers it and steps cost nothing more."""
+        """Fuse a LoRA with the weights, so that the digest covers it and steps cost nothing more."""
         lora = self._settings.lora
         if lora is None:
             return
@@ -120,7 +120,7 @@ class PipelineGenerator:
 
     @torch.inference_mode()
     def prepare(self, prompts: Iterable[str]) -> None:
-        """Encode prompts ahead; each different one is encoded once in the life of the generator."""
+        """Encode prompts; each distinct prompt is encoded once in the lifetime of the generator."""
         missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._prompts]
         if missing:
             with self._with_text_encoders():
@@ -139,14 +139,16 @@ class PipelineGenerator:
         subjects: Sequence[str],
         seeds: Sequence[int],
     ) -> np.ndarray:
-        """See `Generator.fill`; a crop that fails in half precision is painted once more, alone and in float32."""
+        """Repaint a batch, see `Generator.fill`; a crop that fails in half precision is painted again, alone and in
+        float32.
+        """
         self.prepare([*prompts, self._settings.negative_prompt or ""])
         painted = self._painted(images, masks, prompts, subjects, seeds)
         if self._settings.dtype == "float32":
             return painted
         again: dict[tuple[int, str], np.ndarray] = {}
         for index, key in enumerate(zip(seeds, prompts, strict=True)):  # a padded batch repeats its last crop
-            if not failure(painted[index], images[index], masks[index]):
+            if not failure_reason(painted[index], images[index], masks[index]):
                 continue
             if key not in again:
                 one = slice(index, index + 1)
@@ -157,7 +159,7 @@ class PipelineGenerator:
         return painted
 
     def _painted_in_float32(self, *batch: Any) -> np.ndarray:
-        """A batch of one crop in float32; the last argument is what it stays where the memory does not suffice."""
+        """A batch of one crop, painted in float32; the last argument is returned where the memory does not suffice."""
         *arguments, before = batch
         _log.warning("generators: a crop failed in %s and is painted again in float32", self._settings.dtype)
         try:
@@ -168,7 +170,7 @@ class PipelineGenerator:
 
     @contextmanager
     def _float32(self) -> Iterator[None]:
-        """Weights in single precision; afterwards they are bit for bit what they were."""
+        """Weights in single precision; afterwards they are restored bit for bit."""
         parts = [part for part in self._pipeline.components.values() if isinstance(part, nn.Module)]
         weights = [w for part in parts for w in (*part.parameters(), *part.buffers()) if w.is_floating_point()]
         kept = [weight.data for weight in weights]
@@ -181,7 +183,7 @@ class PipelineGenerator:
                 weight.data = data
 
     def _painted(self, *batch: Any) -> np.ndarray:
-        """uint8 (N, S, S, 3) of a batch as for `fill`; what became non-finite on the way is black."""
+        """uint8 (N, S, S, 3) of a batch as for `fill`; an image with non-finite values is black."""
         self._finite.clear()
         pictures = self._paint(*batch)
         for finite in self._finite:
@@ -189,7 +191,7 @@ class PipelineGenerator:
         return to_images(pictures)
 
     def _note_finite(self, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Note which images of a decoded batch are finite, before pipelines clamp them."""
+        """Record which images of a decoded batch are finite, before pipelines clamp them."""
         self._finite += [values.isfinite().flatten(1).all(1) for values in (inputs[0], output)]
 
     def _paint(
@@ -217,39 +219,40 @@ class PipelineGenerator:
         return np.asarray(result.images)
 
     def _cells(self, masks: np.ndarray) -> Tensor:
-        """float (N, 1, h, w): 1 where any pixel of a cell of the latent mask is to be painted, so that nothing thin is
-        lost between the pixels that pipelines pick."""
+        """Latent mask float (N, 1, h, w): 1 where any pixel of a cell is to be painted, so that thin masks survive;
+        pipelines sample single pixels instead.
+        """
         return F.max_pool2d(torch.from_numpy(masks)[:, None].float(), self._pipeline.vae_scale_factor * self.MASK_CELL)
 
     def _whole_cells(self, masks: np.ndarray) -> Tensor:
-        """float (N, 1, S, S): the pixels of all cells that are to be painted."""
+        """Pixel mask float (N, 1, S, S): all pixels of the latent cells that are to be painted."""
         return F.interpolate(self._cells(masks), masks.shape[1:])
 
     def _conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """The pipeline's arguments that carry prompts."""
+        """The arguments of the pipeline that carry prompts."""
         raise NotImplementedError
 
     def _extras(self, images: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
-        """Arguments of one family only; they win over the common ones."""
+        """Arguments of one model family only; they override the common ones."""
         return {}
 
     def _encode(self, prompt: str) -> tuple[Tensor, ...]:
-        """What the denoiser reads of a prompt, without a batch axis."""
+        """The tensors that the denoiser reads of a prompt, without a batch axis."""
         raise NotImplementedError
 
     def _embed(self, prompts: Sequence[str]) -> tuple[Tensor, ...]:
-        """Embeddings of a batch, where they have one length."""
+        """Embeddings of a batch of prompts of equal length."""
         return tuple(torch.stack(parts) for parts in zip(*map(self._encoded, prompts), strict=True))
 
     def _encoded(self, prompt: str) -> tuple[Tensor, ...]:
-        """What was encoded of a prompt, in the precision that the denoiser has just now."""
+        """The cached encoding of a prompt, in the denoiser's current precision."""
         if prompt not in self._prompts:
             self.prepare([prompt])
         kind = next(weight.dtype for weight in self._denoiser.parameters() if weight.is_floating_point())
         return tuple(part.to(kind) if part.is_floating_point() else part for part in self._prompts[prompt])
 
     def _negatives(self, prompts: Sequence[str]) -> list[str]:
-        """What guidance moves away from, for each prompt; empty where there is no guidance."""
+        """The negative prompt for each prompt; an empty list without guidance."""
         return [self._settings.negative_prompt or ""] * len(prompts) if self._settings.guidance > 1 else []
 
     @contextmanager
@@ -269,7 +272,7 @@ class PipelineGenerator:
             setattr(self._pipeline, part, module if shown else None)
 
     def _random(self, seeds: Sequence[int]) -> list[torch.Generator]:
-        """One generator per image, on the CPU so that a seed gives the same noise on every device."""
+        """One random generator for each image, on the CPU so that a seed gives the same noise on every device."""
         return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
@@ -279,18 +282,19 @@ def to_pixels(images: np.ndarray) -> Tensor:
 
 
 def to_images(array: np.ndarray) -> np.ndarray:
-    """float (N, S, S, 3) in [0, 1] -> uint8; an image with a value that is not finite becomes black as a whole, which
-    `failures.failure` sees."""
+    """float (N, S, S, 3) in [0, 1] -> uint8; an image with a non-finite value becomes black, which
+    `failures.failure_reason` reports.
+    """
     finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
     return np.rint(np.where(finite[:, None, None, None], array, 0).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _load(name: str, settings: GeneratorSettings, choose: Callable[[str], Any], further: dict[str, Any]) -> Any:
-    """The pipeline with further parts from the model, or from the first mirror that holds the same weights."""
+    """The pipeline, with further parts, from the model or from the first mirror that holds the same weights."""
     problems = []
     for source in (settings.model, *settings.mirrors):
         try:
-            return whole_pipeline(
+            return load_complete_pipeline(
                 choose(source),
                 source,
                 dtype=getattr(torch, settings.dtype),

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1, 2 and XL: how their prompts are encoded and which UNet an adapter can drive."""
+"""Stable Diffusion 1, 2 and XL: the encoding of their prompts, and the UNets that a generator can run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StableDiffusionGenerator(PipelineGenerator):
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
         super().__init__(name, settings, device, choose)
         if device.startswith("cuda"):
-            # not on a CPU: little is won, and the last bits would depend on the number of threads
+            # not on a CPU: the gain is small, and the last bits would depend on the number of threads
             with quiet_diffusers():
                 for part in (self._pipeline.unet, self._pipeline.vae):
                     part.to(memory_format=torch.channels_last)
@@ -42,7 +42,7 @@ class StableDiffusionGenerator(PipelineGenerator):
     def _extras(self, images: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
         if self._pipeline.unet.config.in_channels == self._pipeline.vae.config.latent_channels:
             return {}
-        # what an inpainting UNet sees of the source ends at the true mask, not at whole cells
+        # the masked source that an inpainting UNet reads ends at the true mask, not at whole cells
         return {"masked_image_latents": (2 * to_pixels(images) - 1) * ~torch.from_numpy(masks)[:, None]}
 
     @property
@@ -65,7 +65,7 @@ class StableDiffusionGenerator(PipelineGenerator):
             return given
         parts = self._embed(negatives)
         if self._is_xl and not negatives[0] and self._pipeline.config.force_zeros_for_empty_prompt:
-            # XL's own reading of an empty negative prompt
+            # XL's convention for an empty negative prompt
             parts = tuple(torch.zeros_like(part) for part in parts)
         return given | {f"negative_{name}": part for name, part in zip(names, parts, strict=False)}
 

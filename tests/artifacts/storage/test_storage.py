@@ -40,7 +40,7 @@ def storage(root: str, tmp_path: Path) -> Storage:
 
 
 def published(storage: Storage, name: str, content: bytes) -> StoredFile:
-    source = storage.workplace("crops/car") / f"{name}.tmp"
+    source = storage.staging_directory("crops/car") / f"{name}.tmp"
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_bytes(content)
     file = StoredFile(name, len(content), hashlib.sha256(content).hexdigest())
@@ -280,14 +280,14 @@ def test_scratch_travels_and_its_marker_comes_last(tmp_path: Path):
     with ScratchMirror(storage, "model/all/scratch", here, every=60) as mirror:
         (here / "checkpoint-1").mkdir()
         (here / "checkpoint-1" / "weights").write_bytes(b"w")
-        mirror.carry(settled=0)
+        mirror.upload(settled=0)
         (here / "checkpoint-1" / "state.json").write_text("{}")
-        mirror.carry(settled=30)  # too young
+        mirror.upload(settled=30)  # too young
         assert storage.names("model/all/scratch") == ["checkpoint-1/weights"]
     with ScratchMirror(storage, "model/all/scratch", there, every=60) as mirror:
         assert (there / "checkpoint-1" / "state.json").read_text() == "{}"
         (there / "checkpoint-1" / "weights").unlink()
-        mirror.carry(settled=0)
+        mirror.upload(settled=0)
         assert storage.names("model/all/scratch") == ["checkpoint-1/state.json"]
 
 

@@ -59,7 +59,7 @@ def test_an_input_that_is_made_again_and_reverted_is_noticed(tmp_path, rows_per_
     assert store.manifest("below") is None
     assert not list(store.directory("below").glob("*.parquet"))
     stored = making(store, copies(store)).partition("all", no_pointers)
-    assert stored.made_now
+    assert stored.current_provenance
     assert store.read("below")["text"].tolist() == ["first"]
     assert why_stale(making(store, copies(store)).asset, "all", store.manifest) is None
 
@@ -84,7 +84,7 @@ def test_what_is_up_to_date_is_not_made_again(tmp_path):
     write(store, "first")
     first = making(store, copies(store)).partition("all", no_pointers)
     again = making(store, pytest.fail).partition("all", no_pointers)
-    assert first.made_now
-    assert not again.made_now
+    assert first.current_provenance
+    assert not again.current_provenance
     assert again.manifest == first.manifest
     assert "up to date; made at" in again.line()

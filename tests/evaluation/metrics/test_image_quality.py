@@ -3,7 +3,7 @@ import pytest
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.evaluation.metrics.image_quality import (
-    HONEST,
+    FURTHER,
     PAPER,
     Pair,
     distances,
@@ -33,7 +33,7 @@ def test_doing_nothing_is_perfect_in_the_papers_figures_and_only_there():
     figures = image_quality(
         pairs(lambda source, noise: source), FakeJudge(), FakeJudge(), cut_out=False, classes=CITYSCAPES.classes
     )
-    assert set(figures) == {"crops", *PAPER, *HONEST}
+    assert set(figures) == {"crops", *PAPER, *FURTHER}
     assert figures["crops"] == 6
     assert figures["clip_image_cosine"] == pytest.approx(1)
     assert figures["fid"] == pytest.approx(0, abs=1e-6)

@@ -9,7 +9,7 @@ import pytest
 
 from instsynth_dagster.errors import ArtifactError
 from instsynth_dagster.evaluation.report.comparison import render_comparison
-from instsynth_dagster.evaluation.report.record import flattened, made_now, read_report
+from instsynth_dagster.evaluation.report.record import current_provenance, flattened, read_report
 from instsynth_dagster.evaluation.report.report import ReportData, render_report, stamped
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.settings.view import hashed
@@ -82,6 +82,6 @@ def test_a_page_that_is_no_report_is_named(tmp_path, text):
 
 
 def test_a_page_says_when_it_was_made_and_by_what():
-    made = made_now()
+    made = current_provenance()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made["made"])
     assert made["commit"]

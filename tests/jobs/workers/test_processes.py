@@ -49,8 +49,8 @@ with dg.DagsterInstance.local_temp(str(Path(sys.argv[1]) / "home")) as instance:
 """
 
 
-def two_processes(settings: Settings, instance: dg.DagsterInstance, say, resources=build_resources) -> Processes:
-    return Processes(settings, instance, lanes(2, 0), set(), refresh_tag("refresh-1"), say, resources)
+def two_processes(settings: Settings, instance: dg.DagsterInstance, log, resources=build_resources) -> Processes:
+    return Processes(settings, instance, lanes(2, 0), set(), refresh_tag("refresh-1"), log, resources)
 
 
 class HeldUp(CityscapesData):

@@ -17,7 +17,7 @@ from transformers import (
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.segmenters.contract import get_segmenter
-from instsynth_dagster.segmenters.shared.backbones import NEW_NORMS, backbone_of, described, load_backbone
+from instsynth_dagster.segmenters.shared.backbones import NEW_NORMS, backbone_description, build_backbone, load_backbone
 from tests.segmenters.test_contract import TINY
 from tests.segmenters.toy import TINY_RESNET, ToyDataset, tiny
 
@@ -53,7 +53,7 @@ def test_every_weight_is_the_classifiers_but_the_norms_that_it_has_not(classifie
 
 def test_a_backbone_is_built_again_from_what_describes_it(classifier) -> None:
     backbone = load_backbone(str(classifier)).eval()
-    again = backbone_of(described(backbone)).eval()
+    again = build_backbone(backbone_description(backbone)).eval()
     again.load_state_dict(backbone.state_dict())
     pixels = torch.randn(1, 3, 64, 96)
     for ours, theirs in zip(backbone(pixels).feature_maps, again(pixels).feature_maps, strict=True):

@@ -16,7 +16,7 @@ _OF_OTHERS = ("config_file",)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequiredModel:
     """A model by its key in the params file.
 
     `pipeline` is the kind of the generator that it drives, or "" for any other model; `weights` are digests that its
@@ -32,23 +32,23 @@ class Wanted:
     own: bool = False
 
 
-def wanted_models(settings: Settings) -> Iterator[Wanted]:
+def required_models(settings: Settings) -> Iterator[RequiredModel]:
     """Every folder and hub id in the settings, each once."""
     seen: set[tuple[str, str | None, bool]] = set()
     for place, source in checkpoints(settings).items():
         steps = place.split(".")
         if steps[-1] in _OF_OTHERS or "mirrors" in steps:
             continue
-        wanted = _wanted(place, steps, source, settings)
-        name = wanted.source, wanted.variant, wanted.with_weights
+        required = _wanted(place, steps, source, settings)
+        name = required.source, required.variant, required.with_weights
         if name not in seen:
             seen.add(name)
-            yield wanted
+            yield required
 
 
-def _wanted(place: str, steps: list[str], source: str, settings: Settings) -> Wanted:
+def _wanted(place: str, steps: list[str], source: str, settings: Settings) -> RequiredModel:
     generator = settings.generators[steps[1]] if steps[0] == "generators" and steps[2:] == ["model"] else None
-    return Wanted(
+    return RequiredModel(
         key=place,
         source=source,
         variant=generator.variant if generator else None,
