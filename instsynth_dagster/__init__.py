@@ -1,7 +1,7 @@
-"""Instances repainted inside their own masks, and what that is worth for segmenters.
+"""Instances repainted inside their own masks, and their effect on segmenters.
 
-Without a graph: `from instsynth_dagster import repaint_instances` (docs/api.md). It is imported when it is asked for,
-so that importing the package stays light.
+The function `repaint_instances` (docs/api.md) works without the graph. It is imported on first use, so that importing
+the package stays cheap.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the device has been used for, in seconds, and a budget that stops before it is exceeded."""
+"""Device seconds that have been used, and a budget that stops work before it is exceeded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from instsynth_dagster.artifacts.storage.base import Storage
 from instsynth_dagster.errors import BudgetReached
 
 LEDGER = ".costs"
-"""Folder of the ledger: one small file for each attempt at a partition that used the device, finished or not."""
+"""Folder of the ledger: one small file for each attempt to make a partition on the device, finished or not."""
 HOUR = 3600.0
 _REACHED = (
-    "costs.device_hours: the next piece of work would exceed the budget; what is made stays, and a larger budget goes "
+    "costs.device_hours: the next piece of work would exceed the budget; finished work stays, and a larger budget goes "
     "on from there"
 )
 
@@ -26,7 +26,7 @@ Progress = Callable[..., None]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at a partition; `at` is when it ended, seconds since 1970."""
+    """One attempt to make a partition; `at` is the time at which it ended, in seconds since 1970."""
 
     fingerprint: str
     seconds: float
@@ -35,7 +35,7 @@ class Attempt:
 
 
 class Ledger:
-    """Device seconds of all attempts at all partitions of a store, those that came to nothing included."""
+    """Device seconds of all attempts to make any partition of a store, failed ones included."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -44,13 +44,13 @@ class Ledger:
         return sum(attempt.seconds for attempt in self._attempts(LEDGER))
 
     def unfinished(self, folder: str, fingerprint: str) -> float:
-        """Seconds noted for a partition under a fingerprint since it was last finished."""
+        """Seconds recorded for a partition under a fingerprint since it was last finished."""
         mine = [a for a in self._attempts(f"{LEDGER}/{folder}") if a.fingerprint == fingerprint]
         done = max((attempt.at for attempt in mine if attempt.finished), default=0.0)
         return sum(attempt.seconds for attempt in mine if attempt.at > done)
 
     def note(self, folder: str, fingerprint: str, seconds: float, finished: bool) -> None:
-        """Note an attempt."""
+        """Record an attempt of so many device seconds."""
         attempt = Attempt(fingerprint, round(seconds, 3), finished, time.time())
         self._storage.write(f"{LEDGER}/{folder}/{uuid.uuid4().hex}.json", json.dumps(asdict(attempt)).encode())
 
@@ -60,9 +60,9 @@ class Ledger:
 
 
 class Meter:
-    """Device seconds of one attempt, and whether the next piece of work fits into what is left.
+    """Device seconds of one attempt, and whether the next piece of work fits into the rest of the budget.
 
-    A piece is expected to take as long as the longest so far, or `expected` before the first.
+    A piece is expected to take as long as the longest one so far, or `expected` seconds before the first.
     """
 
     def __init__(self, left: float | None = None, expected: float = 0.0) -> None:
@@ -84,20 +84,28 @@ class Meter:
             yield piece
 
     def check_refused(self) -> None:
-        """Raises BudgetReached where `while_affordable` left pieces out."""
+        """Check that `while_affordable` left nothing out.
+
+        Raises:
+            BudgetReached: it left pieces out.
+        """
         if self._refused:
             raise BudgetReached(_REACHED)
 
     def check(self) -> None:
-        """Raises BudgetReached where the next piece of work does not fit."""
+        """Check that the next piece of work fits into the budget.
+
+        Raises:
+            BudgetReached: it does not.
+        """
         if not self._affords(self.longest or self._expected):
             raise BudgetReached(_REACHED)
 
     def charge_steps(self, progress: Progress, every: int, devices: int = 1) -> Progress:
-        """The `progress` of a training that pays for its steps.
+        """The `progress` of a training that charges its steps to this meter.
 
-        Pieces of work are the stretches between checkpoints, which come after so many steps: none is begun that cannot
-        be ended, so that nothing is paid for in vain. A second on several devices costs as many device seconds.
+        A piece of work is the interval between two checkpoints, `every` steps. None is started that cannot be finished,
+        so that no paid work is lost. A second on several devices counts as that many device seconds.
         """
         started, first = time.monotonic(), 0
 

@@ -1,4 +1,4 @@
-"""A store as the body of an asset sees it: the partitions that its declaration names, and no others."""
+"""The store as the body of an asset sees it: only the partitions that its declaration names."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from instsynth_dagster.errors import Reader, UndeclaredRead
 
 
 class DeclaredStore(Store):
-    """Reads of one partition being made; whatever way it reads, it goes through a manifest.
+    """A store that reads the declared partitions only; every read goes through a manifest.
 
     Raises:
-        UndeclaredRead: on reading a partition that is not declared, and on writing past the partition's own writer.
+        UndeclaredRead: on reading an undeclared partition, and on writing other than through the partition's own
+            writer.
     """
 
     def __init__(self, store: Store, reader: Reader, declared: Iterable[tuple[str, str]]) -> None:
-        """`declared` holds (asset, partition) in the order in which they are to be read."""
-        vars(self).update(vars(store))  # the same storage, the same notes of damage
+        """A view of a store; `declared` holds (asset, partition) in the order in which they are to be read."""
+        vars(self).update(vars(store))  # the same storage and the same record of damaged files
         self._reader = reader
         self._partitions: dict[str, dict[str, None]] = {}
         for asset, partition in declared:
             self._partitions.setdefault(asset, {})[partition] = None
 
     def address(self) -> dict[str, Any]:
-        """JSON values by which another process opens it (`at`)."""
+        """JSON values from which another process opens the same view (`at`)."""
         refs = [[asset, partition] for asset, partitions in self._partitions.items() for partition in partitions]
         return {"root": self.root, "cache": str(self.cache), "reader": asdict(self._reader), "declared": refs}
 
     @classmethod
     def at(cls, address: dict[str, Any]) -> DeclaredStore:
-        """Inverse of `address`."""
+        """The store of an `address`."""
         store = Store(address["root"], cache=Path(address["cache"]))
         return cls(store, Reader(**address["reader"]), ((asset, partition) for asset, partition in address["declared"]))
 
     def declared(self, asset: str) -> list[str]:
-        """Partitions of an asset that may be read, in order; none of an asset that is not declared."""
+        """Partitions of an asset that may be read, in order; empty for an undeclared asset."""
         return list(self._partitions.get(asset, ()))
 
     def _recorded(self, asset: str, partition: str) -> Manifest | None:

@@ -1,4 +1,4 @@
-"""Content of files outside the store: hashed once, then trusted while size and time stay."""
+"""Digests of files outside the store, computed once for each size and modification time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _WAIT = 60.0
 
 
 class FileDigests:
-    """sha256 of files, remembered in a SQLite file that anyone may delete.
+    """sha256 of files, remembered in a SQLite file that may be deleted at any time.
 
-    A copy of the same files elsewhere, with other times, is read again but has the same digests.
+    A copy of the same files elsewhere, with other modification times, is read again and has the same digests.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +29,7 @@ class FileDigests:
         """sha256 over the (path relative to `root`, content) of files.
 
         Raises:
-            UnreadableError: one of them is not there, is no file, or may not be read.
+            UnreadableError: a file is missing, is not a regular file, or may not be read.
         """
         paths = {_name(path): path for path in files}
         stats = {name: _stat_of_file(path) for name, path in paths.items()}
@@ -59,7 +59,7 @@ class FileDigests:
         return {name: digest for name, stamp, digest in rows if stamps.get(name) == stamp}
 
     def _remember(self, rows: list[tuple[str, str, str]]) -> None:
-        with suppress(OSError, sqlite3.Error):  # what is not remembered is read again
+        with suppress(OSError, sqlite3.Error):  # a digest that is not remembered is computed again
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_WAIT)) as connection, connection:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -68,7 +68,7 @@ class FileDigests:
 
 
 def _name(path: Path) -> str:
-    """Text for SQLite, also where a name is no UTF-8."""
+    """A path as text for SQLite, also where it is not valid UTF-8."""
     return str(path.absolute()).encode(errors="backslashreplace").decode()
 
 

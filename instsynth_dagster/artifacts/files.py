@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and known by their content."""
+"""Files that are written whole or not at all, and their digests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename."""
+    """Write to a temporary name beside `path`, then rename it to `path`."""
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     temporary.write_bytes(content)
     os.replace(temporary, path)

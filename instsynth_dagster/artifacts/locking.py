@@ -1,4 +1,4 @@
-"""One refresh at a time on a store, and none while DVC is taking stock of it."""
+"""A lock that allows one refresh at a time on a store, and none while DVC records the state of its outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INSIDE_DVC = "DVC_STAGE"
 
 @contextmanager
 def refresh_lock(storage: Storage, project: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Hold a store; wait, and say for whom, while another refresh or a DVC command of `project` is at work.
+    """Hold a store; wait, and log for whom, while another refresh or a DVC command of `project` is running.
 
     A refresh that DVC itself started does not wait for DVC.
     """
@@ -27,7 +27,7 @@ def refresh_lock(storage: Storage, project: Path, log: Callable[[str], None]) ->
 
 
 def dvc_at_work(project: Path) -> str:
-    """Which DVC command holds outputs or dependencies of a project; "" where none does."""
+    """The DVC command that holds outputs or dependencies of a project; "" where there is none."""
     path = project / ".dvc" / "tmp" / "rwlock"
     try:
         held = json.loads(path.read_text() or "{}")
@@ -41,7 +41,7 @@ def dvc_at_work(project: Path) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine exists."""
+    """Whether a process with this id exists on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

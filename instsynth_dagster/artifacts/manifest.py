@@ -1,4 +1,4 @@
-"""The record of a finished artifact partition: what it holds and what it was made from."""
+"""The record of a finished artifact partition: its content and what it was made from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from instsynth_dagster.errors import ArtifactError
 MANIFEST = "manifest.json"
 _SEAL = "seal"
 _LONGEST_NAME = 200
-"""Bytes; what file systems allow, with room for endings."""
+"""Bytes of a file name that file systems allow, with room for suffixes."""
 
 
 def _below(path: str) -> str:
@@ -43,10 +43,11 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished partition holds. `digest` names its content, `fingerprint` everything it was made from.
+    """The content of a finished partition: `digest` identifies it, `fingerprint` identifies everything that it was made
+    from.
 
-    `outside` maps directories that the partition wrote outside the store to their listing signatures; `components` are
-    digests of the parts of the fingerprint, which tell what changed when it no longer fits.
+    `outside` maps directories that the partition wrote outside the store to their listing signatures. `components` are
+    digests of the parts of the fingerprint, which show what changed when the fingerprint does not match any more.
     """
 
     asset: str
@@ -66,7 +67,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Raises ValueError where the text is not a manifest, or its seal is not that of what it says."""
+        """The manifest of a JSON text.
+
+        Raises:
+            ValueError: the text is not a manifest, or its seal does not match its content.
+        """
         raw = from_json(text)
         seal = raw.pop(_SEAL, None) if isinstance(raw, dict) else None
         manifest = _MANIFEST.validate_python(raw)
@@ -78,11 +83,11 @@ class Manifest:
         return json.dumps({**_MANIFEST.dump_python(self, mode="json"), _SEAL: self._seal()}, indent=1).encode()
 
     def _seal(self) -> str:
-        """sha256 over everything that the manifest says."""
+        """sha256 over the whole content of the manifest."""
         return hashlib.sha256(_MANIFEST.dump_json(self)).hexdigest()
 
     def files(self) -> Iterator[StoredFile]:
-        """Parts, then the files of the folders."""
+        """All files: parts, then the files of the folders."""
         yield from self.parts
         for files in self.folders.values():
             yield from files
@@ -92,7 +97,7 @@ _MANIFEST = TypeAdapter(Manifest)
 
 
 def partition_folder(asset: str, partition: str) -> str:
-    """Where a partition lies, relative to the root: `aachen|car` becomes `aachen/car`."""
+    """Folder of a partition, relative to the store's root: `aachen|car` becomes `aachen/car`."""
     steps = [*asset.split("/"), *partition.split("|")]
     if not all(map(_is_name, steps)):
         raise ArtifactError(f"{asset}[{partition}]: not a usable artifact name")

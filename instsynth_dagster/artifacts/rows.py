@@ -1,4 +1,4 @@
-"""Rows of a partition's Parquet parts that are read when they are needed."""
+"""Rows of a partition's Parquet parts, read on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from instsynth_dagster.errors import ArtifactReplaced, DamagedArtifact
 
 
 class StoredBytes:
-    """An encoded image that stays in its file until `bytes()` asks for it.
+    """An encoded image that is read from its file only when `bytes()` is called on it.
 
     Raises:
         ArtifactReplaced: the file is gone, because its partition was made again.
@@ -36,9 +36,9 @@ class StoredBytes:
 
 
 class Parts:
-    """Rows of a partition by number; they were added one by one, so all parts but the last are of one length.
+    """Rows of a partition by number; all parts but the last have the same number of rows.
 
-    They are those of the time at which the parts were listed; reading raises like `StoredBytes`.
+    The rows are those at the time at which the parts were listed; reading raises the errors of `StoredBytes`.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -70,7 +70,7 @@ def read_part_lazily(path: Path) -> pd.DataFrame:
 
 @contextmanager
 def opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """A Parquet file whose footer has been read; its handle is kept while the same file lies at the path.
+    """An open Parquet file; the handle is kept as long as the same file lies at the path.
 
     Raises:
         ArtifactReplaced: there is no such file (any more).

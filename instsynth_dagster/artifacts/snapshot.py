@@ -1,4 +1,4 @@
-"""The manifests of many partitions at one time: few requests to an object store, none repeated."""
+"""The manifests of many partitions at one time, with few requests to an object store and none repeated."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Ref = tuple[str, str]
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found in an object store: paths of files, and contents of manifests by their paths.
+    """The result of listing an object store: paths of files, and contents of manifests by path.
 
-    `asked` are the partitions that were looked for, None for all.
+    `asked` are the partitions that were listed, None for all.
     """
 
     names: Collection[str]
@@ -26,8 +26,9 @@ class Listing:
 
 
 def list_manifests(storage: Storage, refs: Iterable[Ref] | None) -> Listing:
-    """Names and manifests of partitions, or of the whole store: one listing for each asset, or one in all, and one
-    round of concurrent reads."""
+    """File names and manifests of partitions, or of the whole store: one listing for each asset, or one in all, and one
+    round of concurrent reads.
+    """
     asked = None if refs is None else frozenset(refs)
     folders: dict[str, list[str]] = {}
     for asset, partition in asked or ():
@@ -42,12 +43,12 @@ def list_manifests(storage: Storage, refs: Iterable[Ref] | None) -> Listing:
 
 
 class Snapshot:
-    """`Store.manifest`, remembered.
+    """`Store.manifest` with its results remembered.
 
     Args:
-        manifest_of: looks at a partition in the store.
-        parsed: the manifest that a file's content is.
-        listing: of an object store, which answers in place of the store; None to look at each partition when it is
+        manifest_of: reads the manifest of a partition from the store.
+        parsed: parses the content of a manifest file.
+        listing: result of listing an object store, used in place of requests; None to read each partition when it is
             first asked for.
     """
 
@@ -67,7 +68,7 @@ class Snapshot:
         return self._known[asset, partition]
 
     def forget(self, asset: str) -> None:
-        """Look at an asset anew: its partitions may have been made since."""
+        """Drop the remembered manifests of an asset, whose partitions may have been made since."""
         self._fresh.add(asset)
         for key in [key for key in self._known if key[0] == asset]:
             del self._known[key]

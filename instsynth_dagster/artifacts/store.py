@@ -1,8 +1,9 @@
 """Artifact partitions: atomic, content-addressed, resumable, on a local disk or an object store.
 
 A partition is a folder `<root>/<asset>/<partition>/` with Parquet parts, optional folders, and a `manifest.json`
-written last. Files carry the first letters of the fingerprint they were made under and the manifest names its files, so
-a re-made partition replaces the old one in a single step and a killed run is continued after its last whole part.
+written last. File names begin with the first letters of the fingerprint under which they were made, and the manifest
+lists its files; so a re-made partition replaces the old one in a single step, and a killed run is continued after its
+last complete part.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Store:
     """All artifact partitions under one root, a directory or the URL of an object store."""
 
     def __init__(self, root: Path | str, rows_per_part: int = 64, cache: Path = Path(".cache/artifacts")) -> None:
-        """`cache` keeps local copies of an object store's files; a local store has none."""
+        """A store at `root`; `cache` keeps local copies of an object store's files and is unused for a local store."""
         self.root, self.cache = str(root), cache
         self.storage = open_storage(root, cache)
         self.rows_per_part = rows_per_part
@@ -47,14 +48,14 @@ class Store:
         """Files that this store has found damaged and put out of the way, or found missing."""
 
     def directory(self, asset: str, partition: str = UNPARTITIONED) -> Path:
-        """The local directory in which a partition is made; on a disk the partition itself."""
+        """The local directory in which a partition is made; on a local disk the partition itself."""
         return self.storage.staging_directory(partition_folder(asset, partition))
 
     def manifest(self, asset: str, partition: str = UNPARTITIONED) -> Manifest | None:
         """The manifest, or None when the partition does not exist (yet).
 
         Raises:
-            DamagedArtifact: the manifest is there and cannot be read.
+            DamagedArtifact: the manifest exists and cannot be read.
         """
         manifest = self._recorded(asset, partition)
         if manifest is None:
@@ -63,16 +64,16 @@ class Store:
         return manifest if self.storage.holds(partition_folder(asset, partition), paths) else None
 
     def snapshot(self, refs: Iterable[tuple[str, str]] | None = None) -> Snapshot:
-        """The manifests as they are now, for looking at many; on an object store they are read all at once.
+        """The manifests as they are now, for reading many; of an object store they are read all at once.
 
         Args:
-            refs: (asset, partition) of those that will be looked at; None for all of the store.
+            refs: (asset, partition) of those that will be read; None for the whole store.
         """
         listing = list_manifests(self.storage, refs) if self.storage.remote else None
         return Snapshot(self.manifest, self._parsed, listing)
 
     def _recorded(self, asset: str, partition: str) -> Manifest | None:
-        """The manifest, whether the files that it names are there or not."""
+        """The manifest, whether or not the files that it lists exist."""
         try:
             content = self.storage.read(f"{partition_folder(asset, partition)}/{MANIFEST}")
         except (FileNotFoundError, NotADirectoryError):
@@ -95,7 +96,7 @@ class Store:
         return _existing(self.manifest(asset, partition), asset, partition)
 
     def _reading(self, asset: str, partition: str, read: Callable[[Manifest], T]) -> T:
-        """What `read` returns for a partition's manifest; it starts again where the partition is made again under it.
+        """The result of `read` on a partition's manifest, repeated where the partition is made again in the meantime.
 
         Raises:
             ArtifactError: the partition does not exist, or a file of it is damaged or missing.
@@ -125,8 +126,9 @@ class Store:
         )
 
     def read_lazily(self, asset: str, partition: str) -> pd.DataFrame:
-        """All rows of a partition, with a `StoredBytes` in place of every encoded image: they are read when they are
-        needed, so that memory does not grow with the partition."""
+        """All rows of a partition, with a `StoredBytes` in place of every encoded image; images are read on demand, so
+        that memory does not grow with the partition.
+        """
 
         def read(manifest: Manifest) -> list[pd.DataFrame]:
             return [read_part_lazily(path) for path in self._fetched(manifest, manifest.parts)]
@@ -141,7 +143,9 @@ class Store:
     def read_many(
         self, asset: str, partitions: Iterable[str], columns: Sequence[str] | None = None, lazily: bool = False
     ) -> pd.DataFrame:
-        """Rows of several partitions after one another (`read`, or `read_lazily`); empty partitions add nothing."""
+        """Rows of several partitions, concatenated (`read`, or `read_lazily` with `lazily`); empty partitions add
+        nothing.
+        """
         tables = [
             self.read_lazily(asset, partition) if lazily else self.read(asset, partition, columns)
             for partition in partitions
@@ -150,7 +154,7 @@ class Store:
         return pd.concat(filled, ignore_index=True) if filled else (tables[0] if tables else pd.DataFrame())
 
     def iterate(self, asset: str, partition: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Rows one by one, holding few in memory.
+        """Rows one by one, with few in memory.
 
         Raises:
             ArtifactReplaced: the partition was made again before its last part was opened.
@@ -163,7 +167,7 @@ class Store:
                 yield from batch.to_pylist()
 
     def columns(self, asset: str, partition: str = UNPARTITIONED) -> list[tuple[str, str]]:
-        """Names and types of a partition's columns; none where it has no part."""
+        """Names and types of a partition's columns; empty where it has no part."""
 
         def read(manifest: Manifest) -> list[tuple[str, str]]:
             paths = self._fetched(manifest, manifest.parts[:1])
@@ -184,10 +188,10 @@ class Store:
         return self._reading(asset, partition, fetch)
 
     def verify(self, asset: str, partition: str = UNPARTITIONED) -> list[str]:
-        """What is wrong with the files of a partition, a line each; nothing where the partition does not exist.
+        """Problems with the files of a partition, a line each; empty where the partition does not exist.
 
-        Every file is read where it lies, those that were written outside the store too. A damaged one is set aside,
-        and a damaged local copy removed.
+        Every file is read in place, including those written outside the store. A damaged one is set aside, and a
+        damaged local copy is removed.
         """
         try:
             manifest = self._recorded(asset, partition)
@@ -227,12 +231,12 @@ class Store:
         expected_seconds: float = 0.0,
         unchanged: Callable[[], None] | None = None,
     ) -> PartitionWriter:
-        """Open a partition for writing; see `PartitionWriter`.
+        """A writer of a partition; see `PartitionWriter`.
 
         Args:
-            components: of the fingerprint.
-            expected_seconds: of the device, for the first piece of work; a budget that does not hold it refuses it.
-            unchanged: raises ArtifactReplaced where what the partition is made from is no longer what it was.
+            components: digests of the parts of the fingerprint.
+            expected_seconds: device seconds of the first piece of work; a budget that is too small for it refuses it.
+            unchanged: raises ArtifactReplaced where an input of the partition has changed.
         """
         ledger = Ledger(self.storage)
         left = None if self.device_hours is None else self.device_hours * HOUR - ledger.spent()
@@ -256,7 +260,7 @@ class Store:
 
     @contextmanager
     def _setting_damage_aside(self, manifest: Manifest) -> Iterator[None]:
-        """Set a damaged file aside, and name what is damaged or missing and what makes it again."""
+        """Set a damaged file aside, and raise an error that names the damaged or missing files and the remedy."""
         asset, partition = manifest.asset, manifest.partition
         folder = partition_folder(asset, partition)
         try:
@@ -266,7 +270,7 @@ class Store:
             path = f"{folder}/{damaged}"
             self.set_aside.append(path)
             raise DamagedArtifact(
-                f"{self.storage.url}/{path}: damaged, its digest is not the manifest's; it was set aside, and refresh "
+                f"{self.storage.url}/{path}: damaged, its digest differs from the manifest; it was set aside, refresh "
                 f"makes {asset}[{partition}] again"
             ) from None
         except FileNotFoundError:
@@ -281,6 +285,7 @@ class Store:
 
 
 def _existing(manifest: Manifest | None, asset: str, partition: str) -> Manifest:
+    """The manifest; raises ArtifactError where it is None."""
     if manifest is None:
         raise ArtifactError(f"{asset}[{partition}] does not exist; materialise it first (job `refresh`)")
     return manifest
@@ -290,7 +295,7 @@ def open_store(settings: Settings) -> Store:
     """The store that the settings name, with their budget.
 
     Raises:
-        SettingsError: the URL's protocol is unknown or its package is not installed.
+        SettingsError: the URL's protocol is unknown, or its package is not installed.
     """
     store = Store(settings.artifacts.root, cache=settings.artifacts.cache)
     store.device_hours = settings.costs.device_hours

@@ -1,4 +1,4 @@
-"""Waiting for others, and saying for whom."""
+"""Waiting for other processes, with a log line for each obstacle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _EVERY = 1.0
 
 
 def wait_while(obstacle: Callable[[], str], log: Callable[[str], None], every: float = _EVERY) -> None:
-    """Wait until there is no obstacle any more, looking every so many seconds; each one is said once."""
+    """Wait until there is no obstacle any more, checking every `every` seconds; each obstacle is logged once."""
     reported = ""
     while found := obstacle():
         if found != reported:

@@ -1,4 +1,4 @@
-"""Making one artifact partition: rows go to disk part by part, the manifest comes last."""
+"""The writer of one artifact partition: rows go to disk part by part, the manifest comes last."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ from instsynth_dagster.data.versions import listing_signature
 from instsynth_dagster.errors import ArtifactReplaced
 
 VOLATILE_COLUMNS = frozenset({"device_seconds", "perceptual_hash", "mirrored_hash"})
-"""Columns that do not enter the content digest: they tell how a row was made, or follow from a digest in it."""
+"""Columns outside the content digest: they describe how a row was made, or follow from a digest in it."""
 
 PREVIEWS, PAGES = "previews", "report"
-"""Folders of what is only shown to people: they do not enter the content digest either."""
+"""Folders of files that are only for display: they do not enter the content digest either."""
 PIECE = "device_piece_seconds"
-"""Entry of the summary: the longest piece of work that the device did at a stretch."""
+"""Entry of the summary: seconds of the longest uninterrupted piece of work on the device."""
 _ROWS_AT_ONCE = 16
 _RECORDED_PACKAGES = ("instsynth-dagster", "torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
 
 
 class PartitionWriter:
-    """Context manager that makes one partition: leaving it normally commits, an exception leaves what stood before.
+    """Context manager that makes one partition: a normal exit commits it, an exception leaves the previous one in
+    place.
 
-    `resumed_rows` rows of an earlier, interrupted run under the same fingerprint are already there; the caller goes on
+    `resumed_rows` rows of an earlier, interrupted run under the same fingerprint exist already; the caller continues
     after them. Folders are handed out as paths to fill and survive a kill as well.
     """
 
@@ -59,7 +60,7 @@ class PartitionWriter:
         meter: Meter,
         unchanged: Callable[[], None] | None = None,
     ) -> None:
-        """`unchanged` raises where what the rows are made from is no longer what it was; nothing is kept then."""
+        """A writer; `unchanged` raises where an input of the rows has changed, and then nothing is kept."""
         self.asset, self.partition, self.fingerprint = asset, partition, fingerprint
         self.summary: dict[str, Any] = {}
         self.device_seconds = 0.0
@@ -105,10 +106,10 @@ class PartitionWriter:
         return sum(rows for _, rows, _ in self._parts) + carried + len(self._pending)
 
     def stored_rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The rows so far, resumed ones included, in order, few of them in memory at once; with those of `columns`
-        that there are.
+        """The rows so far, resumed ones included, in order, with few in memory at once; with those of `columns` that
+        exist.
 
-        Summaries and previews are made of these, so that a resumed partition reports what an undisturbed one does.
+        Summaries and previews are made from these, so that a resumed partition reports the same as an undisturbed one.
         """
         wanted = list(columns) if columns else None
         for part, _, _ in self._parts:
@@ -119,14 +120,14 @@ class PartitionWriter:
             yield {name: row[name] for name in wanted or row if name in row}
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row; a full part goes to the store at once."""
+        """Append a row; a full part is stored at once."""
         self._pending.append(row)
         self.device_seconds += row.get("device_seconds", 0.0)
         if self.rows % self._rows_per_part == 0:
             self._flush()
 
     def add_table(self, table: pd.DataFrame) -> None:
-        """Append a whole table as one part; what a killed run left is made again."""
+        """Append a whole table as one part; after a kill it is added again."""
         self._drop_resumed()
         self._write_part(pa.Table.from_pandas(table, preserve_index=False), row_group_size=None)
 
@@ -138,14 +139,14 @@ class PartitionWriter:
         return path
 
     def declare_directory(self, directory: Path) -> None:
-        """Declare a directory written outside the store; the partition is stale when its listing changes.
+        """Record a directory written outside the store; the partition becomes stale when its listing changes.
 
         The rows list its files (`outside.COLUMNS`).
         """
         self._outside.append(directory)
 
     def scratch(self) -> Path:
-        """A directory for state that only a resumed run needs; gone after the commit."""
+        """A directory for state that only a resumed run needs; removed after the commit."""
         if self._scratch is None:
             self._scratch = self._open.enter_context(
                 self._storage.scratch_directory(self._folder, f"{self._prefix}.scratch")
@@ -153,8 +154,9 @@ class PartitionWriter:
         return self._scratch
 
     def _resume(self) -> None:
-        """Take over what an earlier run left: its parts up to the first that is missing or damaged, and rows after
-        these that fill no part."""
+        """Take over the rows of an earlier run: its parts up to the first that is missing or damaged, and later rows
+        that fill no part yet.
+        """
         existing = self._storage.entries(self._folder)
         while part := self._intact_part(f"{self._prefix}-{len(self._parts):05d}.", existing):
             stored, table = part
@@ -169,7 +171,7 @@ class PartitionWriter:
         self.resumed_rows = self.rows
 
     def _intact_part(self, beginning: str, existing: set[str]) -> tuple[StoredFile, pa.Table] | None:
-        """A Parquet file of an earlier run, if its content is still what its name says."""
+        """A Parquet file of an earlier run, if its content still matches the digest in its name."""
         for name in existing:
             if name.startswith(beginning) and name.endswith(".parquet"):
                 path = self._storage.copy(f"{self._folder}/{name}")
@@ -179,7 +181,7 @@ class PartitionWriter:
         return None
 
     def _discard(self) -> None:
-        """Leave nothing for a later run to go on from."""
+        """Remove everything from which a later run could continue."""
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
         entries = self._storage.entries(self._folder)
@@ -191,13 +193,13 @@ class PartitionWriter:
             self._publish_table(table, f"{self._prefix}.{len(self._parts):05d}", row_group_size=None)
 
     def _pending_table(self) -> pa.Table | None:
-        """Rows that fill no part yet; those carried over keep their types, for the digest knows them."""
+        """Rows that fill no part yet; resumed ones keep their types, which the digest depends on."""
         new = pa.Table.from_pylist([dict(row) for row in self._pending]) if self._pending else None
         tables = [table for table in (self._carried, new) if table is not None]
         return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
     def _note_costs(self, finished: bool) -> None:
-        """This attempt's device seconds, and those that a killed one before it could not note."""
+        """Record this attempt's device seconds, and those that a killed attempt before it could not record."""
         if not max(self.meter.used, self.device_seconds):
             return
         before = self._ledger.unfinished(self._folder, self.fingerprint)
@@ -213,7 +215,7 @@ class PartitionWriter:
 
     def _flush(self) -> None:
         if (table := self._pending_table()) is not None:
-            # one row per row group: training reads windows at random
+            # one row per row group, because training reads windows in random order
             self._write_part(table, row_group_size=1)
             self._pending, self._carried = [], None
 
@@ -222,12 +224,13 @@ class PartitionWriter:
         self._parts.append((stored, len(table), content_digest(table)))
 
     def _publish_table(self, table: pa.Table, name: str, row_group_size: int | None) -> StoredFile:
-        """Put a table into the store under a name that ends with its digest: no manifest vouches for it yet, but a
-        later run goes on from it."""
+        """Put a table into the store under a name that ends with its digest; no manifest lists it yet, and a later run
+        continues from it.
+        """
         self._unchanged()
         temporary = self.directory / f"{name}.tmp-{os.getpid()}"
         try:
-            # in groups of one row, statistics and dictionaries would repeat the row
+            # in groups of one row, statistics and dictionaries would duplicate the row
             pq.write_table(
                 table,
                 temporary,
@@ -240,7 +243,7 @@ class PartitionWriter:
             stored = replace(stored, path=f"{name}.{stored.sha256[:16]}.parquet")
             self._storage.publish(self._folder, temporary, stored)
         finally:
-            temporary.unlink(missing_ok=True)  # a full disk gets its space back
+            temporary.unlink(missing_ok=True)  # frees the space on a full disk
         return stored
 
     def _commit(self) -> None:
@@ -278,7 +281,7 @@ class PartitionWriter:
             self._lock.check()
         self._unchanged()
         if self._lock:
-            self._lock.check()  # once more: the look at what it is made from may have taken long
+            self._lock.check()  # once more: checking the inputs may have taken long
         self._storage.write(f"{self._folder}/{MANIFEST}", manifest.to_json())
         self._remove_leftovers(manifest)
 
@@ -292,13 +295,15 @@ class PartitionWriter:
         return tuple(stored)
 
     def _remove_leftovers(self, manifest: Manifest) -> None:
-        """Remove what earlier fingerprints and killed runs left."""
+        """Remove the files of earlier fingerprints and killed runs."""
         keep = {MANIFEST, *(file.path.split("/", 1)[0] for file in manifest.files())}
         self._storage.remove(self._folder, self._storage.entries(self._folder) - keep)
 
 
 def content_digest(table: pa.Table) -> str:
-    """sha256 over names, types and values of a table, volatile columns left out; independent of Parquet's encoding."""
+    """sha256 over names, types and values of a table without its volatile columns; independent of Parquet's
+    encoding.
+    """
     digest = hashlib.sha256()
     for name in sorted(set(table.column_names) - VOLATILE_COLUMNS):
         column = table[name]
@@ -311,7 +316,7 @@ def content_digest(table: pa.Table) -> str:
 
 
 def _type_name(kind: pa.DataType) -> str:
-    """Arrow's name of a type, the same before and after Parquet, which calls the items of a list elements."""
+    """Arrow's name of a type, the same before and after Parquet, which renames the items of a list."""
     if pa.types.is_list(kind):
         return f"list<item: {_type_name(kind.value_type)}>"
     if pa.types.is_struct(kind):

@@ -1,4 +1,6 @@
-"""What the readers of all annotation formats give: images, categories, and the objects in them as the files tell it."""
+"""The common result of the readers of all annotation formats: images, categories, and objects as the files
+define them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from instsynth_dagster.errors import DatasetError, UnreadableError, is_transient
 
 @dataclass(frozen=True)
 class Category:
-    """A category of the data set's own files; `id` is theirs, or a running number where they have names only."""
+    """A category of the data set's own files; `id` is theirs, or a running number for formats that have names only."""
 
     id: int
     name: str
@@ -27,9 +29,9 @@ class Category:
 
 @dataclass(frozen=True)
 class AnnotatedObject:
-    """An object, or a crowd of them, of a category (by id), or pixels that the files call void (None).
+    """An object, or a crowd of them, of a category (by id); pixels that the files mark as void have category None.
 
-    `source_id` is the number that the files give it, None where they give none or one twice.
+    `source_id` is the object's number in the files, None where it has none or where a number occurs twice.
     """
 
     category: int | None
@@ -40,10 +42,10 @@ class AnnotatedObject:
 
 @dataclass
 class AnnotatedImage:
-    """An image, `file` below the folder of images (with /), and its objects in the order of the file.
+    """An image, `file` relative to the folder of images (with /), and its objects in the order of the file.
 
-    `width` and `height` are those that it is annotated at, None where the format does not tell. `split` is None where
-    the files divide nothing. `source_id` is as for objects.
+    `width` and `height` are the size at which it is annotated, None where the format does not say. `split` is None
+    where the files define no splits. `source_id` is as for objects.
     """
 
     file: str
@@ -56,9 +58,10 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class Annotated:
-    """A data set as a format tells it, and what the reader noticed on the way, one sentence each.
+    """A data set as its files define it, and the remarks of the reader, one sentence each.
 
-    `unlabeled_is_void`: pixels of no object are void, as where every pixel has a label; else they are background.
+    `unlabeled_is_void`: whether pixels outside all objects are void, as in formats that label every pixel; otherwise
+    they are background.
     """
 
     categories: Sequence[Category]
@@ -68,7 +71,7 @@ class Annotated:
 
 
 class ImageFolder:
-    """The image files below a folder, links followed, and which of them an annotation file means.
+    """The image files below a folder, links followed, and the lookup of names from annotation files among them.
 
     Args:
         within: name of the folders that hold the images, where there are other pictures below `root`; default: all.
@@ -98,8 +101,9 @@ class ImageFolder:
                 self._by_stem[stem].append(file)
 
     def find(self, name: str) -> str | None:
-        """The file that an annotation file calls `name`: that path, or the longest end of it that there is, or the one
-        file of that name in any folder; None where there is none, or several."""
+        """The file that an annotation file calls `name`: that path, or the longest end of it that exists, or the only
+        file of that name in any folder; None where there is none, or several.
+        """
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         if not parts:
             return None
@@ -113,8 +117,9 @@ class ImageFolder:
         return None
 
     def find_stem(self, stem: str) -> str | None:
-        """The file of a name without its suffix, with the folders above it or without; None where there is none, or
-        several."""
+        """The file with a name without suffix, with or without the folders above it; None where there is none, or
+        several.
+        """
         parts = stem.split("/")
         for start in range(len(parts)):
             found = self._by_stem.get("/".join(parts[start:]), [])
@@ -124,7 +129,8 @@ class ImageFolder:
 
 
 def files_named(root: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
-    """Files below a folder whose names are wanted, links followed, hidden folders left out, as paths below it.
+    """Paths, relative to a folder, of the files below it whose names satisfy `wanted`; links are followed, hidden
+    folders left out.
 
     Raises:
         UnreadableError: a folder may not be listed.
@@ -150,7 +156,7 @@ def files_named(root: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
 
 
 def frame_ids(files: Sequence[str]) -> Mapping[str, str]:
-    """A name for each file: its path without the suffix, with it where two files differ in nothing else."""
+    """A frame id for each file: its path without the suffix, or with it where two files differ in the suffix only."""
     stems = defaultdict(list)
     for file in files:
         stems[_plain(str(PurePosixPath(file).with_suffix("")))].append(file)
@@ -167,5 +173,5 @@ def frame_ids(files: Sequence[str]) -> Mapping[str, str]:
 
 
 def _plain(name: str) -> str:
-    """A path without what separates the parts of an instance id or of a partition."""
+    """A path without the characters that separate the parts of an instance id or of a partition key."""
     return name.replace(":", "_").replace("|", "_")

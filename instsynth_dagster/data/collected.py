@@ -1,4 +1,6 @@
-"""What readers of annotation formats have in common: which file is meant, what is left out, what is told about it."""
+"""The common part of readers of annotation formats: resolving image files, counting what is left out, and notes about
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from instsynth_dagster.errors import DatasetError
 
 
 class Collected:
-    """Images and objects as a reader finds them in annotation files; what is left out is counted.
+    """Images and objects that a reader finds in annotation files, with counts of what is left out.
 
     Args:
-        folder: of the images.
+        folder: folder of the images.
     """
 
     def __init__(self, folder: ImageFolder) -> None:
@@ -30,7 +32,7 @@ class Collected:
         self._ids: Counter[str] = Counter()
 
     def note(self, kind: str, sentence: str, count: int = 1) -> None:
-        """Count something; the sentence follows its number."""
+        """Count something that is noted about the data; `sentence` follows the number."""
         self._counts[kind] += count
         self._sentences.setdefault(kind, sentence)
 
@@ -45,11 +47,11 @@ class Collected:
         """The image that an annotation file calls `name`; None, and counted, where it is not below the folder.
 
         Args:
-            annotation_file: the annotation file, for errors.
-            size: (width, height) that it is annotated at.
+            annotation_file: for error messages.
+            size: (width, height) at which it is annotated.
 
         Raises:
-            DatasetError: it stands in two splits, or with two sizes.
+            DatasetError: it is in two splits, or has two sizes.
         """
         return self._add(annotation_file, self.folder.find(name), split, size, source_id)
 
@@ -60,7 +62,7 @@ class Collected:
         split: str | None = None,
         size: tuple[int | None, int | None] = (None, None),
     ) -> AnnotatedImage | None:
-        """The same for a name without its suffix."""
+        """The image with a name without its suffix; otherwise as `image`."""
         return self._add(annotation_file, self.folder.find_stem(stem), split, size, None)
 
     def _add(
@@ -98,12 +100,12 @@ class Collected:
         crowd: bool = False,
         source_id: Any = None,
     ) -> None:
-        """An object; one without a mask and an exact copy are left out and counted.
+        """Add an object; one without a mask, and an exact copy of another, are left out and counted.
 
         Args:
-            image: None for one that is not there; nothing is counted.
+            image: None for a missing image; the object is ignored without being counted.
             category: by its id; None for void.
-            segmentation: COCO's; one polygon may stand without a list around it.
+            segmentation: COCO's; a single polygon may stand without a list around it.
         """
         if image is None:
             return
@@ -123,10 +125,10 @@ class Collected:
     def annotated(
         self, files: Sequence[Path], categories: Sequence[Category], unlabeled_is_void: bool = False
     ) -> Annotated:
-        """The data set as it was found.
+        """The data set that was collected.
 
         Args:
-            files: the annotation files, for errors.
+            files: the annotation files, for error messages.
 
         Raises:
             DatasetError: no image was found.
@@ -145,7 +147,7 @@ class Collected:
 
 
 def _number(given: Any) -> int | None:
-    """A number of 63 bits, None for anything else."""
+    """An integer of at most 63 bits; None for any other value."""
     return given if isinstance(given, int) and not isinstance(given, bool) and abs(given) < 1 << 63 else None
 
 
@@ -162,11 +164,15 @@ def _segmentation(given: Any) -> Any:
 
 
 _MANY_CROWDS = 0.25
-"""Crowds for each single object, from which they are more likely objects that a tool has marked so."""
+"""Number of crowds per single object from which the crowds are more likely single objects that a tool marked so."""
 
 
 def with_crowds(annotated: Annotated, as_instances: bool) -> Annotated:
-    """A data set whose crowds are believed, with a note about them, or are taken for single objects."""
+    """A data set whose crowds stay crowds, with a note about them, or become single objects.
+
+    Args:
+        as_instances: whether crowds become single objects.
+    """
     things = {category.id for category in annotated.categories if category.has_instances}
     kinds: Counter[tuple[bool, bool]] = Counter()
     for image in annotated.images:
@@ -178,7 +184,7 @@ def with_crowds(annotated: Annotated, as_instances: bool) -> Annotated:
         return annotated
     single = kinds[False, True] + kinds[False, False]
     everything = not single
-    # COCO's own crowds are codes beside polygons too, but few
+    # COCO itself also mixes run-length codes for crowds with polygons, but has few crowds
     brushed = coded and not outlined and not kinds[False, True] and coded > _MANY_CROWDS * single
     if everything or brushed:
         kind = "object" if everything else "run-length code"

@@ -1,4 +1,4 @@
-"""The data set, read only, whatever its format: frames by city, their pixels and their id maps."""
+"""The data set, read only, in any format: frames by city, their pixels and their id maps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PREVIEWED_FRAMES = 4
 
 
 class DataSet(ABC):
-    """Frames below `root`; tables refer to files relative to it. `labels` says what its id maps mean."""
+    """Frames below `root`; tables refer to files relative to it. `labels` is the label table of its id maps."""
 
     root: Path
     labels: LabelTable
@@ -52,7 +52,7 @@ class DataSet(ABC):
         """The same data set for an asset that may read the files of some cities only.
 
         Raises:
-            UndeclaredRead: later, on reading a file of another city.
+            UndeclaredRead: raised later, on reading a file of another city.
         """
         part = copy(self)
         part._cities, part._reader = frozenset(cities), reader
@@ -64,10 +64,10 @@ class DataSet(ABC):
 
     @abstractmethod
     def city_of(self, frame_id: str) -> str:
-        """The city that a frame belongs to by the files of the data set; "" for a frame that is none of them."""
+        """The city of a frame according to the files of the data set; "" for an unknown frame."""
 
     def categories(self) -> list[dict[str, Any]]:
-        """COCO categories of the evaluated classes, by the ids and names of the data set's own files."""
+        """COCO categories of the evaluated classes, with the ids and names of the data set's own files."""
         return [{"id": self.labels[name].category_id, "name": name} for name in self.labels.classes]
 
     @abstractmethod
@@ -85,28 +85,29 @@ class DataSet(ABC):
 
     @abstractmethod
     def directories(self, city: str) -> list[Path]:
-        """Folders that hold the files of a city and nothing else; none where cities share folders."""
+        """Folders that hold the files of a city and nothing else; empty where cities share folders."""
 
     @abstractmethod
     def frame_ids(self, city: str) -> list[str]:
-        """Ids of a city's frames, none of them read."""
+        """Ids of a city's frames, without reading any of them."""
 
     @abstractmethod
     def frame_table(self, city: str) -> pd.DataFrame:
         """One row per frame, every file decoded once: frame_id, city, split, width, height, image, ids, image_sha256,
-        ids_sha256, and the perceptual hashes of the image and of its mirror image."""
+        ids_sha256, and the perceptual hashes of the image and of its mirror image.
+        """
 
     @abstractmethod
     def image(self, row: Any) -> np.ndarray:
-        """uint8 (H, W, 3) RGB of a row of the frame table."""
+        """Image uint8 (H, W, 3) RGB of a row of the frame table."""
 
     @abstractmethod
     def ids(self, row: Any) -> np.ndarray:
-        """int32 (H, W) id map of a row of the frame table."""
+        """Id map int32 (H, W) of a row of the frame table."""
 
     @abstractmethod
     def image_of(self, frame_id: str) -> np.ndarray:
-        """uint8 (H, W, 3) RGB of a frame by its id."""
+        """Image uint8 (H, W, 3) RGB of a frame by its id."""
 
     @abstractmethod
     def image_and_ids(self, frame_id: str) -> tuple[np.ndarray, np.ndarray]:
@@ -114,19 +115,20 @@ class DataSet(ABC):
 
     @abstractmethod
     def originals(self, cities: Sequence[str]) -> Iterator[OriginalImage]:
-        """The images of cities as they are annotated. Either all of them and all their objects have numbers of their
-        own, each once, or none has."""
+        """The images of cities with their own annotations. Either all images and objects have unique numbers, or none
+        has any.
+        """
 
     def semantic_frames(self, city: str) -> list[Frame]:
         """Frames of a city that has semantic maps; `ids` is the path of the label id map.
 
         Raises:
-            DatasetError: the format has none.
+            DatasetError: the format has no semantic maps.
         """
         raise DatasetError("semantics: only a data set in Cityscapes layout has semantic maps; remove the section")
 
     def preview(self, frames: pd.DataFrame) -> str:
-        """Markdown with the first frames, instances drawn in."""
+        """Markdown with the first frames and their instances."""
         from instsynth_dagster.evaluation.report.gallery import contact_sheet, overlay_instances, thumbnail_markdown
 
         rows = list(frames.head(PREVIEWED_FRAMES).itertuples())
@@ -134,8 +136,9 @@ class DataSet(ABC):
         return thumbnail_markdown(contact_sheet(shown, columns=2, captions=None), width=700)
 
     def instance_table(self, frames: pd.DataFrame) -> pd.DataFrame:
-        """`instance_index` of every frame, with instance_id and frame_id in front, and as `ground` the id of the label
-        that an instance stands on, -1 where that is not in the frame."""
+        """`instance_index` of every frame, with the columns instance_id and frame_id in front, and `ground`, the id of
+        the label that an instance stands on, -1 where that is outside the frame.
+        """
         from instsynth_dagster.synthesis.places import grounds
 
         tables = []
@@ -197,7 +200,9 @@ class CityscapesData(DataSet):
         }
 
     def _ids_digest(self, path: Path) -> str:
-        """Of the file, and of the table where it is not the layout's own: other names for the same ids are others."""
+        """Digest of an id map's file and, where the label table is not the layout's own, of the table, which gives ids
+        other names.
+        """
         digest = file_sha256(path)
         if self.labels == CITYSCAPES:
             return digest
@@ -242,7 +247,7 @@ class CityscapesData(DataSet):
 
 @dataclass(frozen=True)
 class ImagesAsRead:
-    """A folder of images, and how they and what is annotated in them are read (`reading.Turn`, `rasterise.OnTop`)."""
+    """A folder of images, and how images and annotations are read (`reading.Turn`, `rasterise.OnTop`)."""
 
     root: Path
     overlap: OnTop
@@ -250,9 +255,12 @@ class ImagesAsRead:
 
 
 class AnnotatedData(DataSet):
-    """Images with annotated objects, by an index. Columns of the frame table beside those of every format:
-    `lost_pixels` of objects under others, `overlapping` objects that lost some, `hidden` ones that lost all, and
-    `empty` ones that cover no pixel of the image."""
+    """Images with annotated objects, read through an index.
+
+    Columns of the frame table beyond those of every format: `lost_pixels` of objects under others, the number of
+    `overlapping` objects that lost pixels, of `hidden` ones that lost all, and of `empty` ones that cover no pixel of
+    the image.
+    """
 
     def __init__(self, images: ImagesAsRead, labels: LabelTable, index: Index) -> None:
         self.root, self.labels = images.root, labels

@@ -1,4 +1,4 @@
-"""What takes the place of cities in data without: groups of images, and which of them train and validate."""
+"""Groups of images that replace cities in data without them, and their split into train and val."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from instsynth_dagster.seeds import content_seed
 
 _LONGEST = 60
 FILE_COLUMN = "file"
-"""Of a table of groups; its values are paths below the folder of images, or file names that stand once in it."""
+"""Column of a table of groups that holds paths relative to the folder of images, or unique file names."""
 
 
 def folder_groups(files: Sequence[str]) -> dict[str, str]:
-    """The folder of each file (paths below the folder of images, with /)."""
+    """The folder of each file (paths relative to the folder of images, with /)."""
     return {file: PurePosixPath(file).parent.as_posix().removeprefix(".") or "all" for file in files}
 
 
@@ -27,7 +27,7 @@ def name_groups(files: Sequence[str], pattern: str) -> dict[str, str]:
     """The part of each file's path that a regular expression captures.
 
     Raises:
-        DatasetError: the pattern captures nothing of a path.
+        DatasetError: the pattern captures nothing in a path.
     """
     compiled = re.compile(pattern)
     groups = {}
@@ -43,10 +43,10 @@ def name_groups(files: Sequence[str], pattern: str) -> dict[str, str]:
 
 
 def table_groups(files: Sequence[str], table: Path, column: str) -> dict[str, str]:
-    """The column of a CSV file with the columns `file` and this one.
+    """The group of each file, from the column `column` of a CSV file that also has the column `file`.
 
     Raises:
-        DatasetError: the table cannot be read, lacks a column, or does not name a file.
+        DatasetError: the table cannot be read, lacks a column, or does not list a file.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as opened:
@@ -67,12 +67,14 @@ def table_groups(files: Sequence[str], table: Path, column: str) -> dict[str, st
 
 
 def hash_groups(files: Sequence[str], buckets: int) -> dict[str, str]:
-    """A bucket for each file, by its path alone."""
+    """A bucket for each file, from a hash of its path."""
     return {file: f"part-{_bucket(file, buckets):0{len(str(buckets - 1))}}" for file in files}
 
 
 def bounded(groups: Mapping[str, str], limit: int) -> dict[str, str]:
-    """Groups as they are, or, where there are more than `limit`, in as many buckets; a group is never divided."""
+    """The groups unchanged, or, where there are more than `limit`, put into that many buckets; a group is never
+    divided.
+    """
     if len(set(groups.values())) <= limit:
         return dict(groups)
     width = len(str(limit - 1))
@@ -84,11 +86,11 @@ def _bucket(text: str, buckets: int) -> int:
 
 
 def split_by_fraction(groups: Mapping[str, str], fraction: float, seed: int) -> dict[str, str]:
-    """`train` or `val` for each group: whole groups, in an order that the seed draws, until `fraction` of the files
-    is val or the next group would leave none to train on.
+    """`train` or `val` for each group: whole groups, in an order drawn by the seed, until `fraction` of the files is
+    val or the next group would leave none to train on.
 
     Raises:
-        DatasetError: there is one group only.
+        DatasetError: there is only one group.
     """
     sizes = Counter(groups.values())
     if len(sizes) < 2:
@@ -100,7 +102,7 @@ def split_by_fraction(groups: Mapping[str, str], fraction: float, seed: int) -> 
     wanted, taken = fraction * sum(sizes.values()), 0
     splits = dict.fromkeys(sizes, "train")
     for group in order[:-1]:
-        # a group that overshoots further than stopping falls short is left to train
+        # a group stays in train if adding it misses the fraction by more than leaving it out
         if taken and taken + sizes[group] - wanted > wanted - taken:
             continue
         if taken >= wanted:
@@ -111,7 +113,9 @@ def split_by_fraction(groups: Mapping[str, str], fraction: float, seed: int) -> 
 
 
 def city_names(groups: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """A name usable as a partition for each (split, group), the same whatever else there is where nothing collides."""
+    """A name usable as a partition key for each (split, group); without a collision it does not depend on other
+    groups.
+    """
     pairs = sorted(set(groups))
     splits_of = defaultdict(set)
     for split, group in pairs:
@@ -128,7 +132,7 @@ def city_names(groups: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
 
 
 def _slug(text: str) -> str:
-    """Text as a-z, 0-9, - and _."""
+    """Text reduced to a-z, 0-9, - and _."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")
     return slug[:_LONGEST].rstrip("-_") if slug else f"group-{_digest(text)}"

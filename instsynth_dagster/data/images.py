@@ -16,16 +16,17 @@ from instsynth_dagster.errors import ArtifactError
 _GREY, _RGB = 0, 2
 """Colour types of PNG."""
 _UP = 2
-"""The filter that writes each row as its difference from the row above."""
+"""PNG's filter that stores each row as its difference from the row above."""
 _LEVEL = 1
-"""Of deflate: ISA-L's files are about as small as zlib's at four times its speed."""
+"""Compression level of deflate; ISA-L's files are about as small as zlib's at four times its speed."""
 
 
 def encode_png(array: np.ndarray, portable: bool = False) -> bytes:
     """PNG bytes of uint8 (H, W, 3) RGB, or of uint8 / uint16 (H, W).
 
     Args:
-        portable: packs with zlib, whose bytes do not depend on the instructions of the CPU, at a quarter of the speed.
+        portable: whether to pack with zlib, whose bytes do not depend on the instructions of the CPU, at a quarter of
+            the speed.
     """
     height, width = array.shape[:2]
     depth = 8 * array.dtype.itemsize
@@ -47,18 +48,18 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
-    """JPEG bytes of uint8 (H, W, 3) RGB; for pictures that people look at, never for data."""
+    """JPEG bytes of uint8 (H, W, 3) RGB; for display only, never for data."""
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[
         1
     ].tobytes()
 
 
 Stored = Literal["png", "webp", "jpeg"]
-"""How windows are stored: `png` and `webp` without loss, `jpeg` at quality 95 without subsampled colour."""
+"""Formats of stored windows: `png` and `webp` without loss, `jpeg` at quality 95 without chroma subsampling."""
 
 
 def encode_stored(image: np.ndarray, form: Stored) -> bytes:
-    """Bytes of uint8 (H, W, 3) RGB, which `decode_png` reads whatever their form."""
+    """Bytes of uint8 (H, W, 3) RGB in a stored format, all of which `decode_png` reads."""
     if form == "png":
         return encode_png(image)
     options = {
@@ -72,7 +73,9 @@ def encode_stored(image: np.ndarray, form: Stored) -> bytes:
 
 
 def decode_png(data: SupportsBytes) -> np.ndarray:
-    """Inverse of `encode_png` and `encode_stored`; bytes, or what gives them (`artifacts.rows.StoredBytes`)."""
+    """Inverse of `encode_png` and `encode_stored`; takes bytes, or an object that gives them
+    (`artifacts.rows.StoredBytes`).
+    """
     array = _decoded(data)
     return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)
 
@@ -114,18 +117,18 @@ def png_size(data: SupportsBytes) -> tuple[int, int]:
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize uint8 (H, W, 3) to (width, height): by area where it shrinks, Lanczos where it grows."""
+    """Image uint8 (H, W, 3) resized to (width, height): by area where it shrinks, by Lanczos where it grows."""
     if image.shape[1::-1] == tuple(size):
         return image
     return cv2.resize(image, size, interpolation=interpolation(image.shape, size[::-1]))
 
 
 def interpolation(before: Sequence[int], after: Sequence[int]) -> int:
-    """OpenCV's filter of `resize_image`, for shapes (H, W, ...)."""
+    """OpenCV's interpolation flag of `resize_image`, for shapes (H, W, ...)."""
     shrinks = after[0] * after[1] < before[0] * before[1]
     return cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
 
 
 def resize_ids(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize an integer id map (H, W) to (width, height) by nearest neighbour; keeps dtype."""
+    """Integer id map (H, W) resized to (width, height) by nearest neighbour; dtype unchanged."""
     return cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(ids.dtype)

@@ -1,4 +1,4 @@
-"""An annotated data set read once: its frames by group, its label table and what was noticed, in a SQLite file.
+"""An annotated data set, parsed once: its frames by group, label table and notes, in a SQLite file.
 
 Annotation files of a hundred thousand images take minutes to parse and gigabytes to hold; every process looks up single
 frames here instead. The file may be deleted at any time and is made again when the annotations or the listing of the
@@ -31,14 +31,16 @@ from instsynth_dagster.errors import DatasetError
 _VERSION = 2
 TRAIN, VAL = "train", "val"
 _LONGEST_SIDE, _STEP = 1024, 32
-"""Of windows, in pixels."""
+"""Longest side of windows, and the step of their sides, in pixels."""
 
 
 @dataclass(frozen=True)
 class IndexedFrame:
-    """A frame of an annotated data set; `file` is below the folder of images, `size` (width, height) annotated.
+    """A frame of an annotated data set; `file` is relative to the folder of images, `size` is the annotated (width,
+    height).
 
-    `source_id` and `source_ids` are the numbers that the data set's own files give it and its annotations, if they do.
+    `source_id` and `source_ids` are the numbers of the image and of its annotations in the data set's own files, if
+    any.
     """
 
     frame_id: str
@@ -54,9 +56,9 @@ class IndexedFrame:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a data set is: cities of each split, label table, categories as its files tell them, and notes.
+    """A summary of a data set: cities of each split, label table, categories of its files, and notes.
 
-    `instances` counts single objects of each class in train frames, `sizes` frames by (width, height).
+    `instances` counts single objects of each class in train frames, `sizes` counts frames by (width, height).
     """
 
     train_cities: tuple[str, ...]
@@ -70,7 +72,7 @@ class Survey:
 
     @property
     def window_size(self) -> tuple[int, int]:
-        """Width and height of windows in the proportions of the median image, the longer side at most 1,024."""
+        """Width and height of windows in the proportions of the median image, with a longer side of at most 1,024."""
         sizes = np.repeat(np.array(list(self.sizes)), list(self.sizes.values()), axis=0)
         median = np.median(sizes, axis=0)
         scale = min(1.0, _LONGEST_SIDE / median.max())
@@ -79,7 +81,7 @@ class Survey:
 
 
 class Index:
-    """An index at a path, which must have been made by `write_index`."""
+    """The index at a path, which `write_index` has made."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -130,7 +132,7 @@ class Index:
         return _frame(row)
 
     def signature(self, city: str) -> tuple[list[str], str]:
-        """The image files of a city, and a digest of all that is annotated in them."""
+        """The image files of a city, and a digest of all annotations in them."""
         with closing(self._open()) as connection:
             rows = connection.execute(
                 "SELECT frame_id, file, digest FROM frames WHERE city = ? ORDER BY frame_id", (city,)
@@ -175,14 +177,16 @@ def write_index(
 
     Args:
         root: folder of the images.
-        groups: of each file; splits: `train` or `val` of each file.
-        turn: as for `reading.read_image`; on_top: as for `rasterise.draw`.
+        groups: group of each file.
+        splits: `train` or `val` for each file.
+        turn: as for `reading.read_image`.
+        on_top: as for `rasterise.draw`.
     """
     labels = label_table(annotated)
     ids_of: dict[int | None, int] = {
         label.category_id: label.id for label in labels.labels if label.source_id is not None
     }
-    ids_of[None] = max(label.id for label in labels.labels)  # void stands last
+    ids_of[None] = max(label.id for label in labels.labels)  # void is the last label
     things: dict[int | None, bool] = {category.id: category.has_instances for category in annotated.categories}
     things[None] = False
     names = city_names((splits[image.file], groups[image.file]) for image in annotated.images)
@@ -244,7 +248,7 @@ def _as_text(value: Any) -> Any:
 
 
 def _encodable(row: Sequence[Any]) -> tuple[Any, ...]:
-    """SQLite takes text as UTF-8; names that are none travel as bytes that are read as text."""
+    """A row for SQLite, which stores text as UTF-8; names that are not valid UTF-8 are stored as bytes."""
     return tuple(
         value.encode(errors="surrogateescape") if isinstance(value, str) and not _is_utf8(value) else value
         for value in row
@@ -260,7 +264,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _annotated_size(root: Path, image: AnnotatedImage, turn: Turn) -> tuple[int, int]:
-    """(width, height) that an image is annotated at: what the format tells, else that of the image as it is shown."""
+    """(width, height) at which an image is annotated: that of the format, or else that of the displayed image."""
     if image.width and image.height:
         return image.width, image.height
     return size_as_read(root / image.file, turn)
@@ -273,9 +277,9 @@ _LARGEST_KEPT_ID = 9_999
 def label_table(annotated: Annotated) -> LabelTable:
     """The label table of a data set whose objects are annotated one by one.
 
-    Id 0 is everything that is no object: background, which counts in an evaluation, or `unlabeled`, which does not,
-    where the format labels every pixel. Categories keep their ids where these are 1 to 9,999, else they are numbered.
-    One more label, the last, is void.
+    Id 0 is everything outside the objects: background, which is evaluated, or `unlabeled`, which is not, for formats
+    that label every pixel. Categories keep their ids where these are 1 to 9,999, otherwise they are numbered. One more
+    label, the last, is void.
     """
     categories = annotated.categories
     if not categories:
@@ -302,7 +306,9 @@ def label_table(annotated: Annotated) -> LabelTable:
 
 
 def _factor(annotated: Annotated, highest: int) -> int:
-    """The smallest power of ten with room for all ids, and for twice as many objects of a category as any image has."""
+    """The smallest power of ten with room for all ids, and for twice the largest number of objects of a category in one
+    image.
+    """
     most = 0
     for image in annotated.images:
         most = max([most, *Counter(o.category for o in image.objects if not o.crowd).values()])
@@ -315,7 +321,7 @@ def _factor(annotated: Annotated, highest: int) -> int:
 
 
 def _class_names(categories: Sequence[Category]) -> list[str]:
-    """Names as partitions of the graph can have them: no separators of paths and partitions, never twice."""
+    """Category names usable as partition keys: without separators of paths and keys, and unique."""
     names: list[str] = []
     for category in categories:
         plain = "".join(" " if c in "/\\|:" or not c.isprintable() else c for c in category.name)
@@ -331,7 +337,7 @@ def _free(name: str, taken: Sequence[str]) -> str:
 
 
 def palette(number: int) -> tuple[int, int, int]:
-    """A colour for the n-th label, RGB; neighbours differ."""
+    """RGB colour of the n-th label; consecutive ones differ clearly."""
     import colorsys
 
     red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 0.9 if number % 2 else 0.7)
@@ -339,13 +345,13 @@ def palette(number: int) -> tuple[int, int, int]:
 
 
 def labels_digest(labels: LabelTable) -> str:
-    """What of a table is in id maps and in how they are read; colours are not."""
+    """Digest of the parts of a label table that id maps depend on; colours are left out."""
     rows = [[label.name, label.id, label.has_instances, label.ignore_in_eval] for label in labels.labels]
     return hashlib.sha256(json.dumps([labels.factor, rows]).encode()).hexdigest()
 
 
 def index_key(described: Any, files: Sequence[Path], listing: Sequence[str]) -> str:
-    """Names the index of settings (as JSON), of annotation files as they are, and of a listing of images."""
+    """Name of the index for settings (as JSON), the current annotation files, and a listing of images."""
     stamps = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     digest = hashlib.sha256(json.dumps([_VERSION, described, stamps], sort_keys=True).encode())
     for name in listing:

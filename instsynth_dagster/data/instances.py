@@ -24,11 +24,11 @@ _INDEX_COLUMNS = {
 
 
 _COUNTED = 1 << 22
-"""Values up to which counting into a table is quicker than sorting."""
+"""Largest value for which counting into a table is faster than sorting."""
 
 
 def instance_areas(ids: np.ndarray) -> dict[int, int]:
-    """Pixels of every value of an id map (H, W), by rising value."""
+    """Pixels of every value of an id map (H, W), in ascending order of value."""
     start, values = _runs(ids)
     lengths = np.diff(start, append=ids.size)
     if values.min(initial=0) >= 0 and values.max(initial=0) < _COUNTED:
@@ -42,8 +42,12 @@ def instance_areas(ids: np.ndarray) -> dict[int, int]:
 
 
 def _runs(ids: np.ndarray, within_rows: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """First pixels of runs of equal ids, counted row by row, and the runs' ids; an id map has far fewer of them than
-    pixels. `within_rows` ends a run at the end of its row."""
+    """First pixels of runs of equal ids, in row-major order, and the runs' ids; an id map has far fewer runs than
+    pixels.
+
+    Args:
+        within_rows: whether a run ends at the end of its row.
+    """
     flat = ids.ravel()
     begins = np.ones(flat.size, bool)
     np.not_equal(flat[1:], flat[:-1], out=begins[1:])
@@ -54,10 +58,10 @@ def _runs(ids: np.ndarray, within_rows: bool = False) -> tuple[np.ndarray, np.nd
 
 
 def instance_index(ids: np.ndarray, labels: LabelTable) -> pd.DataFrame:
-    """One row per instance or group of an int32 (H, W) id map, by value.
+    """One row per instance or group of an int32 (H, W) id map, in ascending order of value.
 
     Columns: value, class_name, label_id, is_group, area (pixels), x1, y1, x2, y2 (xyxy, x2/y2 exclusive),
-    touches_border, components (8-connected).
+    touches_border, components (number of 8-connected components).
     """
     start, found = _runs(ids, within_rows=True)
     lengths = np.diff(start, append=ids.size)

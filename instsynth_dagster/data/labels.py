@@ -1,4 +1,4 @@
-"""What the numbers of an id map mean: the labels of a data set, and how instances of them are numbered."""
+"""Label tables: the meaning of the values of an id map, and the numbering of instances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from instsynth_dagster.errors import DatasetError
 
 LARGEST = (1 << 31) - 1
-"""Of an id map, which is int32."""
+"""Largest value of an id map, which is int32."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Label:
     """A row of a label table.
 
     Args:
-        name: as prompts and tables call it.
-        id: its value in id maps.
-        has_instances: whether its objects are told apart.
+        name: name in prompts and tables.
+        id: value in id maps.
+        has_instances: whether its objects are annotated individually.
         ignore_in_eval: whether it is void: neither right nor wrong.
         color: RGB, 0..255.
-        supercategory: of a COCO category.
-        source_id: the id that the data set's own files give it; default: `id`.
+        supercategory: supercategory of a COCO category.
+        source_id: id in the data set's own files; default: `id`.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Label:
 
     @property
     def category_id(self) -> int:
-        """The id that the data set's own files give it."""
+        """The id in the data set's own files."""
         return self.id if self.source_id is None else self.source_id
 
 
@@ -47,10 +47,10 @@ class LabelTable:
     """The labels of a data set, and the coding of its id maps int32 (H, W).
 
     Instance `index` of a label has the value `label id * factor + index`. A value below `factor` is the label id
-    itself: of a label without instances, or of a group of objects that nobody told apart.
+    itself: of a label without instances, or of a group of objects that are not annotated individually.
 
     Raises:
-        DatasetError: a name or an id stands twice, or the ids do not fit the coding.
+        DatasetError: a name or an id occurs twice, or the ids do not fit the coding.
     """
 
     labels: tuple[Label, ...]
@@ -108,7 +108,7 @@ class LabelTable:
 
     @cached_property
     def unlabeled(self) -> int:
-        """The id of ground that nobody may be judged by: the first void label without instances, else 0."""
+        """The id of pixels that evaluation ignores: the first void label without instances, else 0."""
         void = [label.id for label in self.labels if label.ignore_in_eval and not label.has_instances]
         return void[0] if void else 0
 
@@ -146,7 +146,7 @@ class LabelTable:
         return label_id * self.factor + index
 
     def is_instance(self, ids: np.ndarray) -> np.ndarray:
-        """bool: which values are single instances."""
+        """bool: whether each value is a single instance."""
         return ids >= self.factor
 
     def label_ids(self, ids: np.ndarray) -> np.ndarray:
@@ -154,5 +154,5 @@ class LabelTable:
         return np.where(ids < self.factor, ids, ids // self.factor).astype(np.int32)
 
     def of_class(self, ids: np.ndarray, name: str) -> np.ndarray:
-        """bool: which values are single instances of a class."""
+        """bool: whether each value is a single instance of a class."""
         return self.is_instance(ids) & (ids // self.factor == self.by_name[name].id)

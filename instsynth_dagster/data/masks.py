@@ -23,20 +23,24 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
 
 
 def resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """Resize a square bool (S, S) mask to (side, side); where it shrinks, a thin mask keeps what it covers by 1/4."""
+    """A square bool (S, S) mask resized to (side, side); where it shrinks, pixels that it covers by at least 1/4 are
+    set, so that thin masks survive.
+    """
     image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
     return resize_image(image, (side, side))[..., 0] >= (64 if len(mask) > side else 128)
 
 
 def cover_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """Resize a square bool (S, S) mask to (side, side); True wherever a pixel of the mask falls, however thin it is."""
+    """A square bool (S, S) mask resized to (side, side); True wherever a pixel of the mask falls, however thin
+    it is.
+    """
     shrinks = len(mask) > side
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST_EXACT
     return cv2.resize(mask.astype(np.float32), (side, side), interpolation=interpolation) > 0
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Tight box (xyxy, x2/y2 exclusive) of a bool (H, W) mask; the whole picture for an empty one."""
+    """Tight box (xyxy, x2/y2 exclusive) of a bool (H, W) mask; the whole image for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return 0, 0, mask.shape[1], mask.shape[0]

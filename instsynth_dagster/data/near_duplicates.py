@@ -1,4 +1,4 @@
-"""Images that are the same picture although their bytes differ: re-encoded, resized, brightened, mirrored."""
+"""Images that show the same picture although their bytes differ: re-encoded, resized, brightened, mirrored."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 
 BITS = 256
 MAX_DISTANCE = 40
-"""Of `BITS` bits. On the demo city, copies (JPEG at quality 40, half the size, brighter, noisy, cut by 2 %) lie within
-38 of their source, and different frames, of the same street style, 90 or more apart."""
+"""Hamming distance, of `BITS` bits. On the demo city, copies (JPEG at quality 40, half the size, brighter, noisy, cut
+by 2 %) lie within 38 of their source, and different frames, of the same street style, 90 or more apart."""
 HASHES = ("perceptual_hash", "mirrored_hash")
 """Columns of the frame table."""
 _SIZE = (64, 32)
@@ -19,7 +19,7 @@ _CHUNK = 256
 
 
 def perceptual_hash(image: np.ndarray) -> str:
-    """64 hexadecimal digits: signs of the 256 lowest frequencies of the cosine transform, against their median.
+    """64 hexadecimal digits: signs of the 256 lowest frequencies of the cosine transform, relative to their median.
 
     Args:
         image: uint8 (H, W, 3) RGB.
@@ -30,12 +30,14 @@ def perceptual_hash(image: np.ndarray) -> str:
 
 
 def mirrored_hash(image: np.ndarray) -> str:
-    """`perceptual_hash` of the image as a mirror shows it."""
+    """`perceptual_hash` of the horizontally mirrored image."""
     return perceptual_hash(np.ascontiguousarray(image[:, ::-1]))
 
 
 def near_duplicates(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Index pairs of hashes that are at most `MAX_DISTANCE` bits apart; an image of one colour is like no other."""
+    """Index pairs of hashes that differ in at most `MAX_DISTANCE` bits; an image of a single colour has no
+    duplicates.
+    """
     if not len(ours) or not len(theirs):
         return
     left, right = _bits(ours), _bits(theirs)
@@ -53,7 +55,7 @@ def _bits(hashes: Sequence[str]) -> np.ndarray:
 
 
 def leaked_frames(frames: pd.DataFrame) -> list[str]:
-    """Frames of other splits that are also in train, byte for byte or as nearly the same picture.
+    """Frames of other splits that are also in train, byte for byte or as a near duplicate.
 
     Args:
         frames: columns frame_id, image_sha256, split and HASHES.

@@ -1,4 +1,4 @@
-"""From the settings to the data set: the index of annotated images, made when it is not there, and what reads it."""
+"""The data set of the settings, and the index of annotated images, which is made when it is missing."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 _SETTINGS: TypeAdapter[Any] = TypeAdapter(DatasetSettings)
 CACHE = ".cache/annotations"
 _LOOKS_EVERY = 10.0
-"""Seconds for which an index is taken for the newest."""
+"""Seconds after which a process checks again whether its index is the newest."""
 _KEPT = 4
-"""Indices of older annotations that are left in the cache."""
+"""Number of indices of older annotations that are kept in the cache."""
 _BUCKETS, _FEW = (8, 2), 32
-"""Buckets of images that lie in one folder, and of fewer than `_FEW` images."""
+"""Number of buckets for images in one folder, and for fewer than `_FEW` images."""
 
 
 def open_dataset(settings: Settings) -> DataSet:
@@ -51,12 +51,13 @@ def open_dataset(settings: Settings) -> DataSet:
 
 
 def open_index(dataset: AnnotatedImages, local: Path) -> Index:
-    """The index of annotated images below `local`; it is made where annotations, settings or the listing are new. A
-    process looks for news every few seconds: it asks for each city.
+    """The index of annotated images below `local`, made where annotations, settings or the listing are new.
+
+    A process checks for changes every few seconds, because it asks for the index for each city.
 
     Raises:
-        UnreadableError: a file or folder is not there.
-        DatasetError: the annotations are not of their format, or cannot be divided as the settings say.
+        UnreadableError: a file or folder is missing.
+        DatasetError: the annotations are not in their format, or cannot be split as the settings say.
     """
     return _looked_up(dataset.model_dump_json(), local, int(time.monotonic() / _LOOKS_EVERY))
 
@@ -88,7 +89,7 @@ def _group_files(dataset: AnnotatedImages) -> list[Path]:
 
 
 def image_groups(dataset: AnnotatedImages, files: Sequence[str]) -> dict[str, str]:
-    """The group of each file, at most `max_groups` of them."""
+    """The group of each file, with at most `max_groups` groups."""
     chosen = dataset.groups
     if chosen is None:
         by_folder = folder_groups(files)

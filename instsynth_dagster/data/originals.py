@@ -1,4 +1,4 @@
-"""The images of a data set with their objects as its own files annotate them."""
+"""The images of a data set with their objects as annotated in its own files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from instsynth_dagster.data.rasterise import Segmentation
 
 @dataclass(frozen=True)
 class OriginalObject:
-    """An object, or a crowd, of a label; `source_id` is its number in the data set's own files, if they number it."""
+    """An object, or a crowd, of a label; `source_id` is its number in the data set's own files, if it has one."""
 
     label: str
     segmentation: Segmentation
@@ -19,7 +19,7 @@ class OriginalObject:
 
 @dataclass(frozen=True)
 class OriginalImage:
-    """An image, `file` below the data set's root, `size` (width, height) as it is annotated, and its objects."""
+    """An image, `file` relative to the data set's root, `size` the annotated (width, height), and its objects."""
 
     file: str
     size: tuple[int, int]

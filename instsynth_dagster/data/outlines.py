@@ -9,10 +9,11 @@ Ring = list[tuple[int, int]]
 
 
 def exact_polygon(mask: np.ndarray) -> list[float]:
-    """One polygon [x, y, x, y, ...] of a bool (H, W) mask; filled by the even-odd rule it is the mask, holes and all.
+    """One polygon [x, y, x, y, ...] of a bool (H, W) mask; filled by the even-odd rule it reproduces the mask with its
+    holes.
 
-    Several parts and holes are joined by cuts that are run along forth and back, as formats with one polygon for an
-    object have them. An empty mask gives an empty list.
+    Parts and holes are joined by cuts that are traversed in both directions, for formats with one polygon for an
+    object. An empty mask gives an empty list.
     """
     found = rings(mask)
     if not found:
@@ -24,7 +25,7 @@ def exact_polygon(mask: np.ndarray) -> list[float]:
 
 
 def rings(mask: np.ndarray) -> list[Ring]:
-    """The closed outlines of a bool (H, W) mask, outer ones and those of holes; corners only."""
+    """The closed outlines of a bool (H, W) mask, of its parts and of its holes, as corners only."""
     padded = np.pad(mask, 1).astype(np.int8)
     below, right = np.diff(padded, axis=0), np.diff(padded, axis=1)
     following: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -43,7 +44,7 @@ def rings(mask: np.ndarray) -> list[Ring]:
 
 
 def _run(following: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int]) -> Ring:
-    """Take edges, each once, from a point until it is reached again."""
+    """The closed path that follows edges, each once, from a point back to it."""
     path, point = [], start
     while True:
         path.append(point)
@@ -57,7 +58,7 @@ def _run(following: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[i
 
 
 def _corners(path: Ring) -> Ring:
-    """A closed path without the points at which it goes straight on."""
+    """A closed path without the points at which it does not change direction."""
     points = np.array(path)
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]

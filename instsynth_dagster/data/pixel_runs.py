@@ -1,6 +1,6 @@
-"""Masks and id maps as runs of pixels: overlaps cost what the contours cost, not what the areas cost.
+"""Masks and id maps as runs of pixels: the cost of overlaps grows with the contours, not with the areas.
 
-Pixels are counted in column-major order (down the first column, then the second), as COCO's run-length code does.
+Pixels are counted in column-major order (down the first column, then the second), as in COCO's run-length code.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class IdRuns:
 
 
 def as_text(code: dict[str, Any]) -> dict[str, Any]:
-    """A compressed run-length code whose counts are text, as JSON holds them."""
+    """A compressed run-length code with its counts as text, for JSON."""
     return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
 
 
@@ -78,7 +78,8 @@ def decode_runs(counts: Sequence[str]) -> MaskRuns:
     """Foreground runs of compressed COCO run-length codes, all masks at once.
 
     The code is a list of run lengths, background first; from the fourth on each is stored as the difference to the
-    length two before it; each number is written in characters of five bits, lowest first, bit 6 saying "goes on".
+    length two before it. Each number is written in characters of five bits, lowest first, with bit 6 set if the number
+    continues.
     """
     characters = np.frombuffer("".join(counts).encode("ascii"), np.uint8).astype(np.int64) - 48
     last = characters & 32 == 0
@@ -103,12 +104,12 @@ def decode_runs(counts: Sequence[str]) -> MaskRuns:
 
 
 def _cumulate(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Cumulative sum that begins anew with every group; equal groups stand together."""
+    """Cumulative sum that restarts with every group; members of a group are adjacent."""
     total = np.cumsum(values)
     begin = np.searchsorted(group, group)
     return total - (total - values)[begin]
 
 
 def _count(index: np.ndarray, weights: np.ndarray, length: int) -> np.ndarray:
-    """Weighted bincount in whole numbers (exact below 2^53)."""
+    """Weighted bincount of integers (exact below 2^53)."""
     return np.bincount(index, weights, length).astype(np.int64)

@@ -1,4 +1,4 @@
-"""From annotations of single objects to an id map: outlines and codes drawn, overlaps decided, losses counted."""
+"""Annotations of single objects drawn into an id map: overlaps are resolved and losses counted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from instsynth_dagster.data.pixel_runs import decode_runs
 from instsynth_dagster.errors import DatasetError
 
 OnTop = Literal["smaller", "later"]
-"""Which of two overlapping objects is seen: the smaller one, or the one that stands later in the file."""
+"""The visible one of two overlapping objects: the smaller one, or the one later in the file."""
 
 Segmentation = Sequence[Sequence[float]] | Mapping[str, Any]
-"""COCO's: polygons [[x, y, x, y, ...], ...] in pixels, or a run-length code {"size": [H, W], "counts": ...}."""
+"""COCO's segmentation: polygons [[x, y, x, y, ...], ...] in pixels, or a code {"size": [H, W], "counts": ...}."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,11 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Drawn:
-    """An id map int32 (H, W), and what drawing it lost.
+    """An id map int32 (H, W), and what was lost in drawing it.
 
-    `hidden`: objects of which others left no pixel; `empty`: objects that cover no pixel of the image by themselves;
-    `lost_pixels`: of objects, under others; `overlapping`: objects that lost some.
+    `hidden`: number of objects covered completely by others; `empty`: number of objects that cover no pixel of the
+    image by themselves; `lost_pixels`: pixels of objects under others; `overlapping`: number of objects that lost
+    pixels.
     """
 
     ids: np.ndarray
@@ -46,12 +47,12 @@ class Drawn:
 
 
 def draw(annotations: Sequence[Annotation], size: tuple[int, int], labels: LabelTable, on_top: OnTop) -> Drawn:
-    """Draw objects into an id map of (height, width); pixels of none are 0.
+    """Draw objects into an id map of (height, width); pixels outside all objects are 0.
 
-    Objects of a label are numbered in their order, those that cover no pixel left out. Groups lie below everything.
+    Objects of a label are numbered in their order, without those that cover no pixel. Groups lie below everything else.
 
     Raises:
-        DatasetError: a segmentation is none, or a label has more objects than the table's coding has room for.
+        DatasetError: a segmentation is invalid, or a label has more objects than the table's coding has room for.
     """
     masks = [object_mask(annotation.segmentation, size) for annotation in annotations]
     areas = [int(mask.sum()) for mask in masks]
@@ -66,7 +67,9 @@ def draw(annotations: Sequence[Annotation], size: tuple[int, int], labels: Label
     drawn = [index for index, area in enumerate(areas) if area]
     if on_top == "smaller":
         drawn.sort(key=lambda index: -areas[index])
-    drawn.sort(key=lambda index: not annotations[index].is_group)  # stable: groups first, the rest in their order
+    drawn.sort(
+        key=lambda index: not annotations[index].is_group
+    )  # a stable sort: groups first, the rest in their order
     ids = np.zeros(size, dtype=np.int32)
     for index in drawn:
         ids[masks[index]] = values[index]
@@ -82,7 +85,7 @@ def draw(annotations: Sequence[Annotation], size: tuple[int, int], labels: Label
 
 
 def object_mask(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray:
-    """bool (H, W) of a COCO segmentation; what lies outside the image is cut off, parts are joined.
+    """bool (H, W) of a COCO segmentation; it is cut off at the image's borders, and its parts are united.
 
     Raises:
         DatasetError: it is no segmentation, or a run-length code of another size.
@@ -92,7 +95,7 @@ def object_mask(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray
         if isinstance(segmentation, Mapping):
             return _decoded(segmentation, size)
         parts = [np.asarray(part, dtype=np.float64).ravel() for part in segmentation]
-        # fewer than three corners enclose nothing, and pycocotools takes four numbers for a box
+        # fewer than three corners have no area, and pycocotools would read four numbers as a box
         polygons = [_inside(part, size).tolist() for part in parts if len(part) >= 6]
         if not polygons:
             return np.zeros(size, dtype=bool)
@@ -119,17 +122,20 @@ def _decoded(code: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
 
 
 def _covers(counts: bytes, pixels: int) -> bool:
-    """Whether a compressed code has as many pixels as it should; pycocotools reads beyond it where it has not."""
+    """Whether a compressed code has the expected number of pixels; pycocotools would read beyond its end if it has
+    fewer.
+    """
     if not counts or not 48 <= min(counts) <= max(counts) < 112:
         return False
     return bool(decode_runs([counts.decode("ascii")]).sizes[0] == pixels)
 
 
 def _inside(polygon: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The corners of a polygon, those far outside drawn near: pycocotools runs along every pixel of an outline.
+    """The corners of a polygon with distant ones moved close to the image, because pycocotools visits every pixel of an
+    outline.
 
     Raises:
-        DatasetError: a corner is no number, or a polygon has half a corner.
+        DatasetError: a corner is no number, or the number of coordinates is odd.
     """
     if len(polygon) % 2 or not np.isfinite(polygon).all():
         raise DatasetError("a polygon has a corner that is no pair of numbers")
@@ -141,7 +147,7 @@ def _inside(polygon: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _clipped(corners: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A polygon cut off at the image's sides (Sutherland and Hodgman, 1974); at least one corner."""
+    """A polygon cut off at the image's sides (Sutherland and Hodgman, 1974), with at least one corner."""
     for axis, bound, sign in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
         kept: list[np.ndarray] = []
         inside = sign * (corners[:, axis] - bound) >= 0

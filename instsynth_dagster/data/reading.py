@@ -1,4 +1,4 @@
-"""Image files as people have them: JPEG, PNG, WebP, TIFF of 8 bits, whatever their mode, turned as they are shown."""
+"""Image files in the variants that people have: JPEG, PNG, WebP, TIFF of 8 bits, of any mode, rotated for display."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image
 from instsynth_dagster.errors import DatasetError, is_transient
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp"})
-"""Of image files, in lower case."""
+"""Suffixes of image files, in lower case."""
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 MAX_PIXELS = 1 << 28
-"""Of an image; a header that declares more is a mistake or an attack, and nothing of it is decoded."""
+"""Most pixels of an image; a header that declares more is a mistake or an attack, and the file is not decoded."""
 ORIENTATION, BITS_PER_SAMPLE = 0x0112, 0x0102
 _EIGHT_BITS = frozenset({"RGB", "RGBA", "RGBX", "RGBa", "L", "LA", "La", "P", "PA", "1", "CMYK", "YCbCr"})
 _CONVERTED = {b"ftyp": "HEIC or AVIF", b"8BPS": "Photoshop", b"%PDF": "PDF"}
@@ -31,26 +31,27 @@ _SHOWN = {
     7: _FLIP.TRANSVERSE,
     8: _FLIP.ROTATE_90,
 }
-"""What shows the stored pixels of an EXIF orientation as they are meant."""
+"""Transpositions that display the stored pixels of an EXIF orientation correctly."""
 _UNDONE = {**_SHOWN, 6: _FLIP.ROTATE_90, 8: _FLIP.ROTATE_270}
 
 Turn = Literal["auto", "apply", "ignore"]
-"""What is done with an EXIF orientation: whatever the annotated size fits, always turned, never turned."""
+"""Treatment of an EXIF orientation: as the annotated size requires, always applied, never applied."""
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the bound above is ours
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked here instead
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name is that of an image; macOS's shadows `._*` and hidden files are not."""
+    """Whether a file name is that of an image; hidden files and the metadata files of macOS (`._*`) are not."""
     return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
 
 
 def decoded(path: Path, formats: Collection[str] = FORMATS) -> tuple[Image.Image, int]:
-    """The first picture of a file, decoded whole, in its own mode and not turned, and its EXIF orientation (1 to 8).
+    """The first picture of a file, decoded completely, in its own mode and as stored, and its EXIF orientation (1 to
+    8).
 
     Raises:
-        DatasetError: it is missing, not of these formats, not whole, too large, moving, or has more than 8 bits a
-            channel in colour.
+        DatasetError: it is missing, not in one of these formats, incomplete, too large, animated, or has more than 8
+            bits a channel in colour.
     """
     if path.exists() and not path.is_file():
         raise DatasetError(f"{path}: not a file")
@@ -58,11 +59,11 @@ def decoded(path: Path, formats: Collection[str] = FORMATS) -> tuple[Image.Image
         with Image.open(path, formats=FORMATS) as image:
             _check_header(path, image, formats)
             if image.format == "PNG":
-                image.verify()  # checksums, which decoding by itself leaves unread
+                image.verify()  # checksums, which decoding does not verify
         with Image.open(path, formats=FORMATS) as image:
             orientation = orientation_of(image)
             image.load()
-            if image.format == "TIFF" and orientation in _UNDONE:  # Pillow turns these, and only these, by itself
+            if image.format == "TIFF" and orientation in _UNDONE:  # the only formats that Pillow rotates by itself
                 return image.transpose(_UNDONE[orientation]), orientation
             return image, orientation
     except DatasetError:
@@ -71,7 +72,7 @@ def decoded(path: Path, formats: Collection[str] = FORMATS) -> tuple[Image.Image
         raise DatasetError(f"{path}: no such file") from None
     except Image.DecompressionBombError:
         raise DatasetError(f"{path}: declares more than the {MAX_PIXELS} pixels that are read") from None
-    except Exception as error:  # a decoder fed with garbage raises nearly anything
+    except Exception as error:  # a decoder raises nearly any error on damaged data
         if is_transient(error):
             raise
         problem = getattr(error, "strerror", None)
@@ -83,7 +84,7 @@ def decoded(path: Path, formats: Collection[str] = FORMATS) -> tuple[Image.Image
 def _check_header(path: Path, image: Image.Image, formats: Collection[str]) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise DatasetError(f"{path}: declares {image.width}x{image.height} pixels, at most {MAX_PIXELS} are read")
-    kind = "JPEG" if image.format == "MPO" else image.format  # a phone's JPEG with a second picture in it
+    kind = "JPEG" if image.format == "MPO" else image.format  # JPEG of a phone with a second picture in it
     if kind not in formats:
         raise DatasetError(f"{path}: holds {kind}, whatever its name says; save it as {' or '.join(formats)}")
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
@@ -122,14 +123,15 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None, turn: Turn = "auto") -> np.ndarray:
-    """uint8 (H, W, 3) RGB of a file; grey, palette and CMYK are converted, transparency is left out.
+    """uint8 (H, W, 3) RGB of a file; grey, palette and CMYK are converted, transparency is dropped.
 
     Args:
-        size: (width, height) that the image is annotated at; with None it is turned as its EXIF orientation says.
-        turn: `auto` turns an image unless only its stored size is the annotated one.
+        size: (width, height) at which the image is annotated; with None it is rotated as its EXIF orientation says.
+        turn: `auto` rotates an image unless only its stored size equals the annotated one.
 
     Raises:
-        DatasetError: it cannot be decoded whole, has more than 8 bits a channel, or has not the annotated size.
+        DatasetError: it cannot be decoded completely, has more than 8 bits a channel, or does not have the annotated
+            size.
     """
     image, orientation = decoded(path)
     if image.mode not in _EIGHT_BITS:
@@ -145,7 +147,9 @@ def read_image(path: Path, size: tuple[int, int] | None = None, turn: Turn = "au
 
 
 def turns(stored: tuple[int, int], orientation: int, size: tuple[int, int] | None, turn: Turn) -> bool:
-    """Whether an image of a stored (width, height) is turned as its orientation says; arguments as of `read_image`."""
+    """Whether an image of a stored (width, height) is rotated as its orientation says; arguments as for
+    `read_image`.
+    """
     if orientation == 1 or turn == "ignore":
         return False
     if turn == "apply" or size is None:
@@ -163,7 +167,7 @@ def header(path: Path) -> tuple[tuple[int, int], int]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             orientation = orientation_of(image)
-            turned = image.format == "TIFF" and orientation >= 5  # Pillow tells the size as shown
+            turned = image.format == "TIFF" and orientation >= 5  # Pillow gives the size as displayed
             return image.size[::-1] if turned else image.size, orientation
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file") from None
@@ -174,7 +178,8 @@ def header(path: Path) -> tuple[tuple[int, int], int]:
 
 
 def size_as_read(path: Path, turn: Turn) -> tuple[int, int]:
-    """(width, height) of an image that is annotated without a size: as it is shown, or as stored where nothing turns.
+    """(width, height) of an image that is annotated without a size: as displayed, or as stored where orientations are
+    ignored.
 
     Raises:
         DatasetError: it is missing or no image.

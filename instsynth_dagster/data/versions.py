@@ -1,4 +1,4 @@
-"""Versions of the data set: signatures of its files, and the revision that DVC recorded for it."""
+"""Versions of the data set: signatures of its files, and the revision recorded by DVC."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from instsynth_dagster.errors import DatasetError, UnreadableError, is_transient
 
 READ_SUFFIXES = ("_leftImg8bit.png", "_gtFine_instanceIds.png")
 SEMANTIC_SUFFIXES = ("_leftImg8bit.png", "_gtFine_labelIds.png")
-"""Of the files of a Cityscapes tree that the graph reads; others may change without making anything stale."""
+"""Suffixes of the files of a Cityscapes tree that the graph reads; changes of other files make nothing stale."""
 
 
 _LEVELS = 3
-"""Of folders in a Cityscapes tree: kind, split, city."""
+"""Levels of folders in a Cityscapes tree: kind, split, city."""
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder, folder by folder in order of their names; a folder's names are all it holds at once."""
+    """All files below a folder, folder by folder in the order of their names; the names of one folder are in memory at
+    a time.
+    """
     for place, folders, names in os.walk(folder):
         folders.sort()
         yield from (Path(place, name) for name in sorted(names))
@@ -39,12 +41,12 @@ def listing_signature(directories: Iterable[Path]) -> str:
 
 
 def city_directories(root: Path, city: str) -> list[Path]:
-    """Where a city's files lie in a Cityscapes tree, whatever its split."""
+    """Folders of a city's files in a Cityscapes tree, in any split."""
     return sorted(path for kind in ("leftImg8bit", "gtFine") for path in root.glob(f"{kind}/*/{city}"))
 
 
 def city_files(root: Path, city: str, suffixes: tuple[str, ...] = READ_SUFFIXES) -> list[Path]:
-    """The files of a city that the graph reads, or that semantic maps come from.
+    """The files of a city that the graph reads, or those with semantic maps.
 
     Raises:
         UnreadableError: a folder may not be listed.
@@ -63,10 +65,10 @@ def dvc_revision(root: Path) -> str | None:
     """md5 that DVC recorded for the data set at `root` or for a folder above it (`data.dvc` beside `data`).
 
     None where there is no record, or where a link to a folder lies between the record and the files of the data set:
-    DVC does not follow these, so the record says nothing about the files.
+    DVC does not follow such links, so its record does not cover the files.
 
     Raises:
-        DatasetError: that file is not one of DVC's.
+        DatasetError: the file is not one of DVC's.
     """
     for folder in (root, *root.parents):
         pointer = folder.with_name(f"{folder.name}.dvc") if folder.name else None
@@ -81,7 +83,7 @@ def dvc_revision(root: Path) -> str | None:
 
 
 def _is_linked(root: Path, tracked: Path) -> bool:
-    """Whether a link to a folder lies on the way from a tracked folder to the files of the data set at `root`."""
+    """Whether a link to a folder lies between a tracked folder and the files of the data set at `root`."""
     way = [root, *root.parents][: len(root.parts) - len(tracked.parts) + 1]
     return any(path.is_symlink() for path in way) or _links_folder(root, _LEVELS)
 

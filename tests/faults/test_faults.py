@@ -153,7 +153,9 @@ def test_damage_is_named_and_made_again_in_the_same_refresh(undisturbed, whole, 
     lines: list[str] = []
     store = refreshed(whole, lines.append)
     told = (
-        "its manifest is damaged" if victim == "manifest" else f"{path.name}: damaged, its digest is not the manifest's"
+        "its manifest is damaged"
+        if victim == "manifest"
+        else f"{path.name}: damaged, its digest differs from the manifest"
     )
     assert told in "\n".join(lines)
     assert changed(digests(store, whole), undisturbed) == []

@@ -1,4 +1,4 @@
-"""Where the bytes of artifacts lie: a local disk, or any object store that fsspec knows."""
+"""The place of the artifacts' files: a local disk, or any object store that fsspec supports."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def open_storage(root: Path | str, cache: Path) -> Storage:
     """The storage at a path or a URL (`s3://bucket/prefix`, `gs://...`).
 
     Args:
-        cache: where local copies of an object store's files are kept; not used for a local disk.
+        cache: folder of local copies of an object store's files; unused for a local disk.
 
     Raises:
-        SettingsError: the URL's protocol is unknown or its package is not installed.
+        SettingsError: the URL's protocol is unknown, or its package is not installed.
     """
     if "://" not in str(root):
         return LocalStorage(Path(root))

@@ -1,4 +1,4 @@
-"""What a store needs of the place where its files lie."""
+"""The interface between a store and the place of its files."""
 
 from __future__ import annotations
 
@@ -15,31 +15,35 @@ LOCKS = ".locks"
 
 
 def damaged_name(path: str) -> str:
-    """What a damaged file is renamed to: out of its subfolder, which may be filled anew."""
+    """The name to which a damaged file is renamed: outside its subfolder, which may be filled anew."""
     return f"{path.replace('/', '_')}.damaged"
 
 
 def is_intact(path: Path, file: StoredFile) -> bool:
-    """Whether a local file has the size and the digest that a manifest names."""
+    """Whether a local file has the size and the digest that a manifest records."""
     return path.stat().st_size == file.bytes and file_sha256(path) == file.sha256
 
 
 class DamagedFile(Exception):
-    """A file whose size or digest is not what its manifest says."""
+    """A file whose size or digest differs from its manifest."""
 
 
 class Lock(Protocol):
-    """Held while one process makes a partition."""
+    """A lock that is held while one process makes a partition."""
 
     def check(self) -> None:
-        """Raises LockLost where somebody else has taken the partition over meanwhile."""
+        """Check that the lock is still held.
+
+        Raises:
+            LockLost: another process has taken the partition over.
+        """
         ...
 
 
 class Storage(Protocol):
-    """Files by path relative to a root, with `/`. A file is there whole or not at all.
+    """Files by path relative to a root, with `/`. A file is present completely or not at all.
 
-    A *folder* is a partition's directory; a *workplace* is a local directory in which its files are prepared.
+    A *folder* is a partition's directory; a *staging directory* is a local directory in which its files are prepared.
     """
 
     url: str
@@ -48,13 +52,13 @@ class Storage(Protocol):
     """Whether many small reads are slow one by one, and quick with `read_many`."""
 
     def read(self, path: str) -> bytes:
-        """Raises FileNotFoundError."""
+        """Content of a file. Raises FileNotFoundError."""
         ...
 
     def write(self, path: str, content: bytes) -> None: ...
 
     def names(self, folder: str) -> list[str]:
-        """Paths of all files below a folder, relative to it; none where it does not exist."""
+        """Paths of all files below a folder, relative to it; empty where the folder does not exist."""
         ...
 
     def entries(self, folder: str) -> set[str]:
@@ -66,59 +70,64 @@ class Storage(Protocol):
         ...
 
     def remove(self, folder: str, entries: Iterable[str]) -> None:
-        """Remove files and folders of a folder, with what is in them."""
+        """Remove files and folders of a folder, with their content."""
         ...
 
     def set_aside(self, folder: str, path: str) -> None:
-        """Rename a damaged file of a folder, so that its partition is no longer whole."""
+        """Rename a damaged file of a folder, so that its partition counts as incomplete."""
         ...
 
     def fetch(self, folder: str, file: StoredFile) -> Path:
-        """A local file with exactly the bytes that a manifest names.
+        """A local file with exactly the bytes that a manifest records.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file is missing.
             DamagedFile: size or digest differ.
         """
         ...
 
     def fetch_folder(self, folder: str, name: str, files: Iterable[StoredFile]) -> Path:
-        """A local directory with the files of a folder's subfolder `name`; raises like `fetch`."""
+        """A local directory with the files of a folder's subfolder `name`; raises the errors of `fetch`."""
         ...
 
     def verify(self, folder: str, file: StoredFile) -> None:
-        """Compare the stored bytes themselves with a manifest, whatever was found before; raises like `fetch`."""
+        """Compare the stored bytes themselves with a manifest, regardless of earlier results; raises the errors of
+        `fetch`.
+        """
         ...
 
     def drop_damaged_copies(self, files: Collection[StoredFile]) -> list[Path]:
-        """Remove the local copies of a partition's parts, or of one of its subfolders, that are not what the manifest
-        says, and return their paths."""
+        """Remove the local copies of a partition's parts, or of one of its subfolders, that differ from the manifest,
+        and return their paths.
+        """
         ...
 
     def copy(self, path: str) -> Path:
-        """A local file with a file's bytes, whatever they are; raises FileNotFoundError."""
+        """A local file with the bytes of a stored file, unchecked; raises FileNotFoundError."""
         ...
 
     def staging_directory(self, folder: str) -> Path:
-        """The local directory (made) in which files of a folder are prepared."""
+        """The local directory, created if missing, in which files of a folder are prepared."""
         ...
 
     def publish(self, folder: str, source: Path, file: StoredFile) -> None:
-        """Put a prepared local file into a folder as `file.path`; where it is not that file itself, it is used up."""
+        """Put a prepared local file into a folder as `file.path`; the local file is moved unless it already is that
+        file.
+        """
         ...
 
     def scratch_directory(self, folder: str, name: str) -> AbstractContextManager[Path]:
-        """A local directory for the state of unfinished work, which a process elsewhere can go on from."""
+        """A local directory for the state of unfinished work, from which a process on another machine can continue."""
         ...
 
     def lock(self, name: str, holder: str, log: Callable[[str], None]) -> AbstractContextManager[Lock]:
-        """Hold a name; wait, and say for whom, while another process does.
+        """Hold a name; wait, and log for whom, while another process holds it.
 
         Args:
-            holder: what to call the other one ("another refresh").
+            holder: description of the other process ("another refresh").
         """
         ...
 
     def read_many(self, paths: Collection[str]) -> Mapping[str, bytes]:
-        """Contents of those files that exist, by path."""
+        """Contents of the existing ones among these files, by path."""
         ...

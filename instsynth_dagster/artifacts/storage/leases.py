@@ -1,4 +1,6 @@
-"""Locks for stores that have none: numbered objects, each made by exactly one process, renewed while it lives."""
+"""Locks for object stores, which have none: numbered objects, each created by exactly one process and renewed while it
+lives.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,11 @@ from instsynth_dagster.artifacts.waiting import wait_while
 from instsynth_dagster.errors import LockLost, UserError
 
 TERM = 30.0
-"""Seconds after which a lease that nobody renews may be taken over."""
+"""Seconds after which a lease that is not renewed may be taken over."""
 
 
 class Objects(Protocol):
-    """What leases ask of a store; `create` must let one of several writers win."""
+    """The operations of an object store that leases use; `create` must let exactly one of several writers succeed."""
 
     def create(self, path: str, content: bytes) -> bool: ...
     def read(self, path: str) -> bytes: ...
@@ -31,9 +33,10 @@ class Objects(Protocol):
 class Lease:
     """Context manager that holds a name.
 
-    The newest number is the holder's. It is free when its object says so, or has stayed the same for `term` seconds by
-    the clock of the one who waits; then the next number may be made, which only one can. The newest is never removed,
-    so a holder that slept through its term finds a higher one and knows (`check`).
+    The object with the highest number belongs to the holder. The name is free when that object says so, or has not
+    changed for `term` seconds by the clock of the waiting process; then the next number may be created, which only one
+    process can. The highest number is never removed, so a holder that was suspended beyond its term finds a higher one
+    (`check`).
     """
 
     def __init__(
@@ -59,19 +62,23 @@ class Lease:
             self._objects.write(self._path(self._number), self._content(released=True))
 
     def check(self) -> None:
-        """Raises LockLost where somebody has made a higher number."""
+        """Check that the lease is still held.
+
+        Raises:
+            LockLost: a higher number has been created.
+        """
         if self._lost or max(self._numbers(), default=0) != self._number:
             self._lost = True
             raise LockLost(f"{self._folder}: the lease was taken over while this process did not answer")
 
     def renew(self) -> None:
-        """Show that the holder lives. Raises LockLost as `check` does."""
+        """Renew the lease. Raises LockLost as `check` does."""
         self.check()
         self._renewals += 1
         self._objects.write(self._path(self._number), self._content())
 
     def _obstacle(self) -> str:
-        """Take the name where it is free; else whom to wait for."""
+        """Take the name where it is free and return ""; otherwise the description of its holder."""
         numbers = self._numbers()
         newest = max(numbers, default=0)
         held = self._content_of(newest) if newest else b""
@@ -81,7 +88,7 @@ class Lease:
         if not self._objects.create(self._path(self._number), self._content()):
             return f"{self._holder} (another process)"
         now = self._numbers()
-        if max(now) > self._number:  # others came and went since the first look, and cleared numbers away
+        if max(now) > self._number:  # other processes held the name since the first listing, and removed numbers
             self._objects.remove(self._folder, [_name(self._number)])
             return f"{self._holder} (another process)"
         self._objects.remove(self._folder, [_name(number) for number in now if number < self._number])
@@ -97,7 +104,7 @@ class Lease:
     def _content_of(self, number: int) -> bytes:
         try:
             return self._objects.read(self._path(number))
-        except FileNotFoundError:  # its successor has just cleared it away
+        except FileNotFoundError:  # its successor has just removed it
             return self._content()
 
     def _renew_regularly(self) -> None:
@@ -107,7 +114,7 @@ class Lease:
             except LockLost:
                 return
             except (OSError, UserError):
-                continue  # the store does not answer; `check` tells before anything is committed
+                continue  # the store does not answer; `check` raises before anything is committed
 
     def _numbers(self) -> list[int]:
         return [int(name.removesuffix(".json")) for name in self._objects.names(self._folder)]

@@ -16,8 +16,9 @@ from instsynth_dagster.artifacts.waiting import wait_while
 
 
 class LocalStorage:
-    """Files below a directory. Workplaces are the folders themselves; locks are the operating system's, which drops
-    those of a killed process."""
+    """Files below a directory. Staging directories are the folders themselves; locks are the operating system's, which
+    releases those of a killed process.
+    """
 
     remote = False
 
@@ -61,7 +62,7 @@ class LocalStorage:
         os.replace(self.root / folder / path, self.root / folder / damaged_name(path))
 
     def fetch(self, folder: str, file: StoredFile) -> Path:
-        """Every file is hashed once in a process, and again when its size or time has changed."""
+        """The file itself, hashed once in a process, and again when its size or modification time has changed."""
         path = self.root / folder / file.path
         stat = path.stat()
         seen = (stat.st_size, stat.st_mtime_ns, file.sha256)
@@ -77,7 +78,9 @@ class LocalStorage:
         return self.root / folder / name
 
     def verify(self, folder: str, file: StoredFile) -> None:
-        self._verified.pop(self.root / folder / file.path, None)  # a flipped bit leaves size and time as they are
+        self._verified.pop(
+            self.root / folder / file.path, None
+        )  # a flipped bit changes neither size nor modification time
         self.fetch(folder, file)
 
     def drop_damaged_copies(self, files: Collection[StoredFile]) -> list[Path]:
@@ -128,7 +131,7 @@ class LocalStorage:
 
 class _Held:
     def check(self) -> None:
-        """A lock of the operating system is never lost."""
+        """Nothing to check: a lock of the operating system is never lost."""
 
 
 def _taken(descriptor: int) -> bool:

@@ -1,4 +1,4 @@
-"""Artifacts in an object store, through fsspec: local copies by content, whole objects, leases instead of locks."""
+"""Artifacts in an object store, through fsspec: local copies by content, complete objects, leases instead of locks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from instsynth_dagster.errors import ArtifactError, SettingsError, reason
 
 T = TypeVar("T")
 _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Seconds between the tries of a request that failed for a reason that may pass."""
+"""Seconds between the attempts of a request that failed for a temporary reason."""
 
 
 class ObjectStorage:
-    """Objects below a URL. What is read is kept in `cache`, by content; what is written is prepared there.
+    """Objects below a URL. Files that are read are kept in `cache` by content; files to be written are prepared there.
 
-    A kept copy is hashed once in a process, and again when its size or time has changed; a damaged one is replaced.
+    A kept copy is hashed once in a process, and again when its size or modification time has changed; a damaged one is
+    replaced.
 
     Credentials come from the environment, as the driver of the protocol reads them (`AWS_ACCESS_KEY_ID`,
     `GOOGLE_APPLICATION_CREDENTIALS`, `FSSPEC_S3_ENDPOINT_URL`, ...).
@@ -40,14 +41,14 @@ class ObjectStorage:
         self.url = url.rstrip("/")
         self._driver, self._root = _filesystem(self.url)
         self._process = os.getpid()
-        # s3fs asks for an object's size first where it may read it in pieces; what is read here is small
+        # s3fs asks for an object's size first where it may read it in blocks; the files read here are small
         self._at_once = {"max_concurrency": 1} if self.url.startswith("s3://") else {}
         self._local = cache / sha256(self.url.encode()).hexdigest()[:16]
         self._verified: dict[Path, tuple[int, int, str]] = {}
 
     @property
     def _fs(self) -> Any:
-        if self._process != os.getpid():  # drivers do not survive a fork, as workers of a data loader are made
+        if self._process != os.getpid():  # drivers do not survive a fork, by which workers of a data loader start
             self._driver, self._process = _filesystem(self.url)[0], os.getpid()
         return self._driver
 
@@ -58,7 +59,9 @@ class ObjectStorage:
         self._with_retries(lambda: self._fs.pipe_file(self._at(path), content))
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write an object that does not exist yet; False where it does. Of several writers at once one succeeds."""
+        """Write an object that does not exist yet; False where it exists. Of several concurrent writers one
+        succeeds.
+        """
 
         def write() -> None:
             try:
@@ -66,13 +69,13 @@ class ObjectStorage:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                # what s3fs makes of the refusal of a server that does not name the condition in it
+                # s3fs's error for a refusal in which the server does not name the condition
                 raise FileExistsError(path) from error
 
         try:
             self._with_retries(write)
         except FileExistsError:
-            # an answer that got lost makes the driver ask again, and find its own object
+            # after a lost response the driver repeats the request and finds its own object
             return self.read(path) == content
         return True
 
@@ -91,7 +94,7 @@ class ObjectStorage:
             except FileNotFoundError:
                 return []
 
-        # drivers answer with the folder itself where there is nothing in it
+        # drivers return the folder itself where it is empty
         return [path for path in self._with_retries(find) if path.startswith(base) and path != base]
 
     def holds(self, folder: str, paths: Collection[str]) -> bool:
@@ -165,7 +168,7 @@ class ObjectStorage:
         return Lease(self, f"{LOCKS}/{name}", holder, log)
 
     def read_many(self, paths: Collection[str]) -> Mapping[str, bytes]:
-        """In one round of concurrent reads."""
+        """Contents of files, read in one round of concurrent requests."""
 
         def read() -> dict[str, bytes]:
             found = self._fs.cat([self._at(path) for path in paths], on_error="return", **self._at_once)
@@ -189,7 +192,7 @@ class ObjectStorage:
         return self._local / "folders" / sha256(listed.encode()).hexdigest()[:32]
 
     def _is_good(self, copy: Path, file: StoredFile) -> bool:
-        """Whether a local copy is there and is what a manifest says."""
+        """Whether a local copy exists and matches the manifest."""
         try:
             stat = copy.stat()
             seen = (stat.st_size, stat.st_mtime_ns, file.sha256)
@@ -213,7 +216,9 @@ class ObjectStorage:
             temporary.unlink(missing_ok=True)
 
     def _with_retries(self, request: Callable[[], T]) -> T:
-        """Ask again while the store does not answer or refuses for now; say in one line when it stays so."""
+        """The result of a request, repeated while the store does not answer or refuses temporarily; in the end one
+        error line.
+        """
         for wait in (*_WAITS, None):
             try:
                 return request()

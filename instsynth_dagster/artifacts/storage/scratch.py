@@ -1,4 +1,4 @@
-"""State of unfinished work, carried to the object store so that another machine can go on from it."""
+"""State of unfinished work, copied to the object store so that another machine can continue it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from instsynth_dagster.errors import UserError
 
 EVERY = 15.0
 SETTLED = 2.0
-"""Seconds since its last change after which a file is taken to be whole."""
+"""Seconds since its last change after which a file counts as completely written."""
 
 
 class Objects(Protocol):
-    """What a mirror needs of an object store; paths are relative to its root."""
+    """The operations of an object store that a mirror uses; paths are relative to its root."""
 
     def names(self, folder: str) -> list[str]: ...
 
@@ -28,9 +28,10 @@ class Objects(Protocol):
 
 
 class ScratchMirror:
-    """Context manager: brings the state of an earlier, killed run here, and carries what is written there from then on.
+    """Context manager that downloads the state of an earlier, killed run, and from then on uploads changes to it.
 
-    Files go up in the order in which they were written, so what marks a checkpoint as whole arrives last, as on a disk.
+    Files are uploaded in the order in which they were written, so the file that marks a checkpoint as complete arrives
+    last, as on a disk.
     """
 
     def __init__(self, storage: Objects, folder: str, path: Path, every: float = EVERY) -> None:
@@ -39,7 +40,7 @@ class ScratchMirror:
         self._stop = threading.Event()
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._path, ignore_errors=True)  # the store knows best who came furthest
+        shutil.rmtree(self._path, ignore_errors=True)  # the store holds the state of the run that progressed furthest
         self._path.mkdir(parents=True)
         for name in self._storage.names(self._folder):
             target = self._path / name
@@ -60,15 +61,15 @@ class ScratchMirror:
             try:
                 self.upload(SETTLED)
             except (OSError, UserError):
-                continue  # the work itself goes on; the next round carries more
+                continue  # the work itself goes on; the next round uploads the rest
 
     def upload(self, settled: float) -> None:
-        """Bring the store up to date with the directory, leaving out files younger than so many seconds."""
+        """Bring the store up to date with the directory, leaving out files younger than `settled` seconds."""
         found = {path.relative_to(self._path).as_posix(): path for path in self._path.rglob("*") if path.is_file()}
         stamps = {name: stamp for name, path in found.items() if (stamp := _stamp(path))}
         for name in sorted(stamps, key=lambda name: stamps[name][1]):
             if time.time_ns() - stamps[name][1] < settled * 1e9:
-                break  # what came after it must not arrive before it
+                break  # later files must not arrive before it
             if self._carried.get(name) != stamps[name]:
                 self._storage.write(f"{self._folder}/{name}", found[name].read_bytes())
                 self._carried[name] = stamps[name]

@@ -15,12 +15,12 @@ from instsynth_dagster.data.formats.files import codes_of, in_threads, read_json
 from instsynth_dagster.errors import DatasetError, UnreadableError
 
 NAMES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
-"""Classes of the bitmasks, from 1."""
+"""Classes of the bitmasks, numbered from 1."""
 _CROWD, _IGNORED = 2, 1
 """Bits of the attributes; 8 is truncated, 4 is occluded."""
 _SIZE = (1280, 720)
 _STEPS = np.linspace(0, 1, 9)[1:, None]
-"""At which a curve is drawn."""
+"""Parameters at which a curve is evaluated."""
 
 
 def read_bdd100k(files: Mapping[str | None, Path], folder: ImageFolder) -> Annotated:
@@ -29,8 +29,8 @@ def read_bdd100k(files: Mapping[str | None, Path], folder: ImageFolder) -> Annot
     Objects that are marked crowd or ignored are groups.
 
     Raises:
-        UnreadableError: a file or folder is not there.
-        DatasetError: a PNG is no bitmask, or a JSON file no list of labelled frames.
+        UnreadableError: a file or folder is missing.
+        DatasetError: a PNG is no bitmask, or a JSON file is no list of labelled frames.
     """
     found = Collected(folder)
     names = dict.fromkeys(NAMES)
@@ -59,7 +59,9 @@ def _bitmasks(folder: Path, split: str | None, found: Collected) -> None:
 
 
 def _codes(path: Path) -> tuple[tuple[int, int], dict[int, dict[str, Any]]]:
-    """(width, height), and the code of each value; the alpha channel is the low byte of an object's number."""
+    """(width, height), and the run-length code of each value; the alpha channel is the low byte of an object's
+    number.
+    """
     values, mode = read_map(path)
     if mode != "RGBA":
         raise DatasetError(f"{path}: not a bitmask of four channels, but of mode {mode}; take bitmasks, not colormaps")
@@ -69,12 +71,12 @@ def _codes(path: Path) -> tuple[tuple[int, int], dict[int, dict[str, Any]]]:
 
 
 def _number(value: int) -> int:
-    """An object's number: its third channel above its fourth."""
+    """An object's number, from the third and fourth channel of its value."""
     return (value & 0xFF) << 8 | value >> 24
 
 
 def _frames(path: Path, split: str | None, found: Collected, names: Mapping[str, None]) -> list[str]:
-    """Read a JSON file; the names of its classes that are not known yet."""
+    """Read a JSON file; returns the names of its classes that are not known yet."""
     data = read_json(path)
     frames = data.get("frames") if isinstance(data, dict) else data
     if not isinstance(frames, list) or not all(isinstance(frame, dict) and frame.get("name") for frame in frames):
@@ -115,7 +117,9 @@ def _segmentation(path: Path, label: Mapping[str, Any], name: str) -> Any:
 
 
 def _outline(vertices: Sequence[Sequence[float]], types: str | None) -> list[float]:
-    """Corners of a polygon; a `C` in its types is a control point, or the end, of a cubic curve of three of them."""
+    """Corners of a polygon; a `C` in its types marks a control point, or the end, of a cubic curve of three such
+    points.
+    """
     points = np.asarray(vertices, dtype=np.float64).reshape(-1, 2)
     kinds = (types or "").ljust(len(points), "L")
     found, index = [points[:1]], 1

@@ -1,4 +1,4 @@
-"""The Cityscapes layout: label table, reading with checks, writing, and the index of instances."""
+"""The Cityscapes layout: label table, checked reading, and writing."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ CITYSCAPES = LabelTable(
         _label("bicycle", 33, False, (119, 11, 32), True),
     )
 )
-"""The official table; its evaluated instance classes are eight."""
+"""The official label table, with eight evaluated instance classes."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image with its id map, e.g. frame_id `aachen_000000_000019`."""
+    """One image with its id map, for example frame_id `aachen_000000_000019`."""
 
     frame_id: str
     split: str
@@ -77,11 +77,11 @@ class Frame:
 
 
 def list_frames(root: Path, city: str) -> list[Frame]:
-    """Frames of a city, sorted; its split is whichever holds it below leftImg8bit/.
+    """Frames of a city, sorted; its split is the folder below leftImg8bit/ that holds it.
 
     Raises:
-        DatasetError: the city is missing, empty, stands in two splits, an image or id map lacks its partner, or a
-            name is not `<city>_<a>_<b>`.
+        DatasetError: the city is missing, empty, or in two splits; an image or id map lacks its counterpart; or a name
+            is not `<city>_<a>_<b>`.
     """
     _check_city(city)
     folders = sorted(path for path in Path(root).glob(f"leftImg8bit/*/{city}") if path.is_dir())
@@ -109,13 +109,14 @@ def list_frames(root: Path, city: str) -> list[Frame]:
 
 
 def _named(folder: Path, suffix: str, alone: bool = False) -> list[Path]:
-    """Files of a folder whose name ends so, sorted; shadows of macOS (`._*`) and hidden files are not among them.
+    """Files of a folder whose names end with `suffix`, sorted, without hidden files and the metadata files of macOS
+    (`._*`).
 
     Args:
         alone: whether the folder holds no images of other names.
 
     Raises:
-        DatasetError: a file has that ending in other letters, or is an image of another name, and would be passed over.
+        DatasetError: a file has that ending in other letter case, or is an image of another name, and would be ignored.
     """
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -124,12 +125,12 @@ def _named(folder: Path, suffix: str, alone: bool = False) -> list[Path]:
         if path.name.endswith(suffix):
             found.append(path)
         elif path.name.lower().endswith(suffix.lower()) or (alone and is_image_name(path.name)):
-            raise DatasetError(f"{path}: would be passed over, frames here are called *{suffix}; convert or rename it")
+            raise DatasetError(f"{path}: would be ignored, frames here are called *{suffix}; convert or rename it")
     return found
 
 
 def list_semantic_frames(root: Path, city: str) -> list[Frame]:
-    """Frames of a city with label maps alone, sorted; `ids` is the *_gtFine_labelIds.png.
+    """Frames of a city that has label maps only, sorted; `ids` is the *_gtFine_labelIds.png.
 
     Raises:
         DatasetError: the city is missing or empty, an image lacks its label map, or a name is not `<city>_<a>_<b>`.
@@ -158,17 +159,17 @@ LABEL_FILES = (
     "color.png",
     "polygons.json",
 )
-"""What the layout has of a frame's labels; none of it shows the frame."""
+"""Label files of a frame in this layout; none of them shows the frame."""
 
 
 def label_files(instance_ids: Path) -> list[Path]:
-    """All label files of a frame, of which `instance_ids` is one, as far as they are there."""
+    """The existing label files of a frame, of which `instance_ids` is one."""
     beginning = instance_ids.name.removesuffix(LABEL_FILES[0])
     return [path for name in LABEL_FILES if (path := instance_ids.with_name(f"{beginning}{name}")).is_file()]
 
 
 def city_of(frame_id: str) -> str:
-    """`my_town` of `my_town_000000_000019`."""
+    """The city in a frame id: `my_town` of `my_town_000000_000019`."""
     return frame_id.rsplit("_", 2)[0]
 
 
@@ -181,7 +182,7 @@ def _check_city(city: str) -> None:
 
 
 def _check_frame_id(path: Path, frame_id: str, city: str) -> None:
-    """Names become ids, keys of tables and file names of exports."""
+    """Check a frame id, which becomes part of ids, table keys and file names of exports."""
     if not re.fullmatch(rf"{city}_[A-Za-z0-9-]+_[A-Za-z0-9-]+", frame_id):
         raise DatasetError(f"{path}: a frame of this folder must be called {city}_<a>_<b>, of letters, digits and -")
 
@@ -190,7 +191,7 @@ def read_label_ids(path: Path, labels: LabelTable = CITYSCAPES) -> np.ndarray:
     """uint8 (H, W) of an 8-bit *_labelIds.png.
 
     Raises:
-        DatasetError: it cannot be decoded, or names unknown labels.
+        DatasetError: it cannot be decoded, or holds unknown labels.
     """
     image = _decode(path)
     if image.mode not in ("L", "P"):
@@ -205,7 +206,11 @@ def read_label_ids(path: Path, labels: LabelTable = CITYSCAPES) -> np.ndarray:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3) RGB. Raises DatasetError when the file cannot be decoded whole or has more than 8 bits."""
+    """uint8 (H, W, 3) RGB of an image.
+
+    Raises:
+        DatasetError: the file cannot be decoded completely, or has more than 8 bits a channel.
+    """
     image = _decode(path)
     if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "1"):
         raise DatasetError(f"{path}: an image must have 8 bits a channel, this one has mode {image.mode}")
@@ -216,7 +221,7 @@ def read_ids(path: Path, labels: LabelTable = CITYSCAPES) -> np.ndarray:
     """int32 (H, W) instance ids of a 16- or 32-bit PNG.
 
     Raises:
-        DatasetError: the file cannot be decoded, is an 8-bit map (ids would be truncated), or names unknown labels.
+        DatasetError: the file cannot be decoded, is an 8-bit map (ids would be truncated), or holds unknown labels.
     """
     image = _decode(path)
     if image.mode not in ("I;16", "I;16B", "I"):
@@ -231,7 +236,7 @@ def read_ids(path: Path, labels: LabelTable = CITYSCAPES) -> np.ndarray:
 
 
 def read_frame(frame: Frame, labels: LabelTable = CITYSCAPES) -> tuple[np.ndarray, np.ndarray]:
-    """(image, ids) of a frame, both checked and of one size."""
+    """(image, ids) of a frame, both checked and of equal size."""
     image, ids = read_image(frame.image), read_ids(frame.ids, labels)
     if image.shape[:2] != ids.shape:
         (height, width), (ids_height, ids_width) = image.shape[:2], ids.shape
@@ -240,7 +245,7 @@ def read_frame(frame: Frame, labels: LabelTable = CITYSCAPES) -> tuple[np.ndarra
 
 
 def _decode(path: Path) -> Image.Image:
-    """A PNG in its own mode; nothing in it says that it is to be shown turned."""
+    """A PNG in its own mode, checked for an EXIF orientation."""
     image, orientation = decoded(path, ("PNG",))
     if orientation != 1:
         raise DatasetError(
@@ -264,10 +269,10 @@ def write_frame(
     Args:
         image: uint8 (H, W, 3) RGB.
         ids: integer (H, W), values of the label table.
-        portable: the same bytes on every machine (`encode_png`).
+        portable: whether the bytes are the same on every machine (`encode_png`).
 
     Raises:
-        DatasetError: the layout cannot hold the frame; nothing was written.
+        DatasetError: the layout cannot represent the frame; nothing was written.
     """
     city = city_of(frame_id)
     _check_writable(split, frame_id, image, ids, labels)
@@ -304,7 +309,7 @@ def _check_writable(split: str, frame_id: str, image: np.ndarray, ids: np.ndarra
 
 
 def _unknown_values(ids: np.ndarray, labels: LabelTable) -> np.ndarray:
-    """Values of an id map that the label table does not know, rising."""
+    """Values of an id map that the label table does not contain, ascending."""
     values = np.array(list(instance_areas(ids)), dtype=np.int64)
     known = np.where(
         labels.is_instance(values),
@@ -315,12 +320,12 @@ def _unknown_values(ids: np.ndarray, labels: LabelTable) -> np.ndarray:
 
 
 def polygons(ids: np.ndarray, labels: LabelTable = CITYSCAPES) -> dict[str, Any]:
-    """The official polygons.json of an id map; the official scripts redraw it from these (`stacked_outlines`).
+    """The official polygons.json of an id map, from which the official scripts redraw it (`stacked_outlines`).
 
-    The label map comes back exactly, and of every class as many instances as there are. The file has neither instance
-    numbers nor several polygons for one instance: numbers are given anew, and of an instance in several parts the
-    largest is the instance while the others are a group of its class (`cargroup`), which evaluation ignores. The id map
-    beside it holds what the file cannot.
+    The label map is reproduced exactly, and so is the number of instances of every class. The file holds neither
+    instance numbers nor several polygons for one instance: numbers are assigned anew, and of an instance in several
+    parts the largest is the instance while the others are a group of its class (`cargroup`), which evaluation ignores.
+    The id map beside it holds the full information.
     """
     objects = []
     for outline in stacked_outlines(ids.astype(np.int32), labels.label_id):

@@ -1,4 +1,4 @@
-"""COCO JSON with instance masks: polygons, run-length codes, compressed or not, as tools write it in the wild."""
+"""COCO JSON with instance masks: polygons and run-length codes, compressed or not, in the variants that tools write."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def read_coco(files: Mapping[str | None, Path], folder: ImageFolder) -> Annotate
     """A data set of one or several COCO files.
 
     Args:
-        files: annotation files by split; None for one file that divides nothing.
-        folder: of the images.
+        files: annotation files by split; None for a single file without splits.
+        folder: folder of the images.
 
     Raises:
-        DatasetError: a file is no COCO file with instances, two of them give a category id two names, or an image
-            stands in both splits.
+        DatasetError: a file is no COCO file with instances, two files give a category id two names, or an image is in
+            both splits.
     """
     categories: dict[int, Category] = {}
     found = Collected(folder)
@@ -36,15 +36,15 @@ def read_coco(files: Mapping[str | None, Path], folder: ImageFolder) -> Annotate
 
 
 def with_other_images(path: Path, file_of: Callable[[str], str | None]) -> dict[str, Any]:
-    """The content of a COCO file for other files of its images; annotations and categories are those of the file.
+    """The content of a COCO file for other files of its images; annotations and categories are unchanged.
 
-    Of an image nothing is kept but id, size and licence: addresses lead to the picture that it was.
+    Of an image only id, size and licence are kept, because its URLs lead to the original picture.
 
     Args:
-        file_of: the other file by the name in the file, None for an image that is left out with its annotations.
+        file_of: the other file, by the name in the COCO file; None for an image that is left out with its annotations.
 
     Raises:
-        DatasetError: the file is none, as `read_coco` says.
+        DatasetError: the file is no COCO file, see `read_coco`.
     """
     data = read_json(path)
     check_lists(path, data, "COCO file with instances", ("images", "annotations", "categories"))
@@ -59,7 +59,7 @@ def with_other_images(path: Path, file_of: Callable[[str], str | None]) -> dict[
 
 
 def join_categories(known: dict[int, Category], path: Path, found: Iterable[Category]) -> None:
-    """Add the categories of a file to those of others.
+    """Add the categories of a file to those of other files.
 
     Raises:
         DatasetError: an id has two names.
@@ -73,17 +73,21 @@ def join_categories(known: dict[int, Category], path: Path, found: Iterable[Cate
 
 
 def check_lists(path: Path, data: Any, kind: str, keys: Sequence[str]) -> None:
-    """Raises DatasetError where data are not a mapping with these lists."""
+    """Check that `data` is a mapping with these lists.
+
+    Raises:
+        DatasetError: it is not.
+    """
     for key in keys:
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DatasetError(f"{path}: not a {kind}: it has no list {key!r}")
 
 
 def rows_of(path: Path, data: dict[str, Any], key: str, needed: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A list of mappings that all have these keys.
+    """A list of mappings that all have the needed keys.
 
     Raises:
-        DatasetError: one of them lacks one.
+        DatasetError: one of them lacks a key.
     """
     for number, row in enumerate(data[key]):
         missing = [name for name in needed if not isinstance(row, dict) or row.get(name) is None]
@@ -96,10 +100,10 @@ def rows_of(path: Path, data: dict[str, Any], key: str, needed: tuple[str, ...])
 
 
 def read_categories(path: Path, data: dict[str, Any], used: Collection[Any], seen: Collected) -> list[Category]:
-    """The categories of a file; of two of one name those of `used` ids stay.
+    """The categories of a file; of two with the same name, those with `used` ids are kept.
 
     Raises:
-        DatasetError: an id is no whole number or has two names.
+        DatasetError: an id is no integer, or has two names.
     """
     rows = rows_of(path, data, "categories", ("id", "name"))
     found: dict[int, Category] = {}
@@ -115,7 +119,7 @@ def read_categories(path: Path, data: dict[str, Any], used: Collection[Any], see
                 )
             continue
         if name in twice:
-            if number not in used:  # Roboflow's: the project itself as category 0
+            if number not in used:  # Roboflow writes the project itself as category 0
                 seen.note(
                     f"category {name}", f"category {name!r} (id {number}) shares its name and is not used: left out"
                 )
@@ -126,7 +130,7 @@ def read_categories(path: Path, data: dict[str, Any], used: Collection[Any], see
 
 
 def _images(path: Path, data: dict[str, Any], split: str | None, found: Collected) -> dict[Any, AnnotatedImage | None]:
-    """Images by id; None for one whose file is not there."""
+    """Images by id; None for an image whose file is missing."""
     by_id: dict[Any, AnnotatedImage | None] = {}
     names: dict[Any, str] = {}
     for row in rows_of(path, data, "images", ("id", "file_name")):
@@ -143,10 +147,10 @@ def _images(path: Path, data: dict[str, Any], split: str | None, found: Collecte
 
 
 def side(path: Path, row: Mapping[str, Any], key: str, name: str) -> int | None:
-    """A width or height of an image, in pixels; None where it is not told.
+    """A width or height of an image in pixels; None where it is not given.
 
     Raises:
-        DatasetError: it is no whole number above 0.
+        DatasetError: it is no integer above 0.
     """
     value = row.get(key)
     if value in (None, 0):

@@ -1,4 +1,4 @@
-"""COCO panoptic: a JSON file of segments, and a PNG for each image whose colours are their ids."""
+"""COCO panoptic: a JSON file of segments, and for each image a PNG whose colours encode their ids."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def read_coco_panoptic(
         masks: folders of the PNGs by split.
 
     Raises:
-        UnreadableError: a file or folder is not there.
-        DatasetError: a JSON is no panoptic one, or a PNG does not hold the segments that it lists.
+        UnreadableError: a file or folder is missing.
+        DatasetError: a JSON is no panoptic one, or a PNG does not hold the segments that the JSON lists.
     """
     categories: dict[int, Category] = {}
     found = Collected(folder)

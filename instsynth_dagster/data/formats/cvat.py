@@ -19,12 +19,14 @@ _DRAWN, _NOT_DRAWN = ("polygon", "mask", "ellipse"), ("box", "polyline", "points
 
 
 def read_cvat(files: Mapping[str | None, Path], folder: ImageFolder) -> Annotated:
-    """A data set of one or several files of CVAT. Shapes of an image come in their z-order; those of one label and one
-    group are parts of one object; a shape whose attribute `iscrowd` or `is_crowd` is true is a crowd.
+    """A data set of one or several CVAT files.
+
+    Shapes of an image are drawn in their z-order. Shapes of one label and one group are parts of one object. A shape
+    whose attribute `iscrowd` or `is_crowd` is true is a crowd.
 
     Raises:
-        UnreadableError: a file is not there.
-        DatasetError: a file is not of CVAT for images, or a shape in it is broken.
+        UnreadableError: a file is missing.
+        DatasetError: a file is not in the format CVAT for images, or a shape in it is invalid.
     """
     found = Collected(folder)
     names: dict[str, int] = {}
@@ -38,14 +40,14 @@ def read_cvat(files: Mapping[str | None, Path], folder: ImageFolder) -> Annotate
 
 
 def _elements(path: Path) -> Iterator[Element]:
-    """Labels and images of a file, one after the other; what was read is not held."""
+    """Labels and images of a file, one after the other; elements are freed after use."""
     try:
         with path.open("rb") as file:
             inside = 0
             for event, element in iterparse(file, ("start", "end")):
                 inside += {"start": 1, "end": -1}[event]
                 if event == "start" and inside == 1 and element.tag != "annotations":
-                    raise DatasetError(f"{path}: not a file of CVAT: it begins with <{element.tag}>")
+                    raise DatasetError(f"{path}: not a CVAT file: it begins with <{element.tag}>")
                 if event == "end" and element.tag == "track":
                     raise DatasetError(f"{path}: holds tracks of a video; export it as 'CVAT for images 1.1'")
                 if event == "end" and element.tag in ("label", "image"):
@@ -118,7 +120,9 @@ def _segmentation(path: Path, shape: Element, image: AnnotatedImage) -> Any:
 
 
 def _code(path: Path, shape: Element, image: AnnotatedImage) -> dict[str, Any]:
-    """Run lengths along the rows of a box, background first, as the code of the whole image along its columns."""
+    """Run-length code of the whole image, column by column, from run lengths along the rows of a box,
+    background first.
+    """
     counts = np.array(_numbers(path, shape, "rle", shape.get("rle") or ""), dtype=np.int64)
     left, top, width, height = (_integer(path, shape, key) for key in ("left", "top", "width", "height"))
     if counts.min() < 0 or counts.sum() != width * height:

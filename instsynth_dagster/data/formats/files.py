@@ -27,7 +27,7 @@ def read_bytes(path: Path) -> bytes:
     """The content of an annotation file.
 
     Raises:
-        UnreadableError: it is not there, or may not be read.
+        UnreadableError: it is missing, or may not be read.
     """
     try:
         return path.read_bytes()
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without those that hold nothing.
+    """The non-empty lines of a text file.
 
     Raises:
         UnreadableError: it cannot be read.
@@ -65,18 +65,20 @@ def read_lines(path: Path) -> list[str]:
 
 
 def existing_folder(path: Path) -> Path:
-    """A folder of annotation files. Raises UnreadableError where there is none."""
+    """A folder of annotation files. Raises UnreadableError where it is missing."""
     if not path.is_dir():
         raise UnreadableError(f"{path}: no such folder; check dataset.annotations")
     return path
 
 
 def read_map(path: Path) -> tuple[np.ndarray, str]:
-    """The values of a PNG, int64 (H, W), and its mode; those of colours are red * 65536 + green * 256 + blue, with the
-    alpha channel in front of them where there is one.
+    """The values of a PNG, int64 (H, W), and its mode.
+
+    The value of a colour is red * 65536 + green * 256 + blue, with the alpha channel, where there is one, as the
+    highest byte.
 
     Raises:
-        DatasetError: it cannot be decoded, or is turned by EXIF.
+        DatasetError: it cannot be decoded, or has an EXIF orientation.
     """
     image, orientation = decoded(path, ("PNG",))
     if orientation != 1:
@@ -94,13 +96,12 @@ def _values(image: Image.Image) -> np.ndarray:
 
 def codes_of(values: np.ndarray) -> dict[int, dict[str, Any]]:
     """Run-length code of the pixels of each value of an id map (H, W)."""
-    runs = IdRuns.of(values.astype(np.int32))  # four bytes of colours stay apart, as negative numbers
+    runs = IdRuns.of(values.astype(np.int32))  # values of four bytes stay distinct, as negative numbers
     return {value & 0xFFFFFFFF: as_text(runs.rle(value)) for value in runs.values.tolist()}
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Results in the order of the items; decoding and coding of pictures run beside each other. A terminal is shown how
-    far they are."""
+    """Results in the order of the items, computed in several threads, with progress on a terminal."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         yield from tqdm(
             pool.map(function, items), "reading masks", len(items), leave=False, delay=_SILENT, disable=None

@@ -21,16 +21,18 @@ from instsynth_dagster.data.formats.shapes import code_in_box, ellipse, joined
 from instsynth_dagster.errors import DatasetError
 
 IGNORED = ("__ignore__", "_background_")
-"""Labels that are no classes; regions of the first are void."""
+"""Labels that are not classes; regions of the first one are void."""
 
 
 def read_labelme(folders: Mapping[str | None, Path], folder: ImageFolder) -> Annotated:
-    """A data set of folders of JSON files, subfolders included. Classes are numbered in the order of their names;
-    shapes of one label and one group are parts of one object; a shape whose flag `iscrowd` is set is a crowd.
+    """A data set of folders of JSON files, subfolders included.
+
+    Classes are numbered in the order of their names. Shapes of one label and one group are parts of one object. A shape
+    whose flag `iscrowd` is set is a crowd.
 
     Raises:
-        UnreadableError: a folder is not there.
-        DatasetError: a file is not LabelMe's, or a shape in it is broken.
+        UnreadableError: a folder is missing.
+        DatasetError: a file is not LabelMe's, or a shape in it is invalid.
     """
     found, read = Collected(folder), []
     for split, place in folders.items():
@@ -74,13 +76,13 @@ def _read_image(path: Path, split: str | None, data: dict[str, Any], names: dict
 
 
 def _beside(path: Path, image_path: str, root: Path) -> str:
-    """The path of an image, told from its JSON file, below the folder of images."""
+    """The path of an image relative to the folder of images, from its path relative to the JSON file."""
     below = os.path.relpath(path.parent.resolve() / image_path.replace("\\", "/"), root.resolve()).replace(os.sep, "/")
     return image_path if below.startswith("../") else below
 
 
 def _segmentation(place: str, shape: Mapping[str, Any], image: AnnotatedImage) -> Any:
-    """COCO's segmentation of a shape; None for one that encloses nothing, or is a box."""
+    """COCO's segmentation of a shape; None for one without area, or a box."""
     kind = shape.get("shape_type") or "polygon"
     try:
         points = np.asarray(shape.get("points"), dtype=np.float64).reshape(-1, 2)
@@ -97,7 +99,7 @@ def _segmentation(place: str, shape: Mapping[str, Any], image: AnnotatedImage) -
 
 
 def _code(place: str, shape: Mapping[str, Any], points: np.ndarray, image: AnnotatedImage) -> dict[str, Any]:
-    """A mask of the pixels of a box, as the code of the whole image."""
+    """Run-length code of the whole image, from a mask of the pixels of a box."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape["mask"])), formats=("PNG",)) as picture:
             inside = np.asarray(picture.convert("L")) > 0

@@ -14,18 +14,18 @@ from instsynth_dagster.errors import DatasetError, UnreadableError
 SPLITS = {"train": "training", "val": "validation"}
 _STEP = 256
 _FIRST = 1
-"""Category id of the first label, whose number in the maps is 0."""
+"""Category id of the first label, which has the number 0 in the maps."""
 
 
 def read_mapillary(root: Path, folder: ImageFolder, version: str | None = None) -> Annotated:
     """A data set of the folder that holds `training`, `validation` and a `config*.json`.
 
     Args:
-        folder: of the images, `root` or one in it.
-        version: `v1.2` or `v2.0` where both are there.
+        folder: folder of the images, `root` or one in it.
+        version: `v1.2` or `v2.0` where both exist.
 
     Raises:
-        UnreadableError: a folder or file is not there.
+        UnreadableError: a folder or file is missing.
         DatasetError: the configuration lists no labels, or a PNG is no 16-bit map of them.
     """
     config = _config(root, version)
@@ -65,7 +65,7 @@ def _categories(path: Path) -> list[Category]:
 
 
 def _maps(split: Path, version: str | None) -> list[Path]:
-    """Instance maps of a split, wherever the release keeps them."""
+    """Instance maps of a split, in the folder that the release uses."""
     places = [split / version / "instances"] if version else []
     places += [split / "instances", *(() if version else sorted(split.glob("v*/instances")))]
     place = next((place for place in places if place.is_dir()), None)

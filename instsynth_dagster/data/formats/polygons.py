@@ -1,4 +1,4 @@
-"""Polygons that redraw an id map when they are filled one after the other, as Cityscapes annotates its frames."""
+"""Polygons that reproduce an id map when they are filled one after the other, as Cityscapes annotates its frames."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ Box = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Outline:
-    """A filled polygon of an id map: the id that its pixels get, and its corners int32 (N, 2), xy, N at least 3."""
+    """A filled polygon of an id map: the id of its pixels, and its corners int32 (N, 2), xy, N at least 3."""
 
     value: int
     corners: np.ndarray
 
 
 def stacked_outlines(ids: np.ndarray, group_of: Callable[[int], int]) -> list[Outline]:
-    """Outlines of every connected component, in an order in which filling them redraws the id map.
+    """Outlines of every connected component, in an order in which filling them reproduces the id map.
 
-    Larger outlines come first, so that what lies in a hole or in front is filled later. The format has one polygon for
-    an instance: of an instance in several parts the one of the largest outline stays the instance, the others get the
-    id of its group.
+    Larger outlines come first, so that a component in a hole or in front is filled later. The format has one polygon
+    for an instance: of an instance in several parts the one with the largest outline stays the instance, the others get
+    the id of its group.
 
-    Pixels that touch at a corner are one component, as far as that can be filled: two objects that cross each other at
-    corners cannot, and are cut into components that touch along sides, whose outlines never cross.
+    Pixels that touch at a corner belong to one component, as far as filling can reproduce that: two objects that cross
+    each other at corners cannot be filled so, and are cut into components that touch along sides, whose outlines never
+    cross.
 
     Args:
         ids: int32 (H, W), not negative.
@@ -55,7 +56,7 @@ def stacked_outlines(ids: np.ndarray, group_of: Callable[[int], int]) -> list[Ou
 
 
 def fill(outlines: Sequence[Outline], shape: tuple[int, ...]) -> np.ndarray:
-    """int32 (H, W) on which outlines were filled in order; 0 where there is none."""
+    """int32 (H, W) on which outlines were filled in order; 0 elsewhere."""
     canvas = np.zeros(shape, np.int32)
     for outline in outlines:
         cv2.fillPoly(canvas, [outline.corners], outline.value)
@@ -63,7 +64,7 @@ def fill(outlines: Sequence[Outline], shape: tuple[int, ...]) -> np.ndarray:
 
 
 Component = tuple[float, np.ndarray]
-"""Area that an outline encloses, and its corners int32 (N, 2)."""
+"""Area inside an outline in pixels, and its corners int32 (N, 2)."""
 
 
 def _stacked(components: Mapping[int, Sequence[Component]], groups: Mapping[int, int]) -> list[Outline]:
@@ -100,9 +101,9 @@ def _outer(mask: np.ndarray, offset: tuple[int, int]) -> list[Component]:
     contours, levels = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=offset)
     components = []
     for contour, (_, _, _, around) in zip(contours, levels[0], strict=True):
-        if around < 0:  # not the outline of a hole
+        if around < 0:  # outer outlines only, not those of holes
             corners = contour.reshape(-1, 2)
-            if len(corners) < 3:  # a pixel, or a line: the tools want three points
+            if len(corners) < 3:  # a pixel, or a line: the tools expect three points
                 corners = np.concatenate([corners, np.repeat(corners[-1:], 3 - len(corners), axis=0)])
             components.append((cv2.contourArea(corners), corners))
     return components

@@ -1,4 +1,4 @@
-"""Which reader reads which format."""
+"""The reader of each annotation format."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SUFFIXES = (".json", ".png", ".txt")
 
 
 def read_annotations(dataset: AnnotatedImages, folder: ImageFolder) -> Annotated:
-    """A data set as its own files tell it.
+    """A data set as its own files define it.
 
     Raises:
-        UnreadableError: a file or folder is not there.
-        DatasetError: the annotations are not of their format.
+        UnreadableError: a file or folder is missing.
+        DatasetError: the annotations are not in their format.
     """
     if isinstance(dataset, CocoPanopticImages):
         return read_coco_panoptic(dataset.annotation_files, folder, dataset.mask_folders)

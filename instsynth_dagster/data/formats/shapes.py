@@ -1,4 +1,4 @@
-"""What annotation tools draw, as COCO's segmentations: ellipses, masks in a box, objects in several parts."""
+"""Shapes that annotation tools draw, as COCO's segmentations: ellipses, masks in a box, objects in several parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _CORNERS = 72
 
 
 def ellipse(middle: Sequence[float], radii: Sequence[float], degrees: float = 0.0) -> list[list[float]]:
-    """An ellipse as one polygon of 72 corners; `middle` and `radii` are (x, y) in pixels, turned clockwise as seen."""
+    """An ellipse as one polygon of 72 corners; `middle` and `radii` are (x, y) in pixels, rotated clockwise by
+    `degrees` as displayed.
+    """
     angle, turn = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False), np.radians(degrees)
     dx, dy = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
     xs = middle[0] + dx * np.cos(turn) - dy * np.sin(turn)
@@ -25,13 +27,13 @@ def ellipse(middle: Sequence[float], radii: Sequence[float], degrees: float = 0.
 
 
 def code_in_box(place: str, inside: np.ndarray, left: int, top: int, image: AnnotatedImage) -> dict[str, Any]:
-    """The run-length code of a whole image whose box at (left, top) holds a mask, bool (h, w); the rest is cut off.
+    """The run-length code of a whole image whose box at (left, top) holds a mask, bool (h, w), cropped to the image.
 
     Raises:
-        DatasetError: the size of the image is not told; `place` says where.
+        DatasetError: the size of the image is unknown; `place` names the shape.
     """
     if not image.width or not image.height:
-        raise DatasetError(f"{place} is a mask of pixels, but the size of {image.file!r} is not told; add it")
+        raise DatasetError(f"{place} is a mask of pixels, but the size of {image.file!r} is not given; add it")
     mask = np.zeros((image.height, image.width), dtype=bool)
     x, y = max(0, -left), max(0, -top)
     seen = mask[max(0, top) : max(0, top + inside.shape[0]), max(0, left) : max(0, left + inside.shape[1])]
@@ -40,7 +42,7 @@ def code_in_box(place: str, inside: np.ndarray, left: int, top: int, image: Anno
 
 
 def joined(parts: Sequence[Any], image: AnnotatedImage) -> Any:
-    """One segmentation of several; None of none."""
+    """One segmentation that unites several; None for an empty sequence."""
     if len(parts) < 2:
         return parts[0] if parts else None
     if all(isinstance(part, list) for part in parts):

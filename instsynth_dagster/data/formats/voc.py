@@ -1,4 +1,4 @@
-"""Pascal VOC's masks: a PNG of objects and a PNG of classes for each image, by palette index or by colour."""
+"""Pascal VOC's masks: for each image a PNG of objects and a PNG of classes, by palette index or by colour."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-"""By palette index, where no labelmap.txt says otherwise."""
+"""Class names by palette index, unless a labelmap.txt defines others."""
 _VOID_INDEX, _VOID_COLOUR = 255, 224 << 16 | 224 << 8 | 192
 
 Objects = list[tuple[int | None, dict[str, Any]]]
@@ -26,7 +26,9 @@ Objects = list[tuple[int | None, dict[str, Any]]]
 
 
 def voc_colour(index: int) -> int:
-    """Colour of a palette index as red * 65536 + green * 256 + blue: its bits are dealt out to the channels."""
+    """Colour of a palette index as red * 65536 + green * 256 + blue: the bits of the index alternate between the
+    channels.
+    """
     channels = [0, 0, 0]
     for bit in range(8):
         for channel in range(3):
@@ -37,11 +39,11 @@ def voc_colour(index: int) -> int:
 def read_voc(path: Path, folder: ImageFolder) -> Annotated:
     """A data set of a folder that holds SegmentationObject and SegmentationClass.
 
-    Train and val are those of ImageSets/Segmentation/train.txt and val.txt, where both are there; else nothing is
-    divided. Borders that are marked void (index 255) stay void.
+    Train and val are those of ImageSets/Segmentation/train.txt and val.txt, where both exist; otherwise there are no
+    splits. Borders that are marked void (index 255) stay void.
 
     Raises:
-        UnreadableError: a folder or a file is not there.
+        UnreadableError: a folder or a file is missing.
         DatasetError: a PNG is no such map, an object has no class, or a list names an image that has no masks.
     """
     names, colours = _labels(path)
@@ -95,7 +97,7 @@ def _lists(path: Path) -> Mapping[str | None, Sequence[str]]:
 def _objects(
     objects: Path, classes: Path, names: Mapping[int, str], colours: Mapping[int, int]
 ) -> tuple[tuple[int, int], Objects]:
-    """(width, height) of the maps, and what they hold."""
+    """(width, height) of the maps, and the objects in them."""
     (of_object, object_mode), (of_class, class_mode) = read_map(objects), read_map(classes)
     if of_object.shape != of_class.shape:
         raise DatasetError(f"{classes}: not of the size of {objects}")

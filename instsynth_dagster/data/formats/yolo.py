@@ -18,19 +18,19 @@ from instsynth_dagster.errors import DatasetError, UnreadableError, one_line
 
 SPLITS = ("train", "val")
 _FARTHEST = 2.0
-"""Of a corner, in widths and heights of the image; what lies farther out was written in pixels."""
+"""Largest coordinate of a corner, in widths and heights of the image; a larger one was written in pixels."""
 
 
 def read_yolo(path: Path, folder: ImageFolder, turn: Turn = "auto") -> Annotated:
     """A data set of a data.yaml.
 
     Args:
-        folder: that holds the images of all splits, and beside them their labels (`label_file`).
-        turn: as for `reading.read_image`; polygons are told in shares of the image as it is shown.
+        folder: holds the images of all splits, and beside them their labels (`label_file`).
+        turn: as for `reading.read_image`; polygons are given in fractions of the displayed image.
 
     Raises:
-        UnreadableError: a file or a folder that it names is not there.
-        DatasetError: it is no data.yaml, or a label file holds what is no polygon of a class.
+        UnreadableError: a file or a folder that it names is missing.
+        DatasetError: it is no data.yaml, or a label file holds a line that is no polygon of a class.
     """
     config = _config(path)
     names = _names(path, config)
@@ -52,7 +52,7 @@ def read_yolo(path: Path, folder: ImageFolder, turn: Turn = "auto") -> Annotated
 
 
 def label_file(image: Path) -> Path:
-    """The text file of an image: the last folder `images` of its path becomes `labels`, the suffix `.txt`."""
+    """The label file of an image: the last folder `images` of its path becomes `labels`, the suffix `.txt`."""
     parts = list(image.parent.parts)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
@@ -79,7 +79,7 @@ def _names(path: Path, config: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _listed(path: Path, config: Mapping[str, Any], split: str, folder: ImageFolder) -> list[str]:
-    """Image files of a split, below the folder of images."""
+    """Image files of a split, relative to the folder of images."""
     given = config.get(split) or []
     files: list[str] = []
     for name in given if isinstance(given, list) else [given]:
@@ -96,7 +96,9 @@ def _listed(path: Path, config: Mapping[str, Any], split: str, folder: ImageFold
 
 
 def _place(path: Path, config: Mapping[str, Any], name: str) -> Path:
-    """What a data.yaml calls `name`: below its `path`, or beside itself, where tools write one .. too many."""
+    """The path of a `name` in a data.yaml: relative to its `path`, or to the file itself, also where a tool wrote one
+    .. too many.
+    """
     bases = [path.parent / str(config.get("path") or ""), path.parent]
     tried = [base / text for base in bases for text in (name, name.removeprefix("../"))]
     for place in tried:
@@ -106,7 +108,7 @@ def _place(path: Path, config: Mapping[str, Any], name: str) -> Path:
 
 
 def _object(place: str, line: str, names: Mapping[int, str]) -> tuple[int, Sequence[float] | None]:
-    """Class and corners of a line, in shares of the image; None for a box."""
+    """Class and corners of a line, in fractions of the image; None for a box."""
     try:
         values = [float(text) for text in line.split()]
     except ValueError:
