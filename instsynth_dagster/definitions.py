@@ -1,4 +1,4 @@
-"""The entry point that Dagster loads: the settings' assets, resources and jobs."""
+"""The entry point that Dagster loads: assets, resources and jobs for the settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resources.described import described
 
 
 def build_definitions(settings: Settings, read: Callable[[], Settings]) -> dg.Definitions:
-    """Everything a code location shows, for one params file; `read` reads that file anew."""
+    """The Dagster definitions of a params file; `read` reads that file again."""
     graph = build_graph(settings)
     assets = build_assets(settings, graph)
     resources = build_resources(settings)
@@ -33,7 +33,7 @@ def build_definitions(settings: Settings, read: Callable[[], Settings]) -> dg.De
 
 
 def _print_user_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """A command that ends with a user's mistake says so in one line."""
+    """Print a user's mistake in one line when a command ends with it."""
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr)
     else:
@@ -43,5 +43,5 @@ def _print_user_error(kind: type[BaseException], error: BaseException, traceback
 try:
     defs = build_definitions(load_settings(), load_settings)
 except UserError:
-    sys.excepthook = _print_user_error  # of `dagster job execute`; the UI shows the error itself
+    sys.excepthook = _print_user_error  # for `dagster job execute`; the UI shows the error itself
     raise

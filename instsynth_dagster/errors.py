@@ -1,4 +1,4 @@
-"""The few errors a user can cause; each message names the file or key and the fix."""
+"""The errors that a user can cause and fix; each message names the file or key and the fix."""
 
 import errno
 import re
@@ -9,19 +9,21 @@ _BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 def one_line(text: str) -> str:
-    """Text that a terminal or a log shows on one line, whatever names and libraries put into it."""
+    """Text on a single line, whatever line breaks names and libraries put into it."""
     joined = " ".join(line for part in _BREAK.split(text) if (line := part.strip()))
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
 
 
 def reason(error: BaseException) -> str:
-    """What a library's error says, on one line of at most 240 characters; its type's name where it says nothing."""
+    """The message of a library's error on one line of at most 240 characters; the name of its type where the message is
+    empty.
+    """
     return one_line(" ".join(str(error).split())[:_REASON]) or type(error).__name__
 
 
 class UserError(Exception):
-    """Base of everything the user can mend; its message is one line."""
+    """Base class of all errors that the user can fix; the message is one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
@@ -51,29 +53,29 @@ _REFUSALS = {
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may well succeed in a while: a network or a disk that did not answer."""
+    """Whether the same call may succeed later, because a network or a disk did not respond."""
     if isinstance(error, TimeoutError | ConnectionError):
         return True
     return isinstance(error, OSError) and error.errno in _TRANSIENT
 
 
 class LockLost(TimeoutError):
-    """Another process took a partition over while this one did not answer; the next try finds what it made."""
+    """Another process took a partition over while this one did not respond; the next attempt finds its result."""
 
 
 class ArtifactReplaced(TimeoutError):
-    """A partition that was made again while it was read; the next try reads the new one."""
+    """A partition was made again while it was read; the next attempt reads the new one."""
 
 
 def what_happened(error: OSError) -> str:
-    """An operating system's refusal in a line that a user can act on; "" where it is not one of these."""
+    """The operating system's refusal as a line that a user can act on; "" for any other error."""
     if error.errno not in _REFUSALS:
         return ""
-    return f"{_REFUSALS[error.errno]}; what was whole stays, and a refresh goes on from there"
+    return f"{_REFUSALS[error.errno]}; finished work is kept, and a refresh continues from there"
 
 
 class DatasetError(UserError):
-    """A data set that does not keep the Cityscapes layout."""
+    """A data set that is not valid in its format."""
 
 
 class SettingsError(UserError):
@@ -81,7 +83,7 @@ class SettingsError(UserError):
 
 
 class UnreadableError(UserError):
-    """A file outside the store that is not there or may not be read."""
+    """A file outside the store that is missing or may not be read."""
 
 
 class ArtifactError(UserError):
@@ -89,11 +91,11 @@ class ArtifactError(UserError):
 
 
 class DamagedArtifact(ArtifactError):
-    """A file of the store that is not what its manifest says; it is set aside, and a refresh makes it again."""
+    """A file of the store that does not match its manifest; it is set aside, and a refresh makes it again."""
 
 
 class BudgetReached(UserError):
-    """The budget of device hours does not allow the next piece of work."""
+    """The budget of device hours is too small for the next piece of work."""
 
 
 class CheckpointError(UserError):
@@ -102,7 +104,7 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True)
 class Reader:
-    """Who reads: a partition of an asset, and the file that declares what it may read."""
+    """The reader of settings and partitions: a partition of an asset, and the file that declares what it may read."""
 
     asset: str
     partition: str
@@ -110,10 +112,10 @@ class Reader:
 
 
 class UndeclaredRead(RuntimeError):
-    """A read that an asset did not declare, so that no fingerprint knows of it: a mistake in the asset's own file."""
+    """A read that an asset did not declare, so that no fingerprint covers it: a mistake in the asset's own file."""
 
     def __init__(self, reader: Reader | None, read: str, remedy: str) -> None:
-        """`read` names what was read, `remedy` what to add to the declaration."""
+        """An error about `read`, what was read; `remedy` says what to add to the declaration."""
         who = f"{reader.asset}[{reader.partition}]" if reader else "this view of the settings"
         where = f" in {reader.file}" if reader else ""
         super().__init__(f"{who} reads {read}, which it does not declare; add {remedy}{where}")

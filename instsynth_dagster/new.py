@@ -1,10 +1,10 @@
-"""A params file for a data set, and what was noticed: python -m instsynth_dagster.new --coco FILE --images DIR
+"""A params file for a data set, and notes about it: python -m instsynth_dagster.new --coco FILE --images DIR
 
     python -m instsynth_dagster.new --coco annotations.json --images photos > params.yaml
     python -m instsynth_dagster.new --coco train.json --coco-val val.json --images photos > params.yaml
     python -m instsynth_dagster.new --format yolo --annotations data.yaml > params.yaml
 
-The file goes to standard output, what was noticed to standard error and, as comments, into the file.
+The file goes to standard output, the notes go to standard error and, as comments, into the file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ VAL_FRACTION = 0.2
 RARE, MIN_AREA = 10, 300
 _FEWEST_GROUPS, _MOST_PARTITIONS = 4, 240
 _LOOKED_AT = 500
-"""Images of which the header is read for EXIF."""
+"""Number of images whose headers are read for EXIF orientations."""
 _GENERATOR = {
     "kind": "diffinpainting",
     "model": "checkpoints/mini-sd-inpaint",
@@ -65,10 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def new_params(section: dict[str, Any], name: str) -> tuple[str, list[str]]:
-    """The text of a params file for a section `dataset`, and what was noticed, one sentence each.
+    """The text of a params file for a section `dataset`, and notes about the data, one sentence each.
 
     Raises:
-        UserError: files are missing or not of their format.
+        UserError: files are missing or not in their format.
     """
     artifacts = {part: f"{part}/{name}" for part in ("artifacts", "exports", "results")}
     dataset = _dataset(section)
@@ -113,7 +113,11 @@ _HEAD = (
 
 
 def _dataset(section: dict[str, Any]) -> AnnotatedImages:
-    """Raises SettingsError where options are missing, or no format of annotated images is named."""
+    """The validated section.
+
+    Raises:
+        SettingsError: options are missing, or no format of annotated images is named.
+    """
     try:
         dataset = TypeAdapter(DatasetSettings).validate_python(section)
     except ValidationError as error:
@@ -162,7 +166,7 @@ def _frames(dataset: AnnotatedImages, survey: Survey, local: Path) -> Iterator[I
 
 
 def _tiny(dataset: AnnotatedImages, survey: Survey, local: Path) -> list[str]:
-    """How many objects of the first images are too small to be repainted."""
+    """Notes on the objects of the first images that are too small to be repainted."""
     areas = [
         int(object_mask(found.segmentation, frame.size[::-1]).sum())
         for frame in _frames(dataset, survey, local)
@@ -178,7 +182,7 @@ def _tiny(dataset: AnnotatedImages, survey: Survey, local: Path) -> list[str]:
 
 
 def _orientations(dataset: AnnotatedImages, survey: Survey, local: Path) -> list[str]:
-    """What EXIF says about how images are to be shown, of the first images."""
+    """Notes on the EXIF orientations of the first images."""
     counts = {"turned": 0, "as stored": 0, "both": 0}
     frames = list(_frames(dataset, survey, local))
     for frame in frames:

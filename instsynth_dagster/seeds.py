@@ -1,4 +1,4 @@
-"""Seeds from content: the same thing gets the same seed, whatever the order, batch or worker."""
+"""Seeds from content: equal content gets an equal seed, in any order, batch or worker."""
 
 from __future__ import annotations
 

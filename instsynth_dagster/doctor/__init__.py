@@ -1,4 +1,4 @@
-"""An examination before anything long: models, data set, device, memory, disk, time and money of a params file."""
+"""Checks of a params file before long work: models, data set, device, memory, disk, time and money."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ __all__ = ["Finding", "examine", "examine_thoroughly", "problems", "survey"]
 
 
 def survey(settings: Settings) -> tuple[list[Finding], list[Work]]:
-    """What can be told at once, from what lies on this machine, and what its device would do: nothing is asked of a
-    hub, nothing heavy imported."""
+    """Findings from the files on this machine alone, and the work that its device would do; asks no hub and imports no
+    model library.
+    """
     models, dataset = examine_models(settings, ask_hub=False), examine_dataset(settings, look_inside=False)
     found = [*dataset.findings, *_prompts(settings), *_of(models)]
     return found, work(settings, dataset, models, _measured(settings), on_cpu=no_gpu(settings.device))
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """`survey`, with times told as findings."""
+    """The findings of `survey`, with time and money among them."""
     found, works = survey(settings)
     return [*found, *work_findings(works, settings)]
 
 
 def examine_thoroughly(settings: Settings, *, measure: bool = False) -> list[Finding]:
-    """The same with the hub asked, frames read, device and disks looked at.
+    """Findings as of `examine`, but with the hub asked, frames read, and device and disks examined.
 
     Args:
-        measure: run two crops of each generator and three steps of each segmenter, and keep the times for later.
+        measure: whether to run two crops of each generator and three steps of each segmenter, and store the times.
     """
     models, dataset = examine_models(settings, ask_hub=True), examine_dataset(settings, look_inside=True)
     found = [*dataset.findings, *_prompts(settings), *_of(models), *examine_fid(settings)]

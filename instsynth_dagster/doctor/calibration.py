@@ -26,7 +26,7 @@ _FRAMES = 4
 
 
 def read_calibration(file: Path, settings: Settings) -> Mapping[str, float]:
-    """Seconds by section, of those that were measured under the settings of today."""
+    """Seconds by section, of those measured under the current settings."""
     try:
         kept = json.loads(file.read_text())
     except (OSError, ValueError):
@@ -40,7 +40,7 @@ def read_calibration(file: Path, settings: Settings) -> Mapping[str, float]:
 
 
 def calibrate(settings: Settings, device: str, file: Path) -> Iterator[Finding]:
-    """Measure every section, write the times to `file`, and tell them.
+    """Measure every section, write the times to `file`, and yield them as findings.
 
     Args:
         device: "cpu" or "cuda".
@@ -70,7 +70,7 @@ def _recipe(section: BaseModel) -> str:
 
 
 def _picture(settings: Settings, name: str, device: str) -> float:
-    """Seconds of the second of two crops, one at a time: batches are quicker."""
+    """Seconds of the second of two crops, one at a time; batches are faster for each crop."""
     from instsynth_dagster.synthesis.generators import load_generator
 
     given = settings.generators[name]
@@ -88,7 +88,7 @@ def _picture(settings: Settings, name: str, device: str) -> float:
 
 
 def _step(settings: Settings, name: str, device: str) -> float:
-    """Mean seconds of training steps on real frames, the first of them left out."""
+    """Mean seconds of training steps on real frames, without the first."""
     from instsynth_dagster.segmenters.contract import get_segmenter
 
     given = settings.segmenters[name]

@@ -1,4 +1,4 @@
-"""The data set: whether it can be read, and what is in it."""
+"""The data set: whether it can be read, and its contents."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _SIZED = 3
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Frames of the train and val cities, bytes of a window of the configured size per pixel, as PNG, and instances of
-    each class in a frame, on average over those that were looked at."""
+    """Numbers of train and of val and test frames; PNG bytes of a window of the configured size per pixel; and the mean
+    number of instances of each class in the sampled frames.
+    """
 
     train_frames: int
     val_frames: int
@@ -36,7 +37,7 @@ class DatasetFacts:
 
 
 def examine_dataset(settings: Settings, look_inside: bool) -> DatasetFacts:
-    """List every frame, and read some where `look_inside`, evenly spread over the train cities."""
+    """List every frame and, with `look_inside`, read some that are evenly spread over the train cities."""
     dataset = settings.dataset
     drawn = drawn_cities(dataset.root) if dataset.demo_city else set()
     if dataset.demo_city and not drawn:
@@ -66,7 +67,7 @@ def examine_dataset(settings: Settings, look_inside: bool) -> DatasetFacts:
 
 
 _BYTES_PER_PIXEL = 1.1
-"""Of a photograph that was enlarged, as PNG; taken where no frame is read."""
+"""PNG bytes per pixel of an enlarged photograph, used where no frame is read."""
 
 
 def _listed(data: DataSet, cities: Sequence[str]) -> tuple[list[str], list[Finding]]:
@@ -81,7 +82,7 @@ def _listed(data: DataSet, cities: Sequence[str]) -> tuple[list[str], list[Findi
 
 
 def _looked_at(settings: Settings, data: DataSet, sample: Sequence[str]) -> tuple[list[Finding], float, Counter[str]]:
-    """What a sample holds, the size of its windows, and instances of each class."""
+    """Findings about a sample, the bytes per pixel of its windows, and instances of each class."""
     found: list[Finding] = []
     counts: Counter[str] = Counter()
     groups, shapes, sizes = 0, Counter[tuple[int, ...]](), list[float]()

@@ -1,4 +1,4 @@
-"""How much a params file would make: crops, windows, trainings, bytes, and time."""
+"""An estimate of the output of a params file: crops, windows, trainings, bytes, and time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from instsynth_dagster.graph.arms import run_dimensions, window_arms, window_gen
 from instsynth_dagster.settings import GeneratorSettings, SegmenterSettings, Settings
 
 _PICTURE_FLOPS = 1.5e14
-"""Operations a second that a diffusion model reaches on an H100 in half precision; half of it in float32."""
+"""Operations per second of a diffusion model on an H100 in half precision; half as many in float32."""
 _TRAINING_FLOPS = 6e13
 _CPU_PICTURE_FLOPS, _CPU_TRAINING_FLOPS = 3e9, 1e10
-"""Operations a second on a core of a CPU, as the demo's models reach them on a busy one."""
+"""Operations per second of the demo's models on a busy CPU core."""
 _DENOISERS = {
     "blendeddiff": 2.6e9,
     "controlnet_inpaint": 1.23e9,
@@ -26,18 +26,18 @@ _DENOISERS = {
     "sdxl_inpaint": 2.6e9,
 }
 _DENOISER = 10e9
-"""Weights of the published denoisers of each kind, for one whose files are not seen; otherwise those of a large one."""
+"""Parameters of the published denoiser of each kind, used where no files are on disk; else those of a large one."""
 _STEP = 0.2
-"""Seconds of a training step that no device shortens: reading, matching, losses."""
+"""Seconds of a training step that do not depend on the device: reading, matching, losses."""
 _IDS = 0.05
-"""Id maps, in sizes of their window."""
+"""Size of an id map relative to its window."""
 _OF_PNG = {"png": 1.0, "webp": 0.65, "jpeg": 0.3}
-"""Sizes of stored windows, of that as PNG."""
+"""Size of a stored window relative to PNG."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of work on the device: of which section, how often it is done and how long once takes, in seconds."""
+    """One kind of work on the device: its section, its description, how often it is done, and seconds each time."""
 
     key: str
     what: str
@@ -52,7 +52,7 @@ class Work:
 
 
 def selected(settings: Settings, train_frames: int) -> int:
-    """Instances that are selected at most."""
+    """Upper bound on the number of selected instances."""
     most = settings.selection.k * train_frames
     if settings.selection.policy == "paper":
         return most
@@ -60,7 +60,7 @@ def selected(settings: Settings, train_frames: int) -> int:
 
 
 def anonymised(settings: Settings, dataset: DatasetFacts) -> int:
-    """Repaintings that anonymise, spares included, as far as a sample of the train frames tells."""
+    """Number of repaintings that anonymise, spares included, estimated from the sampled train frames."""
     if not settings.anonymise:
         return 0
     frames = dataset.train_frames + dataset.val_frames
@@ -69,12 +69,12 @@ def anonymised(settings: Settings, dataset: DatasetFacts) -> int:
 
 
 def drawn(settings: Settings, generator: GeneratorSettings, instances: int) -> int:
-    """Repaintings of a generator, spares included."""
+    """Number of repaintings of a generator, spares included."""
     return instances * (generator.replicas + settings.gates.spares)
 
 
 def disk_needs(settings: Settings, dataset: DatasetFacts, models: Sequence[Model]) -> list[tuple[str, Path, float]]:
-    """What is written, where, and how many bytes at most."""
+    """Files to be written: description, folder, and upper bound in bytes."""
     from huggingface_hub import constants
 
     instances, store = selected(settings, dataset.train_frames), settings.artifacts.local
@@ -109,12 +109,12 @@ def work(
     measured: Mapping[str, float],
     on_cpu: bool = False,
 ) -> list[Work]:
-    """What the device would do.
+    """The work that the device would do.
 
     Args:
         measured: seconds of one repainting by `generators.<name>`, and of one training step by `segmenters.<name>`, on
             this machine.
-        on_cpu: whether what was not measured is assumed for a core of a CPU; otherwise for an H100.
+        on_cpu: whether times that were not measured are assumed for a CPU core; otherwise for an H100.
     """
     found = []
     instances, windows = selected(settings, dataset.train_frames), window_generators(settings)
@@ -139,7 +139,7 @@ def work(
 
 
 def _mask_judges(settings: Settings, segmenter: str) -> int:
-    """Trainings of a segmenter that gives a second opinion."""
+    """Number of trainings of a segmenter that gives a second opinion."""
     masks = settings.judge.masks if settings.judge else None
     own = masks and masks.segmenter == segmenter and not masks.checkpoint
     return len(settings.dataset.train_cities) if own else 0
@@ -150,7 +150,7 @@ def _runs(settings: Settings) -> int:
 
 
 def _weights(key: str, models: Sequence[Model], segmenter: SegmenterSettings | None = None) -> int:
-    """Bytes of the model of a section, in files; 100 MB where it is not known."""
+    """Bytes of the files of a section's model; 100 MB where they are unknown."""
     source = segmenter.start if segmenter else None
     for model in models:
         if model.weight_bytes and (model.required.key.startswith(f"{key}.") or model.required.source == source):
@@ -159,7 +159,7 @@ def _weights(key: str, models: Sequence[Model], segmenter: SegmenterSettings | N
 
 
 def _denoiser_weights(settings: GeneratorSettings, models: Sequence[Model]) -> float:
-    """Number of weights of a generator's denoiser."""
+    """Number of parameters of a generator's denoiser."""
     for model in models:
         if model.denoiser_bytes and model.required.source == settings.model:
             return model.denoiser_bytes / (2 if settings.variant in ("fp16", "bf16") else 4)
@@ -167,7 +167,9 @@ def _denoiser_weights(settings: GeneratorSettings, models: Sequence[Model]) -> f
 
 
 def _picture_seconds(settings: GeneratorSettings, weights: float, on_cpu: bool) -> float:
-    """Each weight is used about once for every eight cells of the latent, in each step, twice with guidance."""
+    """Seconds of a repainting: each parameter is used about once for every eight cells of the latent in each step,
+    twice with guidance.
+    """
     cells = (settings.size / 8) ** 2
     passes = max(1, int(settings.steps * settings.strength)) * (2 if settings.guidance > 1 else 1)
     speed = _CPU_PICTURE_FLOPS if on_cpu else _PICTURE_FLOPS / (1 if settings.dtype != "float32" else 2)
@@ -175,14 +177,16 @@ def _picture_seconds(settings: GeneratorSettings, weights: float, on_cpu: bool) 
 
 
 def _step_seconds(settings: SegmenterSettings, weight_bytes: int, on_cpu: bool) -> float:
-    """Ten operations for each weight and 32 x 32 pixels forward, and twice that backward."""
+    """Seconds of a training step: ten operations for each parameter and 32 x 32 pixels forward, and twice that
+    backward.
+    """
     pixels = settings.crop[0] * settings.crop[1] * settings.batch_size / settings.processes
     again = 4 if settings.gradient_checkpointing else 3
     return _STEP + 10 * weight_bytes / 4 * pixels / 1024 * again / (_CPU_TRAINING_FLOPS if on_cpu else _TRAINING_FLOPS)
 
 
 def work_findings(works: Sequence[Work], settings: Settings) -> Iterator[Finding]:
-    """Time and money, as an upper bound with its assumptions."""
+    """Findings on time and money, as an upper bound with its assumptions."""
     for one in works:
         how = "measured here" if one.measured else f"assumed for one {'CPU core' if one.on_cpu else 'H100'}"
         yield fact(f"time: {one.key}: {one.what}: {one.times:,} x {one.each:,.2f} s = {duration(one.seconds)} ({how})")

@@ -1,4 +1,4 @@
-"""What an examination says: one line each."""
+"""Findings of an examination, one line each."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Finding:
-    """One line. A run cannot succeed with a `problem`; a `warning` is worth a look; a `fact` tells what was found, or
-    what could not be checked."""
+    """One line. With a `problem` a run cannot succeed; a `warning` deserves attention; a `fact` says what was found, or
+    what could not be checked.
+    """
 
     kind: Literal["problem", "warning", "fact"]
     text: str
@@ -42,7 +43,7 @@ def gigabytes(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span in the unit that people plan in."""
+    """A duration in a readable unit."""
     for unit, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * unit or (name != "days" and seconds >= unit):
             return f"{seconds / unit:.1f} {name}" if seconds < 100 * unit else f"{seconds / unit:.0f} {name}"

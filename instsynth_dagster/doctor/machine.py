@@ -1,4 +1,4 @@
-"""The machine: its device, and whether memory and disk are enough."""
+"""The machine: its device, and whether memory and disk are sufficient."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from instsynth_dagster.doctor.models import Model
 from instsynth_dagster.settings import GeneratorSettings, SegmenterSettings, Settings
 
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""What the drivers of CUDA, of CUDA in Windows' Linux, and of ROCm leave in the file system."""
+"""Device files of the drivers of CUDA, of CUDA in WSL, and of ROCm."""
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _DECODER_BYTES = 1500
-"""Of values that an autoencoder keeps for each pixel of an image that it decodes, times the bytes of a number."""
+"""Activations of an autoencoder for each pixel that it decodes; multiplied by the bytes of a number."""
 _TRAINING_BYTES = 10_000
-"""Of activations for each pixel of a training crop in float32, with an ImageNet-sized backbone."""
+"""Bytes of activations for each pixel of a training crop in float32, with a backbone of ImageNet size."""
 _ADAM = 16
-"""Bytes for each weight that is trained: itself, its gradient, and two moments, in float32."""
+"""Bytes for each trained parameter: itself, its gradient, and two moments, in float32."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """The device that models run on; `memory` in bytes, of a GPU or of the machine."""
+    """The device that models run on; `memory` in bytes, of the GPU or of the machine."""
 
     name: str
     memory: int
@@ -34,7 +34,9 @@ class Device:
 
 
 def no_gpu(required: str) -> bool:
-    """Whether a setting `device` means the CPU on this machine, as far as the driver's files tell; imports nothing."""
+    """Whether a setting `device` means the CPU on this machine, judged from the drivers' device files without any
+    import.
+    """
     return required == "cpu" or (required == "auto" and not any(Path(file).exists() for file in _DRIVERS))
 
 
@@ -50,7 +52,9 @@ def find_device(required: str) -> Device:
 
 
 def examine_device(settings: Settings, device: Device, models: Sequence[Model]) -> list[Finding]:
-    """Whether the device is there, does the number formats, and holds each model; memory is a rough estimate."""
+    """Whether the device exists, supports the number formats, and has memory for each model; memory is a rough
+    estimate.
+    """
     found = [fact(f"device: {device.name}, {gigabytes(device.memory)}")]
     if settings.device == "cuda" and not device.gpu:
         found.append(problem("device: cuda is asked for and no CUDA device is found"))
@@ -80,7 +84,9 @@ def _generators(settings: Settings, models: Sequence[Model]) -> Iterator[tuple[s
 
 
 def generator_memory(settings: GeneratorSettings, weight_bytes: int) -> float:
-    """Bytes that a generator wants; `weight_bytes` as they lie in files, in half precision where a variant says so."""
+    """Bytes that a generator needs; `weight_bytes` is the size of its files, in half precision where a variant
+    says so.
+    """
     stored = 2 if settings.variant in ("fp16", "bf16") else 4
     number = _BYTES[settings.dtype]
     return weight_bytes / stored * number + settings.batch_size * settings.size**2 * _DECODER_BYTES * number
@@ -97,12 +103,12 @@ def _segmenters(settings: Settings, models: Sequence[Model]) -> Iterator[tuple[s
 
 
 def _same(settings: Settings, segmenter: SegmenterSettings, models: Sequence[Model]) -> int:
-    """Weights of a model that another section named first."""
+    """Bytes of the weights of a model that another section named first."""
     return next((model.weight_bytes for model in models if model.required.source == segmenter.start), 0)
 
 
 def training_memory(settings: SegmenterSettings, weight_bytes: int) -> float:
-    """Bytes that one process of a training wants."""
+    """Bytes that one process of a training needs."""
     share = settings.batch_size / settings.processes
     pixels = settings.crop[0] * settings.crop[1] * share
     kept = (0.6 if settings.mixed_precision != "no" else 1.0) * (0.4 if settings.gradient_checkpointing else 1.0)
@@ -110,7 +116,9 @@ def training_memory(settings: SegmenterSettings, weight_bytes: int) -> float:
 
 
 def examine_disk(needs: Sequence[tuple[str, Path, float]]) -> list[Finding]:
-    """Whether the file systems have room; `needs` are what is written, where, and how many bytes at most."""
+    """Whether the file systems have room; `needs` holds description, folder and upper bound in bytes of the files to be
+    written.
+    """
     found, by_disk = list[Finding](), dict[int, tuple[Path, float]]()
     for what, place, size in needs:
         folder = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())

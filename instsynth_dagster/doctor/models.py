@@ -1,4 +1,4 @@
-"""Every model that settings name: is it there, can it be loaded, does it fit what it is for."""
+"""Every model that settings name: whether it exists, can be loaded, and fits its use."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from instsynth_dagster.synthesis.generators.fit import Parts, mismatches
 
 @dataclass(frozen=True)
 class Model:
-    """What was found out about a model, sizes in bytes of its files; 0 where they are not known.
+    """The result of examining a model, sizes in bytes of its files; 0 where they are unknown.
 
-    `denoiser_bytes` are those of a pipeline's UNet or transformer, `missing_bytes` are still to be downloaded,
-    `converted_bytes` to be written.
+    `denoiser_bytes` is the size of a pipeline's UNet or transformer, `missing_bytes` are still to be downloaded,
+    `converted_bytes` are to be written by a conversion.
     """
 
     required: RequiredModel
@@ -40,13 +40,13 @@ def examine_models(settings: Settings, ask_hub: bool) -> list[Model]:
     """One entry for each model.
 
     Args:
-        ask_hub: whether a hub may be asked about what the cache lacks; its small files are downloaded then.
+        ask_hub: whether a hub may be asked about files that the cache lacks; its small files are then downloaded.
     """
     return [_examined(required, settings, ask_hub) for required in required_models(settings)]
 
 
 def examine_fid(settings: Settings) -> Iterator[Finding]:
-    """Whether the Inception weights of FID and KID, which no hub id names, lie where they are looked for."""
+    """Whether the Inception weights of FID and KID, which have no hub id, are at their path."""
     judge = settings.judge
     if judge is None or judge.fid_features != "inception" or judge.inception_weights:
         return
@@ -57,7 +57,7 @@ def examine_fid(settings: Settings) -> Iterator[Finding]:
         yield fact(f"judge.fid_features: {path}: {gigabytes(path.stat().st_size)}")
     else:
         yield warning(
-            f"judge.fid_features: {path} is not there and is downloaded by image_quality (96 MB); where nothing can be "
+            f"judge.fid_features: {path} is missing and is downloaded by image_quality (96 MB); where nothing can be "
             "downloaded put it there by hand, name it in judge.inception_weights, or set judge.fid_features: clip"
         )
 
@@ -82,7 +82,7 @@ def _examined(required: RequiredModel, settings: Settings, ask_hub: bool) -> Mod
 
 
 def _tried(required: RequiredModel, error: str) -> str:
-    """The line that a run would end with."""
+    """The error line with which a run would end."""
     nothing = "nothing could be loaded; tried " if required.pipeline else ""
     return f"{required.key}: {nothing}{error}"
 
@@ -139,7 +139,9 @@ def _of_cache_only(folder: Path | None) -> Listing:
 
 
 def _small_files(reference: HubReference, required: RequiredModel) -> Path | None:
-    """Configurations and tokenizers, downloaded; None where that is refused, which is told when weights are loaded."""
+    """Configurations and tokenizers, downloaded; None where the hub refuses, which is reported when weights are
+    loaded.
+    """
     from instsynth_dagster.models.hub import snapshot
 
     try:
@@ -175,7 +177,9 @@ def _unpinned(required: RequiredModel, reference: HubReference, known: Listing) 
 def _of_other_weights(
     required: RequiredModel, names: Collection[str] | None, digests: Mapping[str, str]
 ) -> list[Finding]:
-    """Files that `weights` names and that are missing or have another digest; `names` None where not all are known."""
+    """Files that `weights` names and that are missing or have another digest; `names` is None where the files are
+    unknown.
+    """
     other = [name for name, digest in required.weights.items() if digests.get(name, digest) != digest]
     lost = [name for name in required.weights if names is not None and name not in names]
     text = "holds other weights: {} is not the file that weights names"
@@ -216,7 +220,7 @@ def _denoiser(required: RequiredModel, sizes: dict[str, int]) -> int:
 
 
 def _fits(required: RequiredModel, folder: Path, settings: Settings) -> list[Finding]:
-    """Whether configurations and tokenizers are what a generator needs; nothing heavy is loaded."""
+    """Whether configurations and tokenizers fit a generator, without loading weights."""
     if not required.pipeline:
         return []
     try:
@@ -239,8 +243,9 @@ def _fits(required: RequiredModel, folder: Path, settings: Settings) -> list[Fin
 
 
 def _controlnet(generator: GeneratorSettings) -> dict[str, Any]:
-    """The configuration of a generator's ControlNet, as far as it is on this machine; whether it is there and whole is
-    told of it as of any model."""
+    """The configuration of a generator's ControlNet, as far as it is on this machine; whether it is complete is checked
+    as for any model.
+    """
     source = getattr(generator, "controlnet", None)
     try:
         folder = (verified(without_mark(source)[0]) or cached_snapshot(hub_reference(source))) if source else None
@@ -255,7 +260,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _words(folder: Path) -> int:
-    """Entries of a tokenizer's vocabulary, where it lies in a file that says so."""
+    """Entries of a tokenizer's vocabulary, where it is stored in a file that lists them."""
     try:
         if (folder / "vocab.json").is_file():
             return len(json.loads((folder / "vocab.json").read_text()))

@@ -10,17 +10,17 @@ from instsynth_dagster.settings.named import checkpoints
 
 _ONLY_SMALL = ("tokenizer",)
 _OWN = ("trained_detector", "trained_semantics")
-"""What this project has written itself; only whether it is there is asked."""
+"""Keys of checkpoints that this project writes; only their existence is checked."""
 _OF_OTHERS = ("config_file",)
-"""What another library reads in its own way."""
+"""Keys of files that another library reads in its own format."""
 
 
 @dataclass(frozen=True)
 class RequiredModel:
     """A model by its key in the params file.
 
-    `pipeline` is the kind of the generator that it drives, or "" for any other model; `weights` are digests that its
-    files must have; `own` tells that this project has trained it.
+    `pipeline` is the kind of the generator that runs it, or "" for any other model; `weights` are digests that its
+    files must have; `own` is whether this project has trained it.
     """
 
     key: str
@@ -33,7 +33,7 @@ class RequiredModel:
 
 
 def required_models(settings: Settings) -> Iterator[RequiredModel]:
-    """Every folder and hub id in the settings, each once."""
+    """Every folder and hub id in the settings, without repetitions."""
     seen: set[tuple[str, str | None, bool]] = set()
     for place, source in checkpoints(settings).items():
         steps = place.split(".")

@@ -116,7 +116,7 @@ def small_disk(tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_stops_and_a_larger_one_goes_on(tmp_path, model, small_disk, undisturbed):
     given = settings(tmp_path, model, root=str(small_disk / "artifacts"))
-    with pytest.raises(dg.Failure, match=r"no space left on the disk; free some; what was whole stays") as caught:
+    with pytest.raises(dg.Failure, match=r"no space left on the disk; free some; finished work is kept") as caught:
         refreshed(given, lambda _: None)
     assert "\n" not in caught.value.description
     graph, store = build_graph(given), open_store(given)

@@ -217,7 +217,7 @@ def test_a_transient_fault_is_tried_again_and_others_are_not(project, monkeypatc
 
 def test_a_full_disk_is_not_tried_again(project, monkeypatch):
     faults = [OSError(errno.ENOSPC, "no space left on device")] * 2
-    with pytest.raises(dg.Failure, match=r"no space left on the disk; free some; what was whole stays"):
+    with pytest.raises(dg.Failure, match=r"no space left on the disk; free some; finished work is kept"):
         run_with_faults(project, monkeypatch, faults)
 
 

@@ -1,7 +1,7 @@
-"""How much of a difference val frames and trainings can tell: a bootstrap over both, for every metric at once.
+"""The uncertainty of a difference: a bootstrap over val frames and trainings, for every metric at once.
 
-Frames are resampled for all arms together, which pairs the comparison. The trainings are resampled for each arm by
-itself: seeds of different arms have nothing in common that would pair them.
+Frames are resampled for all arms together, which pairs the comparison. The trainings are resampled for each arm
+separately: seeds of different arms have nothing in common that would pair them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ RESAMPLES = 300
 LEVEL = 0.95
 
 Resampled = Mapping[str, np.ndarray]
-"""Metric -> float64 (1 + R,): its value on the frames themselves, then on R resamplings of them."""
+"""For each metric float64 (1 + R,): its value on the original frames, then on R resamplings of them."""
 
 
 class Scored(Protocol):
-    """What one training got on the F val frames; counts of maps are None where a segmenter gives none."""
+    """Results of one training on the F val frames; counts of maps are None for a segmenter without maps."""
 
     @property
     def matches(self) -> Sequence[FrameMatches]: ...
@@ -42,18 +42,18 @@ class Scored(Protocol):
 
 
 def frame_weights(frames: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """How often each frame stands in each resampling with replacement, int64 (R, F).
+    """Multiplicity of each frame in each resampling with replacement, int64 (R, F).
 
-    The same weights serve every arm, which is what pairs the comparison.
+    All arms use the same weights, which pairs the comparison.
     """
     return np.random.default_rng(seed).multinomial(frames, np.full(frames, 1 / frames), size=resamples)
 
 
 def run_weights(runs: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """Share of each of an arm's S trainings in each resampling, float64 (R, S), rows sum to 1.
+    """Weight of each of an arm's S trainings in each resampling, float64 (R, S), rows sum to 1.
 
-    S - 1 of them are drawn with replacement, because drawing S would make the variance of the mean too small by
-    (S - 1) / S, a half with two seeds (McCarthy and Snowden 1985). A single training is all there is of its arm.
+    S - 1 of them are drawn with replacement, because drawing S would make the variance of the mean too small by (S - 1)
+    / S, which is a half for two seeds (McCarthy and Snowden 1985). A single training always has weight 1.
     """
     if runs == 1:
         return np.ones((resamples, 1))
@@ -64,14 +64,17 @@ def run_weights(runs: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
 def resample(
     runs: Sequence[Scored], weights: np.ndarray, shares: np.ndarray, classes: Sequence[str], coco_leads: bool = False
 ) -> Resampled:
-    """The metrics of one arm, averaged over its trainings, on all of it and on resamplings.
+    """The metrics of one arm, averaged over its trainings, on the original frames and on resamplings.
 
     Args:
-        runs: the S trainings; weights: `frame_weights` (R, F); shares: `run_weights` (R, S).
+        runs: the S trainings.
+        weights: `frame_weights` (R, F).
+        shares: `run_weights` (R, S).
         coco_leads: whether ap50_<class> is COCO's, else that of Cityscapes.
 
-    Keys: ap, ap50, ap50_<class>, coco_ap, coco_ap50, coco_ap_small, coco_ap_medium, coco_ap_large, pq, miou; the last
-    seven only where all runs have what they need.
+    Returns:
+        Keys ap, ap50, ap50_<class>, coco_ap, coco_ap50, coco_ap_small, coco_ap_medium, coco_ap_large, pq, miou; the
+        last seven only where all runs have the necessary counts.
     """
     every = np.vstack([np.ones((1, weights.shape[1]), dtype=np.int64), weights])
     found = [_metrics(run, every, classes, coco_leads) for run in runs]

@@ -1,7 +1,7 @@
-"""COCO AP of instance masks, in memory: hotcoco matches and scores, equal to pycocotools to the last bit.
+"""COCO AP of instance masks, in memory, matched and scored by hotcoco and equal to pycocotools in every bit.
 
-It differs from the Cityscapes protocol on purpose: interpolated precision at 101 recalls, IoU >= threshold, at most 100
-detections a frame, no floor of 100 px, no void; groups are crowds.
+It differs from the Cityscapes protocol by design: interpolated precision at 101 recalls, IoU >= threshold, at most 100
+detections a frame, no minimum of 100 px, no void; groups are crowds.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _RECALLS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class CocoMatches:
-    """The D detections of F frames, matched at each of 4 areas and T = 10 overlaps.
+    """The D detections of F frames, matched at each of 4 area ranges and T = 10 overlaps.
 
     `frame`, `class_index` int64 (D,), `score` float64 (D,), `matched` and `ignored` bool (4, T, D), `instances` int64
-    (F, C, 4) ground truth that counts. `ap` float64 (T, C, 4) of all frames, nan where there is no ground truth.
+    (F, C, 4) number of ground-truth instances that count. `ap` float64 (T, C, 4) of all frames, nan where there is no
+    ground truth.
     """
 
     frame: np.ndarray
@@ -64,14 +65,16 @@ def coco_average_precision(
 
 
 def coco_summary(annotations: Annotations, classes: Sequence[str]) -> CocoScores:
-    """Score what has been gathered."""
+    """Scores of gathered frames."""
     return _summary(evaluate(annotations)[0], classes)
 
 
 def coco_matches(
     frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
 ) -> CocoMatches:
-    """Match frames once, for scores of any resampling of them; arguments as for `coco_average_precision`."""
+    """The matches of frames, computed once for the scores of any resampling; arguments as for
+    `coco_average_precision`.
+    """
     annotations = annotate(frames, classes, labels)
     ap, evaluation = evaluate(annotations)
     count = len(annotations.images)
@@ -113,24 +116,25 @@ def coco_scores(matches: CocoMatches, classes: Sequence[str]) -> CocoScores:
 
 
 def resampled_coco_ap(matches: CocoMatches, weights: np.ndarray) -> np.ndarray:
-    """AP of R resamplings of the F frames at each area, mean over classes and overlaps: float64 (R, 4), in the order of
-    AREAS. Arguments as for `resampled_coco_aps`."""
+    """AP of R resamplings of the F frames at each area range, mean over classes and overlaps: float64 (R, 4), in the
+    order of AREAS. Arguments as for `resampled_coco_aps`.
+    """
     aps = resampled_coco_aps(matches, weights)
     return mean_of_valid(aps.transpose(0, 2, 1, 3).reshape(len(weights), len(AREAS), -1))
 
 
 def mean_of_valid(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not nan; nan where all is."""
+    """Mean over the last axis without nan; nan where all values are."""
     valid = ~np.isnan(values)
     return np.where(valid.any(-1), np.where(valid, values, 0).sum(-1) / np.maximum(valid.sum(-1), 1), np.nan)
 
 
 def resampled_coco_aps(matches: CocoMatches, weights: np.ndarray) -> np.ndarray:
-    """AP of R resamplings of the F frames, of each class, area and overlap.
+    """AP of R resamplings of the F frames, of each class, area range and overlap.
 
     Args:
-        weights: int (R, F), how often each frame stands in each resampling. The copies of a frame are taken at one
-            stroke, where pycocotools would take them one after the other.
+        weights: int (R, F), multiplicity of each frame in each resampling. The copies of a frame enter at once, where
+            pycocotools would process them one after the other.
 
     Returns:
         float64 (R, C, 4, T), nan without ground truth.
@@ -151,7 +155,7 @@ def resampled_coco_aps(matches: CocoMatches, weights: np.ndarray) -> np.ndarray:
 
 
 def _interpolated(weights: np.ndarray, hit: np.ndarray, false: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Mean over 101 recalls of the best precision at or beyond each, float64 (R,); nan without ground truth."""
+    """Mean over 101 recalls of the greatest precision at or beyond each, float64 (R,); nan without ground truth."""
     taking_part = hit | false
     weights, hit = weights[:, taking_part], hit[taking_part]
     hits, reported = np.cumsum(weights * hit, axis=1), np.cumsum(weights, axis=1)
@@ -165,7 +169,7 @@ def _interpolated(weights: np.ndarray, hit: np.ndarray, false: np.ndarray, total
 
 @dataclass(frozen=True)
 class Annotations:
-    """Frames, truth and detections in COCO's form, masks as run-length codes; pixels of frames are not kept."""
+    """Frames, ground truth and detections in COCO's form, masks as run-length codes; no pixels of frames are kept."""
 
     images: list[dict[str, Any]]
     truth: list[dict[str, Any]]
@@ -174,11 +178,11 @@ class Annotations:
 
     @classmethod
     def of(cls, classes: Sequence[str]) -> Annotations:
-        """No frames yet."""
+        """Annotations without frames."""
         return cls([], [], [], [{"id": number, "name": name} for number, name in enumerate(classes, 1)])
 
     def add(self, ids: np.ndarray, predictions: pd.DataFrame, classes: Sequence[str], labels: LabelTable) -> None:
-        """Gather a frame; arguments as for `coco_average_precision`."""
+        """Add a frame; arguments as for `coco_average_precision`."""
         image_id = len(self.images) + 1
         self.images.append({"id": image_id, "height": ids.shape[0], "width": ids.shape[1]})
         self.truth.extend(_truth(image_id, ids, classes, labels, len(self.truth) + 1))
@@ -188,7 +192,7 @@ class Annotations:
 def annotate(
     frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
 ) -> Annotations:
-    """Read the masks out of id maps; arguments as for `coco_average_precision`."""
+    """Annotations of frames, their masks extracted from id maps; arguments as for `coco_average_precision`."""
     found = Annotations.of(classes)
     for ids, predictions in frames:
         found.add(ids, predictions, classes, labels)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 Background = Literal["excluded", "in_base"]
-"""DIaM and BCM leave the background out of the base classes, CAPL counts it among them; not interchangeable."""
+"""Convention: DIaM and BCM exclude the background from the base classes, CAPL includes it; not comparable."""
 IGNORED = 255
 
 
@@ -35,9 +35,9 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
 
 
 def gfss_scores(matrix: np.ndarray, novel: Collection[int], background: Background = "excluded") -> GfssScores:
-    """Scores of a confusion matrix (C, C); class 0 is the background, `novel` the novel class numbers.
+    """Scores of a confusion matrix (C, C); class 0 is the background, `novel` the numbers of the novel classes.
 
-    A class that is neither there nor predicted does not count.
+    A class that is neither in the ground truth nor predicted does not count.
     """
     hits = np.diagonal(matrix).astype(float)
     union = matrix.sum(0) + matrix.sum(1) - hits

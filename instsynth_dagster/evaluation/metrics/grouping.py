@@ -1,4 +1,4 @@
-"""How well instances are told apart where the semantic map is given."""
+"""The quality of telling instances apart where the semantic map is given."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
 def grouping_rows(ids: np.ndarray, predicted: np.ndarray, classes: Sequence[str], labels: LabelTable) -> pd.DataFrame:
     """One row per instance of at least `MIN_AREA` pixels: class_name, area, touching, iou.
 
-    `touching`: it borders on another instance of its class. `iou`: with the predicted instance of its class that fits
-    best, 0 where there is none.
+    `touching`: whether it borders on another instance of its class. `iou`: with the best matching predicted instance of
+    its class, 0 where there is none.
 
     Args:
         ids, predicted: int32 (H, W) id maps.
-        labels: of the data set.
+        labels: label table of the data set.
     """
     rows = []
     for name in classes:
@@ -47,6 +47,6 @@ def _best_iou(own: np.ndarray, claimed: np.ndarray) -> float:
 
 
 def grouping_scores(rows: pd.DataFrame) -> dict[str, float]:
-    """Mean IoU over all instances and over touching ones, nan without any, and how many touch."""
+    """Mean IoU over all instances and over touching ones, nan without any, and the number of touching ones."""
     touching = rows[rows["touching"]]
     return {"iou": rows["iou"].mean(), "iou_touching": touching["iou"].mean(), "touching": len(touching)}

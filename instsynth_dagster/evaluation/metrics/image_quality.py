@@ -1,6 +1,6 @@
-"""Image metrics of a generator (InstSynth's Table IV), in the paper's definition and honestly.
+"""Image metrics of a generator (InstSynth's Table IV), in the paper's definition and in further ones.
 
-The paper compares whole crops with their sources, which rewards changing nothing. Beside its four figures stand ones
+The paper compares whole crops with their sources, which rewards changing nothing. Beside its four metrics stand others
 that do not: CLIPScore of text against image with its margin over wrong classes, KID, SSIM and PSNR inside and outside
 the mask, and diversity within a class.
 """
@@ -39,7 +39,7 @@ _KID_SUBSETS, _KID_SUBSET_SIZE = 100, 100
 
 
 class Features(Protocol):
-    """A network that describes images."""
+    """A network that gives features of images."""
 
     def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """float32 (N, D) of uint8 (H, W, 3) images."""
@@ -48,9 +48,9 @@ class Features(Protocol):
 
 @dataclass(frozen=True)
 class Pair:
-    """A repainted crop beside its source, uint8 (S, S, 3) each, with the bool (S, S) mask.
+    """A repainted crop with its source, uint8 (S, S, 3) each, and the bool (S, S) mask.
 
-    `painted` is what came out of the generator, not pasted back: what happens outside the mask is part of its quality.
+    `painted` is the generator's output before pasting: changes outside the mask are part of its quality.
     """
 
     class_name: str
@@ -66,10 +66,13 @@ def image_quality(
     """The metrics of `PAPER` and `FURTHER` over all pairs, and their number `crops`.
 
     FID and KID compare distributions of whole repainted crops with those of their sources, in features of `inception`
-    (the judge itself, where no Inception weights are at hand). SSIM (grey, 11x11 Gaussian window) and PSNR (dB,
-    infinite where nothing differs) are means over pairs, CLIPScore is 100 * max(cosine, 0) of the prompt, and diversity
-    is the mean cosine distance of two instances of a class, for repainted ones and for their sources. `classes` are
-    those that a crop could be taken for.
+    (or of the judge itself, where no Inception weights are available). SSIM (grey, 11x11 Gaussian window) and PSNR (dB,
+    infinite for equal images) are means over pairs, CLIPScore is 100 * max(cosine, 0) with the prompt, and diversity is
+    the mean cosine distance of two instances of a class, for repainted ones and for their sources.
+
+    Args:
+        cut_out: whether instances are shown on grey instead of in their surroundings.
+        classes: classes that a crop could be mistaken for.
     """
     tables, features = [], []
     waiting = iter(pairs)
@@ -102,8 +105,9 @@ def _described(batch: Sequence[Pair]) -> pd.DataFrame:
 
 
 def _features(batch: Sequence[Pair], judge: Clip, inception: Features, cut_out: bool) -> list[np.ndarray]:
-    """Of whole sources and whole repainted crops (the judge's, then for FID), of instances in their sources and of
-    repainted instances."""
+    """Features of whole sources and whole repainted crops (of the judge, then for FID), of instances in their sources,
+    and of repainted instances.
+    """
     pasted = [np.where(pair.mask[..., None], pair.painted, pair.source) for pair in batch]
     return [
         judge.images([pair.source for pair in batch]),
@@ -117,7 +121,8 @@ def _features(batch: Sequence[Pair], judge: Clip, inception: Features, cut_out: 
 
 def structure(source: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """SSIM and PSNR of a pair over the whole crop, inside the mask, and outside of it (NaN where there is no such
-    pixel)."""
+    pixel).
+    """
     import torch
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -138,7 +143,7 @@ def structure(source: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> dict
 
 
 def psnr(mean_squared_error: float) -> float:
-    """dB for 8-bit images; infinite for equal ones."""
+    """PSNR in dB for 8-bit images; infinite for equal ones."""
     return float("inf") if mean_squared_error == 0 else float(10 * np.log10(255**2 / mean_squared_error))
 
 
@@ -165,7 +170,7 @@ def distances(real: np.ndarray, made: np.ndarray) -> dict[str, float]:
 
 
 def diversity(features: np.ndarray, class_names: Sequence[str]) -> float:
-    """Mean cosine distance of two images of a class, each class counting once; NaN where no class has two."""
+    """Mean cosine distance of two images of a class, each class with equal weight; NaN where no class has two."""
     names = np.asarray(class_names)
     groups = [features[names == name] for name in np.unique(names)]
     means = [_mean_cosine_distance(group.astype(np.float64)) for group in groups if len(group) > 1]
@@ -173,7 +178,9 @@ def diversity(features: np.ndarray, class_names: Sequence[str]) -> float:
 
 
 def _mean_cosine_distance(features: np.ndarray) -> float:
-    """Over all pairs, without making them: the pairs' cosines add up to (|sum of unit vectors|^2 - N) / 2."""
+    """Mean over all pairs, without enumerating them: the cosines of the pairs sum to (|sum of unit vectors|^2 -
+    N) / 2.
+    """
     count = len(features)
     total = (features / np.linalg.norm(features, axis=1, keepdims=True)).sum(axis=0)
     return 1 - (total @ total - count) / (count * (count - 1))

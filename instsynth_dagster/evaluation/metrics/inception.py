@@ -29,12 +29,14 @@ class Inception:
     """
 
     def __init__(self, weights: Path | None, cache: FeatureCache, device: str = "cpu") -> None:
-        """`weights`: the published .pth on disk, or `<path>@sha256:<digest>`; None downloads it once."""
+        """The network on a device; `weights` is the published .pth on disk, or `<path>@sha256:<digest>`; None downloads
+        it once.
+        """
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         try:
             path = str(_published() if weights is None else verified(weights) or weights)
-            # torch-fidelity asks torch.load to unpickle anything; this overrules it
+            # torch-fidelity would unpickle arbitrary objects; this overrides it
             with mock.patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):
                 self._network = FeatureExtractorInceptionV3("inception", [_LAYER], path, verbose=False)
         except Exception as error:
@@ -57,14 +59,14 @@ class Inception:
 
 
 def published_file() -> Path:
-    """Where torch's cache keeps the published weights, whether they are there or not."""
+    """Path of the published weights in torch's cache, whether or not they exist."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     return Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
 
 
 def _published() -> Path:
-    """The published weights in torch's cache, downloaded where they are not there; never other ones."""
+    """The published weights in torch's cache, downloaded where they are missing, with their digest checked."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     path = published_file()

@@ -1,9 +1,8 @@
 """Cityscapes instance AP by the official protocol, in memory.
 
-Equal to cityscapesScripts' evalInstanceLevelSemanticLabeling, its quirks included, without its prediction PNGs, its
-hidden cache and its crash when every prediction of a class is ignored (here that class simply has no detections).
-A frame is matched once and shrinks to a few bytes per prediction; any set of frames, or any resampling of it, is scored
-from those.
+Equal to cityscapesScripts' evalInstanceLevelSemanticLabeling in all its details, without its prediction PNGs, its
+hidden cache and its crash when every prediction of a class is ignored (here that class has no detections). A frame is
+matched once and reduced to a few bytes for each prediction; any set of frames, or any resampling, is scored from those.
 """
 
 from __future__ import annotations
@@ -25,11 +24,10 @@ FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, -1
 
 @dataclass(frozen=True)
 class FrameMatches:
-    """The P predictions of one frame, judged against its ground truth at the 10 overlaps.
+    """The P predictions of one frame, matched against its ground truth at the 10 overlaps.
 
-    `classes`: names of the C classes; `class_index` int64 (P,) into them, `score` float64 (P,),
-    `outcome` int8 (P, 10) of TRUE_POSITIVE, FALSE_POSITIVE or IGNORED, `instances` int64 (C,) ground-truth instances
-    that count.
+    `classes`: names of the C classes; `class_index` int64 (P,) into them, `score` float64 (P,), `outcome` int8 (P, 10)
+    of TRUE_POSITIVE, FALSE_POSITIVE or IGNORED, `instances` int64 (C,) number of ground-truth instances that count.
     """
 
     classes: tuple[str, ...]
@@ -52,14 +50,14 @@ class InstanceScores:
 
 
 def match_frame(ids: np.ndarray, predictions: pd.DataFrame, labels: LabelTable) -> FrameMatches:
-    """Judge the predictions of one frame.
+    """The matches of one frame.
 
     Args:
         ids: int32 (H, W) id map of the frame.
         predictions: columns class_name, score, mask_counts (compressed COCO RLE at the size of the frame); may be
-            empty. Masks may overlap. Classes outside `labels.classes` and empty masks are passed over, as
-            officially.
-        labels: of the data set.
+            empty. Masks may overlap. Classes outside `labels.classes` and empty masks are ignored, as in the official
+            script.
+        labels: label table of the data set.
 
     Raises:
         ValueError: a mask of another size than the frame, or a score that is not a number.
@@ -102,7 +100,7 @@ def match_frame(ids: np.ndarray, predictions: pd.DataFrame, labels: LabelTable) 
 def _outcomes(iou: np.ndarray, score: np.ndarray, counts: np.ndarray, excused: np.ndarray) -> np.ndarray:
     """int8 (P, 10) from IoU (P, V), scores (P,), ground truth that counts (V,) and the excused share (P,).
 
-    Above an IoU of one half a prediction matches one instance at most, so its best one tells all.
+    Above an IoU of one half a prediction matches at most one instance, so its best one suffices.
     """
     predictions, overlaps = len(score), len(OVERLAPS)
     outcome = np.full((predictions, overlaps), IGNORED, dtype=np.int8)
@@ -121,7 +119,7 @@ def _outcomes(iou: np.ndarray, score: np.ndarray, counts: np.ndarray, excused: n
 
 
 def average_precision(matches: Sequence[FrameMatches], classes: Sequence[str]) -> InstanceScores:
-    """AP and AP50 over frames, for `classes`, all or some of those that were matched."""
+    """AP and AP50 over frames, for `classes`, all or some of the matched ones."""
     aps = resampled_ap(matches, np.ones((1, len(matches)), dtype=np.int64), classes)[0]
     known = matches[0].classes if matches else tuple(classes)
     indices = [known.index(name) for name in classes]
@@ -137,7 +135,7 @@ def resampled_ap(matches: Sequence[FrameMatches], weights: np.ndarray, classes: 
 
     Args:
         matches: F frames.
-        weights: int (R, F), how often each frame stands in each resampling.
+        weights: int (R, F), multiplicity of each frame in each resampling.
 
     Returns:
         float64 (R, C, 10) for C classes and the 10 overlaps; nan where a resampling has no instance of a class.
@@ -165,11 +163,11 @@ def resampled_ap(matches: Sequence[FrameMatches], weights: np.ndarray, classes: 
 
 
 def _curve_area(weights: np.ndarray, score: np.ndarray, outcome: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Area under the precision-recall curve, float64 (R,), of predictions in falling order of score.
+    """Area under the precision-recall curve, float64 (R,), of predictions in descending order of score.
 
-    One point for each different score and an artificial one at recall 0, precision 1, joined by straight lines: that is
-    what the official convolution with [-.5, 0, .5] integrates. Precision is not made monotone. Predictions that do not
-    take part (ignored, or weight 0) repeat a point and add no area.
+    The curve has one point for each distinct score and an artificial one at recall 0, precision 1, joined by straight
+    lines, which is what the official convolution with [-.5, 0, .5] integrates. Precision is not made monotone. Ignored
+    predictions and those of weight 0 repeat a point and add no area.
     """
     group_end = np.flatnonzero(np.diff(score, append=-np.inf))
     hits = np.cumsum(weights * (outcome == TRUE_POSITIVE), axis=1)[:, group_end]

@@ -16,7 +16,7 @@ from instsynth_dagster.evaluation.metrics.semantic_iou import class_iou, semanti
 from instsynth_dagster.segmenters.contract import Maps
 
 MAPS, COUNTS, PICTURES = "maps", "counts.parquet", "maps.parquet"
-"""Where `segmentation_scores` keeps the counts of maps, and the maps."""
+"""Folder and files in which `segmentation_scores` keeps the counts of maps, and the maps."""
 PANOPTIC, SEMANTIC = ("tp", "fp", "fn", "iou"), ("intersection", "union")
 
 
@@ -30,7 +30,7 @@ def map_counts(frame_id: str, ids: np.ndarray, maps: Maps, labels: LabelTable) -
 
 
 def map_pictures(frame_id: str, maps: Maps) -> dict[str, Any]:
-    """A row with both maps as PNG (`decode_ids`): panoptic_png, instance ids, and semantic_png, label ids."""
+    """A row with both maps as PNG (`decode_ids`): panoptic_png holds instance ids, semantic_png holds label ids."""
     return {
         "frame_id": frame_id,
         "panoptic_png": encode_ids(maps.panoptic),

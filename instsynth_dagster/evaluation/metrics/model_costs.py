@@ -1,4 +1,4 @@
-"""What a segmenter costs: parameters, multiply-accumulates and milliseconds for an image."""
+"""The cost of a segmenter: parameters, multiply-accumulates and milliseconds for an image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Cost:
-    """`parameters` and `trained` (those that learn) in millions, `gmacs` billions of multiply-accumulates and
-    `milliseconds` (median of 5) for one image, pre- and post-processing included."""
+    """`parameters` and `trained` (those that are trained) in millions; `gmacs`, billions of multiply-accumulates, and
+    `milliseconds` (median of 5) for one image, pre- and post-processing included.
+    """
 
     parameters: float
     trained: float
@@ -23,7 +24,7 @@ class Cost:
 
 
 def measure(predictor: Any, image: np.ndarray) -> Cost | None:
-    """Cost of a predictor around a torch module, on an image uint8 (H, W, 3); None where there is no module."""
+    """Cost of a predictor around a torch module, on an image uint8 (H, W, 3); None for a predictor without one."""
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,7 +36,7 @@ def measure(predictor: Any, image: np.ndarray) -> Cost | None:
     learning = [p for p in parameters if p.requires_grad]
     counter = FlopCounterMode(display=False)
     for parameter in learning:
-        parameter.requires_grad_(False)  # the counter follows gradients that inference has not
+        parameter.requires_grad_(False)  # the counter needs gradients, which inference mode disables
     with counter:
         predictor.predict([image])
     for parameter in learning:

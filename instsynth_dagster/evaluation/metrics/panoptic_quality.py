@@ -1,7 +1,8 @@
 """Panoptic quality by the Cityscapes protocol, in memory.
 
-Equal to cityscapesScripts' evalPanopticSemanticLabeling on what its createPanopticImgs makes of the same id maps,
-without PNGs in between. A frame shrinks to a few numbers per class, and any resampling of frames is scored from those.
+Equal to cityscapesScripts' evalPanopticSemanticLabeling applied to the output of createPanopticImgs for the same id
+maps, without PNGs in between. A frame is reduced to a few numbers for each class, from which any resampling of frames
+is scored.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ PROTOCOL = "panoptic quality (official Cityscapes protocol, 19 classes)"
 
 
 def panoptic_counts(ids: np.ndarray, predicted: np.ndarray, labels: LabelTable) -> np.ndarray:
-    """Matches of one frame.
+    """Counts of matches of one frame.
 
     Args:
-        ids: int (H, W), the id map of the truth. Values below `labels.factor` of a class with instances are crowds;
+        ids: int (H, W), the ground-truth id map. Values below `labels.factor` of a class with instances are crowds;
             classes that are not evaluated are void.
-        predicted: int (H, W), the same coding; 0 where nothing is claimed.
-        labels: of the data set; its E evaluated labels are scored.
+        predicted: int (H, W), in the same coding; 0 where nothing is predicted.
+        labels: label table of the data set; its E evaluated labels are scored.
 
     Returns:
         float64 (E, 4): true positives, false positives, false negatives and the sum of IoU over true positives.
@@ -44,7 +45,7 @@ def panoptic_counts(ids: np.ndarray, predicted: np.ndarray, labels: LabelTable) 
     same = (truth_class[:, None] == claim_class[None]) & (truth_class[:, None] >= 0) & ~crowd[:, None]
     matched = same & (iou > 0.5)
 
-    # a claim that lies mostly on void or on a crowd of its class is excused
+    # a predicted segment mostly on void or on a crowd of its class is ignored
     on_crowd = (pairs * (crowd[:, None] & (truth_class[:, None] == claim_class[None]))).sum(0)
     false = (claim_class >= 0) & ~matched.any(0) & ((void + on_crowd) <= 0.5 * claim_area)
     missed = (truth_class >= 0) & ~crowd & ~matched.any(1)
@@ -65,7 +66,7 @@ def panoptic_quality(counts: np.ndarray) -> np.ndarray:
         counts: float64 (..., E, 4), summed over frames.
 
     Returns:
-        float64 (..., E), nan for a class that neither stands in the truth nor is claimed.
+        float64 (..., E), nan for a class that is neither in the ground truth nor predicted.
     """
     hits, false, missed, iou = np.moveaxis(counts, -1, 0)
     total = hits + 0.5 * false + 0.5 * missed

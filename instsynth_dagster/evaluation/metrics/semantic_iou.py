@@ -10,16 +10,16 @@ PROTOCOL = "mean class IoU (official Cityscapes protocol, 19 classes)"
 
 
 def semantic_counts(ids: np.ndarray, predicted: np.ndarray, labels: LabelTable) -> np.ndarray:
-    """Pixels of one frame.
+    """Pixel counts of one frame.
 
     Args:
-        ids: int (H, W), the id map of the truth, or its label ids.
+        ids: int (H, W), the ground-truth id map, or its label ids.
         predicted: int (H, W), label ids.
-        labels: of the data set; its E evaluated labels are scored.
+        labels: label table of the data set; its E evaluated labels are scored.
 
     Returns:
-        float64 (E, 2): intersection and union. A pixel whose truth is not evaluated counts for no class; one that is
-        predicted as a class that is not evaluated counts as missed.
+        float64 (E, 2): intersection and union. A pixel whose ground truth is not evaluated counts for no class; one
+        that is predicted as a class that is not evaluated counts as missed.
 
     Raises:
         ValueError: the maps differ in size.
@@ -38,6 +38,8 @@ def semantic_counts(ids: np.ndarray, predicted: np.ndarray, labels: LabelTable) 
 
 
 def class_iou(counts: np.ndarray) -> np.ndarray:
-    """IoU of each class, float64 (..., E), from counts (..., E, 2) summed over frames; nan without any pixel."""
+    """IoU of each class, float64 (..., E), from counts (..., E, 2) summed over frames; nan for a class without
+    pixels.
+    """
     hits, union = np.moveaxis(counts, -1, 0)
     return np.where(union > 0, hits / np.where(union > 0, union, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Charts as SVG text: training curves and the intervals behind the verdict. Readable on light and dark ground."""
+"""Charts as SVG text: training curves and the intervals behind the verdict, readable on light and dark backgrounds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _BASELINE_COLORS = dict(zip(BASELINES, ("#8b95a5", "#d98a1f"), strict=True))
 _ARM_COLORS = ("#2f80d0", "#1a9e77", "#b45fb0", "#d4552b")
 _GREY = "#7d8590"
 _SMALL, _LARGE = 14, 15
-"""Sizes of letters in units of a chart, which is shown at about its own size or a third smaller."""
+"""Font sizes in units of a chart, which is displayed at about its own size or a third smaller."""
 _POINTS = 400
-"""Points of a line at most: more cannot be told apart, and long trainings have tens of thousands."""
+"""Most points of a line: more cannot be distinguished, and long trainings have tens of thousands."""
 _FONT = 'font-family="system-ui, -apple-system, Segoe UI, Roboto, sans-serif"'
 
 
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
 
 def arm_colors(arms: Sequence[str]) -> dict[str, str]:
-    """A fixed colour for each arm: grey and amber for the baselines, others in the order in which they stand."""
+    """A fixed colour for each arm: grey and amber for the baselines, others in their order."""
     others = [arm for arm in dict.fromkeys(arms) if arm not in _BASELINE_COLORS]
     return _BASELINE_COLORS | {arm: _ARM_COLORS[index % len(_ARM_COLORS)] for index, arm in enumerate(others)}
 
@@ -43,8 +43,9 @@ def curve_svg(curve: pd.DataFrame) -> bytes:
 
 
 def label_curves(ap: pd.DataFrame, colors: Mapping[str, str], lead: str = CITYSCAPES_AP) -> list[tuple[str, str]]:
-    """The leading AP over the share of labelled frames for each segmenter of an `ap_table`; none where there is but one
-    share."""
+    """The leading AP over the share of labelled frames for each segmenter of an `ap_table`; empty where there is only
+    one share.
+    """
     if ap.empty or ap["percent"].nunique() < 2:
         return []
     charts = []
@@ -67,11 +68,12 @@ def line_chart(
     title: str = "optimiser steps",
     legend: bool = False,
 ) -> str:
-    """One column of the lines' tables over another. The vertical axis spans what the lines do, the horizontal one
-    begins at 0.
+    """A chart of one column of the lines' tables over another.
+
+    The vertical axis covers the range of the values, the horizontal one begins at 0.
 
     Args:
-        legend: whether the names of the lines stand above them, each once.
+        legend: whether the names of the lines are listed above them, without repetitions.
     """
     points = [_thinned(line.table[list(axes)].to_numpy(float)) for line in lines]
     every = np.concatenate([p[np.isfinite(p).all(axis=1)] for p in points] or [np.zeros((0, 2))])
@@ -106,7 +108,7 @@ def line_chart(
 
 
 def _drawn(line: Line, x: np.ndarray, y: np.ndarray) -> str:
-    """A line through points, or a dot where there is but one."""
+    """A line through points, or a dot where there is only one."""
     seen = [(a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True) if np.isfinite(b)]
     name = f"<title>{escape(line.name)}</title>"
     if len(seen) == 1:
@@ -117,7 +119,7 @@ def _drawn(line: Line, x: np.ndarray, y: np.ndarray) -> str:
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:
-    """Every so many rows of (N, 2), and the last one."""
+    """Evenly spaced rows of (N, 2), and the last one."""
     every = -(-len(points) // _POINTS)
     return points if every <= 1 else np.vstack([points[:-1:every], points[-1:]])
 
@@ -125,7 +127,7 @@ def _thinned(points: np.ndarray) -> np.ndarray:
 def interval_chart(
     differences: pd.DataFrame, colors: Mapping[str, str], lead: str = CITYSCAPES_AP, width: int = 720
 ) -> str:
-    """Differences of a `difference_table` in the leading AP with their intervals, one row each, against a zero line."""
+    """Differences of a `difference_table` in the leading AP with their intervals, one row each, and a line at zero."""
     columns = [lead, f"{lead}_low", f"{lead}_high"]
     rows = differences.dropna(subset=columns)
     if rows.empty:

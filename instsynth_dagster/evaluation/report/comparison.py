@@ -1,4 +1,4 @@
-"""Two runs on one page: what was set otherwise, what came out otherwise, and the same instances side by side."""
+"""Two runs on one page: settings that differ, results side by side, and the same instances side by side."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from instsynth_dagster.evaluation.tables.views import MINUS, MISSING, heading
 
 TEMPLATE = "comparison.html.j2"
 _CROPS = 64
-"""Pairs of crops at most."""
+"""Most pairs of crops."""
 _SCORES, _DIFFERENCES, _INSTANCES, _IMAGES = _ORDER = ("scores", "differences", "instances", "images")
-"""Tables of a record, in the order in which they stand."""
+"""Tables of a record, in their order on the page."""
 _CLASS = "ap50_"
 
 
@@ -44,7 +44,7 @@ def render_comparison(first: ReportPage, second: ReportPage, titles: tuple[str, 
 def _side_by_side(
     one: Mapping[str, str], other: Mapping[str, str], changed: bool = False
 ) -> list[tuple[str, str, str]]:
-    """Name and both values of everything, or of what is not the same."""
+    """Name and both values of every entry, or with `changed` of those that differ."""
     rows = [(name, one.get(name, MISSING), other.get(name, MISSING)) for name in {**one, **other}]
     return [row for row in rows if row[1] != row[2]] if changed else rows
 
@@ -101,7 +101,7 @@ def _number(value: float, digits: str) -> str:
 
 
 def _is_score(column: str) -> bool:
-    """Whether people see a column times 100."""
+    """Whether a column is displayed times 100."""
     return column.removeprefix("coco_").startswith("ap") or column in ("pq", "miou")
 
 

@@ -1,4 +1,4 @@
-"""Repainted crops with their verdicts: some of every class and every reason, and how many there are of each."""
+"""Repainted crops with their verdicts: a sample of every class and every reason, and the counts of each."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from instsynth_dagster.synthesis.gates import MASK_IOU, SCORES, Sources, pasted_
 
 ACCEPTED = "accepted"
 _MOST = 128
-"""Crops of a generator at most, as far as every class and reason still gets one."""
+"""Most crops of a generator, unless every class and reason needs one."""
 _OF_ACCEPTED, _OF_REASON = 6, 4
-"""Crops of a class that passed, and that were rejected for one reason."""
+"""Most crops of a class that passed, and that were rejected for one reason."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A repainted crop uint8 (S, S, 3) with its source uint8 (S, S, 3); `reason` says why it was rejected, "" for one
-    that passed."""
+    """A repainted crop uint8 (S, S, 3) with its source uint8 (S, S, 3); `reason` is why it was rejected, "" if it
+    passed.
+    """
 
     generator: str
     instance_id: str
@@ -43,7 +44,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class CropGallery:
-    """Crops of one generator that are shown, and `counts` of all: a row for each class, a column for each verdict."""
+    """The sampled crops of one generator, and `counts` of all: a row for each class, a column for each verdict."""
 
     generator: str
     crops: Sequence[Crop]
@@ -51,7 +52,7 @@ class CropGallery:
 
 
 def gate_of(reason: str) -> str:
-    """The gate of a rejection, without its figures: "class_margin -0.02 below 0" -> "class_margin"."""
+    """The gate that caused a rejection, without values: "class_margin -0.02 below 0" -> "class_margin"."""
     first = reason.partition(" ")[0]
     return first if first in (*SCORES, MASK_IOU) else reason or ACCEPTED
 
@@ -59,11 +60,11 @@ def gate_of(reason: str) -> str:
 def crop_gallery(
     store: Store, generator: str, partitions: Sequence[str], judged: Sequence[str], gates: GateSettings
 ) -> CropGallery:
-    """Crops of a generator for people, picked class by class in the order of the partitions.
+    """Crops of a generator for display, picked class by class in the order of the partitions.
 
     Args:
-        partitions: of `<generator>/inpainted_crops`, `<city>|<class>`.
-        judged: which of the generator's `SCORE_ASSETS` there are; without any only crops that failed are rejected.
+        partitions: partitions of `<generator>/inpainted_crops`, `<city>|<class>`.
+        judged: those of `SCORE_ASSETS` that exist for the generator; without any only failed crops are rejected.
     """
     counts: Counter[tuple[str, str]] = Counter()
     classes = dict.fromkeys(partition.split("|")[1] for partition in partitions)
@@ -85,7 +86,7 @@ def crop_gallery(
 
 
 def _verdicts(store: Store, generator: str, partition: str, judged: Sequence[str], gates: GateSettings) -> pd.DataFrame:
-    """Crops of a partition with the `reason` of their rejection; pictures are read when they are needed."""
+    """Crops of a partition with the `reason` of their rejection; pictures are read on demand."""
     crops = store.read_lazily(f"{generator}/inpainted_crops", partition)
     rows, bounds = crops, GateSettings()
     if judged and len(crops):

@@ -1,4 +1,4 @@
-"""Pictures for the report, picked from the store: instances on their way, predictions on val frames."""
+"""Pictures for the report, picked from the store: stages of repainted instances, predictions on val frames."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _same(crop: dict, window: dict) -> bool:
 def prediction_frames(
     store: Store, image_and_ids: Callable[[str], tuple[np.ndarray, np.ndarray]], settings: Settings
 ) -> list[ValFrame]:
-    """The first val frames with what the first segmenter predicts on them, by arm (first training seed)."""
+    """The first val frames with the predictions of the first segmenter on them, by arm (first training seed)."""
     runs, segmenters = run_dimensions(settings)["run"], run_dimensions(settings)["segmenter"]
     first_seed = [run for run in runs if TrainingRun.parse(run).seed == settings.training_seeds[0]]
     tables: dict[str, pd.DataFrame] = {

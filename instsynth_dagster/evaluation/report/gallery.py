@@ -1,4 +1,4 @@
-"""Pictures for people: instances drawn into an image, contact sheets, and images as text for HTML and Markdown."""
+"""Pictures for display: instances drawn into an image, contact sheets, and images as text for HTML and Markdown."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from instsynth_dagster.data.masks import decode_rle
 Color = tuple[int, int, int]
 PAPER, INK = (247, 247, 245), (38, 42, 48)
 MARKDOWN_LIMIT = 56_000
-"""Characters of an image in Markdown: more slows the Dagster UI down."""
+"""Most characters of an image in Markdown: more slow the Dagster UI down."""
 _GOLDEN = 0.618034
-"""Steps of the colour wheel that never come close to one another."""
+"""Golden ratio: steps on the colour wheel that stay apart from one another."""
 
 
 def overlay_instances(
@@ -34,9 +34,9 @@ def overlay_instances(
     Args:
         image: uint8 (H, W, 3) RGB.
         ids: integer (H, W) id map.
-        labels: of the data set.
-        named: whether to write class names, unreadable where the picture is shown small.
-        letters: their size in pixels; None for one that suits an image shown at about its own size.
+        labels: label table of the data set.
+        named: whether to write class names, which are illegible where the picture is displayed small.
+        letters: height of the letters in pixels; None for one that suits an image displayed at about its own size.
 
     Returns:
         uint8 (H, W, 3): every instance tinted and outlined in its class colour, the larger ones named.
@@ -53,7 +53,7 @@ def overlay_instances(
 
 
 def overlay_numbers(image: np.ndarray, ids: np.ndarray, labels: LabelTable) -> np.ndarray:
-    """Every instance of an id map (H, W) in a colour of its own, whatever its class; the image is made pale."""
+    """Every instance of an id map (H, W) in a colour of its own, independent of its class, on the image made pale."""
     canvas = (0.45 * image + 0.55 * 255).astype(np.uint8)
     for number, value in enumerate(np.unique(ids[labels.is_instance(ids)]).tolist()):
         own = ids == value
@@ -90,8 +90,11 @@ def overlay_masks(
     colors: Sequence[Color],
     letters: int | None = None,
 ) -> np.ndarray:
-    """Tint and outline bool (H, W) masks in an image, large ones first, and write names ("" for none) on large ones, in
-    letters of so many pixels."""
+    """Tint and outline bool (H, W) masks in an image, large ones first, and write names ("" for none) on large ones.
+
+    Args:
+        letters: height of the letters in pixels.
+    """
     canvas = image.copy()
     areas = [int(mask.sum()) for mask in masks]
     order = [index for index in np.argsort(areas, kind="stable")[::-1] if areas[index]]
@@ -108,7 +111,7 @@ def overlay_masks(
 
 
 def _write_names(canvas: np.ndarray, marks: Sequence[tuple[np.ndarray, str, Color]], size: int) -> np.ndarray:
-    """Name tags at the top left corner of each mask; a tag that would cover an earlier one is left out."""
+    """Name tags at the top left corner of each mask; a tag that would overlap an earlier one is left out."""
     height, width = canvas.shape[:2]
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
@@ -137,7 +140,7 @@ def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, fl
 
 @lru_cache
 def display_color(of_table: Color) -> Color:
-    """A label's colour, lifted until it shows on a photograph (those of Cityscapes are very dark)."""
+    """A label's colour, brightened until it is visible on a photograph (those of Cityscapes are very dark)."""
     color = np.array(of_table, dtype=np.float64)
     bright = color * (150 + 0.41 * color.max()) / max(color.max(), 1)
     red, green, blue = (round(float(value)) for value in 0.8 * bright + 0.2 * 255)
@@ -148,7 +151,8 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int, captions: Sequence
     """Images side by side, in rows of `columns`, with captions below.
 
     Args:
-        images: uint8 (h, w, 3) RGB each; centred in cells of the widest and, by row, the tallest.
+        images: uint8 (h, w, 3) RGB each; centred in cells as wide as the widest image and, in each row, as tall as the
+            tallest.
         captions: one for each image, broken into at most two lines.
 
     Returns:
@@ -182,16 +186,16 @@ def _caption_lines(text: str, width: int, size: int, most: int = 2) -> list[str]
 
 @lru_cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib."""
+    """DejaVu Sans, which is part of matplotlib."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def thumbnail_markdown(image: np.ndarray, width: int, text: str = "preview") -> str:
-    """A Markdown image of at most `width` pixels that carries its own bytes, below MARKDOWN_LIMIT characters.
+    """A Markdown image of at most `width` pixels with embedded data, below MARKDOWN_LIMIT characters.
 
-    Quality is lowered first, then size, until it fits.
+    Quality is reduced first, then size, until it fits.
     """
     while True:
         shown = shrink(image, width)
@@ -210,6 +214,6 @@ def data_uri(image: np.ndarray, quality: int = 84) -> str:
 
 
 def shrink(image: np.ndarray, width: int) -> np.ndarray:
-    """The image at most `width` pixels wide, its proportions kept; never enlarged."""
+    """The image at most `width` pixels wide, with its proportions; never enlarged."""
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     return image if image.shape[1] <= width else resize_image(image, (width, height))

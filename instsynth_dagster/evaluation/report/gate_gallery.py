@@ -1,4 +1,4 @@
-"""Crops that the gates rejected, beside those that they let pass, with the scores that decided."""
+"""Crops that the gates rejected, beside those that passed, with the scores that decided."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from instsynth_dagster.settings import GateSettings
 from instsynth_dagster.synthesis.gates import MASK_IOU, Sources, pasted_crops, rejection
 
 MOST = 8
-"""Pairs of either kind on a sheet, unless it is asked for another number."""
+"""Default number of pairs of either kind on a sheet."""
 _TILE = 112
 _PASSED, _REJECTED = (46, 148, 84), (206, 60, 48)
 
@@ -26,8 +26,10 @@ def gate_sheet(
     """A contact sheet of source and repainted crop, rejected ones first.
 
     Args:
-        selected, crops, scores: rows of `selected_instances`, `inpainted_crops` and `crop_quality`.
-        most: pairs of either kind.
+        selected: rows of `selected_instances`.
+        crops: rows of `inpainted_crops`.
+        scores: rows of `crop_quality`.
+        most: most pairs of either kind.
 
     Returns:
         uint8 (H, W, 3).
@@ -42,7 +44,7 @@ def gate_sheet(
 
 
 def _pick(scores: pd.DataFrame, gates: GateSettings, passed: int, rejected: int) -> pd.DataFrame:
-    """The first scores of either kind, with the `reason` of the rejection, "" for what passed."""
+    """The first scores of either kind, with the `reason` of the rejection, "" for a crop that passed."""
     judged = scores.assign(reason=[rejection(row, gates) for row in scores.to_dict("records")])
     through = judged["reason"] == ""
     return pd.concat([judged[~through][: max(0, rejected)], judged[through][: max(0, passed)]])
@@ -63,12 +65,15 @@ _GIVEN, _FOUND = (255, 255, 255), (255, 60, 160)
 
 
 def agreement_sheet(selected: pd.DataFrame, crops: pd.DataFrame, agreement: pd.DataFrame, most: int = 8) -> np.ndarray:
-    """A contact sheet of repainted crops with the given mask (white) and the one that a segmenter found (pink), those
-    that agree least first, then those that agree best; a caption is the class and the IoU.
+    """A contact sheet of repainted crops with the given mask (white) and the mask that a segmenter found (pink).
+
+    Those with the lowest IoU come first, then those with the highest; a caption is the class and the IoU.
 
     Args:
-        selected, crops, agreement: rows of `selected_instances`, `inpainted_crops` and `mask_agreement`.
-        most: crops of either kind.
+        selected: rows of `selected_instances`.
+        crops: rows of `inpainted_crops`.
+        agreement: rows of `mask_agreement`.
+        most: most crops of either kind.
 
     Returns:
         uint8 (H, W, 3).

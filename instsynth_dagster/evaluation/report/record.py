@@ -1,4 +1,4 @@
-"""What a report knows about its run, kept in the page itself, so that two pages are enough to compare two runs."""
+"""The record of a run inside its report page, so that two pages suffice to compare two runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from instsynth_dagster.errors import ArtifactError
 RECORD, PROVENANCE = "run", "made-from"
 """Ids of the elements that hold the record and the provenance."""
 STAMP = "<!-- made -->"
-"""Where a page says when and by what code it was made: this alone differs between two pages of one content."""
+"""Placeholder for time and code version of a page: the only difference between two pages of equal content."""
 
 
 @dataclass(frozen=True)
 class KeptTable:
-    """A table of a run as JSON: `keys` name the columns that say what a row is about; values are numbers or texts."""
+    """A table of a run as JSON: `keys` names the columns that identify a row; values are numbers or texts."""
 
     keys: tuple[str, ...]
     columns: tuple[str, ...]
@@ -32,7 +32,7 @@ class KeptTable:
 
     @classmethod
     def of(cls, table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> KeptTable:
-        """The columns of a table, not-a-numbers as None."""
+        """The columns of a table, with None for nan."""
         chosen = table[[*keys, *columns]].astype(object)
         rows = chosen.where(chosen.notna(), None).to_numpy().tolist()
         return cls(tuple(keys), tuple(columns), tuple(tuple(map(_plain, row)) for row in rows))
@@ -63,7 +63,7 @@ class KeptCrop:
 
 @dataclass(frozen=True)
 class Record:
-    """A run: the metric that leads, settings by dotted key, the verdict, tables by title, loss curves, crops."""
+    """The record of a run: leading metric, settings by dotted key, verdict, tables by title, loss curves, crops."""
 
     lead: str = "ap"
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ _RECORD = TypeAdapter(Record)
 
 @dataclass(frozen=True)
 class ReportPage:
-    """A report read back: its record, its provenance, and the gallery's pictures, after and before, by their id."""
+    """A parsed report: its record, its provenance, and the pictures of the gallery, repainted and source, by id."""
 
     record: Record
     provenance: Mapping[str, str]
@@ -89,7 +89,7 @@ class ReportPage:
 
 
 def flattened(value: Any, place: str = "") -> dict[str, str]:
-    """Settings as `view.hashed` gives them by dotted key; lists of plain values are one value."""
+    """Settings, as given by `view.hashed`, by dotted key; a list of plain values is one value."""
     if isinstance(value, list) and value and all(_is_entry(entry) for entry in value):
         value = dict(value)
     if not isinstance(value, dict):
@@ -103,7 +103,7 @@ def _is_entry(entry: Any) -> bool:
 
 
 def current_provenance() -> dict[str, str]:
-    """When this is, and the commit of the code that runs."""
+    """The current time, and the commit of the running code."""
     return {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": _commit(Path(__file__).parent)}
 
 
@@ -116,12 +116,12 @@ def _commit(folder: Path) -> str:
         commit = git("log", "-1", "--format=%h of %cs")
         changed = bool(git("status", "--porcelain", "--untracked-files=no", "--", ":/"))
     except (OSError, subprocess.SubprocessError):
-        return "not known: the code is no git checkout"
-    return f"{commit}, with changes that are not committed" if changed else commit
+        return "unknown: the code is no git checkout"
+    return f"{commit}, with uncommitted changes" if changed else commit
 
 
 def read_report(path: Path) -> ReportPage:
-    """A report page of this project.
+    """The parsed report page at a path.
 
     Raises:
         ArtifactError: the file cannot be read, or is not a report that can be compared.

@@ -1,4 +1,4 @@
-"""One HTML file that holds verdict, tables, curves, pictures and provenance, and needs no other file and no network."""
+"""One HTML file with verdict, tables, curves, pictures and provenance, which needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ if TYPE_CHECKING:
 TEMPLATE = "report.html.j2"
 _ARM = ("segmenter", "percent", "arm")
 _CURVE_POINTS = 200
-"""Points of a loss curve that a page keeps for comparisons."""
+"""Most points of a loss curve in the record of a page."""
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything the report shows. Empty parts are left out of it.
+    """The content of a report. Empty parts are left out of the page.
 
     verdict: text of `verdict.verdict`, paragraphs separated by an empty line.
     ap, differences, parts, instances: an `ap_table`, a `difference_table`, a `part_table` and an `instance_table`
     (tables.py).
-    results: title, text table and remark of each segmenter (paper.py).
+    results: title, text table and remark for each segmenter (paper.py).
     quality: `image_quality` of each generator, with a column generator.
     side_by_side: picture of the same instances by every generator.
     further: title, text table and picture (or None) of protocols beside the arms.
     galleries: repainted crops of each generator with their verdicts.
     curves: columns segmenter, arm, percent, seed, step, loss.
-    examples, frames: the galleries; labels: the table of their id maps.
-    provenance: name -> text, e.g. version of the data, generator weights.
-    settings: everything that content depends on, by dotted key.
-    lead: the metric that arms are judged by, "ap" or "coco_ap".
+    examples, frames: the galleries; labels: label table of their id maps.
+    provenance: name -> text, for example version of the data, generator weights.
+    settings: everything that the content depends on, by dotted key.
+    lead: the metric by which arms are compared, "ap" or "coco_ap".
     """
 
     verdict: str = ""
@@ -89,7 +89,7 @@ class ReportData:
 
 
 def render_report(data: ReportData) -> str:
-    """The report as one self-contained HTML document, without a stamp. The same data give the same text."""
+    """The report as one self-contained HTML document, without time and code version; equal data give equal text."""
     from markupsafe import Markup
 
     lead = data.lead
@@ -131,13 +131,13 @@ def render_report(data: ReportData) -> str:
 
 
 def stamped(page: str, made: Mapping[str, str]) -> str:
-    """A rendered page that says when and by what it was made, which changes nothing else in it."""
+    """A rendered page with its time and code version inserted, otherwise unchanged."""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in made.items())
     return page.replace(STAMP, rows, 1)
 
 
 def html_templates() -> Environment:
-    """The templates of this package; what they are given is escaped."""
+    """The templates of this package; inserted text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -154,7 +154,7 @@ def paragraphs(text: str) -> list[str]:
 
 
 def _record(data: ReportData) -> Record:
-    """What a comparison with another run needs."""
+    """The record that a comparison with another run needs."""
     tables = {}
     if len(data.ap):
         scores = scores_shown(data.ap, data.lead)
@@ -177,7 +177,7 @@ def _record(data: ReportData) -> Record:
 
 
 def _headline(ap: pd.DataFrame, colors: Mapping[str, str], lead: str) -> list[dict[str, Any]]:
-    """One tile for each arm and segmenter in the metric of the verdict, its bar in proportion to the best."""
+    """One tile for each arm and segmenter in the leading metric, with a bar relative to the best."""
     if ap.empty:
         return []
     most = max(float(np.nanmax(np.append(ap[lead].to_numpy(float), 0.0))), 1e-9)
@@ -200,7 +200,7 @@ def _percent(value: float) -> str:
 
 
 def html_table(view: pd.DataFrame) -> dict[str, Any]:
-    """A table of text for the templates: header and rows of cells (text, is it a number, heat 0..1 or None)."""
+    """A table of text for the templates: header and rows of cells (text, whether it is a number, heat 0..1 or None)."""
     numeric = {name: all(map(is_number, view[name])) for name in view}
     rows = [[(text, numeric[name], None) for name, text in row.items()] for row in view.to_dict("records")]
     return {"header": [(name, numeric[name]) for name in view], "rows": rows}

@@ -1,4 +1,4 @@
-"""Pictures of the report, made ready for its template: crops with verdicts, instances on their way, val frames."""
+"""Pictures of the report, prepared for its template: crops with verdicts, stages of instances, val frames."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from instsynth_dagster.evaluation.tables.views import readable
 MIN_SCORE = 0.5
 ACCENT = (255, 196, 0)
 _LETTERS = 0.026
-"""Size of letters on a val frame over its width: 13 px where it is shown at 500."""
+"""Size of letters on a val frame relative to its width: 13 px where it is displayed at 500."""
 _TILE = 200
 
 
 @dataclass(frozen=True)
 class Example:
-    """One repainted instance on its way through the phases.
+    """One repainted instance at every stage.
 
     `frame` uint8 (H, W, 3) source frame; `crop_box` xyxy in its pixels, x2/y2 exclusive; `crop` uint8 (S, S, 3), `mask`
-    bool (s, s) and `repainted` uint8 (T, T, 3) show the same square at whatever size each has; `window` uint8 (h, w, 3)
-    and `window_ids` integer (h, w) are the row of `is_cityscapes`.
+    bool (s, s) and `repainted` uint8 (T, T, 3) show the same square, each at its own size; `window` uint8 (h, w, 3) and
+    `window_ids` integer (h, w) are the row of `is_cityscapes`.
     """
 
     instance_id: str
@@ -56,7 +56,7 @@ class ValFrame:
 
 
 def crop_section(gallery: CropGallery, table: Callable[[pd.DataFrame], Any]) -> dict[str, Any]:
-    """Crops of a generator, what they can be filtered by, and how many there are of each class and verdict."""
+    """Crops of a generator, the filters for them, and the counts of each class and verdict."""
     gates = list(dict.fromkeys(crop.verdict for crop in gallery.crops if crop.reason))
     rejected = [("rejected", "rejected"), *map(_rejected_by, gates)] if gates else []
     return {
@@ -85,7 +85,7 @@ def _rejected_by(gate: str) -> tuple[str, str]:
 
 
 def kept_crops(galleries: Sequence[CropGallery]) -> list[KeptCrop]:
-    """What a page remembers of its crops."""
+    """The entries for crops in a page's record."""
     return [
         KeptCrop(
             generator=gallery.generator,
@@ -102,7 +102,7 @@ def kept_crops(galleries: Sequence[CropGallery]) -> list[KeptCrop]:
 
 
 def example_section(example: Example, labels: LabelTable) -> dict[str, Any]:
-    """One instance from its frame to the window that is trained on."""
+    """One instance, from its frame to the window used for training."""
     framed = shrink(example.frame, 560)
     scale = framed.shape[1] / example.frame.shape[1]
     x1, y1, x2, y2 = (round(side * scale) for side in example.crop_box)
@@ -122,7 +122,7 @@ def example_section(example: Example, labels: LabelTable) -> dict[str, Any]:
 
 
 def frame_section(frame: ValFrame, labels: LabelTable) -> dict[str, Any]:
-    """A val frame, its ground truth, and what each arm found in it."""
+    """A val frame, its ground truth, and the predictions of each arm."""
     letters = max(11, round(_LETTERS * frame.image.shape[1]))
     found = []
     for arm, predictions in frame.predictions.items():

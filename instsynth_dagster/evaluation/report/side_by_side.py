@@ -1,4 +1,4 @@
-"""The same instances repainted by every generator, one below the other."""
+"""The same instances repainted by every generator, in one picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def side_by_side(store: Store, generators: Sequence[str], partitions: Sequence[s
     """One large instance of each partition, until a row is full: sources first, then a row for each generator.
 
     Args:
-        partitions: of `selected_instances`, `<city>|<class>`.
+        partitions: partitions of `selected_instances`, `<city>|<class>`.
 
     Returns:
         uint8 (H, W, 3).
@@ -45,6 +45,6 @@ def side_by_side(store: Store, generators: Sequence[str], partitions: Sequence[s
 
 
 def _largest(selected: pd.DataFrame) -> pd.DataFrame:
-    """The largest whose crop needs no padding, where there is one."""
+    """The largest instance whose crop needs no padding, or the largest one."""
     whole = selected[(selected["crop_x1"] >= 0) & (selected["crop_y1"] >= 0)]
     return selected.loc[[(whole if len(whole) else selected)["area"].idxmax()]]

@@ -1,4 +1,4 @@
-"""What crops and tables have cost: device seconds from the manifests, and money where the settings name a price."""
+"""The cost of crops and tables: device seconds from the manifests, and money where the settings name a price."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ RESULTS = {
     "fsis_table": "few-shot instances",
     "grouping_scores": "instances of semantic maps",
 }
-"""Assets that people read, and what to call them."""
+"""Assets that hold results, and their titles."""
 
 
 def crop_costs(graph: Mapping[str, Asset], manifest_of: ManifestOf, costs: CostSettings) -> pd.DataFrame:
-    """One row per generator: generator, crops, accepted, device_seconds (making and judging), per accepted crop, and
-    their price. Generators whose windows are not all made yet are left out."""
+    """One row per generator: generator, crops, accepted, device_seconds (painting and scoring), the same per accepted
+    crop, and their price. Generators with missing windows are left out.
+    """
     rows = []
     for key, asset in graph.items():
         generator, _, last = key.rpartition("/")
@@ -54,7 +55,7 @@ def table_costs(graph: Mapping[str, Asset], manifest_of: ManifestOf, costs: Cost
 
 
 def _above(graph: Mapping[str, Asset], refs: Iterable[PartitionRef]) -> set[PartitionRef]:
-    """Partitions and everything they were made from."""
+    """Partitions and everything that they were made from."""
     found: set[PartitionRef] = set()
     waiting = list(refs)
     while waiting:

@@ -12,7 +12,8 @@ from instsynth_dagster.graph import TrainingRun
 
 def loss_curves(store: Store, partitions: Sequence[str]) -> pd.DataFrame:
     """Curves of the partitions `<run>|<segmenter>` of `trained_segmenters`: segmenter, arm, percent, seed,
-    step, loss."""
+    step, loss.
+    """
     curves = []
     for key in partitions:
         run, segmenter = key.split("|")

@@ -1,4 +1,4 @@
-"""Tables of few-shot protocols, grouping and costs as people read them: scores times 100, mean ± deviation."""
+"""Tables of few-shot protocols, grouping and costs for display: scores times 100, mean ± deviation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from instsynth_dagster.evaluation.tables.views import MISSING, signed
 
 
 class View(NamedTuple):
-    """An asset whose table stands in results and report."""
+    """An asset whose table is part of results and report."""
 
     title: str
     text: Callable[[pd.DataFrame], pd.DataFrame]
@@ -41,7 +41,7 @@ def _gains(table: pd.DataFrame, gain: str) -> list[str]:
 
 
 def fsis_view(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `few_shot.instances.summary`."""
+    """The view of `few_shot.instances.summary`."""
     view = pd.DataFrame({"system": table["system"], **_about(table)})
     headings = {
         "base_ap": "base AP",
@@ -61,7 +61,7 @@ def fsis_view(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gfss_view(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `few_shot.gfss.summary`."""
+    """The view of `few_shot.gfss.summary`."""
     view = pd.DataFrame({**_about(table), "background": table["background"]})
     for metric in ("base", "novel", "mean", "harmonic"):
         view[f"{metric} mIoU"] = _with_deviation(table, metric)
@@ -69,7 +69,7 @@ def gfss_view(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def grouping_view(table: pd.DataFrame) -> pd.DataFrame:
-    """Of the asset `grouping_scores`."""
+    """The view of the asset `grouping_scores`."""
     view = table[["semantics", "method"]].copy()
     for metric, heading in {"ap": "AP", "ap50": "AP50", "iou": "IoU", "iou_touching": "IoU of touching"}.items():
         view[heading] = [f"{100 * value:.1f}" for value in table[metric]]
@@ -77,7 +77,7 @@ def grouping_view(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost_view(table: pd.DataFrame) -> pd.DataFrame:
-    """Of the asset `segmenter_costs`."""
+    """The view of the asset `segmenter_costs`."""
     view = pd.DataFrame({"segmenter": table["segmenter"]})
     for column, heading, digits in (
         ("parameters", "parameters, M", 2),

@@ -1,4 +1,4 @@
-"""Tables I to III as InstSynth prints them, the paper's own figures beside ours where the setting is the same."""
+"""Tables I to III as InstSynth prints them, with the paper's own figures where the setting is the same."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ Published = Mapping[str, Mapping[str, float]]
 
 
 def data_differences(settings: Settings) -> list[str]:
-    """Where the data are not the paper's; empty where they are."""
+    """Differences of the data from the paper's; empty where there are none."""
     dataset, found = settings.dataset, []
     if (frozenset(dataset.train_cities), frozenset(dataset.val_cities)) != (TRAIN_CITIES, VAL_CITIES):
         found.append("the data (paper: Cityscapes, 18 train and 3 val cities)")
@@ -80,7 +80,7 @@ def data_differences(settings: Settings) -> list[str]:
 
 
 def recipe_differences(recipe: SegmenterSettings) -> list[str]:
-    """Where a training is not the paper's."""
+    """Differences of a training from the paper's."""
     found = []
     if recipe.crop != CROP:
         found.append(f"the crop, {recipe.crop[0]}x{recipe.crop[1]} (paper: {CROP[0]}x{CROP[1]})")
@@ -98,7 +98,7 @@ def recipe_differences(recipe: SegmenterSettings) -> list[str]:
 
 
 def published(recipe: SegmenterSettings) -> Published:
-    """The paper's figures for a segmenter, by arm and metric in points; empty for one that it does not have."""
+    """The paper's figures for a segmenter, by arm and metric in points; empty for one that the paper does not have."""
     if recipe.kind == "fastinst":
         return TABLE_2
     if recipe.kind == "oneformer":
@@ -107,17 +107,17 @@ def published(recipe: SegmenterSettings) -> Published:
 
 
 def _backbone(recipe: SegmenterSettings) -> str | None:
-    """The pretrained backbone, of a kind that may have one."""
+    """The pretrained backbone, for a kind that can have one."""
     return recipe.backbone if isinstance(recipe, WithBackbone) else None
 
 
 def _network_name(recipe: SegmenterSettings) -> str:
-    """What a recipe names as its network."""
+    """The network that a recipe names."""
     return f"{recipe.model} {_backbone(recipe)} {recipe.architecture}".lower()
 
 
 def instance_statement(settings: Settings) -> str:
-    """One line under Table I."""
+    """The line under Table I."""
     differs = data_differences(settings)
     if differs:
         return (
@@ -131,7 +131,7 @@ def result_table(
     ap: pd.DataFrame, differences: pd.DataFrame, segmenter: str, settings: Settings, lead: str = CITYSCAPES_AP
 ) -> tuple[pd.DataFrame, str]:
     """Table II or III for one segmenter: an `ap_table` and a `difference_table` in the paper's columns, with the
-    differences to the controls beside them, and a line on the paper's figures.
+    differences to the controls, and a line about the paper's figures.
     """
     recipe = settings.segmenters[segmenter]
     rows = ap[ap["segmenter"] == segmenter]

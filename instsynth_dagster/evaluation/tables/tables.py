@@ -1,6 +1,6 @@
-"""The tables: instances of each arm (the paper's Table I), scores of each arm, and how sure the differences are.
+"""The tables: instances of each arm (the paper's Table I), scores of each arm, and the uncertainty of differences.
 
-Scores are 0..1 here and times 100 where people read them (views.py), as the field prints them.
+Scores are 0..1 here and times 100 for display (views.py), as the field prints them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from instsynth_dagster.settings import INSERT
 BASELINES = ("real", "zoom_crop")
 METRICS = ("ap", "ap50", "coco_ap", "coco_ap50", "pq", "miou")
 CITYSCAPES_AP, COCO_AP = "ap", "coco_ap"
-"""Columns of an `ap_table` that can lead: verdict, headline and charts are of one of them."""
+"""Columns of an `ap_table` of which one leads: verdict, headline and charts show it."""
 PROTOCOL = f"{instance_ap.PROTOCOL}; {coco_ap.PROTOCOL}"
 MAPS_PROTOCOL = f"{panoptic_quality.PROTOCOL}; {semantic_iou.PROTOCOL}"
 
@@ -42,18 +42,20 @@ ArmKey = tuple[str, int, str]
 
 
 def leading_metric(labels: LabelTable, protocol: Literal["cityscapes", "coco"] | None = None) -> str:
-    """The AP that arms are judged by: that of a protocol if one is named, else that of Cityscapes where its label table
-    holds, and of COCO for all other data."""
+    """The AP by which arms are compared: that of the named protocol, else that of Cityscapes where its label table is
+    used, and of COCO for all other data.
+    """
     official = labels == CITYSCAPES if protocol is None else protocol == "cityscapes"
     return CITYSCAPES_AP if official else COCO_AP
 
 
 @dataclass(frozen=True)
 class Run:
-    """One segmenter, trained on one arm with one seed, scored on F val frames (all runs: same frames, same order).
+    """One segmenter, trained on one arm with one seed, scored on F val frames (the same frames in the same order for
+    all runs).
 
     `panoptic` float64 (F, 19, 4) and `semantic` (F, 19, 2) are the counts of `panoptic_quality` and `semantic_iou`,
-    None for a segmenter that knows instances only.
+    None for a segmenter without maps.
     """
 
     arm: str
@@ -74,11 +76,11 @@ def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str], 
     Args:
         samples: training set by arm, one row per sample with the columns source ("frame" or "window", or "anonymised",
             which counts as a frame) and instances_<class>, the number of instances of a class in its id map (groups
-            left out).
+            excluded).
 
     Returns:
-        Columns arm, class_name, label_id, original, synthetic, augmented (their sum), ratio (augmented / original,
-        nan without originals); the last row of an arm is its total, with class_name "total" and label_id -1.
+        Columns arm, class_name, label_id, original, synthetic, augmented (their sum), ratio (augmented / original, nan
+        without originals); the last row of an arm is its total, with class_name "total" and label_id -1.
     """
     tables = []
     for arm, rows in samples.items():
@@ -101,12 +103,12 @@ def instance_table(samples: Mapping[str, pd.DataFrame], classes: Sequence[str], 
 
 
 def ap_table(runs: Sequence[Run], classes: Sequence[str], lead: str = CITYSCAPES_AP) -> pd.DataFrame:
-    """Scores of every segmenter and arm, averaged over training seeds; arms in the order in which they first stand.
+    """Scores of every segmenter and arm, averaged over training seeds; arms in the order of their first occurrence.
 
     Columns segmenter, percent (of the labelled frames), arm; ap, ap50, pq, miou, coco_ap, coco_ap50 and with _sd their
     standard deviation over the seeds (nan for one seed, and for maps where there are none); coco_ap75, coco_ap_small,
-    coco_ap_medium, coco_ap_large, ap50_<class> (by the protocol that leads), seeds, samples, steps, frames, instances
-    (of the val frames, those that count), protocol.
+    coco_ap_medium, coco_ap_large, ap50_<class> (by the leading protocol), seeds, samples, steps, frames, instances (of
+    the val frames, those that count), protocol.
     """
     return pd.DataFrame([_ap_row(key, group, classes, lead) for key, group in _by_arm(runs).items()])
 
@@ -157,7 +159,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every arm resampled with the same weights; what the difference tables are made of."""
+    """Every arm resampled with the same weights, from which the difference tables are made."""
 
     arms: Mapping[ArmKey, Resampled]
     seeds: Mapping[ArmKey, int]
@@ -176,7 +178,7 @@ def compare(
     """Resample the val frames of all runs together, and the trainings of each arm.
 
     Args:
-        lead: the metric that arms are judged by, "ap" or "coco_ap".
+        lead: the metric by which arms are compared, "ap" or "coco_ap".
 
     Raises:
         ValueError: runs that were not scored on the same frames in the same order.
@@ -201,9 +203,9 @@ def compare(
 def difference_table(comparison: Comparison) -> pd.DataFrame:
     """Every arm against its baselines, with 95 % intervals by bootstrap over val frames and trainings.
 
-    Columns segmenter, percent, arm, baseline, then for each metric of METRICS the difference (arm minus baseline),
-    and with _low and _high the ends of its interval (nan where a segmenter gives no maps), best_ap50 (the better of the
-    two arms), seeds, frames, resamples.
+    Columns segmenter, percent, arm, baseline, then for each metric of METRICS the difference (arm minus baseline), and
+    with _low and _high the ends of its interval (nan for a segmenter without maps), best_ap50 (of the better of the two
+    arms), seeds, frames, resamples.
     """
     rows = []
     for key, baseline in _pairs(comparison):
@@ -248,8 +250,9 @@ def _named(key: ArmKey, baseline: str) -> dict[str, object]:
 
 
 def _pairs(comparison: Comparison) -> list[tuple[ArmKey, str]]:
-    """Each arm with the baselines that it is held against, as far as they are there: `real`, for all but itself and
-    `zoom_crop` that one too, and for instances in new places real ones pasted at the same places."""
+    """Each arm with its available baselines: `real` for all other arms, `zoom_crop` for all but itself and `real`, and
+    for instances in new places real ones pasted at the same places.
+    """
     return [
         (key, baseline)
         for key in comparison.arms

@@ -1,4 +1,4 @@
-"""From stored predictions to the files that the evaluation leaves: Parquet for programs, Markdown for people."""
+"""The files of an evaluation from stored predictions: Parquet for programs, Markdown for display."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ TEST_TABLES = ("test_average_precision", "test_differences")
 def read_runs(
     store: Store, partitions: Sequence[str], truth: Mapping[str, np.ndarray], settings: Settings, labels: LabelTable
 ) -> list[Run]:
-    """The trainings of the partitions `<run>|<segmenter>`, matched against the truth: frame id -> ids int32 (H, W)."""
+    """The trainings of the partitions `<run>|<segmenter>`, matched against the ground truth: frame id -> ids int32 (H,
+    W).
+    """
     runs = []
     for key in partitions:
         name, segmenter = key.split("|")
@@ -73,7 +75,7 @@ def read_runs(
 def tables_of(
     runs: Sequence[Run], store: Store, settings: Settings, labels: LabelTable, lead: str
 ) -> dict[str, pd.DataFrame]:
-    """The tables of TABLES; `lead` is the metric that arms are judged by, "ap" or "coco_ap"."""
+    """The tables of TABLES; `lead` is the metric by which arms are compared, "ap" or "coco_ap"."""
     most = max(settings.label_percents)
     samples = {arm: store.read("training_sets", TrainingSet(arm, most).name) for arm in settings.arms}
     comparison = compare(runs, settings.seed, settings.classes, lead=lead)
@@ -89,7 +91,7 @@ def tables_of_test_cities(runs: Mapping[str, Sequence[Run]], settings: Settings,
     """The tables of TEST_TABLES: scores and differences with a column city in front, one test city after the other.
 
     Args:
-        runs: the trainings as they were scored on each test city.
+        runs: the trainings as scored on each test city.
     """
     classes = settings.classes
     scores = [ap_table(of_city, classes, lead) for of_city in runs.values()]
@@ -104,7 +106,7 @@ def _by_city(cities: Sequence[str], tables: Sequence[pd.DataFrame]) -> pd.DataFr
 
 
 def views_of_test_cities(tables: Mapping[str, pd.DataFrame], lead: str) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Title, text table and verdict of each test city; nothing may have been chosen on it."""
+    """Title, text table and verdict of each test city, on which no choice may have been based."""
     for city, rows in tables[TEST_TABLES[1]].groupby("city", sort=False):
         text = verdict(rows, lead).replace("val frames", f"frames of {city}")
         yield f"Test city {city}: differences", difference_view(rows, lead), text
@@ -113,7 +115,7 @@ def views_of_test_cities(tables: Mapping[str, pd.DataFrame], lead: str) -> Itera
 def paper_tables(
     tables: Mapping[str, pd.DataFrame], settings: Settings, lead: str
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Tables II and III, and the like for other segmenters: title, text table, remark."""
+    """Tables II and III, and corresponding ones for other segmenters: title, text table, remark."""
     for segmenter, recipe in settings.segmenters.items():
         table, remark = result_table(tables["average_precision"], tables["differences"], segmenter, settings, lead)
         yield table_title(segmenter, recipe), table, remark
@@ -123,7 +125,7 @@ def markdown_of(tables: Mapping[str, pd.DataFrame], settings: Settings, lead: st
     """Every table, and the verdict, as Markdown by name.
 
     Args:
-        lead: the metric that arms are judged by, "ap" or "coco_ap".
+        lead: the metric by which arms are compared, "ap" or "coco_ap".
     """
     results = {
         f"results_{segmenter}": f"{title}\n\n{to_markdown(table)}\n{remark}"

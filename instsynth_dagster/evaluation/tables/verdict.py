@@ -1,4 +1,4 @@
-"""What the tables say, in plain words and no more than they say."""
+"""The conclusions from the tables, in plain words and no stronger than the tables allow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instsynth_dagster.graph import PASTED_INSERT
 
 REAL, ZOOM_CROP = BASELINES
 LEARNED = 0.01
-"""AP50 (0..1) below which a segmenter has learned nothing that could be compared."""
+"""AP50 (0..1) below which a segmenter counts as untrained and arms are not compared."""
 _CONTROLS = {
     ZOOM_CROP: ("Zooming in on instances", "zooming in"),
     "copy_paste": ("Pasting real instances into other frames", "pasting real instances into other frames"),
@@ -23,7 +23,7 @@ _CONTROLS = {
     "oracle": ("A perfect generator", "a perfect generator"),
     "oracle_frame": ("A perfect generator in whole frames", "a perfect generator in whole frames"),
 }
-"""Arms without a generator: who or what acts, at the start of a sentence and within one."""
+"""Arms without a generator: a phrase for the start of a sentence, and one for its middle."""
 _BETTER, _WORSE, _OPEN = "better", "worse", "open"
 
 

@@ -1,4 +1,4 @@
-"""The tables as people read them: fewer columns, AP times 100, text; Markdown for the Dagster UI and the terminal."""
+"""The tables for display: fewer columns, AP times 100, text; Markdown for the Dagster UI and the terminal."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ _BESIDE = {
     COCO_AP: ("coco_ap75", "coco_ap_small", "coco_ap_medium", "coco_ap_large", "ap"),
     CITYSCAPES_AP: ("coco_ap",),
 }
-"""What is worth a look beside them."""
+"""Further scores, by the metric that leads."""
 
 
 def heading(metric: str, lead: str = CITYSCAPES_AP) -> str:
-    """The name of a metric for people: AP without a surname is that of Cityscapes, unless another one leads."""
+    """The display name of a metric: AP without a prefix is that of Cityscapes, unless another one leads."""
     surname = "Cityscapes " if lead != CITYSCAPES_AP and metric in ("ap", "ap50") else ""
     return f"{surname}{_HEADINGS[metric]}"
 
 
 def scores_shown(table: pd.DataFrame, lead: str) -> list[str]:
-    """The scores of an `ap_table` or a `difference_table` that people are shown, as far as it has them."""
+    """The displayed scores of an `ap_table` or a `difference_table`, as far as it has them."""
     return [metric for metric in _SCORES[lead] if metric in table and table[metric].notna().any()]
 
 
 def ap_view(table: pd.DataFrame, lead: str = CITYSCAPES_AP) -> pd.DataFrame:
-    """An `ap_table` in short: mean and deviation over seeds, both protocols, and what was spent on each arm.
+    """An `ap_table` in short: mean and deviation over seeds, both protocols, and the training effort of each arm.
 
     Args:
-        lead: the metric that arms are judged by, "ap" or "coco_ap".
+        lead: the metric by which arms are compared, "ap" or "coco_ap".
     """
     beside = readable(table[list(_BESIDE[lead])]).set_axis([heading(name, lead) for name in _BESIDE[lead]], axis=1)
     spent = readable(table[["samples", "steps", "seeds", "frames"]])
@@ -90,12 +90,12 @@ def difference_view(table: pd.DataFrame, lead: str = CITYSCAPES_AP) -> pd.DataFr
 
 
 def difference_text(row: pd.Series, metric: str = CITYSCAPES_AP) -> str:
-    """A metric of a row of a `difference_table` in one cell."""
+    """A metric of a row of a `difference_table` as the text of one cell."""
     return f"{signed(row[metric])} ({signed(row[f'{metric}_low'])} to {signed(row[f'{metric}_high'])})"
 
 
 def part_view(table: pd.DataFrame) -> pd.DataFrame:
-    """A `part_table` in points; parts whose interval leaves zero out are marked."""
+    """A `part_table` in points; parts whose interval excludes zero are marked."""
     clear = (table["low"] > 0) | (table["high"] < 0)
     return pd.DataFrame(
         {
@@ -134,7 +134,7 @@ _QUALITY = {
 
 
 def quality_view(table: pd.DataFrame) -> pd.DataFrame:
-    """The `image_quality` rows of all generators (column generator), one metric a line."""
+    """The `image_quality` rows of all generators (column generator), one metric in each line."""
     columns = {
         row["generator"]: [_rounded(row[name], digits) for name, (_, digits) in _QUALITY.items()] + [str(row["crops"])]
         for row in table.to_dict("records")
@@ -147,7 +147,7 @@ def _rounded(value: float, digits: int) -> str:
 
 
 def names(table: pd.DataFrame) -> pd.DataFrame:
-    """What a row is about; segmenter and share of the labels only where there are several."""
+    """The columns that identify a row; segmenter and share of the labels only where there are several."""
     columns = {"segmenter": table["segmenter"], "labels": [f"{percent} %" for percent in table["percent"]]}
     several = {name: values for name, values in columns.items() if len(set(values)) > 1}
     return pd.DataFrame({**several, "arm": table["arm"]})
@@ -165,7 +165,7 @@ def instance_view(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Any table as text: counts with thousands, ratios with two digits, other fractions times 100."""
+    """Any table as text: counts with thousands separators, ratios with two digits, other fractions times 100."""
     texts = {
         _HEADINGS.get(str(name), str(name)): [_text(str(name), value) for value in column]
         for name, column in table.items()
@@ -174,9 +174,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """A Markdown table, padded so that it also reads well in a terminal; numbers flush right.
+    """A Markdown table, padded so that it is also readable in a terminal; numbers are right-aligned.
 
-    Tables that are not text yet go through `readable` first.
+    Tables that are not text yet are converted by `readable` first.
     """
     text = table if all(pd.api.types.is_string_dtype(column) for _, column in table.items()) else readable(table)
     if text.columns.empty:
@@ -198,7 +198,7 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell of a readable table is a number (or missing), to be set flush right."""
+    """Whether a cell of a readable table is a number (or missing), to be right-aligned."""
     return text == MISSING or text[:1].isdigit() or (text[:1] in "+" + MINUS and text[1:2].isdigit())
 
 
