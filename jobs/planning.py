@@ -105,14 +105,14 @@ def describe(planned: Sequence[PlannedAsset]) -> Iterator[str]:
     yield f"{'asset':{width}}  runs      up to     of a device  may run too  then up to  why"
     for item in planned:
         reasons = [f"{count} because {reason}" for reason, count in item.reasons.items()]
-        why = "; ".join(reasons) or "if its inputs come out different"
+        why = "; ".join(reasons) or "if its inputs change"
         runs = f"{item.certain}/{item.partitions}"
         yield (
             f"{item.asset:{width}}  {runs:8}  {_duration(item, item.seconds):8}  "
             f"{_duration(item, item.device_seconds):11}  {item.possible:<11}  {_clock(item.at_most):10}  {why}"
         )
     surely, most = sum(item.seconds or 0 for item in planned), sum(item.at_most or 0 for item in planned)
-    then = f", up to {_clock(most)} where all inputs come out different" if most > surely else ""
+    then = f", up to {_clock(most)} if all inputs change" if most > surely else ""
     yield f"up to {_clock(surely)}{then}: by past runs, one partition after the other"
     if assumed := [item.asset for item in planned if item.assumed]:
         yield f"never made before, so by what is known of the device: {_some(assumed)}"

@@ -180,7 +180,7 @@ def test_a_pin_is_checked(tmp_path):
     pin = f"{tmp_path / 'model'}{PIN}{content_digest(tmp_path / 'model')}"
     assert verified(pin) == tmp_path / "model"
     (tmp_path / "model" / "config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="not that of the pin"):
+    with pytest.raises(CheckpointError, match="does not match the pin"):
         verified(pin)
     with pytest.raises(CheckpointError, match="not there"):
         verified(f"owner/name{PIN}{'0' * 64}")

@@ -1,4 +1,6 @@
-"""Shot lists of few-shot instance segmentation on COCO, by annotation: 60 base classes, the 20 of VOC novel."""
+"""Shot lists of few-shot instance segmentation on COCO, by annotation: 60 base classes, and the 20 of VOC as novel
+ones.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,10 @@ VOC_CLASSES = (
 
 
 def coco_shots(annotations: Path, shots: int, seed: int, classes: Sequence[str] | None = None) -> dict[str, list[int]]:
-    """Annotation ids of `shots` instances of each class, crowds left out; the lists of fewer shots begin those of more.
+    """Annotation ids of `shots` instances of each class, without crowds; the lists of fewer shots are prefixes of those
+    of more.
 
-    Classes are found by name: COCO's ids have gaps.
+    Classes are found by name, because COCO's ids have gaps.
 
     Args:
         annotations: a COCO instance file.
@@ -58,7 +61,7 @@ def coco_shots(annotations: Path, shots: int, seed: int, classes: Sequence[str] 
     lists = {}
     for name, ids in by_class.items():
         if len(ids) < shots:
-            raise DatasetError(f"{annotations}: {name}: {shots} shots wanted, but it has {len(ids)} instances")
+            raise DatasetError(f"{annotations}: {name}: {shots} shots requested, but it has {len(ids)} instances")
         candidates = [Candidate(str(number), {name: 1}) for number in ids]
         lists[name] = [int(number) for number in draw_shots(candidates, name, shots, seed, min_area=1)]
     return lists

@@ -1,4 +1,4 @@
-"""Which classes are novel in which fold, and the lists of images that the protocols are defined on.
+"""The novel classes of each fold, and the lists of images on which the protocols are defined.
 
 PASCAL-5i: 4 folds of 5 of the 20 classes, consecutive. COCO-20i: 4 folds of 20 of the 80, every fourth class, or 20
 consecutive ones in the older variant. Cityscapes: 4 folds of 2 of the 8 instance classes.
@@ -94,6 +94,6 @@ def _id(row: Mapping[str, int]) -> int:
 
 
 def class_areas(labels: np.ndarray) -> dict[int | str, int]:
-    """Pixels of each class of a class map uint8 (H, W); background and ignored pixels left out."""
+    """Pixels of each class of a class map uint8 (H, W), without background and ignored pixels."""
     values, counts = np.unique(labels, return_counts=True)
     return {int(value): int(count) for value, count in zip(values, counts, strict=True) if value not in (0, IGNORED)}

@@ -1,8 +1,8 @@
-"""Generalised few-shot segmentation on a data set in Cityscapes layout, with and without synthetic shots.
+"""Generalised few-shot segmentation on the data set, with and without synthetic shots.
 
-Background 0 is everything that is no instance; classes count from 1 in the order of the settings; groups and void are
-ignored. Base classes are learnt from all train frames with novel pixels left out. (CAPL drops every image that shows a
-novel class; in streets hardly one would be left.) Queries are all val frames.
+Background 0 is everything that is no instance; classes are numbered from 1 in the order of the settings; groups and
+void are ignored. Base classes are learned from all train frames with novel pixels left out. (CAPL drops every image
+that shows a novel class; street scenes would hardly leave any.) Queries are all val frames.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from instsynth_dagster.refinement.features import Extractor
 
 Repainted = Callable[[Sequence[str], str], Iterable[tuple[np.ndarray, np.ndarray]]]
-"""Frame ids of shots and a class -> images uint8 (H, W, 3) synthesised from their instances, with their masks bool."""
+"""Maps frame ids of shots and a class to images uint8 (H, W, 3) synthesised from their instances, with masks bool."""
 
 
 @dataclass(frozen=True)
 class FoldFrames:
-    """Train frames by id, features once computed, and val frames."""
+    """Train frames by id, with their features, and val frames."""
 
     images: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray]
@@ -38,7 +38,7 @@ class FoldFrames:
 
 
 def class_map(ids: np.ndarray, classes: Sequence[str], labels: LabelTable) -> np.ndarray:
-    """uint8 (H, W) of an id map: 0 background, 1.. instances of `classes`, 255 groups, void and the rest."""
+    """uint8 (H, W) of an id map: 0 background, 1.. instances of `classes`, 255 groups, void and everything else."""
     numbers = np.full(ids.shape, IGNORED, dtype=np.uint8)
     numbers[np.isin(ids, labels.stuff_ids)] = 0
     for number, name in enumerate(classes, 1):
@@ -72,12 +72,12 @@ def fold_rows(
     extract: Extractor,
     repainted: Repainted | None,
 ) -> pd.DataFrame:
-    """Scores of one fold: columns seed, shots, synthetic (images used), with_synthesis, base, novel, mean, harmonic,
-    background (the convention).
+    """Scores of one fold: columns seed, shots, synthetic (number of images used), with_synthesis, base, novel, mean,
+    harmonic, background (the convention).
 
     Args:
         candidates: for each novel class the train frames that may be drawn.
-        repainted: synthesises from shots; it is given those shots and nothing else.
+        repainted: synthesises images from shots; it is given those shots and nothing else.
     """
     from instsynth_dagster.few_shot.imprinting import train_base
 
@@ -127,8 +127,12 @@ def _scored(
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean over folds of the mean over seeds, and the deviation over seeds of the mean over folds.
 
-    Columns shots, with_synthesis, background, then base, novel, mean, harmonic and with _sd their deviation; seeds,
-    folds. `rows` are those of `fold_rows` with a column fold.
+    Args:
+        rows: rows of `fold_rows` with a column fold.
+
+    Returns:
+        Columns shots, with_synthesis, background, then base, novel, mean, harmonic and with _sd their deviation; seeds,
+        folds.
     """
     keys = ["shots", "with_synthesis", "background"]
     metrics = ["base", "novel", "mean", "harmonic"]

@@ -1,7 +1,7 @@
-"""A cosine classifier on frozen features whose novel rows are imprinted: the runnable GFSS baseline.
+"""A cosine classifier on frozen features with imprinted novel rows: the GFSS baseline.
 
-Base rows start as class prototypes and are trained on base pixels; a novel row is the prototype of its shots, as they
-are. Nothing of the features is trained.
+Base rows are initialised with class prototypes and trained on base pixels; a novel row is the prototype of its shots,
+untrained. The features are frozen.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from instsynth_dagster.seeds import content_seed
 
 SCALE, STEPS, LEARNING_RATE = 16.0, 200, 0.02
 PIXELS = 60
-"""Pixels drawn of each class and image for the base training."""
+"""Pixels sampled of each class and image for the base training."""
 
 Labelled = tuple[np.ndarray, np.ndarray]
-"""Features float32 (h, w, D) and a class map uint8 (H, W), 255 where nothing is known."""
+"""Features float32 (h, w, D) and a class map uint8 (H, W), 255 where the class is unknown."""
 Examples = Sequence[tuple[np.ndarray, np.ndarray]]
 """Features float32 (h, w, D) and the mask bool (H, W) of one class, for each image."""
 
 
 @dataclass(frozen=True)
 class CosineHead:
-    """`weights` float32 (C, D) at unit length; row numbers are class numbers. `center` (D,) is taken off features."""
+    """`weights` float32 (C, D) at unit length; row numbers are class numbers. `center` (D,) is subtracted from
+    features.
+    """
 
     weights: np.ndarray
     center: np.ndarray
@@ -38,15 +40,15 @@ class CosineHead:
     def predict(self, features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Class map uint8 at `size` (H, W) of features (h, w, D)."""
         scores = unit(features - self.center) @ self.weights.T
-        scores[..., ~self.weights.any(axis=1)] = -2.0  # rows not imprinted yet: below every cosine
+        scores[..., ~self.weights.any(axis=1)] = -2.0  # rows that are not imprinted yet score below every cosine
         planes = [cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR) for plane in np.moveaxis(scores, -1, 0)]
         return np.argmax(planes, axis=0).astype(np.uint8)
 
     def imprint(self, shots: Mapping[int, Examples], synthetic: Mapping[int, Examples] | None = None) -> CosineHead:
         """The head with the rows of novel classes replaced by prototypes.
 
-        Every shot counts the same, however near its object stood; synthetic images count together as much as the shots
-        that they were made from, however many there are.
+        Every shot has equal weight, whatever its object's size; the synthetic images together have the weight of the
+        shots from which they were made, whatever their number.
 
         Args:
             shots: class number -> features (h, w, D) and the mask bool (H, W) of the class in each shot.
@@ -69,10 +71,10 @@ class CosineHead:
 
 
 def train_base(images: Sequence[Labelled], classes: int, novel: Sequence[int], seed: int) -> CosineHead:
-    """A head for the base classes; pixels of novel classes are left out, their rows stay zero until imprinted.
+    """A head for the base classes; pixels of novel classes are left out, and their rows are zero until imprinted.
 
     Args:
-        images: of the base training.
+        images: images of the base training.
         classes: number of classes, background 0 included.
     """
     rng = np.random.default_rng(content_seed("base head", seed))

@@ -21,19 +21,20 @@ from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.windows import cut_window, paint_window, sample_window
 
 FrameOf = Callable[[str], tuple[np.ndarray, np.ndarray]]
-"""Frame id -> image uint8 (H, W, 3), ids int32 (H, W)."""
+"""Maps a frame id to its image uint8 (H, W, 3) and ids int32 (H, W)."""
 
 
 def draw_instances(selected: pd.DataFrame, name: str, count: int, seed: int) -> pd.DataFrame:
-    """K instances of a class, rows of `selected` (column instance_id).
+    """K instances of a class, as rows of `selected` (column instance_id).
 
-    Instances are drawn, not images, so that crowded frames are not passed over; fewer shots begin the list of more.
+    Instances are drawn, not images, so that crowded frames are not skipped; the list of fewer shots is a prefix of that
+    of more.
 
     Raises:
         DatasetError: there are fewer than K.
     """
     if len(selected) < count:
-        raise DatasetError(f"{name}: {count} shots wanted, but only {len(selected)} instances are selected")
+        raise DatasetError(f"{name}: {count} shots requested, but only {len(selected)} instances are selected")
     candidates = [Candidate(instance_id, {name: 1}) for instance_id in selected["instance_id"]]
     chosen = draw_shots(candidates, name, count, seed, min_area=1)
     return selected.set_index("instance_id", drop=False).loc[chosen].reset_index(drop=True)
@@ -41,7 +42,7 @@ def draw_instances(selected: pd.DataFrame, name: str, count: int, seed: int) -> 
 
 @dataclass(frozen=True)
 class Sample:
-    """A training window: image uint8 (h, w, 3), ids int32 (h, w), and the instances that it was made from."""
+    """A training window: image uint8 (h, w, 3), ids int32 (h, w), and the instances from which it was made."""
 
     image: np.ndarray
     ids: np.ndarray
@@ -50,7 +51,7 @@ class Sample:
 
 
 class Samples:
-    """`SegmentationDataset` of windows held in memory: K shots of each class are few."""
+    """`SegmentationDataset` of windows in memory; K shots of each class are few."""
 
     def __init__(self, samples: Iterable[Sample], classes: Sequence[str], labels: LabelTable) -> None:
         self.labels = labels
@@ -77,8 +78,8 @@ def shot_samples(
 ) -> list[Sample]:
     """A window around each shot.
 
-    Of novel classes only the shots themselves are annotated; whatever else of them is in a window is erased. Base
-    classes, which are no secret, stay as they are.
+    Of novel classes only the shots themselves are annotated; other objects of them in a window are erased. Base classes
+    are unchanged.
 
     Args:
         shots: rows of `draw_instances` by class.
@@ -103,10 +104,10 @@ def synthetic_samples(
     """Windows around the repainted shots of novel classes.
 
     Args:
-        repainted: class and its shots -> composites of them.
+        repainted: maps a class and its shots to composites of them.
 
     Raises:
-        DatasetError: a composite is of no shot: the generator was shown more than it may see.
+        DatasetError: a composite is of an instance that is no shot: the generator had access to more than the shots.
     """
     samples = []
     for name in novel:
@@ -135,7 +136,9 @@ def _window(
     labels: LabelTable,
     composite: np.ndarray | None = None,
 ) -> Sample:
-    """The window around an instance; of `composite`, the frame with the instance repainted, it shows the instance."""
+    """The window around an instance, cut from `composite`, the frame with the instance repainted, or else from
+    `image`.
+    """
     kept = [int(name.rpartition(":")[2]) for name in shown if name.rpartition(":")[0] == row.frame_id]
     image, ids = erase_instances(image, ids, novel, labels, kept)
     height, width = ids.shape
@@ -149,7 +152,9 @@ def _window(
 
 
 def split_scores(per_class: pd.DataFrame, novel: Sequence[str]) -> dict[str, float]:
-    """AP and AP50 over base, novel and all classes of `InstanceScores.per_class`; all is their mean by class counts."""
+    """AP and AP50 over base, novel and all classes of `InstanceScores.per_class`; `all` is the mean of both weighted by
+    their numbers of classes.
+    """
     is_novel = per_class["class_name"].isin(novel)
     scores = {}
     for group, rows in (("base", per_class[~is_novel]), ("novel", per_class[is_novel]), ("all", per_class)):
@@ -161,11 +166,11 @@ METRICS = ("base_ap", "base_ap50", "novel_ap", "novel_ap50", "all_ap", "all_ap50
 
 
 GAIN_METRICS = ("novel_ap", "novel_mask_iou")
-"""Metrics whose difference by synthesis is told."""
+"""Metrics whose change by synthesis is reported."""
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean and deviation over seeds of each system, K and arm, and the mean difference that synthesis makes.
+    """Mean and deviation over seeds of each system, K and arm, and the mean change by synthesis.
 
     Args:
         rows: columns system, shots, seed, with_synthesis and METRICS.

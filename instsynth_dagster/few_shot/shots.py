@@ -1,4 +1,4 @@
-"""Which images are shown of a novel class: seeded, nested, the same for everyone."""
+"""The images that serve as shots of a novel class: seeded and nested lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from instsynth_dagster.few_shot.folds import Candidate
 from instsynth_dagster.seeds import content_seed
 
 MIN_AREA = 16 * 32 * 32
-"""Pixels of the class that a shot must show (BAM, DIaM)."""
+"""Least number of pixels of the class in a shot (BAM, DIaM)."""
 
 
 def draw_shots(
@@ -20,13 +20,14 @@ def draw_shots(
     novel_classes: Collection[int | str] = (),
     min_area: int = MIN_AREA,
 ) -> list[str]:
-    """Image ids of `shots` images that show a class.
+    """Ids of `shots` images that show a class.
 
-    Eligible are images with at least `min_area` pixels of it and of no other novel class; where there is none, any
-    image of the class. The first K of a larger draw are the draw of K shots; too few candidates come again.
+    Images with at least `min_area` pixels of it and of no other novel class are eligible; where there is none, any
+    image of the class. The draw of K shots is a prefix of any larger draw; if there are too few candidates they are
+    repeated.
 
     Raises:
-        ValueError: no image shows the class at all.
+        ValueError: no image shows the class.
     """
     showing = [candidate for candidate in candidates if candidate.areas.get(novel, 0) > 0]
     if not showing:

@@ -1,4 +1,4 @@
-"""Synthetic shots: the instances of the shots repainted by a generator, and of nothing else."""
+"""Synthetic shots: instances of the shots, and of nothing else, repainted by a generator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from instsynth_dagster.synthesis.integration import paste
 
 @dataclass(frozen=True)
 class Repainted:
-    """A frame in which one instance was repainted: composite uint8 (H, W, 3), and the instance's mask bool (H, W)."""
+    """A frame with one repainted instance: composite uint8 (H, W, 3), and the instance's mask bool (H, W)."""
 
     instance_id: str
     image: np.ndarray
@@ -39,7 +39,7 @@ def repainted_shots(
     """Composites of shots, each `replicas` times, without those that failed.
 
     Args:
-        rows: of `selected_instances` of one class, the shots and no others, so that nothing leaks from others.
+        rows: rows of `selected_instances` of one class, the shots and no others, so that no other instance leaks in.
         bank: the class's prompts.
     """
     if rows.empty:
@@ -58,7 +58,7 @@ def repainted_shots(
 
 
 def _in_frame(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, ...]) -> np.ndarray:
-    """A crop's mask in its frame; what sticks out is cut off."""
+    """A crop's mask in its frame, cut off at the frame's borders."""
     placed = np.zeros(size[:2], dtype=bool)
     x, y = corner
     rows, columns = np.nonzero(mask)

@@ -19,7 +19,7 @@ from instsynth_dagster.settings import FewShotSystem, SegmenterSettings
 from instsynth_dagster.settings.base import refusal
 
 MIN_SIDE = 8
-"""Pixels: smaller instances do not count in the mask IoU given true boxes."""
+"""Side in pixels below which an instance does not count in the mask IoU given true boxes."""
 
 Frames = Sequence[tuple[np.ndarray, np.ndarray]]
 """Images uint8 (H, W, 3) and id maps int32 (H, W)."""
@@ -31,7 +31,7 @@ def tuning_recipe(
     """Settings of fine-tuning from a base checkpoint.
 
     Args:
-        detector: of MaskDiff, the system whose boxes it takes and its tuned checkpoint.
+        detector: for MaskDiff, the system that provides its boxes, and that system's fine-tuned checkpoint.
     """
     architecture = system.base.applied_architecture | system.tune.get("architecture", {})
     if system.base.kind == "maskdiff":
@@ -68,7 +68,7 @@ def tuned_systems(
     device: str,
     started: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Tuned]:
-    """Fine-tune every system on the same windows, those that lend their boxes before those that borrow them."""
+    """Every system fine-tuned on the same windows, those that provide boxes before those that use them."""
     done: dict[str, Tuned] = {}
     for name in sorted(systems, key=lambda name: systems[name].detector is not None):
         started(name)
@@ -87,8 +87,9 @@ def tuned_systems(
 def scores(
     predictor: Predictor, frames: Frames, classes: Sequence[str], novel: Sequence[str], labels: LabelTable
 ) -> dict[str, Any]:
-    """AP and AP50 of base, novel and all classes over frames; of MaskDiff also `novel_mask_iou`, its mean mask IoU on
-    novel instances when their true boxes and classes are given."""
+    """AP and AP50 of base, novel and all classes over frames; for MaskDiff also `novel_mask_iou`, its mean mask IoU on
+    novel instances given their true boxes and classes.
+    """
     from instsynth_dagster.segmenters.maskdiff.segmenter import MaskDiffPredictor, given_box_iou
 
     matches = [match_frame(ids, predictor.predict([image])[0], labels) for image, ids in frames]

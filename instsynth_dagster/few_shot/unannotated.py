@@ -1,4 +1,4 @@
-"""A data set in which some objects are not annotated, as a few-shot protocol demands."""
+"""A data set in which some objects are not annotated, as a few-shot protocol requires."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MEAN_COLOUR = np.round(255 * np.array(IMAGENET_MEAN)).astype(np.uint8)
 class Unannotated:
     """`SegmentationDataset` with the instances of some classes turned into groups, and erased from the images.
 
-    A group is ignored where a segmenter knows how; erased (filled with the mean colour) it is not there to be learnt as
-    background by one that does not. Either way an object that nobody annotated is nobody's negative.
+    A segmenter that supports it ignores a group; for others the object is erased (filled with the mean colour), so that
+    it is not learned as background. Either way an object without annotation is no negative.
 
     Args:
         hidden: names of classes.
@@ -47,7 +47,7 @@ class Unannotated:
 
     @property
     def classes_in(self) -> np.ndarray:
-        """As the data set says it; a class that is hidden in a sample may be among them."""
+        """The classes of each sample according to the data set, including classes that are hidden in a sample."""
         return self._dataset.classes_in
 
     def __len__(self) -> int:
@@ -61,12 +61,14 @@ class Unannotated:
 def erase_instances(
     image: np.ndarray, ids: np.ndarray, hidden: Collection[str], labels: LabelTable, kept: Collection[int] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 (H, W, 3) and ids int32 (H, W) in which instances of classes are erased groups, `kept` ids aside."""
+    """Image uint8 (H, W, 3) and ids int32 (H, W) in which instances of classes are erased groups, except the `kept`
+    ids.
+    """
     label_ids = labels.label_ids(ids)
     single = labels.is_instance(ids)
     gone = single & np.isin(label_ids, labels.ids_of(hidden)) & ~np.isin(ids, list(kept))
     if not gone.any():
         return image, ids
     rim = cv2.dilate(gone.astype(np.uint8), np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)).astype(bool)
-    rim &= gone | ~single  # of its neighbours nothing is erased
+    rim &= gone | ~single  # pixels of its neighbours are not erased
     return np.where(rim[..., None], _MEAN_COLOUR, image), np.where(gone, label_ids, ids)

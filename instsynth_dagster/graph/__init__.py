@@ -1,4 +1,4 @@
-"""What declarations of artifacts share: names of arms and runs, lists of partitions, the staleness engine.
+"""The common part of all declarations of artifacts: names of arms and runs, lists of partitions, the staleness engine.
 
 The graph itself is the sum of the declarations in `assets/`.
 """

@@ -1,4 +1,4 @@
-"""What segmenters are trained on: arms, shares of the labels, seeds."""
+"""The training data of segmenters: arms, shares of the labels, seeds."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from instsynth_dagster.settings import FRAME, INSERT, REFINED, Settings
 
 REAL, ZOOM_CROP, COPY_PASTE = "real", "zoom_crop", "copy_paste"
 COLOR_JITTER, ORACLE = "color_jitter", "oracle"
-"""Controls with other pixels inside the masks: shifted colours, and the demo city drawn again in other paint."""
+"""Controls with other pixels inside the masks: shifted colours, and the demo city rendered again in other colours."""
 FROM_SEMANTICS = "from_semantics"
-"""The arm of real frames whose instances were told apart by SISeg."""
+"""The arm of real frames whose instances were separated by SISeg."""
 ANONYMISED = "anonymised"
-"""The arm of real frames in which every object of chosen classes has lost its pixels, and what its artifacts begin
-with."""
+"""The arm of real frames in which every object of chosen classes has lost its pixels, and the prefix of its
+artifacts."""
 PASTED_INSERT = f"{COPY_PASTE}{INSERT}"
-"""Real instances at the very places where `<generator>_insert` has repainted ones."""
+"""The arm of real instances at the same places as the repainted ones of `<generator>_insert`."""
 WITHOUT_GENERATOR = (ZOOM_CROP, COPY_PASTE, COLOR_JITTER, ORACLE, PASTED_INSERT)
 """Arms whose samples are made without a generator."""
 
 
 def window_generators(settings: Settings) -> list[str]:
-    """Generators whose repaintings become windows: all but one that only anonymises."""
+    """Generators whose repaintings become windows: all except one that only anonymises."""
     only = {settings.anonymise.generator} if settings.anonymise else set()
     only -= {generator_of(arm).removesuffix(REFINED).removesuffix(FRAME) for arm in settings.arms}
     return [name for name in settings.generators if name not in only]
 
 
 def window_arms(settings: Settings) -> list[str]:
-    """Sources of synthetic windows: generators, and of the other arms with windows those that are asked for."""
+    """Sources of synthetic windows: generators, and the other arms with windows that the settings list."""
     others = [arm for arm in settings.arms if arm in WITHOUT_GENERATOR or arm.endswith(INSERT)]
     return [*window_generators(settings), *others]
 
 
 def painting_arms(settings: Settings) -> list[str]:
-    """What generators paint for: `window_generators` in place, and the arms `<generator>_insert` that are asked for."""
+    """Arms that generators paint for: `window_generators` in place, and the listed arms `<generator>_insert`."""
     return [*window_generators(settings), *(arm for arm in inserting_arms(settings) if arm != PASTED_INSERT)]
 
 
 def inserting_arms(settings: Settings) -> list[str]:
-    """Arms whose instances stand in new places."""
+    """Arms whose instances are at new places."""
     return [arm for arm in settings.arms if arm.endswith(INSERT)]
 
 
@@ -49,17 +49,17 @@ def generator_of(arm: str) -> str:
 
 
 def instances_asset(arm: str) -> str:
-    """The asset that holds the instances that an arm repaints, and where they stand."""
+    """The asset that holds the instances that an arm repaints, and their places."""
     return "insertions" if arm.endswith(INSERT) else "selected_instances"
 
 
 def composite_sources(settings: Settings) -> list[str]:
-    """What is integrated as whole frames: the generators and controls whose arm `<name>_frame` is asked for."""
+    """Generators and controls whose arm `<name>_frame` is listed, which are integrated as whole frames."""
     return [arm.removesuffix(FRAME) for arm in settings.arms if arm.endswith(FRAME)]
 
 
 def windows_asset(arm: str) -> str | None:
-    """The asset that holds the pictures of an arm's samples, windows or frames; None where these are the data set's."""
+    """The asset that holds the images of an arm's samples, windows or frames; None where these are the data set's."""
     if arm == ANONYMISED:
         return f"{ANONYMISED}/frames"
     if arm.endswith(FRAME):
@@ -68,14 +68,14 @@ def windows_asset(arm: str) -> str | None:
 
 
 def labels_asset(arm: str) -> str | None:
-    """The asset that holds other id maps for an arm's samples, row by row; None where their own are used."""
+    """The asset that holds other id maps for an arm's samples, row by row; None where the samples' own are used."""
     if arm == FROM_SEMANTICS:
         return "instances_from_semantics"
     return f"{arm.removesuffix(REFINED)}/refined_pseudo_labels" if arm.endswith(REFINED) else None
 
 
 def window_replicas(settings: Settings) -> int:
-    """Windows per instance of the arms without a generator: as many as the generator that makes most."""
+    """Windows per instance of the arms without a generator: the greatest number of any generator."""
     return max((generator.replicas for generator in settings.generators.values()), default=1)
 
 
@@ -98,7 +98,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training on a set; `name` is its key in the dimension `run`: "real-s0", "real@10-s0"."""
+    """One training on a training set; `name` is its key in the dimension `run`: "real-s0", "real@10-s0"."""
 
     data: TrainingSet
     seed: int

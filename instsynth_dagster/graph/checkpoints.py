@@ -1,4 +1,4 @@
-"""Checkpoints on disk as part of the graph: a folder that is overwritten makes stale what was made with it."""
+"""Checkpoints on disk as part of the graph: overwriting a folder makes everything stale that was made with it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _DIGESTS = ".cache/checkpoints.sqlite"
 
 
 class CheckpointContents:
-    """Signs the content of the checkpoints that settings name.
+    """Signatures of the content of the checkpoints that settings name.
 
-    Each is looked at once in the life of a graph, and files are read again only when their size or time is another
-    one. A change during a run is found by the next.
+    Each is checked once in the lifetime of a graph, and files are read again only when their size or modification time
+    differs. A change during a run is found by the next run.
     """
 
     def __init__(self, local: Path) -> None:
@@ -33,7 +33,8 @@ class CheckpointContents:
 
     def of(self, settings: object) -> str | None:
         """Signature of all checkpoints on disk that settings name; None where all come from a hub, which pins them by
-        revision, or from nowhere."""
+        revision, or where there are none.
+        """
         paths = {ref.path for ref in checkpoints(settings).values()}
         contents = [self._sign(path) for path in sorted(paths) if path_exists(path)]
         return hashlib.sha256("\n".join(contents).encode()).hexdigest() if contents else None

@@ -1,4 +1,4 @@
-"""Cities and files of the data set, as declarations ask for them."""
+"""Cities and files of the data set, for declarations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ FILE_DIGESTS = ".cache/files.sqlite"
 
 
 def files_of(settings: Settings, city: str) -> list[Path]:
-    """The files of a city that the graph reads and that belong to no other: all of a Cityscapes tree, the images
-    alone where annotation files tell of many cities."""
+    """The files of a city that the graph reads and that belong to no other city: all files of a Cityscapes tree, or
+    only the images where annotation files cover many cities.
+    """
     dataset = settings.dataset
     if not isinstance(dataset, AnnotatedImages):
         return city_files(dataset.root, city)
@@ -28,8 +29,9 @@ def files_of(settings: Settings, city: str) -> list[Path]:
 
 
 def label_files_of(settings: Settings) -> list[Path]:
-    """Label files of a Cityscapes tree, also those that nothing else reads; none where annotation files tell of many
-    frames, whose digests `frames` holds."""
+    """Label files of a Cityscapes tree, including those that nothing else reads; empty where annotation files cover
+    many frames, whose digests `frames` holds.
+    """
     dataset = settings.dataset
     if isinstance(dataset, AnnotatedImages):
         return []
@@ -38,8 +40,9 @@ def label_files_of(settings: Settings) -> list[Path]:
 
 
 def annotations_of(settings: Settings, city: str) -> str:
-    """What is read of a city beside `files_of`, as a digest: its part of the annotation files, and a label table that
-    is not the format's own; "" where there is neither."""
+    """Digest of the inputs of a city beside `files_of`: its part of the annotation files, and a label table other than
+    the format's own; "" where there is neither.
+    """
     dataset = settings.dataset
     if isinstance(dataset, AnnotatedImages):
         return open_index(dataset, settings.artifacts.local).signature(city)[1]
@@ -47,7 +50,7 @@ def annotations_of(settings: Settings, city: str) -> str:
 
 
 def data_signature(settings: Settings) -> str:
-    """Of all files of the data set that the graph reads, and of what is annotated in them."""
+    """Signature of all files of the data set that the graph reads, and of all annotations in them."""
     cities = all_cities(settings)
     files = [path for city in cities for path in files_of(settings, city)]
     signed = FileDigests(settings.artifacts.local / FILE_DIGESTS).signature(files, settings.dataset.root)

@@ -1,4 +1,4 @@
-"""Lists of partitions that descriptions of the graph share."""
+"""Lists of partitions that several declarations use."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def each(asset: str, partitions: Iterable[str]) -> list[PartitionRef]:
 
 
 def annotated(cities: Sequence[str]) -> list[PartitionRef]:
-    """The labelled frames of cities, behind the gate that keeps val frames out."""
+    """The labelled frames of cities, together with the check that keeps val frames out."""
     return [("splits", UNPARTITIONED), *each("frames", cities), *each("instances", cities)]
 
 
 def all_cities(settings: Settings) -> tuple[str, ...]:
-    """Train cities, then those that segmenters are scored on."""
+    """Train cities, then the cities on which segmenters are scored."""
     return (*settings.dataset.train_cities, *scored_cities(settings))
 
 
@@ -31,29 +31,30 @@ def scored_cities(settings: Settings) -> tuple[str, ...]:
 
 
 def city_classes(settings: Settings) -> list[str]:
-    """Keys of everything that is made for each train city and class."""
+    """Partition keys of everything that is made for each train city and class."""
     return [f"{city}|{name}" for city in settings.dataset.train_cities for name in settings.classes]
 
 
 def city_class_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Partitions of everything that is made for each train city and class."""
+    """Dimensions of everything that is made for each train city and class."""
     return {"city": settings.dataset.train_cities, "class": settings.classes}
 
 
 def anonymised_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Partitions of what is repainted to be anonymous: every city, and the hidden classes that have prompts."""
+    """Dimensions of repaintings that anonymise: every city, and the hidden classes that have prompts."""
     hidden = settings.anonymise.classes if settings.anonymise else ()
     return {"city": all_cities(settings), "class": tuple(name for name in settings.classes if name in hidden)}
 
 
 def captioned_classes(settings: Settings) -> tuple[str, ...]:
-    """Classes with a template that asks for a caption of the instance."""
+    """Classes with a template that contains {description}."""
     return tuple(name for name in settings.classes if settings.prompts[name].wants("description"))
 
 
 def words_for(settings: Settings, cities: Sequence[str], classes: Iterable[str]) -> list[PartitionRef]:
-    """What fills the placeholders in prompts of classes, for instances in these cities: the light of their frames, and
-    captions of instances in train cities."""
+    """Sources of the words for placeholders in prompts of classes, for instances in these cities: the light of their
+    frames, and captions of instances in train cities.
+    """
     classes = tuple(classes)
     lit = any(settings.prompts[name].wants("lighting") for name in classes)
     captioned = [name for name in captioned_classes(settings) if name in classes]
@@ -68,6 +69,6 @@ def all_runs(settings: Settings) -> list[str]:
 
 
 def first_runs(settings: Settings) -> list[str]:
-    """Of each segmenter the key of its first training."""
+    """The key of the first training of each segmenter."""
     runs = run_dimensions(settings)
     return [f"{runs['run'][0]}|{segmenter}" for segmenter in runs["segmenter"]]

@@ -1,8 +1,9 @@
 """Which partitions are stale, and why: one pure function over fingerprints.
 
-A fingerprint is sha256 over an asset's code version, the settings it reads and the content digests of the upstream
-partitions it reads. A partition is stale when it is missing or its manifest carries another fingerprint. As digests
-name content, an upstream partition re-made with equal content makes nothing below it stale (early cut-off).
+A fingerprint is sha256 over an asset's code version, the settings that it reads and the content digests of the upstream
+partitions that it reads. A partition is stale when it is missing or its manifest carries another fingerprint. Because
+digests identify content, an upstream partition that is made again with equal content makes nothing below it stale
+(early cut-off).
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ ManifestOf = Callable[[str, str], Manifest | None]
 class Asset:
     """The part of an asset that staleness depends on.
 
-    `dimensions` maps a dimension's name to its keys; partition keys join one key per dimension with `|`, dimensions in
-    alphabetical order. `settings(partition)` returns what the asset reads of the params file, as JSON values.
-    `upstream(partition)` lists the partitions it reads. `files(partition)` signs the files outside the store it reads:
-    of the data set, of checkpoints. `versions(partition)` lists code versions beside the asset's own: of the kind of
-    generator or segmenter that makes it.
+    `dimensions` maps a dimension's name to its keys; partition keys join one key for each dimension with `|`,
+    dimensions in alphabetical order. `settings(partition)` gives the settings that the asset reads, as JSON values.
+    `upstream(partition)` lists the partitions that it reads. `files(partition)` is a signature of the files outside the
+    store that it reads: of the data set, of checkpoints. `versions(partition)` lists code versions in addition to the
+    asset's own, such as that of the kind of generator or segmenter that makes it.
     """
 
     key: str
@@ -53,7 +54,9 @@ class Asset:
 
 @dataclass(frozen=True)
 class Stale:
-    """A partition to be made, and why. `certain` is False when only an upstream change could make it stale."""
+    """A partition to be made, and why. `certain` is False when only a change of an upstream partition could make it
+    stale.
+    """
 
     asset: str
     partition: str
@@ -63,14 +66,14 @@ class Stale:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a partition would be made from: `fingerprint`, and a digest of each of the `components` it is built on."""
+    """The inputs of a partition as they are now: `fingerprint`, and a digest of each of its `components`."""
 
     fingerprint: str
     components: Mapping[str, str]
 
 
 def expected(asset: Asset, partition: str, manifest_of: ManifestOf) -> Expected | None:
-    """What a partition would be made from now, or None while something upstream is missing or damaged."""
+    """The inputs of a partition as they are now, or None while an upstream partition is missing or damaged."""
     digests = []
     for upstream_asset, upstream_partition in asset.upstream(partition):
         manifest = intact_manifest(manifest_of, upstream_asset, upstream_partition)
@@ -109,7 +112,7 @@ def _sha256(value: Any) -> str:
 
 
 def stale_partitions(asset: Asset, manifest_of: ManifestOf) -> list[Stale]:
-    """Stale partitions of one asset, given what is upstream now."""
+    """Stale partitions of one asset, given its current upstream partitions."""
     return [
         Stale(asset.key, partition, reason)
         for partition in asset.partitions
@@ -118,9 +121,9 @@ def stale_partitions(asset: Asset, manifest_of: ManifestOf) -> list[Stale]:
 
 
 def plan(assets: Sequence[Asset], manifest_of: ManifestOf) -> list[Stale]:
-    """Everything that a refresh would look at, upstream first; `assets` are in topological order.
+    """All partitions that a refresh would make or check, upstream first; `assets` are in topological order.
 
-    A partition below a stale one is listed as uncertain: whether it runs depends on the digest its upstream gets.
+    A partition below a stale one is listed as uncertain: whether it runs depends on the new digest of the upstream one.
     """
     result: list[Stale] = []
     touched: dict[PartitionRef, Stale] = {}
@@ -140,12 +143,12 @@ def _state(
         return Stale(asset.key, partition, reason)
     above = next((ref for ref in asset.upstream(partition) if ref in touched), None)
     if above:
-        return Stale(asset.key, partition, f"if {above[0]}[{above[1]}] comes out different", certain=False)
+        return Stale(asset.key, partition, f"if {above[0]}[{above[1]}] changes", certain=False)
     return None
 
 
 def why_stale(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | None:
-    """Why a partition has to be made, given what is upstream now; None when it is up to date."""
+    """The reason why a partition has to be made, given its current upstream partitions; None when it is up to date."""
     try:
         manifest = manifest_of(asset.key, partition)
     except DamagedArtifact:
@@ -165,8 +168,9 @@ def why_stale(asset: Asset, partition: str, manifest_of: ManifestOf) -> str | No
 
 
 def contiguous_ranges(asset: Asset, partitions: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Partition keys as (first, last) of stretches that are contiguous in the asset's order, which a single run of
-    Dagster can take."""
+    """Partition keys as (first, last) of ranges that are contiguous in the asset's order, each of which a single
+    Dagster run can make.
+    """
     wanted = set(partitions)
     stretch: list[str] = []
     for key in asset.partitions:

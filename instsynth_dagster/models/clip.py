@@ -20,21 +20,21 @@ _BATCH = 64
 
 
 class Clip:
-    """Features of a CLIP folder or hub id, on unit length; a dot product is a cosine.
+    """Features of a CLIP folder or hub id, at unit length; a dot product is a cosine.
 
     Raises:
         CheckpointError: it cannot be loaded.
     """
 
     def __init__(self, model: str | Path, device: str = "cpu", cache: FeatureCache | None = None) -> None:
-        """`cache` keeps features of images beyond this process."""
+        """The model on a device; `cache` keeps features of images beyond this process."""
         try:
             name, where = pretrained(model)
             with quiet_transformers():
                 self._clip = load_complete_model(CLIPModel, name, dtype=torch.float32, **where)
                 self._tokenizer = load_complete_tokenizer(CLIPTokenizer, name, **where)
                 self._processor = CLIPImageProcessor.from_pretrained(name, **where)
-        except Exception as error:  # damaged files make the library raise nearly anything
+        except Exception as error:  # the library raises nearly any error on damaged files
             raise CheckpointError(f"judge.clip: {model} cannot be loaded: {error or type(error).__name__}") from None
         self._clip.eval().to(device)
         self._device, self._cache = device, cache
@@ -42,7 +42,7 @@ class Clip:
         self._texts: dict[str, np.ndarray] = {}
 
     def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """float32 (N, D) of uint8 (H, W, 3) images of any size."""
+        """Features float32 (N, D) of uint8 (H, W, 3) images of any size."""
         if not images:
             return np.empty((0, int(self._clip.config.projection_dim or 0)), np.float32)
         if self._cache:
@@ -57,7 +57,7 @@ class Clip:
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (N, D); each text is encoded once."""
+        """Features float32 (N, D); each distinct text is encoded once."""
         for text in texts:
             if text not in self._texts:
                 tokens = self._tokenizer(text, truncation=True, return_tensors="pt").to(self._device)

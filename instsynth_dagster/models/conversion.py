@@ -1,4 +1,4 @@
-"""Torch files become safetensors, once, beside the cache of the model hub: no pickle is ever executed.
+"""Conversion of torch files to safetensors, once, beside the cache of the model hub; no pickle is ever executed.
 
 python -m instsynth_dagster.models.conversion <folder or hub id> [--variant fp16]     prints the converted folder
 """
@@ -25,17 +25,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NOTE = "conversion.json"
-"""File of a converted folder that names the sha256 of every torch file and of the safetensors made of it."""
+"""File of a converted folder with the sha256 of every torch file and of the safetensors made from it."""
 
 
 def torch_files(names: Sequence[str], variant: str | None = None, parts: Collection[str] | None = None) -> list[str]:
-    """Torch files among those that a loader would take from a checkpoint; `parts` as in `needed`."""
+    """The torch files among those that a loader would read from a checkpoint; `parts` as in `needed`."""
     found = weights_by_part(names, variant, parts)
     return [name for part in found.values() if part and part.kind == TORCH for name in part.files]
 
 
 def converted_folder(folder: Path, files: Sequence[str]) -> Path:
-    """Where the conversion of a folder lies, or will: beside the hub's cache, by the content of its torch files."""
+    """Path of the conversion of a folder, whether or not it exists: beside the hub's cache, by the content of its torch
+    files.
+    """
     from huggingface_hub import constants
 
     content = hashlib.sha256("\n".join(f"{name}\0{file_digest(folder / name)}" for name in sorted(files)).encode())
@@ -45,11 +47,11 @@ def converted_folder(folder: Path, files: Sequence[str]) -> Path:
 def converted(
     folder: Path, names: Sequence[str], variant: str | None = None, parts: Collection[str] | None = None
 ) -> Path:
-    """A folder with the same files, but safetensors in place of torch files; made unless it is there.
+    """A folder with the same files, but safetensors in place of torch files; made unless it exists.
 
     Args:
         names: files of `folder`, relative to it.
-        parts: folders of a pipeline that are wanted; all that are ever loaded where not given.
+        parts: folders of a pipeline to convert; default: all that are ever loaded.
 
     Raises:
         CheckpointError: a torch file holds more than tensors, or the disk refuses.
@@ -64,7 +66,7 @@ def converted(
         _fill(work, folder, needed(names, variant, parts), files)
         os.rename(work, goal)
     except OSError as error:
-        if not (goal / NOTE).is_file():  # else another process was quicker
+        if not (goal / NOTE).is_file():  # otherwise another process has finished it first
             raise CheckpointError(f"{goal}: {what_happened(error) or error.strerror}") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -108,15 +110,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a torch file, read with `weights_only=True`.
 
     Raises:
-        CheckpointError: it is damaged, or holds anything but named tensors.
+        CheckpointError: it is damaged, or holds anything except named tensors.
     """
     import torch
 
     try:
         mapped = zipfile.is_zipfile(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # a damaged file makes torch raise nearly anything
-        raise CheckpointError(f"{path}: not a file of tensors only, nothing of it was run: {reason(error)}") from None
+    except Exception as error:  # torch raises nearly any error on a damaged file
+        raise CheckpointError(f"{path}: not a file of tensors only; no code in it was run: {reason(error)}") from None
     if isinstance(found, Mapping) and set(found) == {"state_dict"}:
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
@@ -125,7 +127,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as they are; safetensors wants each contiguous and in memory of its own."""
+    """Write tensors; safetensors requires each to be contiguous and in its own memory."""
     import torch
     from safetensors.torch import save_file
 
@@ -140,7 +142,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _name(folder: Path) -> str:
-    """A speaking name: that of the repository for a snapshot of the hub's cache."""
+    """A readable name: that of the repository for a snapshot of the hub's cache."""
     repository = folder.parent.parent.name
     return repository.removeprefix("models--") if folder.parent.name == "snapshots" else folder.resolve().name
 

@@ -15,11 +15,11 @@ def cosine_schedule(
 ) -> Any:
     """A `DDIMScheduler` whose first step is at full noise and whose last step returns x0.
 
-    The library's defaults differ where it matters: "leading" spacing tells a one-step sampler that no noise is left,
-    and x0 is clipped to 1.
+    The library's defaults differ: with "leading" spacing a one-step sampler starts without noise, and x0 is clipped to
+    1.
 
     Args:
-        signal_scale: x0 lies within plus and minus this.
+        signal_scale: x0 lies between plus and minus this value.
     """
     return DDIMScheduler(
         num_train_timesteps=timesteps,

@@ -1,4 +1,4 @@
-"""Content of checkpoint folders: pinned where they are named, listed where they are shipped, told to the fingerprints.
+"""Digests of checkpoint folders: pins in params files, lists in SHA256SUMS, and inputs of fingerprints.
 
 python -m instsynth_dagster.models.digests checkpoints                lists the folders below in SHA256SUMS
 python -m instsynth_dagster.models.digests --pin <folder or file>     prints what to write in a params file
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 SUMS = "SHA256SUMS"
 _ABOUT = (".md", ".png", ".jpg", ".jpeg")
-"""Files that tell people about a checkpoint; nothing is loaded from them."""
+"""Suffixes of files that describe a checkpoint; nothing is loaded from them."""
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """Every file of a checkpoint folder, or behind links in it, but cards, pictures and hidden ones; sorted."""
+    """Every file of a checkpoint folder, links followed, except cards, pictures and hidden files; sorted."""
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -38,19 +38,20 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def verified(source: str | Path) -> Path | None:
-    """The folder or file that a source names, its content checked; None where the source is no path here (a hub id).
+    """The folder or file that a source names, its content checked; None where the source is no path on this machine (a
+    hub id).
 
     A pin, `<path>@sha256:<64 hex digits>`, is the sha256 of a file or the `content_digest` of a folder. A folder that
-    is listed in the SHA256SUMS beside it must hold the files of that list and no others.
+    is listed in the SHA256SUMS beside it must hold exactly the files of that list.
 
     Raises:
-        CheckpointError: the content is another one, or the pinned path is not there.
+        CheckpointError: the content differs, or the pinned path is missing.
     """
     name, pinned, pin = str(source).rpartition(PIN) if PIN in str(source) else (str(source), "", "")
     path = Path(name)
     if not path_exists(path):
         if pinned:
-            raise CheckpointError(f"{name}: not there; a pin by sha256 belongs to a folder or file on disk")
+            raise CheckpointError(f"{name}: missing; a pin by sha256 refers to a folder or file on disk")
         return None
     try:
         _verify(path, pin, _stamps(path))
@@ -68,7 +69,7 @@ def content_digest(path: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file, read once as long as its size and time stay."""
+    """sha256 of a file, read once for each size and modification time."""
     look = path.stat()
     return _file_digest(path, look.st_size, look.st_mtime_ns)
 
@@ -86,9 +87,9 @@ def _stamps(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 @lru_cache(maxsize=64)
 def _verify(path: Path, pin: str, stamps: tuple[tuple[str, int, int], ...]) -> None:
-    """Check once as long as sizes and times stay."""
+    """Check a folder or file once for each state of its sizes and modification times."""
     if pin and content_digest(path) != pin:
-        raise CheckpointError(f"{path}: its content is not that of the pin {PIN}{pin}; get it again")
+        raise CheckpointError(f"{path}: its content does not match the pin {PIN}{pin}; get it again")
     listed = _listed(path)
     if not listed:
         return
@@ -104,7 +105,7 @@ def _verify(path: Path, pin: str, stamps: tuple[tuple[str, int, int], ...]) -> N
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """sha256 by file, of what the SHA256SUMS beside a folder says about it."""
+    """sha256 by file, from the SHA256SUMS beside a folder."""
     sums = path.parent / SUMS
     if path.is_file() or not sums.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Image features by content: what one asset computed, the next one reads."""
+"""Image features by content, shared between assets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WAIT = 60.0
 
 
 class FeatureCache:
-    """float32 features in one SQLite file, which several processes may share and anyone may delete."""
+    """float32 features in one SQLite file, which several processes may share and which may be deleted at any time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -23,12 +23,12 @@ class FeatureCache:
     def features(
         self, extractor: str, images: Sequence[np.ndarray], extract: Callable[[list[np.ndarray]], np.ndarray]
     ) -> np.ndarray:
-        """float32 (N, D) of uint8 (H, W, 3) images.
+        """Features float32 (N, D) of uint8 (H, W, 3) images.
 
         Args:
-            extractor: identity of the model; features of another one are not taken.
-            extract: float32 (16, D) of a list of 16 images. It always gets 16, the last one repeated where needed, so
-                that an image's features are the same bits whatever had to be computed with it.
+            extractor: identity of the model; features of another model are not used.
+            extract: computes float32 (16, D) of a list of 16 images. It always gets 16, the last one repeated where
+                needed, so that an image's features are bit-identical whatever images are computed with it.
         """
         keys = [_key(extractor, image) for image in images]
         with closing(self._connect()) as connection:
@@ -50,7 +50,7 @@ class FeatureCache:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError:
             raise
-        except sqlite3.DatabaseError:  # damaged: what it held is computed again
+        except sqlite3.DatabaseError:  # damaged: its features are computed again
             connection.close()
             self._path.unlink()
             return self._connect()

@@ -1,4 +1,4 @@
-"""A model hub: what a repository holds, and its files on this machine."""
+"""A model hub: the content of a repository, and its files on this machine."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from instsynth_dagster.models.weight_files import needed, weights_by_part
 
 
 class HubUnreachable(CheckpointError):
-    """The hub does not answer and the cache does not hold what is asked for."""
+    """The hub does not respond, and the cache does not hold the requested files."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is known of a repository at one revision.
+    """Known facts about a repository at one revision.
 
-    `sizes` maps files to bytes and `digests` the large ones to their sha256. `reached` is False where only the cache
-    was asked: then `sizes` are the files that lie there, and licence and gating are what its card says.
+    `sizes` maps files to bytes, `digests` maps large files to their sha256. `reached` is False where only the cache was
+    used: then `sizes` are the files in the cache, and licence and gating come from the model card.
     """
 
     commit: str | None
@@ -37,14 +37,14 @@ def listing(reference: HubReference) -> Listing:
     """A repository as the hub describes it, or as far as the cache holds it where the hub cannot be reached.
 
     Raises:
-        CheckpointError: the hub has no such repository or revision, or refuses it, and the cache does not hold it.
+        CheckpointError: the hub has no such repository or revision, or refuses access, and the cache does not hold it.
     """
     from huggingface_hub import HfApi
 
     cached = cached_snapshot(reference)
     try:
         info = HfApi().model_info(reference.name, revision=reference.revision, files_metadata=True)
-    except Exception as error:  # the http library beneath has errors of its own
+    except Exception as error:  # the underlying http library has errors of its own
         refusal = _refusal(reference, error)
         if cached is None:
             if _answered(error):
@@ -66,13 +66,13 @@ def listing(reference: HubReference) -> Listing:
 def snapshot(
     reference: HubReference, variant: str | None = None, parts: Collection[str] | None = None, with_weights: bool = True
 ) -> Path:
-    """A folder with the files that loading needs, downloaded where the cache lacks them.
+    """A folder with the files needed for loading, downloaded where the cache lacks them.
 
-    Nothing is asked of the hub for a pinned revision that the cache holds whole. The arguments are those of
+    The hub is not contacted for a pinned revision that the cache holds completely. The arguments are those of
     `sources.pretrained`.
 
     Raises:
-        CheckpointError: it cannot be had.
+        CheckpointError: it is not available.
     """
     from huggingface_hub import HfApi
 
@@ -93,7 +93,7 @@ def snapshot(
 
 
 def cached_snapshot(reference: HubReference) -> Path | None:
-    """The folder of the cache that holds a revision, or files of it."""
+    """The folder of the cache that holds a revision, completely or in part; None where there is none."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -111,14 +111,14 @@ def cached_snapshot(reference: HubReference) -> Path | None:
 
 
 def is_complete(folder: Path, variant: str | None, parts: Collection[str] | None) -> bool:
-    """Whether a folder holds weights, and lacks none that one of its configurations needs."""
+    """Whether a folder holds weights, and all weights that its configurations need."""
     names = file_names(folder)
     found = weights_by_part(names, variant, parts)
     return bool(found) and None not in found.values()
 
 
 def file_names(folder: Path) -> list[str]:
-    """Files below a folder, behind links too, relative to it; hidden ones left out."""
+    """Files below a folder, links followed, relative to it, without hidden ones."""
     from instsynth_dagster.models.digests import checkpoint_files
 
     return [path.relative_to(folder).as_posix() for path in checkpoint_files(folder) if path.is_file()]
@@ -140,12 +140,12 @@ def _of_cache(folder: Path, refusal: str) -> Listing:
 
 
 def card_licence(card: Path) -> str | None:
-    """The licence that a model card names in its front matter."""
+    """The licence in the front matter of a model card."""
     from huggingface_hub.repocard import metadata_load
 
     try:
         data = metadata_load(card) if card.is_file() else None
-    except Exception:  # a card that says nothing readable
+    except Exception:  # a card without readable front matter
         return None
     return str(data.get("license_name") or data.get("license") or "") or None if isinstance(data, dict) else None
 
@@ -156,22 +156,22 @@ def _licence(data: object) -> str | None:
 
 
 def _answered(error: Exception) -> bool:
-    """Whether the hub itself said no."""
+    """Whether the hub itself refused."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return isinstance(error, HfHubHTTPError)
 
 
 def _refusal(reference: HubReference, error: Exception) -> str:
-    """Why the hub does not give a repository, in words that tell what to do."""
+    """The reason why the hub does not give a repository, with a remedy."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
         return f"accept its conditions on the hub's page of {reference.name} and log in (HF_TOKEN)"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "the hub has no such repository, or only for those who may see it (HF_TOKEN)"
+        return "the hub has no such repository, or it is private (HF_TOKEN)"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"the hub has no revision {reference.revision} of it"
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE forbids to ask the hub"
+        return "HF_HUB_OFFLINE forbids contacting the hub"
     return f"the hub cannot be reached ({reason(error)})"

@@ -1,4 +1,4 @@
-"""Silence from libraries that talk while they load."""
+"""Suppression of the output that libraries print while they load models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Errors only and no progress bars of the library's own: "loading weights" says nothing beside a bar of crops."""
+    """Context in which transformers logs errors only and shows no progress bars."""
     from transformers.utils import logging as transformers_logging
 
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
@@ -24,7 +24,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def quiet_diffusers() -> Iterator[None]:
-    """The same for diffusers."""
+    """Context in which diffusers logs errors only and shows no progress bars."""
     from diffusers.utils import logging as diffusers_logging
 
     verbosity = diffusers_logging.get_verbosity()

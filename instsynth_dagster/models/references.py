@@ -1,4 +1,4 @@
-"""What a params file writes where a model is wanted: a folder, or a repository of a model hub."""
+"""References to models in a params file: a folder, or a repository of a model hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from instsynth_dagster.errors import CheckpointError
 
 PIN = "@sha256:"
-"""What stands between a folder or file on disk and its digest."""
+"""Separator between a folder or file on disk and its digest."""
 CONVERT = "+convert"
 """Ending of a folder or hub id whose torch files may be converted to safetensors."""
 
@@ -36,10 +36,10 @@ class HubReference:
 
 
 def hub_reference(source: str | Path) -> HubReference:
-    """The repository that a source which is no folder on disk names: `owner/name[@revision][+convert]`.
+    """The hub repository that a source names: `owner/name[@revision][+convert]`.
 
     Raises:
-        CheckpointError: it is written like a path, or cannot be a hub id.
+        CheckpointError: it has the form of a path, or cannot be a hub id.
     """
     given, marked, _ = str(source).partition(CONVERT)
     name, _, revision = given.partition("@")
@@ -51,18 +51,22 @@ def hub_reference(source: str | Path) -> HubReference:
 
 
 def without_mark(source: str | Path) -> tuple[str, bool]:
-    """A source without the ending `+convert`, and whether it had it."""
+    """A source without the suffix `+convert`, and whether it had it."""
     text = str(source)
     return text.removesuffix(CONVERT), text.endswith(CONVERT)
 
 
 def is_path(name: str) -> bool:
-    """Whether a name is written like a path, or its parent is a folder here: it is never looked up on a hub."""
+    """Whether a name has the form of a path, or its parent is a folder on this machine; then it is never looked up on a
+    hub.
+    """
     if name.startswith((".", "/", "~")) or name.endswith("/") or "\\" in name or name.count("/") > 1:
         return True
     return "/" in name and path_exists(Path(name).parent)
 
 
 def path_exists(path: Path) -> bool:
-    """Whether a file or folder of this name is here. `Path.exists` raises OSError for names that no disk can hold."""
+    """Whether a file or folder of this name exists. `Path.exists` raises OSError for names that no file system can
+    hold.
+    """
     return os.path.exists(path)

@@ -1,4 +1,4 @@
-"""Smaller UNets by leaving blocks out, and their distillation from the whole one (after BK-SDM)."""
+"""Smaller UNets made by removing blocks, and their distillation from the full one (after BK-SDM)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Removed = Literal["layers", "middle", "innermost"]
 
 
 def smaller_unet(teacher: Any, remove: Removed) -> Any:
-    """A UNet without some blocks of `teacher` and with its weights in the rest.
+    """A UNet without some blocks of `teacher`, with its weights in the remaining ones.
 
-    `layers`: one layer fewer in each stage, where there is more than one (BK-SDM base). `middle`: without the middle
-    block too (small). `innermost`: without the attention of the innermost stages too, which hold most parameters (a
+    `layers`: one layer fewer in each stage that has more than one (BK-SDM base). `middle`: also without the middle
+    block (small). `innermost`: also without the attention of the innermost stages, which hold most parameters (a
     stand-in for tiny, which drops the innermost stage: a tap there must stay).
 
     Raises:
@@ -48,7 +48,9 @@ def smaller_unet(teacher: Any, remove: Removed) -> Any:
 
 
 def _renumbered(teacher: Any, layers: int) -> dict[str, Tensor]:
-    """The teacher's weights; an up block's last layer, which meets the next block, under the student's number."""
+    """The teacher's weights under the student's names; the last layer of an up block, which feeds the next block, is
+    renumbered.
+    """
     before = teacher.config["layers_per_block"]
     renamed = {}
     for name, weight in teacher.state_dict().items():
@@ -63,7 +65,7 @@ def _renumbered(teacher: Any, layers: int) -> dict[str, Tensor]:
 
 
 class Distillation(nn.Module):
-    """The student's taps learn to equal the teacher's; only the student's UNet is trained."""
+    """Training of the student's taps to equal the teacher's; only the student's UNet is trained."""
 
     def __init__(self, student: UNetTaps, teacher: UNetTaps) -> None:
         super().__init__()
@@ -84,6 +86,6 @@ def _errors(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[Tensor]:
 
 @torch.inference_mode()
 def feature_cosine(student: UNetTaps, teacher: UNetTaps, pixels: Tensor) -> float:
-    """Mean over taps and places of the cosine between their features, on images (B, 3, H, W) in -1..1."""
+    """Mean over taps and positions of the cosine between their features, on images (B, 3, H, W) in -1..1."""
     pairs = zip(student(pixels), teacher(pixels), strict=True)
     return float(torch.stack([F.cosine_similarity(mine, other, dim=1).mean() for mine, other in pairs]).mean())

@@ -1,4 +1,4 @@
-"""Where weights come from: a folder, or a hub repository that may be pinned to a revision."""
+"""Sources of weights: a folder, or a hub repository that may be pinned to a revision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from instsynth_dagster.models.references import CONVERT, hub_reference, without_
 from instsynth_dagster.models.weight_files import NEVER_LOADED, weights_of
 
 ALLOWED_LIBRARIES = ("diffusers", "transformers")
-"""Whose classes a diffusers folder may ask for."""
+"""Libraries whose classes the model_index.json of a diffusers folder may name."""
 
 _log = logging.getLogger(__name__)
 _WHERE: dict[str, Any] = {"local_files_only": True, "revision": "main"}
@@ -31,20 +31,20 @@ def pretrained(
     with_weights: bool = True,
     weights: Mapping[str, str] | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """Folder and keywords for a `from_pretrained`; what a hub holds is downloaded to its cache first.
+    """Folder and keyword arguments for a `from_pretrained`; files of a hub are downloaded to its cache first.
 
     Args:
-        source: `folder`, `folder@sha256:digest`, `owner/name` or `owner/name@revision`, each of them with `+convert` at
-            its end where torch files may be converted to safetensors. What is written like a path is never looked up
-            on the hub.
-        variant: of the weights, as `fp16`.
-        parts: folders of a diffusers pipeline that will be read; all that are ever loaded where not given.
-        with_weights: False where a tokenizer or a configuration is all that is wanted.
+        source: `folder`, `folder@sha256:digest`, `owner/name` or `owner/name@revision`, each with the suffix `+convert`
+            where torch files may be converted to safetensors. A source in the form of a path is never looked up on the
+            hub.
+        variant: variant of the weights, such as `fp16`.
+        parts: folders of a diffusers pipeline that will be read; default: all that are ever loaded.
+        with_weights: False where only a tokenizer or a configuration is needed.
         weights: sha256 that files of the checkpoint must have.
 
     Raises:
-        CheckpointError: it is not there, its content is not the one that is pinned, listed or named in `weights`, or
-            its weights are torch files and nobody asked to convert them.
+        CheckpointError: it is missing, its content differs from what is pinned, listed or named in `weights`, or its
+            weights are torch files and no conversion was requested.
     """
     name, convert = without_mark(source)
     folder = verified(name)
@@ -70,7 +70,7 @@ def _check(source: str, path: Path, digest: str) -> None:
 def _as_safetensors(
     source: str, folder: Path, variant: str | None, parts: Collection[str] | None, convert: bool
 ) -> Path:
-    """The folder itself, or its conversion where weights that are read are torch files."""
+    """The folder itself, or its conversion where the weights to be read are torch files."""
     names = file_names(folder)
     files = torch_files(names, variant, parts)
     if not files:
@@ -84,10 +84,10 @@ def _as_safetensors(
 
 
 def trained_folder(source: str | Path) -> Path:
-    """A checkpoint folder of this project's own, its content checked.
+    """A checkpoint folder of this project, its content checked.
 
     Raises:
-        CheckpointError: it is not there, or its content is not the one that is pinned or listed.
+        CheckpointError: it is missing, or its content differs from what is pinned or listed.
     """
     folder = verified(source)
     if folder is None or not folder.is_dir():
@@ -99,7 +99,8 @@ def pipeline_index(source: str | Path) -> dict[str, Any]:
     """The model_index.json of a diffusers folder or hub id.
 
     Raises:
-        CheckpointError: it asks for code from elsewhere than diffusers and transformers in a part that is ever loaded.
+        CheckpointError: it names code from other libraries than diffusers and transformers in a part that is ever
+            loaded.
         OSError, ValueError: it cannot be read.
     """
     from diffusers import DiffusionPipeline
@@ -107,13 +108,13 @@ def pipeline_index(source: str | Path) -> dict[str, Any]:
     name, where = pretrained(source, with_weights=False)
     index: dict[str, Any] = DiffusionPipeline.load_config(name, **where)
     if not isinstance(index.get("_class_name"), str):
-        raise CheckpointError(f"{name}: model_index.json asks for a pipeline of its own code, which is not run")
+        raise CheckpointError(f"{name}: model_index.json names custom pipeline code, which is not run")
     for part, asked in index.items():
         if part in NEVER_LOADED or not isinstance(asked, list) or not asked:
             continue
         if asked[0] not in (None, *ALLOWED_LIBRARIES):
             raise CheckpointError(
-                f"{name}: model_index.json asks for {part} from {asked[0]!r}, which is not run; "
+                f"{name}: model_index.json names {part} from {asked[0]!r}, which is not run; "
                 f"only {' and '.join(ALLOWED_LIBRARIES)} are"
             )
     return index
@@ -167,7 +168,7 @@ def load_complete_pipeline(
 
 
 def _is_model(asked: Any) -> bool:
-    """Whether an entry of a model_index.json names a class of networks of the libraries that may be asked."""
+    """Whether an entry of a model_index.json names a network class of the allowed libraries."""
     from torch import nn
 
     if not isinstance(asked, list) or len(asked) != 2 or asked[0] not in ALLOWED_LIBRARIES:
@@ -177,13 +178,14 @@ def _is_model(asked: Any) -> bool:
 
 
 def load_complete_model(kind: Any, name: str, *, may_miss: tuple[str, ...] = (), **options: Any) -> Any:
-    """`kind.from_pretrained` from safetensors; libraries fill up missing weights with random ones, this does not.
+    """A model from `kind.from_pretrained`, read from safetensors. The library fills missing weights with random values;
+    here they are an error.
 
     Args:
-        may_miss: beginnings of the names of weights that a checkpoint need not have.
+        may_miss: prefixes of the names of weights that a checkpoint need not have.
 
     Raises:
-        ValueError: the checkpoint lacks weights or its configuration; further what the library raises.
+        ValueError: the checkpoint lacks weights or its configuration. Errors of the library are passed on.
     """
     folder = Path(name, options.get("subfolder", ""))
     if folder.is_dir() and not (folder / "config.json").is_file():
@@ -196,16 +198,21 @@ def load_complete_model(kind: Any, name: str, *, may_miss: tuple[str, ...] = (),
 
 
 def load_complete_tokenizer(kind: Any, name: str, **options: Any) -> Any:
-    """`kind.from_pretrained`; libraries make an empty tokenizer where its files are missing, this does not.
+    """A tokenizer from `kind.from_pretrained`. The library makes an empty one where its files are missing; here that is
+    an error.
 
     Raises:
-        ValueError: it knows no words; further what the library raises.
+        ValueError: it has no vocabulary. Errors of the library are passed on.
     """
     return checked_tokenizer(kind.from_pretrained(name, **options))
 
 
 def checked_tokenizer(tokenizer: Any) -> Any:
-    """The tokenizer, if it knows more than its special tokens; ValueError where it does not."""
+    """The tokenizer, checked to have a vocabulary.
+
+    Raises:
+        ValueError: it knows only its special tokens.
+    """
     if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
         raise ValueError("its tokenizer knows no words")
     return tokenizer

@@ -1,6 +1,6 @@
-"""What a diffusion model sees in images: activations of its UNet's up blocks at one noise level.
+"""Features of a diffusion model: activations of its UNet's up blocks at one noise level.
 
-Taps lie before a block's upsampler (VPD's choice), so a stage keeps the resolution that it computes at.
+Taps lie before a block's upsampler (VPD's choice), so that a stage keeps the resolution at which it computes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOISE_SIDE = 64
 
 @dataclass(frozen=True)
 class Parts:
-    """Of a Stable Diffusion folder: autoencoder, UNet, noise schedule, and a caption float (1, T, D), encoded."""
+    """Parts of a Stable Diffusion folder: autoencoder, UNet, noise schedule, and an encoded caption float (1, T, D)."""
 
     vae: nn.Module
     unet: UNet2DConditionModel
@@ -38,7 +38,8 @@ class Parts:
 
 
 def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: str = "model") -> Parts:
-    """Load what an extractor needs from a folder or hub id; `tiny_vae` names an `AutoencoderTiny` to read with instead.
+    """The parts that an extractor needs, from a folder or hub id; `tiny_vae` names an `AutoencoderTiny` to encode with
+    instead.
 
     Raises:
         CheckpointError: one line beginning with `key`.
@@ -68,20 +69,20 @@ def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: s
 
 @torch.no_grad()
 def encoded(text: Any, tokenizer: Any, caption: str) -> Tensor:
-    """A caption as the UNet is told it: float (1, T, D)."""
+    """A caption as the UNet reads it: float (1, T, D)."""
     tokens = tokenizer(caption, padding="max_length", truncation=True, return_tensors="pt")
     return text(tokens.input_ids).last_hidden_state
 
 
 class UNetTaps(nn.Module):
-    """Images are encoded, noised to `timestep` and denoised once.
+    """Features of images that are encoded, noised to `timestep` and denoised once.
 
-    The noise is the same for every image: one fixed tile, repeated over the latents. An inpainting UNet is told that
-    everything is missing: beside an intact image it would only copy what it is shown.
+    The noise is the same for every image: one fixed tile, repeated over the latents. An inpainting UNet gets a mask
+    that covers everything: beside an intact image it would only copy its input.
 
     Args:
         stages: up blocks to tap, 0 the coarsest.
-        truncate: drop what comes after the last tap, and the autoencoder's decoder; no tap changes.
+        truncate: whether to drop all layers after the last tap, and the autoencoder's decoder; no tap changes.
 
     Raises:
         SettingsError: a stage that the UNet does not have.
@@ -119,7 +120,7 @@ class UNetTaps(nn.Module):
 
     @property
     def coarsest(self) -> int:
-        """Image sides must be multiples of it."""
+        """Coarsest stride in pixels; image sides must be multiples of it."""
         return int(self.latent_stride * 2 ** (len(self.unet.down_blocks) - 1))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
@@ -154,17 +155,17 @@ def _last_layer(block: Any) -> nn.Module:
 
 
 def _latent_stride(vae: Any) -> int:
-    """Autoencoders halve the image once between any two of their stages."""
+    """Pixels in a latent cell's side: autoencoders halve the image once between any two of their stages."""
     stages = getattr(vae.config, "encoder_block_out_channels", None) or vae.config.block_out_channels
     return int(2 ** (len(stages) - 1))
 
 
 def _truncate(vae: Any, unet: Any, last: int) -> None:
-    """Remove what no tap depends on."""
+    """Remove the layers on which no tap depends."""
     unet.up_blocks = nn.ModuleList(list(unet.up_blocks)[: last + 1])
     unet.up_blocks[last].upsamplers = None
     unet.conv_norm_out, unet.conv_out = None, nn.Identity()
-    unet.position_net = None  # grounding (GLIGEN): without boxes nothing reads it, nor the layers that it feeds
+    unet.position_net = None  # grounding (GLIGEN): without boxes neither it nor the layers that it feeds are used
     for module in unet.modules():
         if isinstance(module, BasicTransformerBlock):
             module.fuser = None

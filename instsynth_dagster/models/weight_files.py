@@ -1,4 +1,4 @@
-"""Which files of a checkpoint are its weights: names as transformers and diffusers write them."""
+"""The weight files of a checkpoint, by their names as transformers and diffusers write them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 
 SAFE, TORCH = "safetensors", "bin"
 NEVER_LOADED = ("safety_checker", "feature_extractor", "image_encoder")
-"""Parts of diffusers pipelines that nothing here uses."""
+"""Parts of diffusers pipelines that this project never uses."""
 
 INDEX = "model_index.json"
-"""What lists the parts of a diffusers pipeline."""
+"""File that lists the parts of a diffusers pipeline."""
 
 _STEMS = "diffusion_pytorch_model|pytorch_model|pytorch_lora_weights|model"
 _WEIGHTS = re.compile(
@@ -41,9 +41,9 @@ def part_folders(names: Iterable[str]) -> set[str]:
 
 
 def weights_of(names: Iterable[str], folder: str, variant: str | None = None) -> Weights | None:
-    """The weights that a loader takes from a folder; None where it has none.
+    """The weights that a loader reads from a folder; None where it has none.
 
-    Safetensors come before torch files, those of `variant` before those without one. Other variants are never taken.
+    Safetensors come before torch files, those of `variant` before those without one. Other variants are never read.
     """
     found: dict[tuple[str, str | None], list[str]] = {}
     for name in sorted(names):
@@ -68,7 +68,7 @@ def needed(
     """Names of the files that loading a checkpoint reads: small files and one set of weights for each part.
 
     Args:
-        parts: folders of the pipeline that are read; all that are ever loaded where not given.
+        parts: folders of the pipeline that are read; default: all that are ever loaded.
     """
     folders = part_folders(names)
     if parts is not None and INDEX in names:
@@ -85,7 +85,7 @@ def needed(
 def weights_by_part(
     names: Collection[str], variant: str | None = None, parts: Collection[str] | None = None
 ) -> Mapping[str, Weights | None]:
-    """The weights of each folder that needs some, because a `config.json` lies in it; None where they are missing."""
+    """The weights of each folder that needs some, because it holds a `config.json`; None where they are missing."""
     folders = part_folders(names)
     if parts is not None and INDEX in names:
         folders &= set(parts)

@@ -1,1 +1,3 @@
-"""Syn4Seg's refinement of pseudo-labels: prototypes filter and relabel (APF, APR), a refiner redraws borders (SABR)."""
+"""Syn4Seg's refinement of pseudo-labels: prototypes filter and relabel (APF, APR), a refiner corrects borders
+(SABR).
+"""

@@ -1,4 +1,4 @@
-"""SABR: a refiner redraws the border of a mask, and writes nowhere else."""
+"""SABR: a refiner corrects the border of a mask, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from instsynth_dagster.synthesis.crops import Box
 
 @dataclass(frozen=True)
 class Proposal:
-    """A refiner's opinion: foreground bool (H, W), and how sure it is, 0..1."""
+    """A refiner's proposal: foreground bool (H, W), and its confidence, 0..1."""
 
     mask: np.ndarray
     score: float
 
 
 class Refiner(Protocol):
-    """Redraws objects in an image."""
+    """A model that segments objects in an image."""
 
     def refine(self, image: np.ndarray, boxes: Sequence[Box], coarse: np.ndarray) -> list[Proposal]:
         """Foreground of each box.
 
         Args:
-            image: uint8 (H, W, 3) RGB; what can be computed once for it is computed once.
+            image: uint8 (H, W, 3) RGB; computations on the image alone are done once.
             boxes: N tight boxes xyxy, pixels, x2/y2 exclusive.
-            coarse: bool (N, H, W), the masks so far.
+            coarse: bool (N, H, W), the current masks.
         """
         ...
 
@@ -38,27 +38,27 @@ def boundary_band(mask: np.ndarray, width: int) -> np.ndarray:
     """bool (H, W): pixels within `width` px of the border of a mask, on either side of it."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     solid = mask.astype(np.uint8)
-    # the frame's edge is no border of the object
+    # the frame's edge does not count as a border of the object
     eroded = cv2.erode(solid, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1)
     return cv2.dilate(solid, kernel).astype(bool) & ~eroded.astype(bool)
 
 
 def accepted(proposal: Proposal, coarse: np.ndarray, min_iou: float, min_score: float) -> bool:
-    """Whether a proposal is of the same object and its refiner sure of it."""
+    """Whether a proposal is of the same object (by IoU with the coarse mask) and its confidence is sufficient."""
     union = (proposal.mask | coarse).sum()
     iou = (proposal.mask & coarse).sum() / union if union else 0.0
     return bool(iou >= min_iou and proposal.score >= min_score)
 
 
 def redraw(coarse: np.ndarray, proposal: np.ndarray, writable: np.ndarray) -> np.ndarray:
-    """The proposal on the writable pixels, the coarse mask everywhere else; all bool (H, W)."""
+    """The proposal on the writable pixels, the coarse mask elsewhere; all bool (H, W)."""
     return np.where(writable, proposal, coarse)
 
 
 def boundary_f(ours: np.ndarray, truth: np.ndarray, tolerance: float = 2.0) -> float:
     """Boundary F measure, 0..1: harmonic mean of the shares of each contour within `tolerance` px of the other.
 
-    Two empty masks score 1, one empty mask 0.
+    Two empty masks score 1, one empty mask scores 0.
     """
     edges = [_contour(mask) for mask in (ours, truth)]
     if not (edges[0].any() and edges[1].any()):

@@ -1,4 +1,4 @@
-"""Features of a frozen diffusion model, for prototypes and heads on frozen features."""
+"""Features of a frozen diffusion model, for prototypes and for heads on frozen features."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DiffusionFeatures:
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """See `Extractor`."""
+        """Features of an image, see `Extractor`."""
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
         stride = self._taps.coarsest
         size = [max(1, round(side * self._scale / stride)) * stride for side in image.shape[:2]]

@@ -1,4 +1,4 @@
-"""Frozen feature extractors by name: what pixels are compared with."""
+"""Frozen feature extractors by name."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Extractor = Callable[[np.ndarray], np.ndarray]
-"""uint8 (H, W, 3) RGB of any size -> float32 (h, w, D)."""
+"""Maps an image uint8 (H, W, 3) RGB of any size to features float32 (h, w, D)."""
 
 
 def build_extractor(settings: FeatureSettings, device: str) -> Extractor:
-    """The extractor of the settings, its weights loaded.
+    """The extractor of the settings, with its weights loaded.
 
     `backbone`: the chosen stages of a convolutional net, of a segmenter's backbone, or of DINOv2, each at unit length,
-    resized to the finest and laid side by side. `clip`: patch tokens of a CLIP vision tower. `segmenter`: the scores
-    that a trained Mask2Former gives each of its classes at each pixel. `diffusion`: see `DiffusionFeatures`.
+    resized to the finest and concatenated. `clip`: patch tokens of a CLIP vision tower. `segmenter`: the scores of a
+    trained Mask2Former for each of its classes at each pixel. `diffusion`: see `DiffusionFeatures`.
 
     Raises:
         CheckpointError: the weights cannot be loaded.

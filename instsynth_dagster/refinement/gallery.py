@@ -1,4 +1,4 @@
-"""Refined labels for people: before, after, and what changed."""
+"""Refined labels for display: before, after, and the difference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TILE = 176
 
 @dataclass(frozen=True)
 class Change:
-    """An image uint8 (H, W, 3) with a mask before and after, bool (H, W), and what is said about it."""
+    """An image uint8 (H, W, 3) with a mask before and after, bool (H, W), and a caption."""
 
     image: np.ndarray
     before: np.ndarray
@@ -26,8 +26,9 @@ class Change:
 
 
 def change_sheet(changes: Sequence[Change]) -> np.ndarray:
-    """A contact sheet uint8 (H, W, 3): for each change the crop, the mask before, the mask after, and the difference:
-    red what was lost, green what was won."""
+    """A contact sheet uint8 (H, W, 3): for each change the crop, the mask before, the mask after, and the difference,
+    with lost pixels red and gained ones green.
+    """
     tiles, captions = [], []
     for change in changes:
         image, before, after = _around(change)
@@ -42,7 +43,7 @@ def change_sheet(changes: Sequence[Change]) -> np.ndarray:
 
 
 def _around(change: Change) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Everything cut to a square around the mask and enlarged to TILE."""
+    """Image and masks cropped to a square around the mask and enlarged to TILE."""
     height, width = change.before.shape
     x, y, w, h = cv2.boundingRect((change.before | change.after).astype(np.uint8))
     side = min(round(1.4 * max(w, h)) + 8, height, width)

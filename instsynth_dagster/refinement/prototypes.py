@@ -1,4 +1,4 @@
-"""Class prototypes on a feature grid: what they are made of, what they keep (APF) and what they relabel (APR).
+"""Class prototypes on a feature grid: their computation, filtering (APF) and relabelling (APR).
 
 Vectors are compared by cosine; every prototype has unit length. Feature grids are float32 (h, w, D).
 """
@@ -13,15 +13,15 @@ import numpy as np
 
 _BACKGROUND = ""
 MIN_CELLS = 1.0
-"""Grid cells, counted by area, below which a region says nothing."""
+"""Area in grid cells below which a region is too small to be classified."""
 
 
 @dataclass(frozen=True)
 class Prototypes:
     """A unit vector float32 (D,) for each class, and `background` for everything else.
 
-    `center` (D,) is taken off every feature first: what all pixels share says nothing about what they are, and makes
-    all cosines of a rectified network large.
+    `center` (D,) is subtracted from every feature first: the component common to all pixels does not discriminate, and
+    makes all cosines of a network with rectified features large.
     """
 
     classes: Mapping[str, np.ndarray]
@@ -29,12 +29,13 @@ class Prototypes:
     center: np.ndarray | float = 0.0
 
     def centred(self, features: np.ndarray) -> np.ndarray:
-        """Features (h, w, D) as they are compared with the prototypes."""
+        """Features (h, w, D) in the form in which they are compared with the prototypes."""
         return features - self.center
 
 
 def area_weights(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Share of each grid cell that a mask covers, float32 (h, w); thin masks are not lost as by nearest sampling.
+    """Share of each grid cell that a mask covers, float32 (h, w); unlike with nearest sampling, thin masks are not
+    lost.
 
     Args:
         mask: bool (H, W).
@@ -43,7 +44,7 @@ def area_weights(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (..., D) at length one; a zero vector stays zero."""
+    """Vectors (..., D) at length one; a zero vector is unchanged."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(length > 0, length, 1)
 
@@ -54,7 +55,7 @@ def pooled(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def build_prototypes(support: Iterable[tuple[np.ndarray, Mapping[str, np.ndarray], np.ndarray]]) -> Prototypes:
-    """Global prototypes of APF: the mean over all support pixels of a class, weighted by area, less the mean over the
+    """Global prototypes of APF: the mean over all support pixels of a class, weighted by area, minus the mean over the
     classes and the background, at unit length.
 
     Args:
@@ -62,7 +63,7 @@ def build_prototypes(support: Iterable[tuple[np.ndarray, Mapping[str, np.ndarray
             mask of the background.
 
     Raises:
-        ValueError: no support at all.
+        ValueError: the support is empty.
     """
     sums: dict[str, np.ndarray] = {}
     weights: dict[str, float] = {}
@@ -92,7 +93,8 @@ def filter_regions(
         min_cosine: the threshold lambda.
 
     Returns:
-        kept and freed, bool (H, W), which share out the mask. Regions smaller than a grid cell follow the others.
+        kept and freed, bool (H, W), a partition of the mask. A region smaller than a grid cell is treated like the
+        others together.
     """
     count, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     kept = np.zeros_like(mask)
@@ -120,21 +122,21 @@ def relabel_free(
     min_score: float,
     margin: float,
 ) -> dict[str, np.ndarray]:
-    """APR: free pixels go to the class of the nearest image-adaptive prototype, where that is clear.
+    """APR: free pixels get the class of the nearest image-adaptive prototype, where that is clear.
 
-    A class's prototype is blended with that of its kept pixels in this image: beta * global + (1 - beta) * local; with
-    no kept pixel it stays global. The background competes, blended in the same way.
+    A class's prototype is blended with that of its kept pixels in this image: beta * global + (1 - beta) * local;
+    without kept pixels it is the global one. The background takes part, blended in the same way.
 
     Args:
         free: bool (H, W), the pixels to label.
-        seeds: kept pixels of each class that may be given, bool (H, W).
+        seeds: kept pixels of each candidate class, bool (H, W).
         background: bool (H, W), pixels of this image known to be background.
-        blend: beta, 1 ignores the image.
-        min_score: cosine that the winner must reach.
-        margin: by which the winner must lead the next.
+        blend: beta; 1 ignores the image.
+        min_score: least cosine of the winner.
+        margin: least lead of the winner over the next.
 
     Returns:
-        For each class, and for "background", the free pixels that went to it; pixels in none of them are unclear.
+        For each class, and for "background", the free pixels that it won; pixels in none of them are unclear.
     """
     names = [name for name in seeds if name in prototypes.classes]
     grid = features.shape[:2]

@@ -1,4 +1,4 @@
-"""APF, APR and SABR put together for the instances of an image."""
+"""APF, APR and SABR combined, for the instances of an image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEPT, LOST = "kept", "lost"
 
 @dataclass(frozen=True)
 class Refined:
-    """`ids` int32 (H, W): the id map with refined instances; `records`: for each, what changed and why.
+    """`ids` int32 (H, W): the id map with refined instances; `records`: for each instance, what changed and why.
 
     A record holds value, class_name, pixels_before, pixels_after, freed (by APF), returned and given_away (by APR),
     unclear, border_added and border_removed (by SABR), cosine_kept, refiner ("accepted", "rejected", "off"), verdict.
@@ -44,19 +44,19 @@ def refine_instances(
 ) -> Refined:
     """Refine the masks of some instances of an image.
 
-    Masks stay disjoint and ids stay: an instance may take pixels of stuff and of unlabelled ground, never those of
-    another instance. Pixels that it loses become those of the nearest stuff, or unlabeled where APR was not clear. An
-    instance that loses more than `1 - settings.min_left` of its area becomes a group of its label: ignored, not
-    background.
+    Masks stay disjoint and ids are unchanged: an instance may take pixels of stuff and of unlabelled ground, never
+    those of another instance. Pixels that it loses get the label of the nearest stuff, or unlabeled where APR was not
+    clear. An instance that loses more than `1 - settings.min_left` of its area becomes a group of its label, which is
+    ignored and not background.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         ids: int32 (H, W) id map, the coarse labels.
-        targets: the ids to refine; the others are taken as they are.
-        features: float32 (h, w, D) of the image; None leaves APF and APR out.
+        targets: the ids to refine; the others are unchanged.
+        features: float32 (h, w, D) of the image; None skips APF and APR.
         prototypes: of the same features.
-        refiner: None leaves SABR out.
-        grow: whether a mask may win pixels. A generator that paints inside a mask cannot have drawn beyond it.
+        refiner: None skips SABR.
+        grow: whether a mask may gain pixels. A generator that paints inside a mask cannot have painted beyond it.
     """
     refined = ids.copy()
     counts = {value: _Counts(int((ids == value).sum())) for value in targets}
@@ -97,7 +97,7 @@ def _filtered(
     labels: LabelTable,
     counts: _Counts,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """APF and APR for one instance: its mask, and the pixels whose label is not clear."""
+    """APF and APR for one instance: its mask, and the pixels without a clear label."""
     name = labels.label_of(value).name
     if name not in prototypes.classes:
         return mask, np.zeros_like(mask)
@@ -132,11 +132,11 @@ def _redrawn(
     counts: Mapping[int, _Counts],
     grow: bool,
 ) -> None:
-    """SABR for all instances of the image, the surest proposal first; masks are changed in place."""
+    """SABR for all instances of the image, proposals in descending order of confidence; masks are changed in place."""
     present = [value for value, mask in masks.items() if mask.any()]
     coarse = np.array([masks[value] for value in present])
     proposals = refiner.refine(image, [_tight_box(masks[value]) for value in present], coarse)
-    # what no instance may enter: others that are not refined, and what those before have taken
+    # pixels that no instance may take: those of instances that are not refined, and those taken already
     others = labels.is_instance(ids) & ~np.isin(ids, present)
     taken = others.copy()
     for index in sorted(range(len(present)), key=lambda index: -proposals[index].score):
@@ -164,7 +164,9 @@ def _redrawn(
 def _write(
     refined: np.ndarray, ids: np.ndarray, masks: Mapping[int, np.ndarray], unclear: np.ndarray, labels: LabelTable
 ) -> None:
-    """Put the new masks into the id map; what they left becomes the nearest stuff, or unlabeled where it is unclear."""
+    """Write the new masks into the id map; pixels that they left become the nearest stuff, or unlabeled where
+    unclear.
+    """
     claimed = np.zeros(ids.shape, dtype=bool)
     for mask in masks.values():
         claimed |= mask
@@ -192,7 +194,7 @@ def _nearest_stuff(ids: np.ndarray, labels: LabelTable) -> np.ndarray:
 def _record(
     value: int, refined: np.ndarray, counts: _Counts, settings: RefinementSettings, labels: LabelTable
 ) -> dict[str, Any]:
-    """What happened to one instance; one that lost too much becomes a group in the id map."""
+    """The record of one instance; one that lost too much becomes a group in the id map."""
     after = int((refined == value).sum())
     lost = after < settings.min_left * counts.before
     if lost:

@@ -1,4 +1,4 @@
-"""Prototypes of a data set: from real frames of the train cities, and kept as a table."""
+"""Prototypes of a data set: computed from real frames of the train cities, and stored as a table."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BACKGROUND, CENTER = "background", "center"
 
 
 def support_frames(frame_ids: Sequence[str], count: int) -> list[str]:
-    """The frames of a city that prototypes are made of: `count` of them by name, the same ones for everyone."""
+    """The frames of a city from which prototypes are made: the first `count` in the order of a hash of their names."""
     return sorted(frame_ids, key=lambda frame_id: content_seed("support", frame_id))[:count]
 
 
 def class_masks(
     ids: np.ndarray, classes: Sequence[str], labels: LabelTable
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Masks bool (H, W) of the instances of each class that an id map int (H, W) shows, and of its background.
+    """Masks bool (H, W) of the instances of each class in an id map int (H, W), and of its background.
 
     Background is evaluated stuff. Groups, void and instances of other classes are in neither.
     """
@@ -51,7 +51,7 @@ def dataset_prototypes(
 
 
 def to_table(prototypes: Prototypes) -> pd.DataFrame:
-    """Columns class_name and vector; background and center stand below the classes."""
+    """A table with columns class_name and vector; background and center are its last rows."""
     center = np.broadcast_to(prototypes.center, prototypes.background.shape)
     rows = {**prototypes.classes, BACKGROUND: prototypes.background, CENTER: center}
     return pd.DataFrame({"class_name": list(rows), "vector": [vector.tolist() for vector in rows.values()]})

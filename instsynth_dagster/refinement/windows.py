@@ -1,4 +1,4 @@
-"""Synthetic windows with refined labels: only what a generator painted is in doubt."""
+"""Synthetic windows with refined labels: only the repainted instance is refined."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def refine_window(
 ) -> dict[str, Any]:
     """A row of `refined_pseudo_labels` for a row of `is_cityscapes` (frame_id, instance_id, window box, image, ids).
 
-    Features are taken at the size that the window has in its frame, at which the prototypes were made: enlarged, an
-    object looks like another one to a network that has not seen it so near.
+    Features are computed at the size that the window has in its frame, at which the prototypes were made, because a
+    network's features depend on scale.
 
-    The repainted instance may lose pixels and wins none: outside its mask the window shows the source. All other labels
-    are real and stay. A window whose instance was not repainted, or is not in it, comes back as it is.
+    The repainted instance may lose pixels and gains none: outside its mask the window shows the source. All other
+    labels are real and stay unchanged, as does a window whose instance was not repainted or is not visible in it.
     """
     ids = decode_ids(window["ids_png"])
     value = int(window["instance_id"].rpartition(":")[2])
@@ -62,4 +62,4 @@ _UNTOUCHED: dict[str, Any] = {
     "refiner": "off",
     "verdict": "untouched",
 }
-"""What a row tells of a window that was not refined."""
+"""Values of a row for a window that was not refined."""

@@ -1,4 +1,4 @@
-"""What every segmenter keeps: fit on a data set, leave a checkpoint folder, load it, predict instances."""
+"""The interface of every segmenter: fit on a data set, write a checkpoint folder, load it, predict instances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings import SegmenterSettings
 
 Progress = Callable[..., None]
-"""Called as progress(steps done, steps in all), and with the newest loss as a third argument where there is one."""
+"""Called as progress(steps done, total steps), and with the newest loss as a third argument where there is one."""
 
 PREDICTION_COLUMNS = ("class_name", "score", "mask_counts", "mask_height", "mask_width")
 
@@ -23,9 +23,9 @@ PREDICTION_COLUMNS = ("class_name", "score", "mask_counts", "mask_height", "mask
 class SegmentationDataset(Protocol):
     """Map-style data set of annotated images.
 
-    `dataset[i]` is (image uint8 (H, W, 3) RGB, ids int32 (H, W) id map of the table `labels`); `is_synthetic[i]` tells
-    a synthetic window from a real frame, `classes_in` bool (N, C) which classes a sample holds (read for repeat factors
-    only).
+    `dataset[i]` is (image uint8 (H, W, 3) RGB, ids int32 (H, W) id map of the table `labels`); `is_synthetic[i]` is
+    True for a synthetic window and False for a real frame; `classes_in` bool (N, C) gives the classes of each sample
+    (used for repeat factors only).
     """
 
     @property
@@ -42,9 +42,10 @@ class SegmentationDataset(Protocol):
 
 @dataclass(frozen=True)
 class FitResult:
-    """A finished training. `curve` has the columns step, loss, learning_rate; a loss is the mean since the row before.
+    """The result of a training. `curve` has the columns step, loss, learning_rate; a loss is the mean since the
+    previous row.
 
-    `seconds` counts resumed parts as well; `peak_memory` is in bytes, of the device, or of the process on a CPU.
+    `seconds` includes resumed parts; `peak_memory` is in bytes, of the device, or of the process on a CPU.
     """
 
     folder: Path
@@ -55,9 +56,9 @@ class FitResult:
 
 @dataclass(frozen=True)
 class Maps:
-    """Every pixel of an image named.
+    """A label for every pixel of an image.
 
-    `panoptic` int32 (H, W): id map, unlabeled where nothing is claimed; `semantic` int32 (H, W): label ids.
+    `panoptic` int32 (H, W): id map, unlabeled where no segment is predicted; `semantic` int32 (H, W): label ids.
     """
 
     panoptic: np.ndarray
@@ -65,10 +66,10 @@ class Maps:
 
 
 class Predictor(Protocol):
-    """A trained segmenter, ready to segment."""
+    """A trained segmenter in inference mode."""
 
     def predict(self, images: Sequence[np.ndarray]) -> list[pd.DataFrame]:
-        """Segment images of any size.
+        """Predicted instances of images of any size.
 
         Args:
             images: uint8 (H, W, 3) RGB each, sizes may differ.
@@ -80,7 +81,7 @@ class Predictor(Protocol):
         ...
 
     def maps(self, image: np.ndarray) -> Maps | None:
-        """Panoptic and semantic map of one image; None from a segmenter that knows instances only."""
+        """Panoptic and semantic map of one image; None for a segmenter that predicts instances only."""
         ...
 
 
@@ -105,20 +106,20 @@ class Segmenter(Protocol):
             dataset: real frames and synthetic windows.
             settings: recipe and architecture.
             classes: names of the classes to learn, in the order of the class head.
-            seed: of initialisation, draws, augmentation and sampled points.
+            seed: seed of initialisation, draws, augmentation and sampled points.
             out: the checkpoint folder to fill.
-            scratch: where the state of an unfinished training is kept. Called again after a kill with the same
-                arguments, `fit` goes on from there and ends as if it had never been killed.
+            scratch: folder of the state of an unfinished training. Called again after a kill with the same arguments,
+                `fit` continues from it, with the same result as an uninterrupted training.
             device: "cpu" or "cuda".
 
         Raises:
             CheckpointError: a pretrained model or backbone cannot be loaded.
-            SettingsError: the data set is empty, the architecture is impossible, or the loss left the finite numbers.
+            SettingsError: the data set is empty, the architecture is impossible, or the loss became non-finite.
         """
         ...
 
     def load(self, folder: Path, settings: SegmenterSettings, *, labels: LabelTable, device: str = "cpu") -> Predictor:
-        """Load a checkpoint folder written by `fit`; `labels` is the table of the data set.
+        """The predictor of a checkpoint folder written by `fit`; `labels` is the label table of the data set.
 
         Raises:
             CheckpointError: the folder is missing, incomplete or of another kind.

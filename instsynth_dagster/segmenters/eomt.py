@@ -1,4 +1,4 @@
-"""EoMT (Kerssies et al., 2025) from transformers: a plain vision transformer that reads squares of one size."""
+"""EoMT (Kerssies et al., 2025) from transformers: a plain vision transformer with square input of a fixed size."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from instsynth_dagster.settings import SegmenterSettings
 
 
 class EomtSegmenter(QuerySegmenter):
-    """`Segmenter` of kind `eomt`. `settings.architecture` holds values of `EomtConfig`; `settings.crop` is the square
-    that the model reads: crops in training, whole images resized to it at inference."""
+    """`Segmenter` of kind `eomt`. `settings.architecture` holds values of `EomtConfig`; `settings.crop` is the model's
+    square input size: crops in training, whole images resized to it at inference.
+    """
 
     def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
         named = transformers_models.class_labels(classes)

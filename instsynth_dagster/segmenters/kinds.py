@@ -1,4 +1,4 @@
-"""Settings of each kind of segmenter: what it has beside the recipe that all share."""
+"""Settings of each kind of segmenter, in addition to the recipe that all kinds share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HERE = "instsynth_dagster.segmenters"
 
 
 class WithBackbone(SegmenterSettings):
-    """Kinds that may start from a pretrained backbone."""
+    """Settings of kinds that may start from a pretrained backbone."""
 
     backbone: CheckpointRef | None = Field(None, description="pretrained backbone, folder or hub id")
 

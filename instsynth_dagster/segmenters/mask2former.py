@@ -43,8 +43,8 @@ class Mask2FormerSegmenter(QuerySegmenter):
 def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2FormerForUniversalSegmentation:
     """A model to train: pretrained with a new class head, or new on a (pretrained) backbone.
 
-    `settings.architecture` holds values of `Mask2FormerConfig`; `backbone_config` there describes a backbone from
-    scratch where `settings.backbone` names none.
+    `settings.architecture` holds values of `Mask2FormerConfig`; its `backbone_config` describes a backbone with random
+    weights where `settings.backbone` names none.
 
     Raises:
         CheckpointError: `settings.model` or `settings.backbone` cannot be loaded.
@@ -66,7 +66,7 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
 
 
 def _image_processor(num_labels: int) -> Mask2FormerImageProcessor:
-    """What other tools need to know to feed the checkpoint."""
+    """The image processor of the checkpoint, for other tools."""
     return Mask2FormerImageProcessor(
         do_resize=False, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD, size_divisor=STRIDE, num_labels=num_labels
     )

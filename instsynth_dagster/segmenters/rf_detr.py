@@ -1,4 +1,4 @@
-"""RF-DETR-Seg from transformers: a windowed DINOv2, deformable queries with boxes, and masks beside them."""
+"""RF-DETR-Seg from transformers: a windowed DINOv2, deformable queries with boxes, and masks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ class RfDetrSegmenter(QuerySegmenter):
 
 
 def _divided_by_batch_boxes(loss_function: Callable[..., Any], groups: int) -> Callable[..., Any]:
-    """A loss that the library divides by the boxes of its images, divided by those of the whole batch."""
+    """A loss of the library, which divides by the boxes of the given images, divided by the boxes of the whole batch
+    instead.
+    """
 
     def loss(logits: Tensor, labels: list[dict[str, Tensor]], *rest: Any, **options: Any) -> Any:
         total, terms, auxiliary = loss_function(logits, labels, *rest, **options)
@@ -74,7 +76,7 @@ def _divided_by_batch_boxes(loss_function: Callable[..., Any], groups: int) -> C
 
 
 def with_boxes(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch of items of `TrainingDraws` as DETR models take it: boxes (N, 4) are centre and size, 0..1."""
+    """A batch of items of `TrainingDraws` in the form of DETR models: boxes (N, 4) are centre and size, 0..1."""
     labels = []
     for item in items:
         masks = item["mask_labels"]

@@ -45,7 +45,7 @@ def test_shots_are_exactly_k_nested_and_seeded(count: int, few: int, seed: int) 
 
 
 def test_too_few_instances_are_an_error() -> None:
-    with pytest.raises(DatasetError, match="10 shots wanted, but only 3"):
+    with pytest.raises(DatasetError, match="10 shots requested, but only 3"):
         draw_instances(selected("car", 3), "car", 10, 0)
 
 
@@ -169,7 +169,7 @@ def test_coco_lists_go_by_name_and_leave_crowds_out(tmp_path) -> None:
     assert {name: ids[:5] for name, ids in many.items()} == few
     assert all(number % 2 == 0 and number <= 40 for number in many["car"])
     assert set(coco_shots(path, 1, 0, ["car"])) == {"car"}
-    with pytest.raises(DatasetError, match="30 shots wanted"):
+    with pytest.raises(DatasetError, match="30 shots requested"):
         coco_shots(path, 30, 0)
     path.write_text("{}")
     with pytest.raises(DatasetError, match="not a COCO instance file"):

@@ -26,7 +26,7 @@ TABLE = Path(__file__).with_name("stale_table.md")
 HEAD = """# What becomes stale when a setting is edited
 
 Of each section the settings, and the artifacts that read them: what is made again first. What lies below follows only
-if their content comes out different. `[some]`: only the partitions that the setting belongs to. `own`: of the generator
+if their content changes. `[some]`: only the partitions that the setting belongs to. `own`: of the generator
 whose setting it is. `[where named]`: of a generator that the artifact's section names.
 
 | section | settings | artifacts |

@@ -1,4 +1,4 @@
-"""What can redraw a border: GrabCut without weights, Segment Anything with them."""
+"""Refiners of borders: GrabCut without weights, Segment Anything with weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _KINDS = {
 
 
 def build_refiner(settings: BoundarySettings, device: str) -> Refiner:
-    """The refiner of the settings, its weights loaded.
+    """The refiner of the settings, with its weights loaded.
 
     Raises:
-        CheckpointError: its weights cannot be loaded, or are not those of the digest.
+        CheckpointError: its weights cannot be loaded, or do not match the digest.
         SettingsError: its package is not installed.
     """
     module, name = _KINDS[settings.kind].split(":")

@@ -1,4 +1,4 @@
-"""GrabCut (OpenCV): redraws a border by colour alone and needs no weights."""
+"""GrabCut (OpenCV): corrects a border by colour alone, without weights."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from instsynth_dagster.synthesis.crops import Box
 
 ITERATIONS = 4
 MARGIN = 12
-"""Pixels around the band that tell what the background looks like."""
+"""Width in pixels of the ring around the band that serves as background."""
 
 
 _LABELS = ((cv2.GC_PR_FGD, cv2.GC_PR_BGD), (cv2.GC_FGD, cv2.GC_BGD))
 
 
 class GrabCut:
-    """`Refiner`: inside the band is foreground, beyond it background, in between GrabCut decides."""
+    """`Refiner`: pixels inside the band are foreground, those beyond it background, and GrabCut decides on the band."""
 
     def __init__(self, settings: BoundarySettings, device: str) -> None:
         self._band = settings.band
 
     def refine(self, image: np.ndarray, boxes: Sequence[Box], coarse: np.ndarray) -> list[Proposal]:
-        """See `Refiner.refine`; sure where it reached a cut, else the coarse mask at score 0."""
+        """Foreground of each box, see `Refiner.refine`; the score is 1 where a cut was found, otherwise the coarse mask
+        at score 0 is returned.
+        """
         return [self._one(image, box, mask) for box, mask in zip(boxes, coarse, strict=True)]
 
     def _one(self, image: np.ndarray, box: Box, mask: np.ndarray) -> Proposal:
@@ -36,7 +38,7 @@ class GrabCut:
         inside = mask[part]
         band = boundary_band(inside, self._band)
         if not (inside & ~band).any() or not (~inside & ~band).any():
-            return Proposal(mask, 0.0)  # too thin for an inside of its own, or filling the frame
+            return Proposal(mask, 0.0)  # too thin to have an interior, or filling the frame
         labels = np.where(
             band, np.where(inside, cv2.GC_PR_FGD, cv2.GC_PR_BGD), np.where(inside, cv2.GC_FGD, cv2.GC_BGD)
         )

@@ -19,11 +19,11 @@ from instsynth_dagster.settings import BoundarySettings
 from instsynth_dagster.synthesis.crops import Box
 
 _VIDEO_3 = "sam3_video"
-"""What the published SAM 3 calls itself; the processor that goes with that name takes no boxes."""
+"""Model type of the published SAM 3, whose own processor takes no boxes."""
 
 
 class Sam:
-    """`Refiner`: prompted with the tight box and points well inside the mask; the image is embedded once."""
+    """`Refiner` prompted with the tight box and points well inside the mask; the image is embedded once."""
 
     def __init__(self, settings: BoundarySettings, device: str) -> None:
         name = str(settings.model)
@@ -46,7 +46,7 @@ class Sam:
 
     @torch.inference_mode()
     def refine(self, image: np.ndarray, boxes: Sequence[Box], coarse: np.ndarray) -> list[Proposal]:
-        """See `Refiner.refine`."""
+        """Foreground of each box, see `Refiner.refine`."""
         if not boxes:
             return []
         prompts: dict[str, Any] = {"input_boxes": [[[float(side) for side in box] for box in boxes]]}

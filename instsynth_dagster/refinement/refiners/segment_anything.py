@@ -19,7 +19,7 @@ from instsynth_dagster.synthesis.crops import Box
 
 
 class SegmentAnything:
-    """`Refiner` around `SamPredictor`: the image is embedded once, all boxes go through the decoder together."""
+    """`Refiner` around `SamPredictor`: the image is embedded once, all boxes are decoded in one batch."""
 
     def __init__(self, settings: BoundarySettings, device: str) -> None:
         if find_spec("segment_anything") is None:
@@ -36,7 +36,7 @@ class SegmentAnything:
         model: Any = sam_model_registry[architecture]()
         try:
             model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-        except Exception as error:  # a damaged file makes torch raise nearly anything
+        except Exception as error:  # torch raises nearly any error on a damaged file
             what = f"not a {architecture} checkpoint, or more than weights"
             raise CheckpointError(f"{checkpoint}: {what}: {reason(error)}") from None
         self._predictor: Any = SamPredictor(model.eval().to(device))
@@ -44,7 +44,7 @@ class SegmentAnything:
 
     @torch.inference_mode()
     def refine(self, image: np.ndarray, boxes: Sequence[Box], coarse: np.ndarray) -> list[Proposal]:
-        """See `Refiner.refine`."""
+        """Foreground of each box, see `Refiner.refine`."""
         if not boxes:
             return []
         self._predictor.set_image(image)

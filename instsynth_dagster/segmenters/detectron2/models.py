@@ -1,4 +1,4 @@
-"""Configurations of detectron2 and models of them; imported only where detectron2 is installed and chosen."""
+"""Configurations and models of detectron2; imported only where detectron2 is installed and chosen."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from instsynth_dagster.settings import SegmenterSettings
 
 MASK_RCNN = Path("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml")
 META_ARCHITECTURE = "GeneralizedRCNN"
-"""The one of detectron2's meta architectures that learns from instance masks alone and answers with them."""
+"""The only meta architecture of detectron2 that is trained on instance masks alone and predicts them."""
 CONFIG = "config.yaml"
 STAGES = ("res2", "res3", "res4", "res5")
 UNREADABLE = (RuntimeError, OSError, KeyError, ValueError, AttributeError, AssertionError, yaml.YAMLError)
-"""What reading a file as a configuration may raise."""
+"""Errors of reading a file as a configuration."""
 
 
 def read_config(settings: SegmenterSettings, classes: Sequence[str], device: str) -> Any:
     """A configuration to train: `settings.config_file`, or that of `settings.model`, changed by `settings.architecture`
-    and by what our data ask for.
+    and by what this project's data require.
 
-    Without pretrained weights every layer learns and frozen batch normalisation becomes a living one, unless
-    `settings.architecture` says otherwise: what detectron2 freezes by default is worth nothing at random.
+    Without pretrained weights every layer is trained and frozen batch normalisation becomes trainable, unless
+    `settings.architecture` says otherwise: the layers that detectron2 freezes by default are useless at random values.
 
     Raises:
-        SettingsError: the file is none that can be used, or a change names an unknown key.
+        SettingsError: the file cannot be used, or a change names an unknown key.
     """
     assert isinstance(settings, Detectron2Settings)
     trained = Path(settings.model) / CONFIG if settings.model else MASK_RCNN
@@ -73,7 +73,7 @@ def saved_config(file: Path, settings: SegmenterSettings, device: str) -> Any:
     """The configuration of a trained model.
 
     Raises:
-        CheckpointError: the file is none.
+        CheckpointError: the file is no configuration.
     """
     config = get_cfg()
     try:
@@ -124,7 +124,7 @@ class TransformersStages(Backbone):
         return dict(zip(STAGES, self.stages(pixels).feature_maps, strict=True))
 
     def output_shape(self) -> dict[str, Any]:
-        """Channels and stride of each."""
+        """Channels and stride of each stage."""
         return {
             name: ShapeSpec(channels=channels, stride=4 * 2**index)
             for index, (name, channels) in enumerate(zip(STAGES, self.stages.channels, strict=True))

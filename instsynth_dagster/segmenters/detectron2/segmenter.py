@@ -1,8 +1,8 @@
 """Models of detectron2 behind the segmenter interface: Mask R-CNN R50-FPN, or any of its config files.
 
-detectron2 is not a dependency and is imported only when chosen. Models and losses are its own; draws, augmentation,
-optimiser and evaluation are those of every other segmenter, so that arms compare. An arm is also registered in its
-catalogue, for detectron2's own tools.
+detectron2 is no dependency and is imported only when chosen. Models and losses are its own; draws, augmentation,
+optimiser and evaluation are those of every other segmenter, so that arms are comparable. An arm is also registered in
+its catalogue, for detectron2's own tools.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ from instsynth_dagster.segmenters.training.loop import is_first_process, isolate
 from instsynth_dagster.settings import SegmenterSettings
 
 ARM = "instsynth_train"
-"""Under which detectron2's catalogue knows the arm that was trained on last."""
+"""Name in detectron2's catalogue of the arm that was trained on last."""
 CONFIG, DESCRIPTION, WEIGHTS = "config.yaml", "config.json", "model.safetensors"
 INSTALL = (
     "pip install 'setuptools<81' wheel 'omegaconf>=2.4' 'fvcore<0.1.6' 'iopath<0.1.10' cloudpickle && "
     "pip install --no-build-isolation --no-deps <a checkout of detectron2>"
 )
-"""Not its own dependencies: they would put back an antlr4 that Dagster's selections cannot be read with."""
+"""Installs without its declared dependencies, which include an antlr4 that Dagster's asset selection cannot use."""
 
 
 class Detectron2Segmenter:
     """`Segmenter` of kind `detectron2`.
 
     `settings.config_file` is a YAML file, or a name in detectron2's model zoo (default Mask R-CNN R50-FPN);
-    `settings.architecture` holds changes to it, e.g. {"MODEL.FPN.OUT_CHANNELS": 64}. `settings.backbone` is one of
-    transformers and takes the place of the configuration's own; `settings.model` is a folder that `fit` has filled. The
-    zoo's weights are pickles and are not loaded.
+    `settings.architecture` holds changes to it, for example {"MODEL.FPN.OUT_CHANNELS": 64}. `settings.backbone` is a
+    backbone of transformers that replaces the configuration's own; `settings.model` is a folder that `fit` has written.
+    The zoo's weights are pickles and are not loaded.
     """
 
     def fit(
@@ -128,7 +128,7 @@ class Detectron2Segmenter:
 
 
 class Detectron2Predictor:
-    """A trained model of detectron2; images go through one by one, at `test_size` or their own."""
+    """A trained model of detectron2; images are processed one by one, at `test_size` or their own size."""
 
     def __init__(
         self, model: Any, classes: Sequence[str], channels: str, test_size: tuple[int, int] | None = None
@@ -162,7 +162,7 @@ class Detectron2Predictor:
 
 
 class WithLoss(nn.Module):
-    """A model of detectron2 as `training.train` wants it: a forward that returns a "loss"."""
+    """A model of detectron2 adapted to `training.train`: its forward returns a "loss"."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -171,13 +171,15 @@ class WithLoss(nn.Module):
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         from detectron2.utils.events import EventStorage
 
-        with EventStorage():  # its modules write figures there and fail without one
+        with EventStorage():  # its modules log to this storage and fail without one
             losses = self.model(batched_inputs)
         return {"loss": torch.stack([loss.float() for loss in losses.values()]).sum()}
 
 
 def detectron2_batches(channels: str) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Makes a batch of items of `TrainingDraws` in detectron2's form; `channels` is "RGB" or "BGR"."""
+    """A function that turns items of `TrainingDraws` into a batch in detectron2's form; `channels` is "RGB" or
+    "BGR".
+    """
     from detectron2.structures import BitMasks, Boxes, Instances
 
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -194,7 +196,7 @@ def detectron2_batches(channels: str) -> Callable[[list[dict[str, Any]]], dict[s
 
 
 def register_arm(dataset: SegmentationDataset, classes: Sequence[str]) -> str:
-    """Register a data set as `ARM`, which is returned, in detectron2's catalogue, annotations read when asked for."""
+    """Register a data set as `ARM`, which is returned, in detectron2's catalogue; annotations are read on demand."""
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
     if ARM in DatasetCatalog:
@@ -234,7 +236,7 @@ def _models() -> Any:
     """The module that imports detectron2.
 
     Raises:
-        SettingsError: it cannot be imported; how to install it.
+        SettingsError: it cannot be imported; the message says how to install it.
     """
     try:
         return import_module("instsynth_dagster.segmenters.detectron2.models")
@@ -242,7 +244,7 @@ def _models() -> Any:
         if error.name != "detectron2":
             raise _missing(f"lacks {error.name}, which is not installed") from None
         raise _missing("is not installed") from None
-    except Exception as error:  # what it depends on fails in ways of its own
+    except Exception as error:  # its dependencies raise errors of their own
         raise _missing(f"cannot be imported ({reason(error)})") from None
 
 
@@ -251,7 +253,7 @@ def _missing(what: str) -> SettingsError:
 
 
 def _description(folder: Path | str | None) -> dict[str, Any]:
-    """What `fit` wrote about a model beside its weights; empty without a folder."""
+    """The description that `fit` wrote beside a model's weights; empty without a folder."""
     if not folder:
         return {}
     try:

@@ -1,1 +1,1 @@
-"""FastInst (He et al., CVPR 2023): a query-based segmenter fast enough for streets, written from the paper."""
+"""FastInst (He et al., CVPR 2023): a real-time query-based segmenter, implemented from the paper."""

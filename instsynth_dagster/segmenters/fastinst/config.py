@@ -1,4 +1,4 @@
-"""Sizes and weights of FastInst; the defaults are FastInst-D3."""
+"""Sizes and loss weights of FastInst; the defaults are FastInst-D3."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class FastInstConfig(BaseModel):
-    """Section numbers are those of the paper."""
+    """Configuration of FastInst; section numbers are those of the paper."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Dual-path decoder: pixels look at queries, then queries look at pixels inside their masks (section 3.4)."""
+"""Dual-path decoder: pixels attend to queries, then queries attend to pixels inside their masks (section 3.4)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 @dataclass
 class State:
-    """What a layer reads and writes: pixels (B, L, D) of the finest map and queries (B, Q, D)."""
+    """Input and output of a layer: pixels (B, L, D) of the finest map and queries (B, Q, D)."""
 
     pixels: Tensor
     queries: Tensor
 
 
 class Attention(nn.Module):
-    """Multi-head attention with a residual and a norm behind it."""
+    """Multi-head attention, followed by a residual connection and a norm."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class DualPathLayer(nn.Module):
         self.query_feedforward = FeedForward(width, inner)
 
     def forward(self, state: State, pixel_positions: Tensor, query_positions: Tensor, allowed: Tensor) -> State:
-        """allowed: bool (B, Q, L), where each query may look."""
+        """The updated state; `allowed` bool (B, N, L) is True where a query may attend to a pixel."""
         pixels, queries = state.pixels, state.queries
         pixels = self.pixels_to_queries(pixels, pixels + pixel_positions, queries + query_positions, queries)
         pixels = self.pixel_feedforward(pixels)
@@ -71,7 +71,7 @@ class DualPathLayer(nn.Module):
 
 
 class PredictionHead(nn.Module):
-    """Classes and masks of the queries that are not auxiliary; every depth has its own."""
+    """Classes and masks of the queries that are not auxiliary; every depth has its own head."""
 
     def __init__(self, width: int, classes: int, auxiliary: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class PredictionHead(nn.Module):
 def where_allowed(mask: Tensor, queries: int) -> Tensor:
     """Attention masks of `queries` queries from the masks bool (B, Q, h, w) of the first Q: bool (B, queries, h * w).
 
-    A query without any pixel, and one without a mask, may look everywhere.
+    A query without any pixel, and one without a mask, may attend to every pixel.
     """
     flat = mask.flatten(2)
     allowed = flat | ~flat.any(dim=-1, keepdim=True)

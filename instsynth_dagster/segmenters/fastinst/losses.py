@@ -15,7 +15,7 @@ from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.shared.normaliser import batch_cross_entropy, masks_per_process
 
 Match = tuple[Tensor, Tensor]
-"""Indices of queries and of the instances that they answer for, equally long."""
+"""Indices of queries and of the instances matched to them, of equal length."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Targets:
 
     @cached_property
     def count(self) -> Tensor:
-        """What mask losses are divided by: see `masks_per_process`."""
+        """Divisor of the mask losses: see `masks_per_process`."""
         return masks_per_process(self.classes, self.classes[0].device)
 
 
@@ -39,7 +39,7 @@ class Criterion:
 
     @torch.no_grad()
     def match(self, logits: Tensor, masks: Tensor, locations: Tensor, targets: Targets) -> list[Match]:
-        """Hungarian matching: class, mask, dice, and whether the query sits in the instance."""
+        """Hungarian matching by class, mask, dice, and whether the query lies in the instance."""
         config, matches = self.config, []
         for image, (truth, classes) in enumerate(zip(targets.masks, targets.classes, strict=True)):
             points = torch.rand(1, config.train_num_points, 2, device=masks.device)
@@ -53,7 +53,7 @@ class Criterion:
         return matches
 
     def query_losses(self, logits: Tensor, masks: Tensor, matches: Sequence[Match], targets: Targets) -> Tensor:
-        """Classification, mask and dice of one depth."""
+        """Classification, mask and dice losses of one depth."""
         config, count = self.config, targets.count
         wanted = torch.full(logits.shape[:2], logits.shape[2] - 1, device=logits.device)
         for image, (queries, instances) in enumerate(matches):
@@ -75,7 +75,9 @@ class Criterion:
         return total + config.dice_weight * _dice(ours.sigmoid(), theirs).sum() / count
 
     def proposal_loss(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Cross-entropy of the auxiliary classifier: one pixel of each instance is its class, all others nothing."""
+        """Cross-entropy of the auxiliary classifier: one pixel of each instance has its class, all others "no
+        object".
+        """
         config = self.config
         wanted = torch.full((len(logits), logits[0, 0].numel()), logits.shape[1] - 1, device=logits.device)
         for image, (truth, classes) in enumerate(zip(targets.masks, targets.classes, strict=True)):
@@ -89,7 +91,9 @@ class Criterion:
         return config.proposal_weight * batch_cross_entropy(logits.float().flatten(2), wanted)
 
     def _uncertain_points(self, masks: Tensor) -> Tensor:
-        """(M, P, 2) points: `importance_ratio` of them where an oversampled draw is least sure, the rest anywhere."""
+        """(M, P, 2) points: `importance_ratio` of them are the least certain of an oversampled draw, the rest are
+        uniform.
+        """
         config = self.config
         certain = int(config.importance_ratio * config.train_num_points)
         drawn = torch.rand(len(masks), int(config.oversample_ratio * config.train_num_points), 2, device=masks.device)
@@ -100,7 +104,7 @@ class Criterion:
 
 
 def _sample(masks: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
-    """Masks (N, H, W) at the same points (1, P, 2) -> (N, P)."""
+    """Masks (N, H, W) at shared points (1, P, 2) -> (N, P)."""
     return F.grid_sample(masks[None].float(), 2 * points[None] - 1, mode=mode, align_corners=False)[0, :, 0]
 
 

@@ -25,7 +25,7 @@ class FastInst(nn.Module):
 
     def __init__(self, config: FastInstConfig) -> None:
         super().__init__()
-        self.sizes = config  # not `config`, which transformers' Trainer would write to
+        self.sizes = config  # not named `config`, to which transformers' Trainer would write
         width, classes = config.hidden_dim, len(config.classes)
         self.backbone = build_backbone(config.backbone_config)
         self.pixel_decoder = PixelDecoder(self.backbone.channels[-3:], width, config.pyramid_dim)
@@ -51,11 +51,12 @@ class FastInst(nn.Module):
         mask_labels: Sequence[Tensor] | None = None,
         class_labels: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Segment a batch, and learn from it where labels are given.
+        """Predictions for a batch, and the loss where labels are given.
 
         Args:
             pixel_values: float (B, 3, H, W), normalised; any size, padded here to a multiple of 32.
-            mask_labels: float (N_i, H, W) of each image; class_labels: int64 (N_i,).
+            mask_labels: float (N_i, H, W) of each image.
+            class_labels: int64 (N_i,) of each image.
 
         Returns:
             class_logits (B, Q, C + 1), "no object" last; mask_logits (B, Q, h, w) at a stride of 8 of the padded image;
@@ -110,7 +111,9 @@ class FastInst(nn.Module):
         query_positions: Tensor,
         size: tuple[int, int],
     ) -> list[tuple[Tensor, Tensor]]:
-        """Each layer again, on what it gave, with every matched query confined to its true mask (section 3.5)."""
+        """Each layer applied again to its input, with every matched query confined to its ground-truth mask (section
+        3.5).
+        """
         queries = states[0].queries.shape[1]
         own = queries - self.sizes.num_auxiliary_queries
         inside = torch.zeros(len(matches), own, *size, dtype=torch.bool, device=positions.device)
@@ -127,6 +130,6 @@ class FastInst(nn.Module):
 
 
 def _padded(x: Tensor) -> Tensor:
-    """Zeros to the right and below, to a multiple of the coarsest stride."""
+    """The batch with zeros on the right and at the bottom, to a multiple of the coarsest stride."""
     height, width = x.shape[-2:]
     return F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE))

@@ -14,10 +14,10 @@ _GROUPS = 32
 
 
 class PixelDecoder(nn.Module):
-    """Backbone features -> three maps of one width."""
+    """Converts backbone features to three maps of one width."""
 
     def __init__(self, channels: Sequence[int], width: int, pyramid_width: int) -> None:
-        """`channels` of the inputs, finest first."""
+        """A decoder for inputs with these `channels`, finest first."""
         super().__init__()
         self.laterals = nn.ModuleList(nn.Sequential(nn.Conv2d(c, width, 1, bias=False), _norm(width)) for c in channels)
         self.outputs = nn.ModuleList(
@@ -40,7 +40,7 @@ class PixelDecoder(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Context of four pooled grids, concatenated with the input (Zhao et al., 2017)."""
+    """Context from four pooled grids, concatenated with the input (Zhao et al., 2017)."""
 
     def __init__(self, width: int, branch: int) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""Instance activation-guided queries: pixels that look like the middle of an object become queries (section 3.3)."""
+"""Instance activation-guided queries: pixels that probably lie in the middle of an object become queries
+(section 3.3).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ _MIN_PROBABILITY = 1e-6
 
 @dataclass
 class Proposals:
-    """Queries picked from a feature map (h, w).
+    """Queries selected from a feature map (h, w).
 
     features and positions: (B, N, D); locations: (B, N, 2) x and y in 0..1; logits: (B, C + 1, h, w) of the auxiliary
     classifier, "no object" last.
@@ -26,7 +28,7 @@ class Proposals:
 
 
 class QueryProposal(nn.Module):
-    """Classifies every pixel and picks those with the highest foreground probability, local maxima first."""
+    """Classifies every pixel and selects those with the highest foreground probability, local maxima first."""
 
     def __init__(self, width: int, classes: int, queries: int) -> None:
         super().__init__()
@@ -34,7 +36,7 @@ class QueryProposal(nn.Module):
         self.head = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, classes + 1, 1))
 
     def forward(self, features: Tensor, positions: Tensor) -> Proposals:
-        """Both (B, D, h, w)."""
+        """The proposals for `features` and `positions`, both (B, D, h, w)."""
         logits = self.head(features)
         height, width = features.shape[-2:]
         chosen = activation_scores(logits).flatten(1).topk(min(self.queries, height * width)).indices
@@ -43,8 +45,9 @@ class QueryProposal(nn.Module):
 
 
 def activation_scores(logits: Tensor) -> Tensor:
-    """(B, C + 1, h, w) -> (B, h, w): the best foreground probability of each pixel, plus 1 where it is the highest of
-    its 3x3 neighbourhood in the plane of its class."""
+    """(B, C + 1, h, w) -> (B, h, w): the highest foreground probability of each pixel, plus 1 where it is the maximum
+    of its 3x3 neighbourhood in the plane of its class.
+    """
     foreground = logits.float().softmax(dim=1)[:, :-1]
     best = foreground.max(dim=1, keepdim=True)
     own = torch.zeros_like(foreground).scatter_(1, best.indices, best.values)

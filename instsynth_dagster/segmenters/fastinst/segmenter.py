@@ -23,7 +23,7 @@ from instsynth_dagster.settings import SegmenterSettings
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PER_CLASS = ("proposal.head.2.weight", "proposal.head.2.bias", "classes.4.weight", "classes.4.bias")
-"""Ends of the names of parameters with a row for each class, and one for "no object"."""
+"""Suffixes of the names of parameters with a row for each class, and one for "no object"."""
 
 
 class FastInstSegmenter(QuerySegmenter):
@@ -78,7 +78,9 @@ def _new_model(values: dict[str, Any]) -> FastInst:
 
 
 def _with_new_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> FastInst:
-    """The weights of a trained model; of the class layers the rows of classes that it knew."""
+    """A model for other classes with the weights of a trained one; class layers keep the rows of classes that
+    it knew.
+    """
     model = _new_model(trained.sizes.model_dump() | values | {"classes": tuple(classes)})
     model.load_state_dict(transferred_weights(trained, model, trained.sizes.classes, classes, PER_CLASS))
     return model

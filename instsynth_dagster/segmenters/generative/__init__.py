@@ -1,1 +1,1 @@
-"""A frozen generator as feature extractor, and a decoder that denoises boxes (after DiffusionInst)."""
+"""A frozen generator as feature extractor, with a decoder that denoises boxes (after DiffusionInst)."""

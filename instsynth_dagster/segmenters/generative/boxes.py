@@ -1,4 +1,4 @@
-"""Boxes as signals: noised for training, drawn from noise for inference."""
+"""Boxes as signals: noised for training, sampled from noise for inference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def to_signal(boxes: Tensor, scale: float) -> Tensor:
 
 
 def to_boxes(signal: Tensor, scale: float) -> Tensor:
-    """Inverse of `to_signal`; what lies outside is clamped, so centres and sizes are in 0..1 and corners may not be."""
+    """Inverse of `to_signal`; values outside the range are clamped, so centres and sizes lie in 0..1 and corners may
+    not.
+    """
     return (signal.clamp(-scale, scale) / scale + 1) / 2
 
 
@@ -32,13 +34,13 @@ def to_normalised(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def repeated(truth: Tensor, count: int) -> Tensor:
-    """`count` boxes: the true ones over and over, a random choice of them where there are more.
+    """`count` boxes: the true ones repeated, or a random choice of them where there are more.
 
-    The paper pads with random boxes. With few proposals most of these answer for nothing; a true box that is noised
-    many times teaches each time.
+    The paper pads with random boxes. With few proposals most of these are matched to nothing; a true box that is noised
+    several times contributes each time.
 
     Args:
-        truth: normalised cxcywh (G, 4); where there is none, the whole image stands for it.
+        truth: normalised cxcywh (G, 4); an empty one is replaced by the whole image.
     """
     if not len(truth):
         truth = truth.new_tensor([[0.5, 0.5, 1.0, 1.0]])
@@ -48,7 +50,8 @@ def repeated(truth: Tensor, count: int) -> Tensor:
 
 
 def noised(truth: Tensor, count: int, timestep: Tensor, schedule: Any, scale: float) -> Tensor:
-    """Boxes b_t = sqrt(alpha_t) b_0 + sqrt(1 - alpha_t) noise of one image, back in 0..1 (normalised cxcywh).
+    """Noisy boxes of one image, b_t = sqrt(alpha_t) b_0 + sqrt(1 - alpha_t) noise, converted to 0..1 (normalised
+    cxcywh).
 
     Args:
         truth: normalised cxcywh (G, 4).

@@ -1,4 +1,4 @@
-"""Sizes and weights of the generative segmenter; the defaults are DiffusionInst's, scaled for a street crop."""
+"""Sizes and loss weights of the generative segmenter; the defaults are DiffusionInst's, scaled for a street crop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Stage = Annotated[int, Field(ge=0)]
 
 
 class ExtractorConfig(BaseModel):
-    """Where features come from.
+    """The feature extractor.
 
-    `unet`: up blocks of a diffusion UNet; `conv`: a convolutional pyramid trained from nothing, the control.
+    `unet`: up blocks of a diffusion UNet; `conv`: a convolutional pyramid trained from random weights, the control.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -23,10 +23,10 @@ class ExtractorConfig(BaseModel):
     kind: Literal["unet", "conv"] = "unet"
     model: CheckpointRef | None = Field(None, description="unet: Stable Diffusion folder or hub id")
     stages: tuple[Stage, ...] = Field((0, 1, 2), min_length=1, description="unet: up blocks tapped, 0 the coarsest")
-    timestep: int = Field(50, ge=0, le=999, description="unet: noise level at which it looks")
-    caption: str = Field("", description="unet: what it is told to see")
+    timestep: int = Field(50, ge=0, le=999, description="unet: timestep whose noise is added to its input")
+    caption: str = Field("", description="unet: its caption")
     truncate: bool = Field(True, description="unet: drop what follows the last tap; the features stay the same")
-    random_weights: bool = Field(False, description="unet: forget what was learnt; the control")
+    random_weights: bool = Field(False, description="unet: random weights in place of the trained ones; the control")
     remove: Literal["nothing", "layers", "middle", "innermost"] = Field(
         "nothing", description="unet: blocks left out, as in BK-SDM's base, small and tiny; then distilled"
     )
@@ -38,7 +38,7 @@ class ExtractorConfig(BaseModel):
 
     @property
     def frozen(self) -> bool:
-        """Whether it is left as it is while the decoder learns."""
+        """Whether its weights are fixed while the decoder is trained."""
         return self.kind == "unet" and not self.tune
 
     @model_validator(mode="after")
@@ -54,7 +54,7 @@ Predictor = Literal["class", "box", "kernel"]
 
 
 class GenerativeConfig(BaseModel):
-    """The decoder. Equations are DiffusionInst's."""
+    """The decoder. Equation numbers are DiffusionInst's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -23,19 +23,19 @@ REGRESSION_LAYERS = 3
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a stage says of each proposal: logits (B, Q, C), boxes xyxy in pixels (B, Q, 4), kernels (B, Q, K)."""
+    """Output of a stage for each proposal: logits (B, Q, C), boxes xyxy in pixels (B, Q, 4), kernels (B, Q, K)."""
 
     logits: Tensor
     boxes: Tensor
     kernels: Tensor
 
     def of(self, image: int) -> Prediction:
-        """The same of one image, without the first dimension."""
+        """The prediction of one image, without the batch dimension."""
         return Prediction(self.logits[image], self.boxes[image], self.kernels[image])
 
 
 class Decoder(nn.Module):
-    """Stages that each start from the boxes of the one before, detached."""
+    """Stages that each start from the detached boxes of the previous one."""
 
     def __init__(self, config: GenerativeConfig, strides: Sequence[int]) -> None:
         super().__init__()
@@ -53,9 +53,10 @@ class Decoder(nn.Module):
 
         Args:
             pyramid: (B, dim, h_i, w_i), finest first.
-            boxes: xyxy (B * W, Q, 4), pixels: those of W windows of each image; proposals of a window see each other.
+            boxes: xyxy (B * W, Q, 4) in pixels, for W windows of each image; proposals of one window attend to each
+                other.
             timesteps: int64 (B * W,).
-            size: of the images, height and width.
+            size: height and width of the images.
         """
         time = self.time(_sinusoidal(timesteps, self.dim))
         features: Tensor | None = None
@@ -88,13 +89,15 @@ class _Stage(nn.Module):
         )
         self.box_deltas = nn.Linear(dim, 4)
         self.controller = nn.Linear(dim, kernel_length(config.mask_channels, config.rel_coords))
-        # by name and nothing else: with few classes other parameters share the classifier's size
+        # by name only: with few classes other parameters have the same size as the classifier
         nn.init.constant_(self.class_logits.bias, -math.log((1 - PRIOR) / PRIOR))
 
     def forward(
         self, regions: Tensor, boxes: Tensor, features: Tensor | None, time: Tensor
     ) -> tuple[Prediction, Tensor]:
-        """Of regions (B, Q, dim, 49) in boxes (B, Q, 4); `features` (B, Q, dim) are the last stage's."""
+        """Prediction and features from regions (B, Q, dim, 49) in boxes (B, Q, 4); `features` (B, Q, dim) are those of
+        the previous stage.
+        """
         x = regions.mean(-1) if features is None else features
         x = self.norms[0](x + self.attention(x, x, x, need_weights=False)[0])
         x = self.norms[1](x + self.interaction(x, regions))
@@ -111,7 +114,7 @@ class _Stage(nn.Module):
 
 
 class _DynamicConv(nn.Module):
-    """Each proposal brings two 1x1 convolutions for its own region."""
+    """Two 1x1 convolutions on each proposal's region, with weights from the proposal itself."""
 
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__()
@@ -131,11 +134,10 @@ class _DynamicConv(nn.Module):
 
 
 def pooled(pyramid: Sequence[Tensor], strides: Sequence[int], boxes: Tensor) -> Tensor:
-    """Features (B * Q, dim, 7, 7) inside boxes xyxy (B, Q, 4), pixels, each from one level of a pyramid.
+    """Features (B * Q, dim, 7, 7) inside boxes xyxy (B, Q, 4) in pixels, each from one level of a pyramid.
 
-    A box is read from the coarsest level that has 7 cells along its side, one place for each pooled cell. Cells are
-    points at the middle of what they stand for (`aligned`), which torchvision's own multi-scale pooling has off by
-    half a cell.
+    A box is read from the coarsest level on which its side has at least 7 cells, one position for each pooled cell.
+    Positions are the centres of cells (`aligned`); torchvision's own multi-scale pooling is off by half a cell.
 
     Args:
         pyramid: (B, dim, h_i, w_i), finest first.
@@ -153,7 +155,9 @@ def pooled(pyramid: Sequence[Tensor], strides: Sequence[int], boxes: Tensor) -> 
 
 
 class CosineClassifier(nn.Module):
-    """logit = scale * cos(x, w) + bias: the length of a feature, which few shots tell nothing about, does not count."""
+    """logit = scale * cos(x, w) + bias; the length of a feature, which a few shots cannot calibrate, has no
+    influence.
+    """
 
     def __init__(self, dim: int, classes: int, scale: float) -> None:
         super().__init__()
@@ -167,7 +171,7 @@ class CosineClassifier(nn.Module):
 
 
 def moved(boxes: Tensor, deltas: Tensor) -> Tensor:
-    """Boxes xyxy moved by deltas (dx, dy of the size, log dw, dh), of any leading shape."""
+    """Boxes xyxy moved by deltas (dx, dy relative to the size, log dw, log dh), of any leading shape."""
     size = boxes[..., 2:] - boxes[..., :2]
     deltas = deltas / deltas.new_tensor(DELTA_WEIGHTS)
     center = (boxes[..., :2] + boxes[..., 2:]) / 2 + deltas[..., :2] * size

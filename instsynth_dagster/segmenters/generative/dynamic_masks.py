@@ -1,4 +1,4 @@
-"""The dynamic mask head: each instance brings the weights of its own three 1x1 convolutions (CondInst)."""
+"""The dynamic mask head: each instance provides the weights of its own three 1x1 convolutions (CondInst)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 REACH = 2.0
-"""Relative coordinates are in halves of the box and end here."""
+"""Largest relative coordinate, in halves of the box."""
 
 
 def layer_sizes(channels: int, rel_coords: bool) -> list[tuple[int, int]]:
@@ -15,7 +15,7 @@ def layer_sizes(channels: int, rel_coords: bool) -> list[tuple[int, int]]:
 
 
 def kernel_length(channels: int, rel_coords: bool) -> int:
-    """Parameters of one instance's head: 153 for 8 channels, 169 with relative coordinates."""
+    """Number of parameters of one instance's head: 153 for 8 channels, 169 with relative coordinates."""
     return sum(inputs * outputs + outputs for inputs, outputs in layer_sizes(channels, rel_coords))
 
 
@@ -25,8 +25,8 @@ def dynamic_masks(features: Tensor, kernels: Tensor, boxes: Tensor, stride: int,
     Args:
         features: (C, h, w) at `stride`.
         kernels: (N, K): all weights, layer by layer, then all biases.
-        boxes: xyxy (N, 4), pixels; a place is told relative to its box, -1 and 1 being the sides, so that neither the
-            size of the image nor that of the object matters.
+        boxes: xyxy (N, 4) in pixels; positions are relative to the box, with -1 and 1 at its sides, so that neither the
+            size of the image nor that of the object has an influence.
     """
     channels, height, width = features.shape
     sizes = layer_sizes(channels, rel_coords)

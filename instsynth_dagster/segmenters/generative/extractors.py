@@ -19,7 +19,7 @@ STEM_STRIDE = 4
 
 
 class UNetExtractor(nn.Module):
-    """`UNetTaps` of ImageNet-normalised pixels; `teacher` is the whole UNet where a smaller one learns from it."""
+    """`UNetTaps` of ImageNet-normalised pixels; `teacher` is the full UNet where a smaller one is distilled from it."""
 
     def __init__(self, config: ExtractorConfig, *, with_teacher: bool) -> None:
         super().__init__()
@@ -40,20 +40,21 @@ class UNetExtractor(nn.Module):
 
 
 def to_generator_range(pixels: Tensor) -> Tensor:
-    """ImageNet-normalised (B, 3, H, W) -> -1..1."""
+    """Pixels (B, 3, H, W) converted from ImageNet normalisation to -1..1."""
     mean, std = (pixels.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return 2 * (pixels * std + mean) - 1
 
 
 def _randomise_unet(parts: Parts) -> None:
-    """New random weights for the UNet, in place; the autoencoder keeps its own, so that only what denoising taught is
-    lost."""
+    """Give the UNet new random weights, in place; the autoencoder keeps its own, so that only the effect of denoising
+    training is removed.
+    """
     fresh = type(parts.unet)(**dict(parts.unet.config))
     parts.unet.load_state_dict(fresh.state_dict())
 
 
 class ConvExtractor(nn.Module):
-    """Residual convolutions at stride 4, 8, ...: what the decoder does without a generator."""
+    """Residual convolutions at stride 4, 8, ...: the control without a generator."""
 
     def __init__(self, config: ExtractorConfig) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ def build_extractor(config: ExtractorConfig, *, with_teacher: bool = False) -> A
 
     Raises:
         CheckpointError: the generator cannot be loaded.
-        SettingsError: it has no such up block.
+        SettingsError: it does not have one of the up blocks.
     """
     if config.kind == "conv":
         return ConvExtractor(config)

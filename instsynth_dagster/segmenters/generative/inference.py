@@ -1,4 +1,4 @@
-"""From noise to instances: denoise, renew, ensemble, suppress."""
+"""Inference from noise to instances: denoising, box renewal, ensembling, suppression."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from instsynth_dagster.segmenters.generative.decoder import Prediction
 
 SEED = 0
 PAIRS = 300
-"""Candidates that take part in the suppression."""
+"""Most (candidate, class) pairs that enter the suppression."""
 
 Decode = Callable[[Tensor, int], Prediction]
-"""Boxes xyxy (W, Q, 4) in pixels and a time step -> the last stage's prediction."""
+"""Maps boxes xyxy (W, Q, 4) in pixels and a time step to the last stage's prediction."""
 
 
 def windows(size: tuple[int, int], window: tuple[int, int] | None) -> Tensor:
-    """xyxy float (W, 4): windows that cover an image (height, width), overlapping by half."""
+    """Windows xyxy float (W, 4) that cover an image (height, width), overlapping by half."""
     height, width = (min(own, side) for own, side in zip(window or size, size, strict=True))
     rows, columns = (
         torch.linspace(0, side - own, 1 + math.ceil(2 * (side - own) / own)).tolist()
@@ -33,13 +33,14 @@ def windows(size: tuple[int, int], window: tuple[int, int] | None) -> Tensor:
 
 
 def denoise(decode: Decode, schedule: Any, frames: Tensor, config: GenerativeConfig) -> Prediction:
-    """Candidates of all steps and windows, (K, ...): `num_proposals` for each, as more steps gain by being many.
+    """Candidates of all steps and windows, (K, ...): `num_proposals` for each, because further steps act as an
+    ensemble.
 
     The noise is the same for every image. After each step but the last, boxes whose best score is below
-    `renewal_threshold` start anew from noise.
+    `renewal_threshold` are replaced by noise.
 
     Args:
-        frames: windows xyxy (W, 4), pixels; boxes are normalised to them.
+        frames: windows xyxy (W, 4) in pixels; boxes are normalised to them.
     """
     generator = torch.Generator().manual_seed(SEED)
     corner = frames[:, None, :2].repeat(1, 1, 2)
@@ -65,7 +66,7 @@ def denoise(decode: Decode, schedule: Any, frames: Tensor, config: GenerativeCon
 
 
 def survivors(candidates: Prediction, config: GenerativeConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """The best (candidate, class) pairs, `PAIRS` at most, after suppression within each class.
+    """The best (candidate, class) pairs, at most `PAIRS`, after suppression within each class.
 
     Returns:
         Indices of candidates int64 (S,), classes int64 (S,), scores float (S,), best first.

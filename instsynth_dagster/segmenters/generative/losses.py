@@ -1,4 +1,4 @@
-"""Losses of the denoising decoder, at every stage; un-annotated objects are nobody's negatives."""
+"""Losses of the denoising decoder, at every stage; objects without annotation are no negatives."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from instsynth_dagster.segmenters.generative.matching import FOCAL_ALPHA, FOCAL_
 from instsynth_dagster.segmenters.shared.normaliser import masks_per_process
 
 IGNORED_SHARE = 0.5
-"""A proposal that no instance owns is left out of the classification where this share of it is of ignored objects."""
+"""Share of an unmatched proposal on ignored objects from which it is left out of the classification."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Instances of one image: boxes xyxy (N, 4) pixels, classes (N,), masks (N, h, w) 0..1 at the mask stride; boxes of
-    ignored objects (M, 4)."""
+    """Instances of one image: boxes xyxy (N, 4) in pixels, classes (N,), masks (N, h, w) in 0..1 at the mask stride;
+    boxes of ignored objects (M, 4).
+    """
 
     boxes: Tensor
     classes: Tensor
@@ -32,7 +33,9 @@ class Truth:
 
 
 def truth_of(masks: Tensor, classes: Tensor, ignored: Tensor, size: tuple[int, int]) -> Truth:
-    """From full-size masks float (N, H, W); `ignored` (M, H, W); `size`: height and width at the mask stride."""
+    """The `Truth` of full-size masks float (N, H, W); `ignored` (M, H, W); `size`: height and width at the mask
+    stride.
+    """
     small = F.interpolate(masks[None], size, mode="area")[0] if len(masks) else masks.new_zeros(0, *size)
     return Truth(boxes_of(masks), classes, small, boxes_of(ignored))
 
@@ -51,7 +54,7 @@ def total_loss(
     size: tuple[int, int],
     config: GenerativeConfig,
 ) -> Tensor:
-    """Sum over stages of focal, L1, GIoU and dice, each divided by the number of matched proposals.
+    """Sum over stages of focal, L1, GIoU and dice losses, each divided by the number of matched proposals.
 
     Args:
         mask_features: (B, C, h, w); its stride follows from `size`, the images' height and width.
@@ -95,7 +98,7 @@ def _stage_loss(
 
 
 def _on_ignored_objects(boxes: Tensor, ignored: Tensor, queries: Tensor) -> Tensor:
-    """bool (Q,): boxes that no instance owns and that lie mostly on ignored objects, or well around one."""
+    """bool (Q,): unmatched boxes that lie mostly on ignored objects, or closely around one."""
     if not len(ignored):
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     low = torch.maximum(boxes[:, None, :2], ignored[None, :, :2])

@@ -1,4 +1,4 @@
-"""Which proposals answer for which instances: SimOTA's dynamic k (section 3.3 of DiffusionDet)."""
+"""Matching of proposals and instances: SimOTA's dynamic k (section 3.3 of DiffusionDet)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from instsynth_dagster.segmenters.generative.config import GenerativeConfig
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 CENTER_RADIUS = 2.5
-"""In box sizes: how far from an instance's centre a proposal's centre may lie without a fine."""
+"""Distance between the centres of proposal and instance without a penalty, in box sizes."""
 OFF_CENTER, OUTSIDE = 100.0, 10_000.0
 
 
 def class_costs(logits: Tensor, classes: Tensor) -> Tensor:
-    """(Q, G) focal cost of calling a proposal the instance's class."""
+    """(Q, G) focal cost of assigning an instance's class to a proposal."""
     probability = logits.sigmoid()
     wanted = FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA * -(probability + 1e-8).log()
     unwanted = (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * -(1 - probability + 1e-8).log()
@@ -40,7 +40,7 @@ def costs(
 
 
 def _where_centers_lie(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """(Q, G) bool: in the instance's box, in the region around its centre."""
+    """Whether a proposal's centre lies in the instance's box, and in the region around its centre: each bool (Q, G)."""
     centers = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
     in_box = ((centers > truth[None, :, :2]) & (centers < truth[None, :, 2:])).all(-1)
     middle, reach = (truth[:, :2] + truth[:, 2:]) / 2, CENTER_RADIUS * (truth[:, 2:] - truth[:, :2])
@@ -49,17 +49,18 @@ def _where_centers_lie(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def match(cost: Tensor, iou: Tensor, candidates: int) -> tuple[Tensor, Tensor]:
-    """Proposals and the instances they answer for: every instance has at least one, no proposal more than one.
+    """Matched proposals and instances: every instance gets at least one proposal, no proposal more than one instance.
 
     Instance j gets its k_j cheapest proposals, k_j being the rounded-down sum of its `candidates` best IoUs; a proposal
-    wanted twice goes where it costs least; instances left without then take free ones, cheapest pair first. With more
-    instances than proposals some go without.
+    matched twice goes to the instance with the lower cost; instances left without one then get free ones, cheapest pair
+    first. With more instances than proposals some get none.
 
     Args:
-        cost: (Q, G). iou: (Q, G).
+        cost: (Q, G).
+        iou: (Q, G).
 
     Returns:
-        Indices of proposals and of instances, int64, equally long, ordered by proposal.
+        Indices of proposals and of instances, int64, of equal length, ordered by proposal.
     """
     proposals, instances = cost.shape
     if not instances:
@@ -74,7 +75,7 @@ def match(cost: Tensor, iou: Tensor, candidates: int) -> tuple[Tensor, Tensor]:
     matched[twice.nonzero()[:, 0], best] = True
     while not matched.any(0).all():
         free = ~matched.any(1)
-        if not free.any():  # then one from an instance that has several
+        if not free.any():  # otherwise one of an instance that has several
             free = (matched & (matched.sum(0) > 1)).any(1)
         if not free.any():
             break
@@ -87,5 +88,5 @@ def match(cost: Tensor, iou: Tensor, candidates: int) -> tuple[Tensor, Tensor]:
 
 
 def ious(boxes: Tensor, truth: Tensor) -> Tensor:
-    """(Q, G) of xyxy boxes; a box turned inside out overlaps nothing."""
+    """IoU (Q, G) of xyxy boxes; a box with inverted corners overlaps nothing."""
     return box_iou(boxes, truth).nan_to_num(0.0).clamp(0, 1)

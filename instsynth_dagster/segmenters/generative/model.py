@@ -24,14 +24,14 @@ _PREDICTORS: dict[Predictor, str] = {"class": "class_logits", "box": "box_deltas
 
 
 class Generative(nn.Module):
-    """Extractor, pyramid, and a decoder that denoises boxes; each denoised proposal brings its mask's kernel.
+    """Extractor, pyramid, and a decoder that denoises boxes; each denoised proposal provides the kernel of its mask.
 
-    A frozen extractor is not among the parameters and not in the state: it is loaded from where it came from.
+    A frozen extractor is neither among the parameters nor in the state: it is loaded from its source.
     """
 
     def __init__(self, config: GenerativeConfig, extractor: Any) -> None:
         super().__init__()
-        self.sizes = config  # not `config`, which transformers' Trainer would write to
+        self.sizes = config  # not named `config`, to which transformers' Trainer would write
         self.stored = keeps_extractor(config)
         if self.stored:
             self.extractor = extractor
@@ -56,7 +56,7 @@ class Generative(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Generative:
         if not self.stored:
-            self.extractor._apply(fn)  # moves with the rest
+            self.extractor._apply(fn)  # the frozen extractor follows to another device
         return super()._apply(fn, recurse)
 
     def forward(
@@ -71,9 +71,10 @@ class Generative(nn.Module):
 
         Args:
             pixel_values: float (B, 3, H, W), normalised; any size.
-            mask_labels: float (N_i, H, W) of each image; class_labels: int64 (N_i,).
+            mask_labels: float (N_i, H, W) of each image.
+            class_labels: int64 (N_i,) of each image.
             ignored: float (M_i, H, W), objects that may not be counted as background.
-            views: a number for each image, the same for equal pixels: the extractor sees each number once.
+            views: an integer for each image, the same for equal pixels: the extractor runs once for each.
         """
         pyramid, features, size = self.features(pixel_values, views)
         padded = [_padded(masks, size) for masks in mask_labels]
@@ -107,7 +108,7 @@ class Generative(nn.Module):
         return pyramid, self.mask_features(pyramid), (pixels.shape[2], pixels.shape[3])
 
     def _once(self, pixels: Tensor, views: Sequence[int]) -> list[Tensor]:
-        """The extractor's maps; those of views that it has seen come from memory, where they are float16."""
+        """The extractor's maps; those of known views come from memory, where they are kept as float16."""
         new = [row for row, view in enumerate(views) if view not in self._seen]
         if new:
             for row, maps in zip(new, zip(*self.extractor(pixels[new]), strict=True), strict=True):
@@ -137,7 +138,7 @@ class Generative(nn.Module):
 
 
 def keeps_extractor(config: GenerativeConfig) -> bool:
-    """Whether a checkpoint holds the extractor: unless it is a generator as it was found."""
+    """Whether a checkpoint holds the extractor: always, except for a generator with its original weights."""
     extractor = config.extractor
     as_found = extractor.kind == "unet" and not extractor.random_weights and extractor.remove == "nothing"
     return not as_found or extractor.tune

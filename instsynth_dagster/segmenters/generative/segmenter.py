@@ -34,12 +34,13 @@ from instsynth_dagster.settings import SegmenterSettings
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PER_CLASS = ("class_logits.weight", "class_logits.bias")
-"""Ends of the names of parameters that have a row for each class."""
+"""Suffixes of the names of parameters that have a row for each class."""
 
 
 class GenerativeSegmenter(QuerySegmenter):
     """`Segmenter` of kind `generative`. `settings.architecture` holds values of `GenerativeConfig`; with
-    `settings.model`, a trained one, they change it (few-shot: other classes, `train_only`)."""
+    `settings.model`, a trained one, they change its configuration (few-shot: other classes, `train_only`).
+    """
 
     def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
         if settings.model:
@@ -59,7 +60,7 @@ class GenerativeSegmenter(QuerySegmenter):
         scratch: Path,
         device: str,
     ) -> None:
-        """A generator with blocks left out first learns to see what the whole one sees."""
+        """Distil a generator with removed blocks from the full one before the training itself."""
         teacher = getattr(model.extractor, "teacher", None)
         if teacher is None:
             return
@@ -143,8 +144,9 @@ class GenerativeSegmenter(QuerySegmenter):
 
 
 def _with_classes(trained: Any, values: dict[str, Any], classes: Sequence[str]) -> Generative:
-    """A trained model for other classes, or with another extractor: rows of classes that it knew are kept, those of new
-    ones start anew."""
+    """A trained model for other classes, or with another extractor: rows of known classes are kept, those of new ones
+    are initialised at random.
+    """
     changed = trained.sizes.model_dump(exclude_unset=True, exclude={"views"}) | values | {"classes": tuple(classes)}
     config = architecture(GenerativeConfig, changed)
     same = config.extractor == trained.sizes.extractor

@@ -1,1 +1,1 @@
-"""MaskDiff: a diffusion model of the mask, given the region, its class and K examples of the class."""
+"""MaskDiff: a diffusion model of the mask, conditioned on the region, its class and K examples of the class."""

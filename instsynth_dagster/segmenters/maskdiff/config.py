@@ -11,7 +11,9 @@ from instsynth_dagster.settings.base import Role
 
 
 class MaskDiffConfig(BaseModel):
-    """p(mask | region, K shots, class). The paper predicts the noise; predicting the mask needs far fewer steps."""
+    """Configuration of p(mask | region, K shots, class). The paper predicts the noise; predicting the mask needs far
+    fewer steps.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""The mask denoiser: a UNet that reads a noisy mask, the region and the shots side by side."""
+"""The mask denoiser: a UNet whose input is a noisy mask, the region and the shots, concatenated."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.shared.normaliser import batch_mean
 
 NO_CLASS = 0
-"""Row of the class embedding that stands for "any class"."""
+"""Row of the class embedding for "any class"."""
 SHOT_CHANNELS = 4
 _SEED = 0
 
 
 class MaskDenoiser(nn.Module):
     """y: mask in -1..1 (B, 1, R, R). x: region (B, 3, R, R). k: shots (B, K, 4, R, R), colours (0 outside the instance)
-    and mask in -1..1."""
+    and mask in -1..1.
+    """
 
     def __init__(self, config: MaskDiffConfig) -> None:
         super().__init__()
-        self.sizes = config  # not `config`, which transformers' Trainer would write to
+        self.sizes = config  # not named `config`, to which transformers' Trainer would write
         shots = config.shots if config.shots_mode == "concat" else 1
         plain, attending = len(config.blocks) - config.attention_levels, config.attention_levels
         groups = next(number for number in (32, 16, 8, 4, 2, 1) if all(c % number == 0 for c in config.blocks))
@@ -55,10 +56,11 @@ class MaskDenoiser(nn.Module):
         return {"loss": batch_mean((predicted.float() - target).square())}
 
     def predict(self, noisy: Tensor, regions: Tensor, shots: Tensor, labels: Tensor, steps: Tensor) -> Tensor:
-        """What the UNet says (B, 1, R, R); with `shots_mode` mean the mean over the shots one by one.
+        """Output of the UNet (B, 1, R, R); with `shots_mode` mean the mean over single shots.
 
         Args:
-            labels: int64 (B,), rows of the class embedding. steps: int64 (B,).
+            labels: int64 (B,), rows of the class embedding.
+            steps: int64 (B,).
         """
         if self.sizes.shots_mode == "concat":
             return self._infer(torch.cat([noisy, regions, shots.flatten(1, 2)], 1), steps, labels)
@@ -72,7 +74,7 @@ class MaskDenoiser(nn.Module):
         return each.unflatten(0, (-1, count)).mean(1)
 
     def _infer(self, planes: Tensor, steps: Tensor, labels: Tensor) -> Tensor:
-        """The UNet on patches: `patch` x `patch` cells of a plane become as many channels of one, and back."""
+        """Output of the UNet on patches: `patch` x `patch` cells of a plane become channels of one cell, and back."""
         patch = self.sizes.patch
         return F.pixel_shuffle(self.unet(F.pixel_unshuffle(planes, patch), steps, labels).sample, patch)
 
@@ -80,8 +82,8 @@ class MaskDenoiser(nn.Module):
     def sample(self, regions: Tensor, shots: Tensor, class_labels: Tensor) -> Tensor:
         """Masks in -1..1 (B, R, R), the mean of `samples` draws; a row does not depend on the others.
 
-        Every second draw is that of the mirrored region from the same noise, so an even number of draws mirrors with
-        its region.
+        Every second draw uses the mirrored region with the same noise, so that with an even number of draws the mask of
+        a mirrored region is the mirrored mask.
         """
         config, device = self.sizes, regions.device
         generator = torch.Generator().manual_seed(_SEED)
@@ -99,7 +101,7 @@ class MaskDenoiser(nn.Module):
         return total[:, 0] / config.samples
 
     def guided(self, state: Tensor, regions: Tensor, shots: Tensor, class_labels: Tensor, step: Tensor) -> Tensor:
-        """(1 + w) * with the class - w * without."""
+        """Guided prediction: (1 + w) * with the class - w * without."""
         steps = step.to(state.device).expand(len(state))
         conditional = self.predict(state, regions, shots, class_labels + 1, steps)
         if not self.sizes.guidance:

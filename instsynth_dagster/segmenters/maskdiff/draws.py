@@ -26,11 +26,11 @@ from instsynth_dagster.settings import SegmenterSettings
 
 _TRIES = 50
 _SHOT_BYTES = 64 << 20
-"""Of shots that a stream of draws keeps."""
+"""Bytes of shots that a stream of draws keeps in memory."""
 
 
 def shot_of(image: np.ndarray, mask: np.ndarray, config: MaskDiffConfig) -> Tensor:
-    """An example of a class: (4, R, R), the instance's colours on 0, and its mask in -1..1."""
+    """An example of a class: (4, R, R), the instance's colours on a background of 0, and its mask in -1..1."""
     box = enlarged(torch.tensor([mask_box(mask)], dtype=torch.float32), config.pad)
     image, mask, box = _near(image, mask, box)
     colours, mask_there = _cut(image, mask, box, config.region, blank=True)
@@ -47,8 +47,9 @@ def _cut(image: np.ndarray, mask: np.ndarray, box: Tensor, side: int, *, blank: 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Torch's own generator at a seed, put back on leaving; `fork_rng` and `manual_seed` ask for GPUs every time, which
-    costs as much as cutting the region."""
+    """Context with torch's global generator at a seed, restored on exit; `fork_rng` and `manual_seed` query GPUs on
+    every call, which costs as much as cutting the region.
+    """
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -58,7 +59,9 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _near(image: np.ndarray, mask: np.ndarray, box: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """The parts of image and mask that a box (1, 4) reads, and the box in them: the rest need not be converted."""
+    """The parts of image and mask that a box (1, 4) covers, and the box relative to them: the rest need not be
+    converted.
+    """
     x1, y1, x2, y2 = box[0].tolist()
     left, top = max(0, int(x1) - 2), max(0, int(y1) - 2)
     part = np.s_[top : int(y2) + 3, left : int(x2) + 3]
@@ -66,7 +69,7 @@ def _near(image: np.ndarray, mask: np.ndarray, box: Tensor) -> tuple[np.ndarray,
 
 
 class Instances:
-    """The instances of a data set that are large enough to learn from, found sample by sample and remembered."""
+    """The instances of a data set that are large enough for training, searched sample by sample and remembered."""
 
     def __init__(self, dataset: SegmentationDataset, classes: Sequence[str], min_side: int) -> None:
         self.dataset = dataset
@@ -75,8 +78,9 @@ class Instances:
         self._large: dict[int, dict[int, dict[int, bool]]] = {}
 
     def pick(self, index: int, rng: np.random.Generator, only: int | None = None) -> tuple[int, int] | None:
-        """Class index and id of an instance of a sample: a class at random (or the given one), then an instance of it;
-        None where there is none that is large enough."""
+        """Class index and id of an instance of a sample: a random class (or the given one), then a random instance of
+        it; None where none is large enough.
+        """
         if index not in self._large:
             self._large[index] = self._search(self.dataset[index][1])
         large = self._large[index]
@@ -101,7 +105,9 @@ class Instances:
         return min(x2 - x1, y2 - y1) >= self._min_side
 
     def others(self, label: int, without: int, rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
-        """(sample, id) of `count` instances of a class, of as many samples as there are, never of sample `without`."""
+        """(sample, id) of `count` instances of a class, from as many samples as possible, never from sample
+        `without`.
+        """
         column = np.flatnonzero(self.dataset.classes_in[:, label])
         found: list[tuple[int, int]] = []
         for index in rng.permutation(column[column != without]).tolist()[: count + _TRIES]:
@@ -134,7 +140,7 @@ class RegionDraws(Dataset):
     ) -> None:
         self._instances = Instances(dataset, config.classes, config.min_side)
         self._schedule = DrawSchedule(dataset.is_synthetic, settings.synthetic_fraction, seed)
-        # a shot is cut the same way every time; 16: four float32 planes
+        # a shot is the same every time it is cut; 16: four float32 planes
         self._shot = lru_cache(maxsize=_SHOT_BYTES // (16 * config.region**2))(
             partial(self._instances.shot, config=config)
         )
@@ -146,7 +152,7 @@ class RegionDraws(Dataset):
 
     def __getitem__(self, draw: int) -> dict[str, Tensor]:
         for attempt in range(_TRIES):
-            # an image without instances gives its turn to one of a later draw
+            # an image without instances is replaced by one of a later draw
             item = self._region(
                 draw + attempt * self._draws, np.random.default_rng(content_seed(self._seed, draw, attempt))
             )
@@ -188,8 +194,9 @@ class RegionDraws(Dataset):
 
 
 def draw_shots(dataset: SegmentationDataset, config: MaskDiffConfig, seed: int) -> Tensor:
-    """The K shots of each class that a trained model is shown: float32 (C, K, 4, R, R); a class that the data set lacks
-    has none, all 0."""
+    """The K shots of each class for a trained model: float32 (C, K, 4, R, R); all 0 for a class that is missing in the
+    data set.
+    """
     instances = Instances(dataset, config.classes, config.min_side)
     shots = torch.zeros(len(config.classes), config.shots, 4, config.region, config.region)
     for label in range(len(config.classes)):

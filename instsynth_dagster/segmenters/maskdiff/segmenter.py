@@ -42,7 +42,8 @@ _BATCH = 32
 
 class MaskDiffSegmenter:
     """`Segmenter` of kind `maskdiff`. `settings.architecture` holds values of `MaskDiffConfig`; with `settings.model`,
-    a trained one, they change it."""
+    a trained one, they change its configuration.
+    """
 
     def fit(
         self,
@@ -56,7 +57,7 @@ class MaskDiffSegmenter:
         device: str = "cpu",
         progress: Progress | None = None,
     ) -> FitResult:
-        """See `Segmenter.fit`; the steps are the denoiser's, the detector has its own in its settings."""
+        """Train, see `Segmenter.fit`; the steps are the denoiser's, the detector has its own in its settings."""
         if not len(dataset):
             raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
         with isolated_random_state():
@@ -137,7 +138,7 @@ def _new_model(settings: SegmenterSettings, classes: Sequence[str]) -> MaskDenoi
     before = trained.sizes
     changed = before.model_dump(mode="json", exclude_unset=True) | values
     model = MaskDenoiser(architecture(MaskDiffConfig, changed))
-    known, wanted = ("", *before.classes), ("", *classes)  # row 0 stands for no class
+    known, wanted = ("", *before.classes), ("", *classes)  # row 0 is "any class"
     model.load_state_dict(transferred_weights(trained, model, known, wanted, ("class_embedding.weight",)))
     return model
 
@@ -207,9 +208,10 @@ def given_box_iou(
     classes: Sequence[str],
     labels: LabelTable,
 ) -> pd.DataFrame:
-    """Mask IoU of the instances of `classes` in a frame when true box and class are given: class_name, area, side, iou.
+    """Mask IoU of the instances of `classes` in a frame given their true boxes and classes: class_name, area, side,
+    iou.
 
-    Instances whose box is narrower than `min_side` pixels are left out; `side` is the narrower side.
+    Instances whose box is narrower than `min_side` pixels are left out; `side` is the shorter side in pixels.
     """
     index = instance_index(ids, labels)
     index["side"] = np.minimum(index["x2"] - index["x1"], index["y2"] - index["y1"])

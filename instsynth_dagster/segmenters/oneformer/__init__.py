@@ -1,1 +1,1 @@
-"""OneFormer (Jain et al., 2023) from transformers, with our own inputs, targets and scoring."""
+"""OneFormer (Jain et al., 2023) from transformers, with this project's inputs, targets and scoring."""

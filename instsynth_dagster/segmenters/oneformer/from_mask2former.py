@@ -1,4 +1,6 @@
-"""A Mask2Former as the start of a OneFormer: same backbone and pixel decoder, same decoder layers under other names."""
+"""Initialisation of a OneFormer from a Mask2Former: same backbone, pixel decoder and decoder layers, under
+other names.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ _TRANSFORMER = "model.transformer_module."
 
 
 def mask2former_weights(source: str) -> dict[str, Tensor]:
-    """Weights of a Mask2Former folder or hub id under OneFormer's names; class heads and losses are left out.
+    """Weights of a Mask2Former folder or hub id under OneFormer's names, without class heads and losses.
 
     Raises:
         CheckpointError: it cannot be loaded as Mask2Former.

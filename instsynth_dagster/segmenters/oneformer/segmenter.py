@@ -1,4 +1,4 @@
-"""OneFormer behind the segmenter interface: one training for three tasks, each asked with its own token."""
+"""OneFormer behind the segmenter interface: one training for three tasks, each selected by its own token."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ from instsynth_dagster.settings import SegmenterSettings
 class OneFormerSegmenter(QuerySegmenter):
     """`Segmenter` of kind `oneformer`. `settings.architecture` holds values of `OneFormerConfig`.
 
-    `settings.model` may be a OneFormer, or a Mask2Former whose backbone, pixel decoder and decoder layers are taken
-    over.
+    `settings.model` may be a OneFormer, or a Mask2Former whose backbone, pixel decoder and decoder layers are reused.
     """
 
     def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
@@ -55,7 +54,9 @@ class OneFormerSegmenter(QuerySegmenter):
         return _encoder(model)
 
     def is_divisible(self, settings: SegmenterSettings) -> bool:
-        """The contrastive loss compares the images of a batch with one another."""
+        """Whether a batch may be split: not with the contrastive loss, which compares the images of a batch with one
+        another.
+        """
         assert isinstance(settings, OneFormerSettings)
         return not settings.text_branch
 
@@ -68,7 +69,7 @@ class OneFormerSegmenter(QuerySegmenter):
         return _batches(model, transformers_models.classes_of(model))
 
     def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
-        """The text branch serves training only and is left out."""
+        """Write a checkpoint folder without the text branch, which only training needs."""
         model.config.is_training = model.model.is_training = False
         model.model.text_mapper = None
         transformers_models.save(model, out)
@@ -90,7 +91,7 @@ class OneFormerSegmenter(QuerySegmenter):
 
 
 class OneFormerPredictor(QueryPredictor):
-    """Instances, panoptic and semantic maps, each asked with the task token that belongs to it."""
+    """Instances, panoptic and semantic maps, each computed with the token of its task."""
 
     def __init__(
         self,
@@ -158,7 +159,7 @@ def _new_model(settings: OneFormerSettings, labels: dict[str, Any]) -> Any:
         for name in ("hidden_dim", "conv_dim", "mask_dim", "text_encoder_width")
     }
     if len(set(sizes.values())) > 1:
-        # the library neither trains nor saves the projections that would join different widths
+        # the library neither trains nor saves the projections between different widths
         widths = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise SettingsError(f"segmenters.architecture: {widths} must be equal for oneformer")
     model = transformers_models.new_model(

@@ -1,4 +1,4 @@
-"""The three tasks of OneFormer: what each asks for, what it learns from an id map, and how it is put in words."""
+"""The three tasks of OneFormer: their tokens, the targets that an id map gives for each, and their texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instsynth_dagster.segmenters.shared.augmentation import Targets, collate
 
 SEMANTIC, INSTANCE, PANOPTIC = "semantic", "instance", "panoptic"
 TASKS = (SEMANTIC, INSTANCE, PANOPTIC)
-"""Drawn with equal chances, as in the Cityscapes configurations."""
+"""Tasks, drawn with equal probability, as in the Cityscapes configurations."""
 
 
 def all_classes(things: Sequence[str], labels: LabelTable) -> tuple[str, ...]:
@@ -61,20 +61,20 @@ def segments(ids: Tensor, classes: Sequence[str], task: str, labels: LabelTable)
 def texts(indices: Sequence[int], task: str, classes: Sequence[str], length: int) -> list[str]:
     """The text list of one image: "a photo with a <class>" for each segment, then "a <task> photo" up to `length`.
 
-    It is made of this image's segments alone; the library's processor carries classes over from the images before it
-    in the batch.
+    It depends on this image's segments alone; the library's processor carries classes over from earlier images of the
+    batch.
     """
     named = [f"a photo with a {classes[index]}" for index in indices[:length]]
     return named + [f"a {task} photo"] * (length - len(named))
 
 
 class TaskBatches:
-    """Makes a batch: pixels, targets, task tokens and, where `num_texts` is not 0, the tokens of each text list.
+    """Makes a batch of pixels, targets, task tokens and, where `num_texts` is not 0, the tokens of each text list.
 
     Args:
         tokenizer: of transformers.
-        classes: of the class head.
-        task_length, text_length: tokens, padded with zeros.
+        classes: classes of the class head.
+        task_length, text_length: numbers of tokens, padded with zeros.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class TaskBatches:
         self._known: dict[tuple[str, int], Tensor] = {}
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Items of `TrainingDraws` with `task_targets`."""
+        """A batch of items of `TrainingDraws` with `task_targets`."""
         batch = collate(items)
         batch["task_inputs"] = torch.stack([self.task(item["task"]) for item in items])
         if self._num_texts:

@@ -1,6 +1,6 @@
 """Training samples: scale jitter, crop, flip and colour jitter, then one mask per instance.
 
-The id map travels through the transforms as one `tv_tensors.Mask` and is split into instances after the crop, which
+The id map passes through the transforms as one `tv_tensors.Mask` and is split into instances after the crop, which
 costs a fraction of transforming a stack of masks.
 """
 
@@ -30,7 +30,7 @@ from instsynth_dagster.settings import SegmenterSettings
 class RandomScaleCrop(v2.Transform):
     """A random window that, scaled by a random factor, has exactly the size of the crop.
 
-    Equal to scaling the whole image and cropping, without ever holding the scaled image. Where the scaled image is
+    Equal to scaling the whole image and cropping, but without the scaled image in memory. Where the scaled image is
     smaller than the crop, the right and the bottom are filled with the mean colour and the id 0 (unlabeled).
     """
 
@@ -61,7 +61,9 @@ class RandomScaleCrop(v2.Transform):
 
 
 def training_transform(crop: tuple[int, int], scale_range: tuple[float, float]) -> v2.Transform:
-    """Scale jitter, crop (height, width), flip, colour jitter and ImageNet normalisation, as Mask2Former's recipe."""
+    """Scale jitter, crop (height, width), flip, colour jitter and ImageNet normalisation, as in Mask2Former's
+    recipe.
+    """
     return v2.Compose(
         [
             RandomScaleCrop(crop, scale_range),
@@ -74,11 +76,11 @@ def training_transform(crop: tuple[int, int], scale_range: tuple[float, float]) 
 
 
 def instance_targets(ids: Tensor, classes: Sequence[str], labels: LabelTable) -> tuple[Tensor, Tensor]:
-    """Split an id map into instances of the given classes; groups and every other id are background.
+    """Masks and classes of the instances of the given classes in an id map; groups and all other ids are background.
 
     Args:
         ids: int (H, W), an id map.
-        labels: of the data set.
+        labels: label table of the data set.
 
     Returns:
         masks float32 (N, H, W) of 0 and 1, ordered by id, and class indices int64 (N,) into `classes`.
@@ -91,8 +93,9 @@ def instance_targets(ids: Tensor, classes: Sequence[str], labels: LabelTable) ->
 
 
 def ignored_objects(ids: Tensor, labels: LabelTable) -> Tensor:
-    """Masks float32 (M, H, W) of what an id map calls a group, connected pieces apart: there are instances there, but
-    nobody says which, so they may be counted neither as instances nor as background."""
+    """Masks float32 (M, H, W) of the groups in an id map, connected pieces separately; their instances are unknown, so
+    they may be counted neither as instances nor as background.
+    """
     groups = sorted(set(ids.unique().tolist()) & set(labels.thing_ids.tolist()))
     masks = [torch.zeros(0, *ids.shape)]
     for value in groups:
@@ -102,12 +105,12 @@ def ignored_objects(ids: Tensor, labels: LabelTable) -> Tensor:
 
 
 Targets = Callable[[Tensor], dict[str, Any]]
-"""Makes of an id map, int32 (H, W), what a segmenter learns from it: at least mask_labels and class_labels. Chance in
-it comes from torch's global generator, which is seeded for each draw."""
+"""Maps an id map, int32 (H, W), to the targets of a segmenter: at least mask_labels and class_labels. Random numbers
+come from torch's global generator, which is seeded for each draw."""
 
 
 def instances_only(classes: Sequence[str], labels: LabelTable) -> Targets:
-    """`Targets` of a segmenter that learns instances and nothing else."""
+    """`Targets` of a segmenter that is trained on instances only."""
 
     def targets(ids: Tensor) -> dict[str, Any]:
         masks, indices = instance_targets(ids, classes, labels)
@@ -120,7 +123,7 @@ class TrainingDraws(Dataset):
     """The endless augmented stream of a training, cut to `draws` items; item i is a pure function of (seed, i).
 
     An item is a dict of pixel_values float32 (3, h, w), mask_labels float32 (N, h, w), class_labels int64 (N,), and
-    whatever else `targets` gives. Neither the number of workers nor a resume changes it.
+    further entries of `targets`. Neither the number of workers nor a resume changes it.
     """
 
     def __init__(
@@ -151,14 +154,13 @@ class TrainingDraws(Dataset):
 
 
 class FixedViews(Dataset):
-    """The first draws of a training over and over, in a new random order each time; item i is a pure function of
-    (seed, i).
+    """The first draws of a training, repeated in a new random order each time; item i is a pure function of (seed, i).
 
-    Each item has `view` int64 (), the same for equal pixels, so that what is computed of these can be kept.
+    Each item has `view` int64 (), the same for equal pixels, so that values computed from these can be cached.
 
     Args:
         stream: at least `views` items.
-        draws: items in all.
+        draws: total number of items.
     """
 
     def __init__(self, stream: TrainingDraws, views: int, seed: int, draws: int) -> None:

@@ -11,18 +11,18 @@ from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.sources import load_complete_model, pretrained
 
 NEW_NORMS = "hidden_states_norms."
-"""Swin and ConvNeXt as backbones normalise each stage that they give out; their classifiers do not: new weights."""
+"""Norms of each output stage of Swin and ConvNeXt backbones; their classifiers lack them, so these weights are new."""
 UNLOADABLE = (Exception,)
-"""What libraries raise for a folder or id that they cannot load: fed with damaged files, nearly anything."""
+"""Errors of libraries for a folder or id that they cannot load; damaged files cause nearly any error."""
 TRAINING_ONLY = ("model.text_mapper.", "text_mapper.")
-"""Beginnings of the names of OneFormer's text branch, which serves training only and is not kept."""
+"""Prefixes of the names of OneFormer's text branch, which is used in training only and is not saved."""
 
 
 def load_backbone(source: str) -> Any:
-    """The four feature stages of a pretrained backbone, every weight accounted for but those of `NEW_NORMS`.
+    """The four feature stages of a pretrained backbone, with every weight loaded except those of `NEW_NORMS`.
 
     Args:
-        source: folder or hub id of a classifier, or of a segmenter whose backbone is taken out.
+        source: folder or hub id of a classifier, or of a segmenter whose backbone is extracted.
 
     Raises:
         CheckpointError: it cannot be loaded, or is no backbone.
@@ -42,7 +42,7 @@ def load_backbone(source: str) -> Any:
             return segmenter.model.pixel_level_module.encoder
         if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
             raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone")
-        # not AutoBackbone.from_pretrained: that asks the hub even for a local folder
+        # not AutoBackbone.from_pretrained, which contacts the hub even for a local folder
         kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
         backbone, report = kind.from_pretrained(
             name,

@@ -1,4 +1,4 @@
-"""What segmenters of this project share: reading their architecture, and taking over rows of known classes."""
+"""Reading the architecture of this project's own segmenters, and transferring weights between models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def architecture(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 def for_inference(trained: Config, settings: SegmenterSettings) -> Config:
-    """The configuration of a checkpoint, with what the settings say of inference now.
+    """The configuration of a checkpoint, with its inference values replaced by those of the current settings.
 
     Raises:
         SettingsError: a value is impossible.
@@ -40,14 +40,15 @@ def for_inference(trained: Config, settings: SegmenterSettings) -> Config:
 def transferred_weights(
     trained: nn.Module, model: nn.Module, before: Sequence[str], now: Sequence[str], per_class: Sequence[str]
 ) -> dict[str, Tensor]:
-    """A state for `model` from `trained`: what has the same shape, and of class layers the rows of known classes.
+    """A state for `model` from `trained`: parameters of equal shape, and of class layers the rows of known classes.
 
     Args:
         before, now: classes of the two models.
-        per_class: ends of the names of parameters with a row for each class, and any further rows ("no object") last.
+        per_class: suffixes of the names of parameters with a row for each class, and any further rows ("no object")
+            last.
 
     Raises:
-        SettingsError: the class layers of the two models are of different widths.
+        SettingsError: the class layers of the two models have different widths.
     """
     state, learnt = model.state_dict(), trained.state_dict()
     for name, weight in learnt.items():

@@ -1,4 +1,4 @@
-"""What pretrained backbones expect of colours: mean and deviation of ImageNet, RGB, 0..1."""
+"""Colour normalisation of pretrained backbones: mean and standard deviation of ImageNet, RGB, 0..1."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def as_pixels(image: np.ndarray) -> Tensor:
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """(3, H, W) in 0..1 -> ImageNet-normalised, so that 0 is the mean colour."""
+    """Pixels (3, H, W) in 0..1, normalised by ImageNet's statistics, so that 0 is the mean colour."""
     import torch
 
     return (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
 
 
 def shown(normal: Tensor) -> Tensor:
-    """Inverse of `normalised`; what lay outside the image has the mean colour."""
+    """Inverse of `normalised`; pixels outside the image have the mean colour."""
     import torch
 
     return normal * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]

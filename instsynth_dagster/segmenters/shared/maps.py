@@ -12,15 +12,15 @@ from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.segmenters.shared.scoring import Geometry
 
 MIN_SCORE = 0.5
-"""Queries of which no class is as sure as this claim nothing of a panoptic map."""
+"""Least score of a query's best class for a segment in a panoptic map."""
 MIN_VISIBLE = 0.8
-"""A segment of which less than this share of its own mask is left to it is dropped."""
+"""Share of a segment's own mask that must remain visible; otherwise the segment is dropped."""
 
 
 def semantic_map(
     class_logits: Tensor, mask_logits: Tensor, classes: Sequence[str], geometry: Geometry, labels: LabelTable
 ) -> np.ndarray:
-    """Label ids int32 (H, W): the class with the largest sum over queries of class times mask probability.
+    """Label ids int32 (H, W): the class with the largest sum over queries of class probability times mask probability.
 
     Args:
         class_logits: float (Q, C + 1), "no object" last.
@@ -35,9 +35,10 @@ def semantic_map(
 def panoptic_map(
     class_logits: Tensor, mask_logits: Tensor, classes: Sequence[str], geometry: Geometry, labels: LabelTable
 ) -> np.ndarray:
-    """Id map int32 (H, W), unlabeled where no segment is left; arguments as for `semantic_map`.
+    """Id map int32 (H, W), unlabeled where there is no segment; arguments as for `semantic_map`.
 
-    Each pixel goes to the query with the largest score times mask probability. Segments of one stuff class are one.
+    Each pixel belongs to the query with the largest score times mask probability. Segments of one stuff class are
+    united.
     """
     scores, found = class_logits.float().softmax(-1).max(-1)
     kept = (found < len(classes)) & (scores >= MIN_SCORE)

@@ -1,7 +1,8 @@
-"""What losses are divided by: sums over the whole batch, also where it is worked through in pieces or processes.
+"""Loss normalisers: sums over the whole batch, also where it is processed in micro-batches or by several processes.
 
-A loss that is a sum of terms N / D, with N and D sums over images, is the sum over pieces of N(piece) / D(batch). The
-pieces are therefore passed twice: the first time the values of D are counted, the second time they are divided by.
+A loss that is a sum of terms N / D, with N and D sums over images, is the sum over micro-batches of N(micro-batch) /
+D(batch). Each micro-batch therefore passes twice: the first time the values of D are counted, the second time the
+losses are divided by their totals.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, distributed
 
 
 class BatchTotals:
-    """The values of D of one batch, in the order in which its losses ask for them."""
+    """The values of D of one batch, in the order in which its losses request them."""
 
     def __init__(self) -> None:
         self._totals: list[Tensor] = []
@@ -24,13 +25,13 @@ class BatchTotals:
 
     @contextmanager
     def count(self) -> Iterator[None]:
-        """While a piece is passed for the first time: `batch_total` adds to the totals and returns its argument."""
+        """Context of a micro-batch's first pass: `batch_total` adds to the totals and returns its argument."""
         with self._in_use(counting=True):
             yield
 
     @contextmanager
     def divide(self) -> Iterator[None]:
-        """While a piece is passed for the second time: `batch_total` returns the totals of all counted pieces."""
+        """Context of a micro-batch's second pass: `batch_total` returns the totals of all counted micro-batches."""
         with self._in_use(counting=False):
             yield
 
@@ -60,11 +61,11 @@ _in_use: BatchTotals | None = None
 def batch_total(count: Tensor | float, device: Any = None) -> Tensor:
     """The sum of a count over the whole batch, float32 ().
 
-    With several processes it is divided by their number, as they average their gradients. All processes and pieces have
-    to ask for the same totals in the same order.
+    With several processes it is divided by their number, because they average their gradients. All processes and
+    micro-batches have to request the same totals in the same order.
 
     Args:
-        count: over the images that are at hand.
+        count: count over the images of this process and micro-batch.
     """
     total = torch.as_tensor(count, dtype=torch.float32, device=device).detach().clone()
     if _in_use is not None:
@@ -78,14 +79,14 @@ def batch_total(count: Tensor | float, device: Any = None) -> Tensor:
 def masks_per_process(class_labels: Sequence[Tensor], device: torch.device) -> Tensor:
     """Masks of the whole batch over the number of processes, float32 (), at least 1.
 
-    transformers takes the mean over processes and then divides by their number again, which doubles the mask losses of
-    two processes.
+    transformers averages over processes and then divides by their number again, which doubles the mask losses of two
+    processes.
     """
     return batch_total(sum(len(labels) for labels in class_labels), device).clamp(min=1)
 
 
 def share_of_batch(count: float, device: Any) -> Tensor:
-    """What a loss that was divided by a piece's count, at least 1, is multiplied with to be divided by the batch's."""
+    """The factor that replaces the division by a micro-batch's count, at least 1, by that of the whole batch."""
     own = torch.tensor(float(count), device=device)
     total = own if _in_use is None else _in_use.take(own)
     return own.clamp(min=1) / total.clamp(min=1)
@@ -95,7 +96,8 @@ def batch_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
     """The mean of values over the whole batch, or their weighted mean; 0 where all weights are 0.
 
     Args:
-        values: any shape. weights: of the same shape, or one that values can be multiplied with element by element.
+        values: any shape.
+        weights: of the same shape, or broadcastable to it.
     """
     if weights is None:
         return values.sum() / batch_total(values.numel(), values.device)
@@ -104,10 +106,12 @@ def batch_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def batch_cross_entropy(logits: Tensor, wanted: Tensor, weight: Tensor | None = None) -> Tensor:
-    """`torch.nn.functional.cross_entropy` with its mean taken over the whole batch.
+    """`torch.nn.functional.cross_entropy` with its mean over the whole batch.
 
     Args:
-        logits: (B, C, ...). wanted: int64 (B, ...). weight: (C,) of the classes.
+        logits: (B, C, ...).
+        wanted: int64 (B, ...), the target classes.
+        weight: (C,), class weights.
     """
     losses = torch.nn.functional.cross_entropy(logits, wanted, weight, reduction="sum")
     weights = torch.ones_like(wanted, dtype=torch.float32) if weight is None else weight.float()[wanted]

@@ -1,4 +1,4 @@
-"""Feature maps at several strides -> a pyramid of one width."""
+"""A feature pyramid of one width from feature maps at several strides."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from torch.nn import functional as F
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """As many groups, up to 16, as divide the channels: batches are too small for batch norm."""
+    """Group norm with the largest number of groups, up to 16, that divides the channels; batches are too small for
+    batch norm.
+    """
     return nn.GroupNorm(next(groups for groups in (16, 8, 4, 2, 1) if channels % groups == 0), channels)
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, activate: bool = True) -> nn.Sequential:
-    """Convolution and group norm, then ReLU unless told otherwise."""
+    """Convolution and group norm, followed by ReLU unless `activate` is False."""
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
         group_norm(outputs),
@@ -23,7 +25,7 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, activate: 
 
 
 class Pyramid(nn.Module):
-    """Top-down feature pyramid; the finest stride comes last in and first out.
+    """Top-down feature pyramid; the finest stride is last in the input and first in the output.
 
     Args:
         channels, strides: of the maps, coarsest first.
@@ -50,7 +52,7 @@ class Pyramid(nn.Module):
 
 
 class MaskFeatures(nn.Module):
-    """The map that dynamic heads read: pyramid levels summed at the finest stride, then convolutions."""
+    """The input map of dynamic mask heads: pyramid levels summed at the finest stride, then convolutions."""
 
     def __init__(self, levels: int, dim: int, channels: int) -> None:
         super().__init__()

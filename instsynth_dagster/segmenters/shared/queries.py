@@ -1,4 +1,4 @@
-"""What segmenters that answer with queries share: fit, and predict image by image."""
+"""The common base of query-based segmenters: training, and prediction image by image."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ STRIDE = 32
 
 
 class QuerySegmenter(ABC):
-    """A `Segmenter` (see `segmenters.base`) around a module that gives classes and masks of queries."""
+    """A `Segmenter` (see `segmenters.contract`) around a module that predicts classes and masks of queries."""
 
     @abstractmethod
     def build(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> nn.Module:
         """A module to train; its forward takes a collated batch and returns a "loss"."""
 
     def is_divisible(self, settings: SegmenterSettings) -> bool:
-        """Whether a batch may be worked through in pieces; see `training.loop.train`."""
+        """Whether a batch may be processed in micro-batches; see `training.loop.train`."""
         return True
 
     def prepare(
@@ -57,12 +57,12 @@ class QuerySegmenter(ABC):
         scratch: Path,
         device: str,
     ) -> None:
-        """What a new model must learn before its training proper; its state goes below `scratch`."""
+        """A stage of training before the main one, by default none; its state is kept below `scratch`."""
         return
 
     @abstractmethod
     def backbone(self, model: Any) -> nn.Module:
-        """The part that learns at `backbone_lr_factor` of the rate."""
+        """The part of the model that is trained at `backbone_lr_factor` of the learning rate."""
 
     @abstractmethod
     def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
@@ -77,28 +77,28 @@ class QuerySegmenter(ABC):
         """Class probabilities (Q, C) and mask logits (Q, h, w) of pixels float (1, 3, H, W)."""
 
     def stride(self, model: Any) -> int:
-        """Images are padded to a multiple of it."""
+        """The number of pixels to whose multiples image sides are padded."""
         return STRIDE
 
     def test_size(self, model: Any, settings: SegmenterSettings) -> tuple[int, int] | None:
-        """Height and width that images are resized to; None: as they are."""
+        """Height and width to which images are resized; None: unchanged."""
         return settings.test_size
 
     def targets(self, settings: SegmenterSettings, classes: Sequence[str], labels: LabelTable) -> Targets:
-        """What an id map teaches."""
+        """The training targets of an id map."""
         return instances_only(classes, labels)
 
     def draws(
         self, dataset: SegmentationDataset, settings: SegmenterSettings, classes: Sequence[str], model: Any, seed: int
     ) -> Dataset:
-        """The items that a model of `build` is trained on, `steps` x `batch_size` of them."""
+        """The items on which a model of `build` is trained, `steps` x `batch_size` of them."""
         count = settings.steps * settings.batch_size
         return TrainingDraws(dataset, settings, self.targets(settings, classes, dataset.labels), seed, count)
 
     def batches(
         self, settings: SegmenterSettings, classes: Sequence[str], model: Any
     ) -> Callable[[list[Any]], dict[str, Any]]:
-        """What makes a batch of items of `TrainingDraws` for a model of `build`."""
+        """A function that turns items of `TrainingDraws` into a batch for a model of `build`."""
         return collate
 
     def fit(
@@ -151,7 +151,7 @@ class QuerySegmenter(ABC):
     def predictor(
         self, model: nn.Module, classes: Sequence[str], settings: SegmenterSettings, labels: LabelTable, device: str
     ) -> QueryPredictor:
-        """Around a model in evaluation mode, already on the device."""
+        """The predictor of a model in evaluation mode that is already on the device."""
 
         def infer(pixels: Tensor) -> tuple[Tensor, Tensor]:
             return self.infer(model, pixels.to(device))
@@ -161,7 +161,7 @@ class QuerySegmenter(ABC):
 
 
 class QueryPredictor:
-    """A trained segmenter; images go through one by one, so that no result depends on its neighbours."""
+    """A trained segmenter; images are processed one by one, so that no result depends on the others."""
 
     def __init__(
         self,
@@ -192,7 +192,9 @@ class QueryPredictor:
 
 
 def prepare(image: np.ndarray, test_size: tuple[int, int] | None, stride: int = STRIDE) -> tuple[Tensor, Geometry]:
-    """uint8 (H, W, 3) -> normalised float32 (3, h, w), padded right and below to a multiple of `stride`."""
+    """uint8 (H, W, 3) -> normalised float32 (3, h, w), padded on the right and at the bottom to a multiple of
+    `stride`.
+    """
     height, width = content = test_size or image.shape[:2]
     resized = image if image.shape[:2] == content else resize_image(image, (width, height))
     pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1).float() / 255

@@ -1,4 +1,4 @@
-"""Regions cut out of images at one size, and masks put back where they came from, without rounding a coordinate."""
+"""Regions cropped from images at one size, and masks pasted back to the same place, without rounding of coordinates."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torchvision.ops import roi_align
 
 
 def cut_regions(pixels: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Regions (N, C, side, side) of an image (C, H, W); each cell is the mean of what it covers, 0 outside the image.
+    """Regions (N, C, side, side) of an image (C, H, W); each cell is the mean of the pixels that it covers, 0 outside
+    the image.
 
     Args:
-        boxes: xyxy float (N, 4), pixels; they may stick out.
+        boxes: xyxy float (N, 4) in pixels; they may exceed the image.
     """
-    # the library repeats the outermost pixels for one pixel more, and drops what lies further out
+    # the library repeats the outermost pixels for one more pixel, and is 0 beyond that
     return roi_align(pixels[None].float(), [boxes.float()], side, aligned=True)
 
 
@@ -25,7 +26,8 @@ def paste_mask(logits: Tensor, box: Tensor, size: tuple[int, int]) -> np.ndarray
     """bool (H, W): where the logits (side, side) of a region are above 0, by the inverse of `cut_regions`.
 
     Args:
-        box: xyxy float (4,), pixels. size: of the image, height and width.
+        box: xyxy float (4,) in pixels.
+        size: height and width of the image.
     """
     mask = np.zeros(size, dtype=bool)
     x1, y1, x2, y2 = box.tolist()

@@ -1,4 +1,4 @@
-"""Which sample is drawn when: a pure function of the seed and the draw's number."""
+"""The sample of each draw: a pure function of the seed and the draw's number."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 class DrawSchedule:
     """Maps draw numbers 0, 1, 2, ... to sample indices.
 
-    Real and synthetic samples are two streams, each walked in a fresh random order every epoch, so that no sample is
-    seen twice before all have been seen once (with `repeats`, a sample stands in an epoch that many times on average).
+    Real and synthetic samples are two streams, each traversed in a new random order every epoch, so that no sample is
+    repeated before all have been drawn once (with `repeats`, a sample occurs in an epoch that many times on average).
     Synthetic draws are spread evenly at `synthetic_fraction` of all; with one kind of sample only, every draw is of
     that kind.
 
     Args:
-        repeats: float (N,) of at least 1, e.g. `repeat_factors`; default: once each.
+        repeats: float (N,) of at least 1, such as `repeat_factors`; default: 1 for each.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class DrawSchedule:
 
 
 def _order(seed: int, repeats: Sequence[np.ndarray], stream: int, epoch: int) -> np.ndarray:
-    """Positions in a stream for one epoch: whole repeats always, the rest by systematic sampling of the fractions."""
+    """Positions in a stream for one epoch: integer parts of the repeats always, fractions by systematic sampling."""
     rng = np.random.default_rng([seed, stream, epoch])
     factors = repeats[stream]
     length = round(factors.sum())
@@ -60,7 +60,7 @@ def repeat_factors(classes_in: np.ndarray, threshold: float) -> np.ndarray:
     """LVIS repeat factors float64 (N,): max over a sample's classes of max(1, sqrt(threshold / share of samples)).
 
     Args:
-        classes_in: bool (N, C), which classes a sample holds.
+        classes_in: bool (N, C), the classes of each sample.
         threshold: a class in fewer than this share of the samples is repeated.
     """
     share = classes_in.mean(axis=0)

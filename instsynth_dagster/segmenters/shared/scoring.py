@@ -1,7 +1,7 @@
-"""Instances from queries: scoring for average precision, as Mask2Former, OneFormer and FastInst define it.
+"""Instances from queries: scoring for average precision, as defined by Mask2Former, OneFormer and FastInst.
 
-The library's own post-processing resizes masks to 384x384 and makes one non-overlapping map, which destroys both detail
-and ranking; here each of the best (query, class) pairs keeps its own full-size mask.
+The library's own post-processing resizes masks to 384x384 and makes one non-overlapping map, which destroys detail and
+ranking; here each of the best (query, class) pairs keeps its own full-size mask.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ CHUNK_PIXELS = 1 << 24
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes (height, width), pixels: `image` was resized to `content`, then padded right and below to `padded`."""
+    """Sizes (height, width) in pixels: `image` was resized to `content`, then padded on the right and at the bottom to
+    `padded`.
+    """
 
     image: tuple[int, int]
     content: tuple[int, int]
     padded: tuple[int, int]
 
     def restore(self, logits: Tensor) -> Tensor:
-        """Mask logits (N, h, w) of the network -> (N, *image), bilinear, padding cut off."""
+        """Mask logits (N, h, w) of the network resized to (N, *image), bilinear, with the padding removed."""
         full = _resize(logits, self.padded)[:, : self.content[0], : self.content[1]]
         return _resize(full, self.image)
 
@@ -50,15 +52,15 @@ def score_instances(
 ) -> pd.DataFrame:
     """The best (query, class) pairs of one image as a prediction table.
 
-    A pair's mask is {logit > 0} at image size and its score the class probability times the mean mask probability
-    inside the mask. Pairs with an empty mask or of probability 0 are left out.
+    A pair's mask is {logit > 0} at image size, and its score is the class probability times the mean mask probability
+    inside the mask. Pairs with an empty mask or probability 0 are left out.
 
     Args:
         probabilities: float (Q, C) of each class.
         mask_logits: float (Q, h, w) at the network's output stride.
         classes: C names; those without instances (road, sky, ...) give no pairs.
-        max_detections: number of pairs kept.
-        labels: of the data set.
+        max_detections: most pairs.
+        labels: label table of the data set.
 
     Returns:
         Table with the columns `PREDICTION_COLUMNS`, best score first.

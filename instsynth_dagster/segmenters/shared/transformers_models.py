@@ -1,4 +1,4 @@
-"""Models of transformers: built from settings, loaded and saved, with one clear line where that cannot be."""
+"""Models of transformers: built from settings, loaded and saved, with errors of one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from instsynth_dagster.settings import SegmenterSettings
 
 
 def class_labels(classes: Sequence[str]) -> dict[str, Any]:
-    """Keywords of a configuration that name the classes."""
+    """Keyword arguments of a configuration that name the classes."""
     return {
         "id2label": dict(enumerate(classes)),
         "label2id": {name: index for index, name in enumerate(classes)},
@@ -28,7 +28,7 @@ def class_labels(classes: Sequence[str]) -> dict[str, Any]:
 
 
 def classes_of(model: Any) -> tuple[str, ...]:
-    """Inverse of `class_labels`, from a model."""
+    """The classes of a model; inverse of `class_labels`."""
     return tuple(name for _, name in sorted(dict(model.config.id2label or {}).items()))
 
 
@@ -71,11 +71,11 @@ def new_model(
     backbone: str | None = None,
     **values: Any,
 ) -> Any:
-    """A model with new weights from `values` and `settings.architecture`, the latter winning.
+    """A model with new weights from `values` and `settings.architecture`; the latter takes precedence.
 
     Args:
-        encoder: finds the backbone in the model; a model without one has no separate backbone.
-        backbone: folder or id whose weights the backbone takes over.
+        encoder: returns the backbone of the model; None for a model without a separate backbone.
+        backbone: folder or id whose weights the backbone gets.
 
     Raises:
         CheckpointError: the backbone cannot be loaded.
@@ -99,7 +99,7 @@ def new_model(
 
 
 def _counting_masks(model: Any) -> Any:
-    """Have the losses of a model divided by what the whole batch holds (`shared.normaliser`)."""
+    """The model with its losses divided by totals of the whole batch (`shared.normaliser`)."""
     criterion: Any = getattr(model, "criterion", None)
     if hasattr(criterion, "get_num_masks"):
         criterion.get_num_masks = masks_per_process
@@ -113,7 +113,9 @@ def _loss_labels(
     """Cross-entropy of the classes, "no object" last and with the criterion's weight.
 
     Args:
-        logits: (B, Q, C + 1). class_labels: int64 (N_i,) of each image. indices: matched queries and instances.
+        logits: (B, Q, C + 1).
+        class_labels: int64 (N_i,) of each image.
+        indices: matched queries and instances.
     """
     wanted = torch.full(logits.shape[:2], logits.shape[2] - 1, device=logits.device)
     for image, (queries, instances) in enumerate(indices):
@@ -122,7 +124,7 @@ def _loss_labels(
 
 
 def save(model: Any, out: Path) -> None:
-    """A `from_pretrained` folder that does not tell where on this machine the weights came from."""
+    """Write a `from_pretrained` folder without the path from which the weights were loaded."""
     configs: list[Any] = [model.config, getattr(model.config, "backbone_config", None)]
     for config in filter(None, configs):
         config.name_or_path = ""

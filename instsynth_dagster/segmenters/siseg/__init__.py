@@ -1,1 +1,1 @@
-"""SISeg: from a semantic map to instances, by displacement fields and boundaries."""
+"""SISeg: instances from a semantic map, by displacement fields and boundaries."""

@@ -11,9 +11,9 @@ from instsynth_dagster.settings.base import Role
 
 
 class SISegConfig(BaseModel):
-    """Displacement field and boundary, learnt from semantic maps alone, or from instances where they are known.
+    """Displacement field and boundary, trained on semantic maps alone, or on instances where they are annotated.
 
-    Distances are cells of the output grid, one cell being `STRIDE` pixels of the image as the network sees it.
+    Distances are in cells of the output grid; a cell is `STRIDE` pixels of the network's input.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""Displacements -> instances: follow them to centroids, number the centroids, carry the numbers along."""
+"""Instances from displacements: follow them to centroids, number the centroids, and propagate the numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from instsynth_dagster.segmenters.siseg.propagation import propagate, transition
 
 
 def destinations(field: Tensor, steps: int) -> Tensor:
-    """Where each cell ends, (2, h, w) y and x, after following the field for `steps` steps with bilinear reading."""
+    """End position of each cell, (2, h, w) y and x, after following the field for `steps` steps with bilinear
+    interpolation.
+    """
     _, height, width = field.shape
     start = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")).to(field)
     last = field.new_tensor([height - 1, width - 1])[:, None, None]
@@ -32,11 +34,12 @@ def group(field: Tensor, pieces: np.ndarray, config: SISegConfig) -> np.ndarray:
     """int32 (h, w): instance numbers from 1, 0 where the class has no instances.
 
     Cells whose displacement is shorter than `seed_threshold`, or for large pieces than `seed_share` of the root of the
-    piece's area, are centroids; connected ones are one. A cell belongs to the centroid where it ends, or, ending at
-    none, to the nearest cell that does, within its piece; a piece without a centroid is one instance.
+    piece's area, are centroids; connected ones are one. A cell belongs to the centroid at its end position or, without
+    one there, to that of the nearest cell that has one, within its piece; a piece without a centroid is one instance.
 
     Args:
-        field: (2, h, w), dy and dx in cells. pieces: int32 (h, w), numbers of the connected components of the classes.
+        field: (2, h, w), dy and dx in cells.
+        pieces: int32 (h, w), numbers of the connected components of the classes.
     """
     ends = destinations(field, config.refine_steps).round().long().numpy()
     length = field.norm(dim=0).numpy()
@@ -76,9 +79,9 @@ def nearest_number(numbers: np.ndarray) -> np.ndarray:
 
 
 def smoothed(instances: np.ndarray, boundary: np.ndarray, pieces: np.ndarray, config: SISegConfig) -> np.ndarray:
-    """The instances after propagation: each cell takes the number whose score arrives strongest.
+    """The instances after propagation: each cell takes the number with the highest propagated score.
 
-    Numbers walk over one piece (see `group`) and do not cross boundaries; a boundary cell starts with no score.
+    Numbers propagate within one piece (see `group`) and do not cross boundaries; a boundary cell starts with score 0.
     Only pieces of more than one instance can change.
     """
     result = instances.copy()
@@ -102,7 +105,8 @@ def to_pixels(instances: np.ndarray, grid: np.ndarray, pieces: np.ndarray) -> np
     """Instance numbers of a grid (h, w) -> pixels (H, W): each pixel takes the nearest number of its own piece.
 
     Args:
-        grid: pieces at the grid, int32 (h, w). pieces: the same at the pixels, int32 (H, W).
+        grid: pieces on the grid, int32 (h, w).
+        pieces: the same at full resolution, int32 (H, W).
     """
     height, width = pieces.shape
     spread, known = (

@@ -1,4 +1,4 @@
-"""Instance numbers as id maps and prediction tables, and the grouping that SISeg is measured against."""
+"""Instance numbers as id maps and prediction tables, and the baseline grouping for SISeg."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from instsynth_dagster.segmenters.contract import PREDICTION_COLUMNS
 def numbered(numbers: np.ndarray, label_ids: np.ndarray, labels: LabelTable) -> np.ndarray:
     """Id map int32 (H, W) of instance numbers (0: none) and label ids, both (H, W).
 
-    What has a class with instances but no number is unlabeled. Where a class has more instances than the coding has
-    room for, all but the largest become its group (the label id itself).
+    A pixel whose class has instances but that has no number is unlabeled. Where a class has more instances than the
+    coding has room for, all but the largest become its group (the label id itself).
     """
     ids = np.where(np.isin(label_ids, labels.thing_ids), labels.unlabeled, label_ids).astype(np.int32)
     found, first, areas = np.unique(numbers, return_index=True, return_counts=True)
@@ -46,7 +46,9 @@ def instance_table(
 
 
 def connected_components(label_ids: np.ndarray, classes: Sequence[str], labels: LabelTable) -> np.ndarray:
-    """Instance numbers int32 (H, W) of the simplest grouping: every 8-connected component of a class is one."""
+    """Instance numbers int32 (H, W) of the simplest grouping: every 8-connected component of a class is one
+    instance.
+    """
     numbers = np.zeros(label_ids.shape, dtype=np.int32)
     for name in classes:
         _, pieces = cv2.connectedComponents((label_ids == labels.id_of(name)).astype(np.uint8), connectivity=8)

@@ -1,4 +1,4 @@
-"""The network of SISeg: image and semantic map in, displacement and boundary out, and its training losses."""
+"""The network of SISeg: image and semantic map to displacement and boundary, and its training losses."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from instsynth_dagster.segmenters.siseg.pairs import BACKGROUND, IGNORED, gauge_
 
 STRIDE = 4
 FIELD_SCALE = 8.0
-"""Cells; what the network gives is in units of it, so that far centroids need no large weights."""
+"""Unit of the network's displacement output in cells, so that distant centroids need no large weights."""
 
 
 class SISeg(nn.Module):
-    """A convolutional encoder and decoder to stride 4 with two heads; both see the semantic map, as their input."""
+    """A convolutional encoder and decoder to stride 4 with two heads; the semantic map is part of the input."""
 
     def __init__(self, config: SISegConfig) -> None:
         super().__init__()
-        self.sizes = config  # not `config`, which transformers' Trainer would write to
+        self.sizes = config  # not named `config`, to which transformers' Trainer would write
         widths = config.widths
         inputs = 3 + len(config.classes) + 1
         self.down = nn.ModuleList(
@@ -36,7 +36,7 @@ class SISeg(nn.Module):
 
     @property
     def coarsest(self) -> int:
-        """Image sides are padded to a multiple of it."""
+        """The number of pixels to whose multiples image sides are padded."""
         return int(2 ** len(self.sizes.widths))
 
     def forward(
@@ -53,11 +53,11 @@ class SISeg(nn.Module):
         Args:
             pixel_values: float (B, 3, H, W), normalised.
             semantics: int64 (B, H, W): 0 background, 1.. classes, 255 unknown.
-            labels: int64 (B, h, w) at the output grid, see `pair_losses`.
+            labels: int64 (B, h, w) on the output grid, see `pair_losses`.
             components: int64 (B, h, w), see `gauge_loss`.
-            centroids: float (B, 2, h, w), true displacements, all nan where instances may not be looked at.
+            centroids: float (B, 2, h, w), true displacements, all nan with semantic supervision.
             extents: float (B, h, w), root of the area of each cell's instance, at least 1: small instances need
-                centroids as exact, for their size, as large ones.
+                centroids that are as exact, relative to their size, as those of large ones.
         """
         height, width = labels.shape[-2:]
         field, boundary = (x[..., :height, :width] for x in self.fields(pixel_values, semantics))

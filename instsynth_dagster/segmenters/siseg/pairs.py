@@ -1,4 +1,4 @@
-"""Losses over pairs of cells: what a semantic map says about which cells belong together (L_D and L_B)."""
+"""Losses over pairs of cells: which cells belong together according to a semantic map (L_D and L_B)."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Pairs:
     second: tuple[slice, slice]
 
     def ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (..., h, w) at the two ends of each pair."""
+        """Values of x (..., h, w) at the two cells of each pair."""
         return x[..., *self.first], x[..., *self.second]
 
 
 def all_pairs(offsets: Sequence[tuple[int, int]], size: tuple[int, int]) -> Iterator[Pairs]:
-    """Pairs at each offset that the grid is large enough for."""
+    """Pairs at each offset that fits into the grid."""
     for offset in offsets:
         if offset[0] < size[0] and abs(offset[1]) < size[1]:
             yield pairs_at(offset, size)
@@ -57,7 +57,7 @@ def pairs_at(offset: tuple[int, int], size: tuple[int, int]) -> Pairs:
 
 
 def line(offset: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Cells on the straight line from (0, 0) to the offset, both ends included, none twice."""
+    """Cells on the straight line from (0, 0) to the offset, both ends included, without repetitions."""
     dy, dx = offset
     steps = max(abs(dy), abs(dx))
     for step in range(steps + 1):
@@ -65,7 +65,7 @@ def line(offset: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 def affinity(boundary: Tensor, pairs: Pairs) -> Tensor:
-    """1 - the largest boundary on the line between the two cells of each pair: (..., h', w')."""
+    """1 - the largest boundary value on the line between the two cells of each pair: (..., h', w')."""
     top, left = pairs.first[0].start, pairs.first[1].start
     height, width = pairs.first[0].stop - top, pairs.first[1].stop - left
     crossed = [boundary[..., top + y : top + y + height, left + x : left + x + width] for y, x in line(pairs.offset)]
@@ -75,7 +75,9 @@ def affinity(boundary: Tensor, pairs: Pairs) -> Tensor:
 @dataclass(frozen=True)
 class PairLosses:
     """Means over pairs, 0 where there is none: `displacement` of pairs within an object, `background` of pairs outside,
-    `boundary` cross-entropy, the two kinds of pairs that belong together and those that do not weighing 1/2, 1/2, 1."""
+    and `boundary` cross-entropy, in which the two kinds of pairs that belong together have weight 1/2 each and the
+    others 1.
+    """
 
     displacement: Tensor
     background: Tensor
@@ -86,13 +88,13 @@ def pair_losses(field: Tensor, boundary: Tensor, labels: Tensor, offsets: Sequen
     """L_D and L_B.
 
     Cells of one foreground label must point to the same place: D_a - D_b = x_b - x_a. Cells of different labels must be
-    divided by a boundary, cells of one label must not.
+    separated by a boundary, cells of one label must not.
 
     Args:
         field: displacement (B, 2, h, w), dy then dx, in cells.
         boundary: (B, 1, h, w) in 0..1.
-        labels: int64 (B, h, w): BACKGROUND, IGNORED, or what tells objects apart: a class for semantic supervision, a
-            number of its own for each instance.
+        labels: int64 (B, h, w): BACKGROUND, IGNORED, or the label that separates objects: a class for semantic
+            supervision, a unique number for each instance.
     """
     sums = {
         name: [field.new_zeros(()), field.new_zeros(())] for name in ("within", "outside", "same", "empty", "apart")
@@ -123,12 +125,13 @@ def pair_losses(field: Tensor, boundary: Tensor, labels: Tensor, offsets: Sequen
 def gauge_loss(field: Tensor, components: Tensor) -> Tensor:
     """Mean absolute mean displacement of the components.
 
-    The pair losses leave a constant in each object free. Displacements to an object's own centroid sum to 0, and so do
-    those of touching objects together, so a connected component of a class needs no instance labels for this; an object
-    that an occluder cuts in two violates it.
+    The pair losses leave a constant in each object undetermined. Displacements to an object's own centroid sum to 0,
+    and so do those of touching objects together, so that a connected component of a class needs no instance labels for
+    this loss; an object cut in two by an occluder violates the assumption.
 
     Args:
-        field: (B, 2, h, w). components: int64 (B, h, w), 0 background, numbers of their own per image.
+        field: (B, 2, h, w).
+        components: int64 (B, h, w), 0 background, numbers that are unique within an image.
     """
     total, count = field.new_zeros(()), 0
     for image, numbers in zip(field, components, strict=True):

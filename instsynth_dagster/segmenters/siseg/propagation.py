@@ -1,4 +1,4 @@
-"""Semantic-aware propagation: scores walk to their neighbours and stop at boundaries and at other classes."""
+"""Semantic-aware propagation: scores spread to neighbours and stop at boundaries and at other classes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from instsynth_dagster.segmenters.siseg.pairs import affinity, all_pairs, pair_o
 
 
 def transition(boundary: np.ndarray, semantics: np.ndarray, radius: int, beta: float) -> sparse.csr_matrix:
-    """Q (P, P) of P = h * w cells: affinities ** beta within `radius` between cells of one class, and 1 to itself, its
-    columns summing to 1.
+    """Q (P, P) of P = h * w cells: affinities ** beta within `radius` between cells of one class, and 1 on the
+    diagonal, with columns that sum to 1.
 
     Args:
-        boundary: float (h, w) in 0..1. semantics: integer (h, w).
+        boundary: float (h, w) in 0..1.
+        semantics: integer (h, w).
     """
     height, width = semantics.shape
     cells = np.arange(height * width).reshape(height, width)
@@ -35,7 +36,7 @@ def transition(boundary: np.ndarray, semantics: np.ndarray, radius: int, beta: f
 
 
 def propagate(scores: np.ndarray, matrix: sparse.csr_matrix, steps: int) -> np.ndarray:
-    """Q^steps applied to scores float (K, h, w); mass is kept."""
+    """Q^steps applied to scores float (K, h, w); their sum is conserved."""
     flat = scores.reshape(len(scores), -1).T
     for _ in range(steps):
         flat = matrix @ flat

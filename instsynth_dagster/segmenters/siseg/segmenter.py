@@ -55,7 +55,7 @@ class SISegSegmenter:
         device: str = "cpu",
         progress: Progress | None = None,
     ) -> FitResult:
-        """See `Segmenter.fit`; the steps are those of the fields, the semantic segmenter has its own."""
+        """Train, see `Segmenter.fit`; the steps are those of the fields, the semantic segmenter has its own."""
         if not len(dataset):
             raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
         config = architecture(SISegConfig, settings.architecture | {"classes": tuple(classes)})
@@ -114,7 +114,7 @@ class SISegSegmenter:
 
 
 class SISegPredictor:
-    """A trained SISeg. `source` gives semantic maps to `predict`; `instances` takes them as they come."""
+    """A trained SISeg. `source` provides semantic maps for `predict`; `instances` takes them as an argument."""
 
     def __init__(
         self, model: SISeg, settings: SegmenterSettings, source: Predictor | None, labels: LabelTable, device: str
@@ -126,7 +126,7 @@ class SISegPredictor:
         return [self.table(image, self.semantic_map(image)) for image in images]
 
     def semantic_map(self, image: np.ndarray) -> np.ndarray:
-        """int32 (H, W) label ids by the segmenter named in the settings."""
+        """Label ids int32 (H, W) from the segmenter named in the settings."""
         maps = self._source.maps(image) if self._source else None
         if maps is None:
             raise SettingsError("segmenters.architecture.semantics: SISeg needs a segmenter that gives semantic maps")
@@ -140,12 +140,12 @@ class SISegPredictor:
         return Maps(self.instances(image, semantic), semantic)
 
     def table(self, image: np.ndarray, label_ids: np.ndarray) -> pd.DataFrame:
-        """Prediction table of an image with a semantic map, int (H, W) label ids."""
+        """Prediction table for an image and its semantic map, int (H, W) label ids."""
         numbers, sure = self._numbers(image, label_ids)
         return instance_table(numbers, label_ids, 1 - sure, self.labels)
 
     def instances(self, image: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
-        """Id map int32 (H, W) of an image with a semantic map, int (H, W) label ids."""
+        """Id map int32 (H, W) for an image and its semantic map, int (H, W) label ids."""
         return numbered(self._numbers(image, label_ids)[0], label_ids, self.labels)
 
     @torch.inference_mode()
@@ -158,7 +158,7 @@ class SISegPredictor:
         semantics = cv2.resize(own, (width, height), interpolation=cv2.INTER_NEAREST)
         pixels = normalised(as_pixels(resized))[None].to(self._device)
         field, logits = self.model.fields(pixels, torch.from_numpy(semantics.astype(np.int64))[None].to(self._device))
-        # of the pixels, not of the grid, where what hangs together by a thread would fall apart
+        # components of pixels, not of grid cells, where pieces connected by thin bridges would be separated
         pieces = class_components(own)
         grid = resize_ids(pieces, (width, height))
         grid = grid[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]

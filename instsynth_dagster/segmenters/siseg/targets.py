@@ -1,4 +1,4 @@
-"""What an id map teaches SISeg: from its classes alone, or from its instances too."""
+"""Training targets of SISeg from an id map: from its classes alone, or from its instances."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from instsynth_dagster.segmenters.siseg.pairs import IGNORED
 def semantic_classes(label_ids: np.ndarray, classes: Sequence[str], labels: LabelTable) -> np.ndarray:
     """uint8 (H, W) of label ids: 0 background, 1.. `classes`, 255 void."""
     if len(classes) >= IGNORED:
-        raise SettingsError(f"siseg tells at most {IGNORED - 1} classes apart, here are {len(classes)}")
+        raise SettingsError(f"siseg separates at most {IGNORED - 1} classes, here are {len(classes)}")
     table = np.zeros(max(labels.by_id) + 1, dtype=np.uint8)
     table[labels.void_ids] = IGNORED
     for number, name in enumerate(classes, 1):
@@ -30,7 +30,7 @@ def semantic_classes(label_ids: np.ndarray, classes: Sequence[str], labels: Labe
 
 
 def class_components(semantics: np.ndarray) -> np.ndarray:
-    """int32 (h, w): 8-connected components of equal classes, 0 where there is none."""
+    """int32 (h, w): 8-connected components of equal classes, 0 for background."""
     result = np.zeros(semantics.shape, dtype=np.int32)
     for number in np.unique(semantics[(semantics > 0) & (semantics != IGNORED)]).tolist():
         _, pieces = cv2.connectedComponents((semantics == number).astype(np.uint8), connectivity=8)
@@ -56,7 +56,7 @@ def displacements(instances: np.ndarray) -> np.ndarray:
 
 
 def siseg_targets(config: SISegConfig, labels: LabelTable) -> Targets:
-    """`Targets` for a training; with semantic supervision instance numbers are forgotten before anything is made."""
+    """`Targets` of a training; with semantic supervision instance numbers are dropped before anything is computed."""
 
     def targets(ids: Tensor) -> dict[str, Any]:
         numbers = ids.numpy()

@@ -1,4 +1,4 @@
-"""Trains one run: in this process, or in several through torchrun, one per GPU."""
+"""The start of a training: in this process, or in several through torchrun, one for each GPU."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from instsynth_dagster.segmenters.training.steps import WorkerSteps
 from instsynth_dagster.settings import SegmenterSettings
 
 ALL_GPUS = "INSTSYNTH_VISIBLE_GPUS"
-"""Where a process that took one GPU for itself keeps which ones it was given."""
+"""Environment variable in which a process that uses one GPU keeps the list of its visible ones."""
 JOB, CURVE, RESULT = "job.json", "curve.parquet", "result.json"
-"""Files below the scratch folder that the starting process and its workers leave for each other."""
+"""Files below the scratch folder through which the starting process and its workers communicate."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker trains, as JSON values: the arguments of `fit_run`."""
+    """Arguments of `fit_run` for a worker, as JSON values."""
 
     run: str
     recipe: dict[str, Any]
@@ -63,7 +63,7 @@ def train_run(
         store: holds the arm's training set and windows.
 
     Raises:
-        SettingsError: the workers failed; their own message stands above it.
+        SettingsError: the workers failed; their own message is printed above it.
         BudgetReached: raised by `progress`; the state of the last checkpoint is in `scratch`.
     """
     if recipe.processes == 1:
@@ -82,7 +82,7 @@ def train_run(
     command += ["-m", "instsynth_dagster.segmenters.training.worker", "--device", device]
     command += ["--out", str(out), "--scratch", str(scratch)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // recipe.processes)), **os.environ}
-    if ALL_GPUS in environment:  # this process has leased one; the workers need theirs
+    if ALL_GPUS in environment:  # this process has leased one GPU; each worker needs its own
         environment["CUDA_VISIBLE_DEVICES"] = environment[ALL_GPUS]
     with WorkerSteps(progress) as steps:
         code = subprocess.run(command, env=environment | steps.environment, check=False).returncode
@@ -108,7 +108,7 @@ def fit_run(
     device: str,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Train in this process, or this process's share of it where torchrun started it; see `train_run`."""
+    """Train in this process, or this process's share where torchrun started it; see `train_run`."""
     arm = training.data.arm
     samples = store.read("training_sets", training.data.name)
     return get_segmenter(recipe.kind).fit(

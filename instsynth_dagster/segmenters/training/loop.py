@@ -1,4 +1,4 @@
-"""The training loop: transformers' Trainer, made a pure function of its seed and resumable to the bit."""
+"""The training loop: transformers' Trainer, as a pure function of its seed and resumable bit for bit."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from instsynth_dagster.errors import BudgetReached, SettingsError
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.contract import Progress
-from instsynth_dagster.segmenters.training.pieces import divisors, step_in_pieces
+from instsynth_dagster.segmenters.training.micro_batches import divisors, step_in_micro_batches
 
 WEIGHTS = "model.safetensors"
 CURVE_STEPS = 10
-"""Optimiser steps that a point of a loss curve is the mean of."""
+"""Optimiser steps over which a point of a loss curve is averaged."""
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +66,7 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What a training leaves besides the weights; see `FitResult`."""
+    """The result of a training besides the weights; see `FitResult`."""
 
     curve: pd.DataFrame
     seconds: float
@@ -86,21 +86,22 @@ def train(
     progress: Progress | None,
     divisible: bool = True,
 ) -> TrainingLog:
-    """Train a model in place on draws 0, 1, 2, ... for `recipe.steps` steps: AdamW, poly 0.9, clipped gradients.
+    """Train a model in place on draws 0, 1, 2, ... for `recipe.steps` steps: AdamW, polynomial decay 0.9, clipped
+    gradients.
 
-    Every `recipe.checkpoint_every` steps the state goes to `scratch`; a later call continues after the last whole
-    one. The global random number generators are left as they were found. Where the device's memory does not hold a
-    batch, it is worked through in pieces whose losses and gradients add up to its own (`training.pieces`).
+    Every `recipe.checkpoint_every` steps the state is written to `scratch`; a later call continues after the last
+    complete one. The global random number generators are restored. Where the device's memory does not hold a batch, it
+    is processed in micro-batches whose losses and gradients add up to its own (`training.micro_batches`).
 
     Args:
-        model: its forward takes what `collate` makes of `batch_size` items and returns a "loss".
+        model: its forward takes a batch of `batch_size` items made by `collate` and returns a "loss".
         draws: at least steps x batch_size items.
-        backbone: the part of `model` that learns at `backbone_lr_factor` of the rate.
+        backbone: the part of `model` that is trained at `backbone_lr_factor` of the learning rate.
         divisible: whether the loss is a sum over images of terms that `shared.normaliser` divides, so that a batch may
-            be worked through in pieces.
+            be processed in micro-batches.
 
     Raises:
-        SettingsError: the loss became non-finite, or the device has no memory for a batch or a piece of it.
+        SettingsError: the loss became non-finite, or the device has no memory for a batch or a micro-batch of it.
         BudgetReached: raised by `progress`; the state of the last checkpoint is in `scratch`.
     """
     if device == "cuda":
@@ -129,7 +130,7 @@ def train(
 
 
 def mean_curve(history: pd.DataFrame) -> pd.DataFrame:
-    """Means of the losses of `CURVE_STEPS` optimiser steps each, the last one of what is left.
+    """Means of the losses of `CURVE_STEPS` optimiser steps each, the last one of the remaining steps.
 
     Args:
         history: a row for each step, with the columns step, loss and learning_rate.
@@ -139,20 +140,22 @@ def mean_curve(history: pd.DataFrame) -> pd.DataFrame:
     """
     windows = history.groupby((history["step"] - 1) // CURVE_STEPS)
     curve = windows[["step", "learning_rate"]].last()
-    # one after the other in single precision, as the library adds them up
+    # summed in single precision and in order, as the library does
     sums = windows["loss"].agg(lambda losses: float(np.cumsum(losses.to_numpy(np.float32))[-1]))
     curve["loss"] = sums / windows.size()
     return curve[["step", "loss", "learning_rate"]].reset_index(drop=True)
 
 
 def is_first_process() -> bool:
-    """Whether this is the only process of a training or the first of several, which writes what they made together."""
+    """Whether this is the only process of a training or the first of several, which writes the results."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def isolated_random_state() -> Iterator[None]:
-    """Restore the global generators of Python, NumPy and torch on leaving; libraries inside may seed them."""
+    """Context on whose exit the global generators of Python, NumPy and torch are restored; libraries inside may seed
+    them.
+    """
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
@@ -163,10 +166,10 @@ def isolated_random_state() -> Iterator[None]:
 
 
 def recompute_activations(model: nn.Module) -> None:
-    """Keep only the inputs of each layer or stage and compute the rest again on the way back.
+    """Keep only the inputs of each layer or stage and recompute the rest in the backward pass.
 
-    These are the members of the outermost `ModuleList`s; it works for every architecture, which the library's own
-    switch does not.
+    The layers are the members of the outermost `ModuleList`s, which works for every architecture, unlike the library's
+    own option.
     """
     for module in _outermost_layers(model):
         module.forward = partial(checkpoint, module.forward, use_reentrant=False)
@@ -181,37 +184,40 @@ def _outermost_layers(module: nn.Module) -> Iterator[nn.Module]:
 
 
 class _SegmenterTrainer(Trainer):
-    """The loss samples its points from (seed, step); logged rows hold the seconds spent, resumed parts included."""
+    """Trainer whose loss samples its points from (seed, step); logged rows hold the seconds spent, resumed parts
+    included.
+    """
 
     def __init__(self, *, seed: int, divisible: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.model_accepts_loss_kwargs = False  # the loss is already the mean over the batch
-        self._seed, self._divisible, self._pieces = seed, divisible, 1
+        self.model_accepts_loss_kwargs = False  # the loss is the mean over the batch already
+        self._seed, self._divisible, self._micro_batches = seed, divisible, 1
         self._module: nn.Module = kwargs["model"]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """The loss of a batch, its gradients accumulated; in smaller pieces from the first one on that the device has
-        no memory for."""
+        """The loss of a batch, its gradients accumulated; in smaller micro-batches from the first one that does not fit
+        into the device's memory.
+        """
         batch = self.args.per_device_train_batch_size
         while True:
             try:
                 return self._step(model, inputs)
             except torch.OutOfMemoryError:
-                smaller = [pieces for pieces in divisors(batch) if pieces > self._pieces]
+                smaller = [micro_batches for micro_batches in divisors(batch) if micro_batches > self._micro_batches]
                 if not smaller or not self._divisible:
-                    raise SettingsError(_no_memory(batch, self._pieces, self._divisible)) from None
+                    raise SettingsError(_no_memory(batch, self._micro_batches, self._divisible)) from None
             _log.warning(
                 "out of memory on the device with %s samples at once; going on with %s",
-                batch // self._pieces,
+                batch // self._micro_batches,
                 batch // smaller[0],
             )
-            self._pieces = smaller[0]
+            self._micro_batches = smaller[0]
             model.zero_grad()
             torch.cuda.empty_cache()
 
     def _step(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         seed = content_seed(self._seed, "step", self.state.global_step)
-        if self._pieces == 1:
+        if self._micro_batches == 1:
             torch.manual_seed(seed)
             return super().training_step(model, inputs)
         model.train()
@@ -221,7 +227,7 @@ class _SegmenterTrainer(Trainer):
             with self.compute_loss_context_manager():
                 return self.compute_loss(model, piece)
 
-        return step_in_pieces(model, batch, self._pieces, loss_of, self.accelerator.backward, seed)
+        return step_in_micro_batches(model, batch, self._micro_batches, loss_of, self.accelerator.backward, seed)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         return model(**inputs)[
@@ -229,7 +235,7 @@ class _SegmenterTrainer(Trainer):
         ].sum()  # OneFormer's comes as (1,), RF-DETR's as () or, without instances, as (0,)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # the library renames some models' weights on saving, then resumes from the names it knows and no others
+        # the library renames some models' weights on saving, and then cannot resume from the new names
         Path(str(output_dir)).mkdir(parents=True, exist_ok=True)
         save_model(self._module, str(Path(str(output_dir)) / WEIGHTS))
 
@@ -237,7 +243,7 @@ class _SegmenterTrainer(Trainer):
         load_model(self._module, Path(resume_from_checkpoint) / WEIGHTS, strict=True)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return 0  # the library's estimate is one of language models, and trips over OneFormer's two inputs
+        return 0  # the library's estimate is made for language models, and fails on OneFormer's two inputs
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self._started = time.monotonic()
@@ -253,7 +259,8 @@ class _SegmenterTrainer(Trainer):
 
 class _TrainingMonitor(TrainerCallback):
     """Reports progress, logs the last step too, and stops a training whose loss is non-finite or whose budget is used
-    up; the latter after a checkpoint that is due has been written."""
+    up; in the second case after a due checkpoint has been written.
+    """
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
@@ -282,19 +289,20 @@ class _TrainingMonitor(TrainerCallback):
 
 
 def _any_process(stop: bool, device: torch.device) -> bool:
-    """Whether one of the processes wants to stop; they have to stop after the same step."""
+    """Whether any of the processes requests a stop; all have to stop after the same step."""
     flag = torch.tensor(float(stop), device=device)
     distributed.all_reduce(flag)
     return bool(flag)
 
 
-def _no_memory(batch: int, pieces: int, divisible: bool) -> str:
-    """What to do where the device has no memory for a batch of so many samples, or for the smallest piece of it."""
+def _no_memory(batch: int, micro_batches: int, divisible: bool) -> str:
+    """The remedy where the device has no memory for a batch of so many samples, or for its smallest micro-batch."""
     if divisible:
         return "segmenters: the device has no memory for one sample; lower crop or the architecture"
     return (
-        f"segmenters: the device has no memory for {batch // pieces} samples at once; lower batch_size or crop, or set "
-        "gradient_checkpointing (this training cannot be worked through in pieces)"
+        f"segmenters: the device has no memory for {batch // micro_batches} samples at once; "
+        "lower batch_size or crop, or set "
+        "gradient_checkpointing (this training cannot use micro-batches)"
     )
 
 
@@ -317,7 +325,7 @@ def _arguments(recipe: Recipe, scratch: Path, device: str) -> TrainingArguments:
         use_cpu=device == "cpu",
         save_steps=recipe.checkpoint_every,
         save_total_limit=2,
-        # no checkpoint falls inside a mean, so a resumed curve is the undisturbed one, however often there is one
+        # no checkpoint falls inside a mean, so a resumed curve equals the undisturbed one
         logging_steps=1,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
@@ -351,7 +359,7 @@ def _optimizer(model: nn.Module, backbone: nn.Module | None, recipe: Recipe) -> 
 
 
 def _last_checkpoint(scratch: Path) -> str | None:
-    """The newest checkpoint whose state file, written last, is whole."""
+    """The newest checkpoint whose state file, written last, is complete."""
     found = sorted(scratch.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
     for folder in found:
         try:

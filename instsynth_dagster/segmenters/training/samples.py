@@ -15,7 +15,8 @@ from instsynth_dagster.data.images import decode_ids, decode_png
 from instsynth_dagster.seeds import content_seed
 
 FRAME, WINDOW, GROUPED, ANONYMISED = "frame", "window", "grouped", "anonymised"
-"""A real frame, a synthetic window, a real frame whose id map is in the store, one whose picture is as well."""
+"""Sources of a sample: a real frame, a synthetic window, a real frame with an id map from the store, one with an
+image from the store as well."""
 GROUPED_COLUMNS = ("frame_id", "image", "image_sha256", "ids_sha256", "instance_classes")
 WINDOW_COLUMNS = ("frame_id", "instance_id", "source_frame", "image_sha256", "ids_sha256", "instance_classes")
 
@@ -23,22 +24,23 @@ WINDOW_COLUMNS = ("frame_id", "instance_id", "source_frame", "image_sha256", "id
 def labelled_frames(frame_ids: Sequence[str], percent: int) -> set[str]:
     """The frames of a limited-label protocol: `percent` of them, at least one.
 
-    A frame's place in the list depends on its name alone, so everyone with the same frames has the same lists, and the
-    list of a smaller share is the beginning of that of a larger one.
+    A frame's rank depends on its name alone, so that equal frames give equal lists, and the list of a smaller share is
+    a prefix of that of a larger one.
     """
     ranked = sorted(frame_ids, key=lambda frame_id: content_seed("labelled frames", frame_id))
     return set(ranked[: max(1, round(len(ranked) * percent / 100))])
 
 
 def from_labelled(windows: pd.DataFrame, labelled: Collection[str]) -> pd.Series:
-    """Which windows (columns instance_id, source_frame) show nothing but labelled frames: theirs, and the one that the
-    instance was cut from."""
+    """bool for each window (columns instance_id, source_frame): whether it shows labelled frames only, its own and that
+    from which its instance was cut.
+    """
     origin = windows["instance_id"].str.partition(":")[0] if len(windows) else windows["instance_id"]
     return windows["source_frame"].isin(labelled) & origin.isin(labelled)
 
 
 def frame_samples(frames: pd.DataFrame, instances: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Sample rows of real frames: where the pixels are, their digest, and the instances of each class in them."""
+    """Sample rows of real frames: location of the pixels, their digest, and the instances of each class."""
     single = instances[~instances["is_group"] & instances["class_name"].isin(classes)]
     counts = single.groupby(["frame_id", "class_name"]).size().unstack(fill_value=0)
     rows = frames[["frame_id", "image", "ids", "image_sha256", "ids_sha256"]].rename(columns={"frame_id": "sample_id"})
@@ -47,8 +49,9 @@ def frame_samples(frames: pd.DataFrame, instances: pd.DataFrame, classes: tuple[
 
 
 def anonymised_samples(samples: pd.DataFrame, stored: pd.DataFrame, partition: str) -> pd.DataFrame:
-    """Sample rows of real frames (`frame_samples`) for their anonymised pictures in a partition of `anonymised/frames`;
-    the index of `stored` (frame_id, image_sha256) is their row there."""
+    """Sample rows of real frames (`frame_samples`) with their anonymised images in a partition of `anonymised/frames`;
+    the index of `stored` (frame_id, image_sha256) is their row there.
+    """
     rows = stored.reset_index(names="row").set_index("frame_id").loc[samples["sample_id"]]
     return samples.assign(
         image="",
@@ -82,13 +85,13 @@ def _with_counts(rows: pd.DataFrame, counts: pd.DataFrame, classes: tuple[str, .
 
 
 CACHE_BYTES = 256 << 20
-"""Decoded samples kept by a data set: all of a small one, which is read over and over, next to nothing of a large."""
+"""Bytes of decoded samples that a data set keeps: all of a small one, a negligible share of a large one."""
 
 Sample = tuple[np.ndarray, np.ndarray]
 
 
 class _Recent:
-    """Samples by index, the longest unused given up first."""
+    """Samples by index; the least recently used one is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._held = limit, 0
@@ -112,8 +115,8 @@ def _bytes(sample: Sample) -> int:
 class ArmDataset:
     """Map-style data set of a training set's rows: index -> (image uint8 (H, W, 3), ids int32 (H, W)).
 
-    Windows are read from their Parquet row group, and no more than `CACHE_BYTES` are kept, so memory does not grow with
-    the arm. `classes_in` bool (N, C) tells which classes a sample holds. Samples are shared: nobody may write to them.
+    Windows are read from their Parquet row group, and at most `CACHE_BYTES` are kept, so that memory does not grow with
+    the arm. `classes_in` bool (N, C) gives the classes of each sample. Samples are shared and must not be modified.
     """
 
     def __init__(
@@ -124,7 +127,9 @@ class ArmDataset:
         windows_asset: str | None,
         labels_asset: str | None = None,
     ) -> None:
-        """`labels_asset` holds other id maps (ids_png) for the windows, in the same partitions and rows."""
+        """The data set of `rows`; `labels_asset` holds other id maps (ids_png) for the windows, in the same partitions
+        and rows.
+        """
         self._rows = rows.to_dict("records")
         self._data, self._store, self.labels = data, store, data.labels
         self._windows, self._labels = windows_asset, labels_asset or windows_asset

@@ -1,7 +1,7 @@
 """The steps of a training in other processes, reported to the process that started them, which may stop it.
 
-Messages are lines on a socket in a folder that only this user can enter: the worker sends [done, total] as JSON, with
-the newest loss behind them where there is one, and is answered "" or why it has to stop.
+Messages are lines on a socket in a folder that only this user can enter: the worker sends [done, total] as JSON,
+followed by the newest loss where there is one, and the reply is "" or the reason to stop.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from instsynth_dagster.errors import BudgetReached
 from instsynth_dagster.segmenters.contract import Progress
 
 SOCKET = "INSTSYNTH_STEPS"
-"""Environment variable: where the worker finds the socket."""
+"""Environment variable with the path of the socket."""
 _LOOK_EVERY = 0.2
 
 
 class WorkerSteps:
-    """Context manager that calls `progress` with the steps of one worker; `stopped` is what `progress` raised.
+    """Context manager that calls `progress` with the steps of one worker; `stopped` is the exception that `progress`
+    raised.
 
-    The worker is stopped after the step of which `progress` raised an exception.
+    The worker is stopped after the step at which `progress` raised it.
     """
 
     def __init__(self, progress: Progress | None) -> None:
@@ -73,10 +74,10 @@ class WorkerSteps:
 
 
 def report_steps() -> Progress:
-    """The `progress` of a worker: tells the process that started it of a step.
+    """The `progress` of a worker, which reports steps to the process that started it.
 
     Raises:
-        BudgetReached: by the returned function, where that process says so.
+        BudgetReached: raised by the returned function where that process requests it.
     """
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(os.environ[SOCKET])

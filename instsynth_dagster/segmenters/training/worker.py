@@ -1,4 +1,4 @@
-"""One of several processes that train a run together; started by `segmenters.launch` through torchrun."""
+"""One of several processes that train a run together, started by `segmenters.training.launch` through torchrun."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main() -> None:
             progress=report_steps() if first else None,
         )
     except BudgetReached:
-        return  # the starting process knows
+        return  # the starting process reports it
     except UserError as error:
         sys.exit(str(error))
     if first:

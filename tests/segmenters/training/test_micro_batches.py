@@ -1,4 +1,4 @@
-"""A batch that is worked through in pieces has the loss and the gradients of the whole batch, for every kind."""
+"""A batch that is split into micro-batches has the loss and the gradients of the whole batch, for every kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.shared.normaliser import BatchTotals, batch_cross_entropy, batch_mean, batch_total
 from instsynth_dagster.segmenters.training import loop
-from instsynth_dagster.segmenters.training.pieces import divisors, split
+from instsynth_dagster.segmenters.training.micro_batches import divisors, split
 from tests.segmenters.test_contract import CLASSES, TINY
 from tests.segmenters.test_maskdiff import ARCHITECTURE as MASKDIFF
 from tests.segmenters.toy import ToyDataset, tiny
@@ -75,11 +75,11 @@ def without_chance(patch) -> None:
     patch.setattr(F, "batch_norm", lambda x, _mean, _var, *affine, **__: F.instance_norm(x, None, None, *affine[:2]))
 
 
-def loss_and_gradients(kind: str, pieces: int, folder, monkeypatch) -> tuple[float, dict[str, torch.Tensor]]:
+def loss_and_gradients(kind: str, micro_batches: int, folder, monkeypatch) -> tuple[float, dict[str, torch.Tensor]]:
     original, found = loop._SegmenterTrainer.training_step, {}
 
     def recorded(self, model, inputs, *_):
-        self._pieces = pieces
+        self._micro_batches = micro_batches
         with monkeypatch.context() as patch:
             without_chance(patch)
             found["loss"] = original(self, model, inputs)
@@ -95,12 +95,12 @@ def loss_and_gradients(kind: str, pieces: int, folder, monkeypatch) -> tuple[flo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pieces_have_the_loss_and_the_gradients_of_the_batch(kind: str, tmp_path, monkeypatch):
+def test_micro_batches_have_the_loss_and_the_gradients_of_the_batch(kind: str, tmp_path, monkeypatch):
     loss, gradients = loss_and_gradients(kind, 1, tmp_path / "whole", monkeypatch)
-    for pieces in (2, 4):
+    for micro_batches in (2, 4):
         # RF-DETR matches on a number of points that grows with the batch
         accuracy = 1e-2 if kind == "rf_detr" else 1e-5
-        own, others = loss_and_gradients(kind, pieces, tmp_path / str(pieces), monkeypatch)
+        own, others = loss_and_gradients(kind, micro_batches, tmp_path / str(micro_batches), monkeypatch)
         assert own == pytest.approx(loss, rel=accuracy)
         assert others.keys() == gradients.keys()
         if kind == "rf_detr":
@@ -110,7 +110,7 @@ def test_pieces_have_the_loss_and_the_gradients_of_the_batch(kind: str, tmp_path
         assert (whole - parts).norm() <= 1e-4 * whole.norm()
 
 
-def test_totals_are_those_of_all_pieces_in_the_order_of_the_terms():
+def test_totals_are_those_of_all_micro_batches_in_the_order_of_the_terms():
     logits, wanted = torch.randn(6, 3, 5), torch.randint(0, 3, (6, 5))
     weight, values = torch.tensor([1.0, 1.0, 0.1]), torch.rand(6, 4)
     known = torch.arange(6)[:, None].expand(6, 4) > 3
@@ -122,8 +122,8 @@ def test_totals_are_those_of_all_pieces_in_the_order_of_the_terms():
     batch = {"logits": logits, "wanted": wanted, "values": values, "known": known}
     whole = F.cross_entropy(logits, wanted, weight) + values.mean() + values[known].mean()
     torch.testing.assert_close(loss(batch), whole)
-    for pieces in divisors(6):
-        totals, parts = BatchTotals(), split(batch, pieces)
+    for micro_batches in divisors(6):
+        totals, parts = BatchTotals(), split(batch, micro_batches)
         for part in parts:
             with totals.count():
                 loss(part)
@@ -137,7 +137,7 @@ def test_totals_are_those_of_all_pieces_in_the_order_of_the_terms():
 
 
 @pytest.mark.parametrize("kind", ["oneformer", "detectron2"])
-def test_a_loss_that_compares_images_is_not_worked_through_in_pieces(kind: str, tmp_path, monkeypatch):
+def test_a_loss_that_compares_images_is_not_split_into_micro_batches(kind: str, tmp_path, monkeypatch):
     if kind == "detectron2":
         pytest.importorskip("detectron2")
     original = loop._SegmenterTrainer.compute_loss
