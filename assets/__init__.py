@@ -1,6 +1,6 @@
-"""One file per artifact: what it may read (its declaration) and how it is made (its body), together.
+"""One file for each artifact, with its declaration and its body.
 
-A file here is found by being here; adding an artifact takes no line elsewhere.
+Files of this package are discovered; adding an artifact needs no line elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @cache
 def declarations() -> tuple[Declaration, ...]:
-    """Every artifact that a file of this package declares, file by file in order of their names."""
+    """Every artifact that a file of this package declares, by file name."""
     return tuple(_found())
 
 
@@ -42,7 +42,7 @@ def build_graph(settings: Settings) -> dict[str, Artifact]:
 
 
 def _in_order(found: Mapping[str, Artifact], above: Mapping[str, set[str]]) -> Iterator[str]:
-    """Keys in topological order; of those that could come next, the one whose group and name come first."""
+    """Keys in topological order, with ties resolved by group and name."""
     sorter = TopologicalSorter(above)
     sorter.prepare()
     ready: list[tuple[int, str]] = []

@@ -1,4 +1,4 @@
-"""Repaintings that take the place of what is hidden."""
+"""Repaintings that replace hidden objects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _settings(at: At) -> list[str]:
 def anonymised_crops(
     out: PartitionWriter, partition: str, settings: Settings, store: DeclaredStore, generators: Generators
 ) -> Made:
-    """Hidden instances repainted inside their own masks, once each and `gates.spares` times more."""
+    """Hidden instances repainted inside their own masks, once each and `gates.spares` further times."""
     assert settings.anonymise is not None
     name = settings.anonymise.generator
     bank = store.read("prompt_bank", partition.split("|")[1])

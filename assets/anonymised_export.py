@@ -29,7 +29,7 @@ CHECKS = {
 
 
 def _annotations(settings: Settings) -> list[tuple[str | None, str]] | None:
-    """COCO files by split, none of another format of annotated images; None for a Cityscapes tree."""
+    """COCO files by split, empty for another format of annotated images; None for a Cityscapes tree."""
     if not isinstance(settings.dataset, AnnotatedImages):
         return None
     files = settings.dataset.annotation_files if isinstance(settings.dataset, CocoImages) else {}
@@ -59,9 +59,10 @@ def anonymised_export(
     store: DeclaredStore,
     dataset: Dataset,
 ) -> Made:
-    """The whole data set, train, val and test, below `artifacts.exports` with everything hidden that `anonymise` names:
-    pictures as PNG without metadata, labels as they are, and a list of what became of each object. It replaces an older
-    one only if the written files stand the comparison with the data set."""
+    """The whole data set, train, val and test, below `artifacts.exports` with all objects hidden that `anonymise`
+    names: images as PNG without metadata, labels unchanged, and a list of how each object was hidden. It replaces an
+    older export only if the written files pass the comparison with the data set.
+    """
     assert settings.artifacts.exports is not None, "else there is no such artifact"
     assert settings.anonymise is not None
     target, cities = settings.artifacts.exports / ANONYMISED, store.declared("frames")

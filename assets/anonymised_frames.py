@@ -25,7 +25,7 @@ from instsynth_dagster.synthesis.gates import choose_crops
 from instsynth_dagster.synthesis.synthetic_windows import repainted_instances
 from resources.dataset import Dataset
 
-CHECKS = {"rest_untouched": "Beyond the dilation of what is hidden every pixel equals the source frame."}
+CHECKS = {"rest_untouched": "Beyond the dilation of hidden objects every pixel equals the source frame."}
 
 
 def _settings(at: At) -> list[str]:
@@ -62,8 +62,8 @@ def anonymised_frames(
     dataset: Dataset,
 ) -> Made:
     """Every frame of a city with all objects of the hidden classes repainted, or coarse where no repainting was
-    accepted, and a rim around them filled from outside. The labels are those of the source. What the arm `anonymised`
-    trains on, and what `anonymised/export` writes.
+    accepted, and a rim around them filled from outside. The labels are those of the source. The arm `anonymised` trains
+    on these frames, and `anonymised/export` writes them.
     """
     assert settings.anonymise is not None
     frames = store.read("frames", city)
@@ -90,7 +90,7 @@ def anonymised_frames(
 def _painted(
     city: str, classes: tuple[str, ...], settings: Settings, store: DeclaredStore
 ) -> dict[str, list[dict[str, Any]]]:
-    """Of each frame the instances that were painted, with the repainting that was accepted, or none and why."""
+    """For each frame the painted instances with the accepted repainting, or with the reason why there is none."""
     found: dict[str, list[dict[str, Any]]] = {}
     for name in classes:
         key = f"{city}|{name}"

@@ -1,4 +1,4 @@
-"""What is repainted so that nobody is seen: every instance of the hidden classes, in every split."""
+"""Instances to be repainted for anonymisation: every instance of the hidden classes, in every split."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from resources.dataset import Dataset
 def anonymised_instances(
     out: PartitionWriter, partition: str, settings: Settings, store: DeclaredStore, dataset: Dataset
 ) -> Made:
-    """Crops and masks of all instances of a class that is hidden, but for those that are too small to be painted; of
-    train, val and test cities alike. They train nothing."""
+    """Crops and masks of all instances of a hidden class, except those that are too small to be painted, in train, val
+    and test cities. They are not used for training.
+    """
     assert settings.anonymise is not None
     city, class_name = partition.split("|")
     instances = store.read("instances", city)

@@ -1,4 +1,4 @@
-"""Scores of the repaintings that take the place of what is hidden."""
+"""Scores of the repaintings that replace hidden objects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def anonymised_quality(
     store: DeclaredStore,
     judge: Judge,
 ) -> Made:
-    """The scores of `crop_quality`; what the gates reject becomes coarse in `anonymised/frames`."""
+    """The scores of `crop_quality`; objects whose crops the gates reject become coarse in `anonymised/frames`."""
     assert settings.judge is not None
     return score_into(
         out,

@@ -1,4 +1,4 @@
-"""Captions of instances, for templates that ask for them."""
+"""Captions of instances, for templates with {description}."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ from resources.prompting import Prompting
 def captions(
     out: PartitionWriter, partition: str, settings: Settings, store: DeclaredStore, prompting: Prompting
 ) -> Made:
-    """What {description} of a template stands for: a caption of each selected instance, written once whatever is
-    repainted how often."""
+    """The text for {description} in templates: a caption of each selected instance, written once for all generators and
+    replicas.
+    """
     assert settings.captions is not None
     selected = store.read_lazily("selected_instances", partition)
     if len(selected):

@@ -50,8 +50,8 @@ def composite_frames(
     store: DeclaredStore,
     dataset: Dataset,
 ) -> Made:
-    """Whole train frames with every accepted repainting pasted into its mask, labels as they were; each replica of the
-    instances gives another version of a frame. What the arm `<name>_frame` trains on instead of focused windows.
+    """Whole train frames with every accepted repainting pasted into its mask, labels unchanged; each replica of the
+    instances gives another version of a frame. The arm `<name>_frame` trains on them instead of focused windows.
     """
     frames = store.read("frames", city).set_index("frame_id", drop=False)
     instances = store.read("instances", city)
@@ -63,7 +63,7 @@ def composite_frames(
         made = composite_frame(
             dataset.image(frame), dataset.ids(frame), name, slot, by_frame[frame_id], settings.integration
         )
-        assert made is not None, f"job {index} has an accepted repainting"
+        assert made is not None, f"frame {index} has no accepted repainting"
         made["instance_classes"] = _classes(instances, frame_id)
         failed = [check for check in _checks(made) if not check.passed]
         if failed:

@@ -1,4 +1,4 @@
-"""Quality gates: how good each repainted crop is, without a verdict."""
+"""Quality gates: scores of each repainted crop, without a verdict."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def crop_quality(
     store: DeclaredStore,
     judge: Judge,
 ) -> Made:
-    """Scores of every repainted crop: class margin, similarity to other real instances and to its own source,
-    change inside the mask, seam, sharpness, upscale. Verdicts follow from thresholds in `is_cityscapes`, so an
-    edited threshold repaints nothing.
+    """Scores of every repainted crop: class margin, similarity to other real instances and to its own source, change
+    inside the mask, seam, sharpness, upscale. Verdicts follow from thresholds in `is_cityscapes`, so that an edited
+    threshold repaints nothing.
     """
     assert settings.judge is not None
     return score_into(

@@ -26,7 +26,7 @@ from resources.dataset import Dataset
 def demo_city(out: PartitionWriter, city: str, settings: Settings, split: str, dataset: Dataset) -> Made:
     """Procedural street scenes of one city in exact Cityscapes layout, written below `dataset.root`.
 
-    Deterministic: the same settings give the same bytes. Left out when `dataset.demo_city` is absent.
+    Deterministic: equal settings give equal bytes. It does not exist without `dataset.demo_city`.
     """
     from instsynth_dagster.demo.city import write_demo_city
 

@@ -1,4 +1,4 @@
-"""Tables I to III: did synthesis help?"""
+"""Tables I to III: the effect of synthesis."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ from resources.dataset import Dataset
     kinds={"cityscapes", "coco"},
 )
 def evaluation_tables(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
-    """Tables I to III: instances per class and arm, scores of each segmenter and arm (mean and deviation over
-    seeds), and every arm's difference to its baselines with a bootstrap interval over val frames and seeds, in
-    all, by class and by size; scores and differences on each test city by itself."""
+    """Tables I to III: instances per class and arm, scores of each segmenter and arm (mean and deviation over seeds),
+    and every arm's difference to its baselines with a bootstrap interval over val frames and seeds, over all instances,
+    by class and by size; scores and differences on each test city separately.
+    """
 
     def runs_on(cities: Sequence[str]) -> list[Run]:
         frames = store.read_many("frames", cities)

@@ -1,4 +1,4 @@
-"""The windows as other tools read them."""
+"""The windows in formats of other tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from instsynth_dagster.synthesis.export import Originals, exported_files, write_
 from resources.dataset import Dataset
 
 FILES_PER_PART = 10_000
-"""Of an export's list, which is not held as a whole."""
+"""Rows in a part of an export's file list, which is never completely in memory."""
 
 
 @artifact(
@@ -36,9 +36,10 @@ FILES_PER_PART = 10_000
 def export(
     out: PartitionWriter, _: str, member: str, settings: Settings, tree: bool, store: DeclaredStore, dataset: Dataset
 ) -> Made:
-    """The windows as other tools read them, below `artifacts.exports`: COCO RLE JSON with the data set's own categories
-    and its images, which are a Cityscapes tree (instanceIds, labelIds, polygons) where the data set is one; what
-    `exports` asks for beside them."""
+    """The windows in formats of other tools, below `artifacts.exports`: COCO RLE JSON with the data set's own
+    categories, and its images, which are a Cityscapes tree (instanceIds, labelIds, polygons) where the data set is one;
+    further formats as `exports` lists.
+    """
     assert settings.artifacts.exports is not None, "else there is no such artifact"
     target = settings.artifacts.exports / member
     asset = f"{member}/is_cityscapes"

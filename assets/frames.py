@@ -26,8 +26,9 @@ from resources.dataset import Dataset
     kinds={"python"},
 )
 def frames(out: PartitionWriter, city: str, annotated: str, dataset: Dataset) -> Made:
-    """Index of a city's frames: paths, sizes and sha256 of image and id map. Every file is decoded once, so a
-    truncated image, an 8-bit id map or a size mismatch stops here, by name."""
+    """Index of a city's frames: paths, sizes and sha256 of image and id map. Every file is decoded once, so that a
+    truncated image, an 8-bit id map or a size mismatch is reported here, with its name.
+    """
     rows = dataset.frame_table(city)
     out.add_table(rows)
     out.summary["frames"] = len(rows)

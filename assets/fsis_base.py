@@ -42,8 +42,9 @@ def _settings(at: At) -> list[str]:
 def fsis_base(
     out: PartitionWriter, name: str, settings: Settings, store: DeclaredStore, dataset: Dataset, device: Device
 ) -> Made:
-    """A segmenter trained on the base classes of all train frames; novel objects are neither seen nor counted as
-    background."""
+    """A segmenter trained on the base classes of all train frames; novel objects are neither annotated nor counted as
+    background.
+    """
     chosen = settings.few_shot_instances
     assert chosen is not None
     known = tuple(name for name in settings.classes if name not in chosen.novel)

@@ -83,8 +83,9 @@ def fsis_scores(
     generators: Generators,
     device: Device,
 ) -> Made:
-    """AP of base, novel and all classes after fine-tuning every system on K instances of each class, and on these
-    with repaintings of the novel ones; of MaskDiff also the mask IoU given true boxes."""
+    """AP of base, novel and all classes after fine-tuning every system on K instances of each class, with and without
+    repaintings of the novel ones; for MaskDiff also the mask IoU given true boxes.
+    """
     chosen, task = _chosen(settings), FewShotTask.parse(key)
     splits = store.read("splits")
     drawn = _Shots(settings, store, dataset, generators, task, splits.loc[splits["split"] == "train", "city"].tolist())
@@ -122,7 +123,7 @@ def fsis_scores(
 
 
 class _Shots:
-    """The K shots of each class of a task, their windows, and windows of what is synthesised from the novel ones."""
+    """The K shots of each class of a task, their windows, and the windows synthesised from the novel shots."""
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class _Shots:
         task: FewShotTask,
         cities: list[str],
     ) -> None:
-        """`cities` are those that train."""
+        """The shots of a task; `cities` are the train cities."""
         self._settings, self._store, self._dataset = settings, store, dataset
         self._chosen, self._generators, self._task = _chosen(settings), generators, task
         self._frames = store.read_many("frames", cities).set_index("frame_id", drop=False)
@@ -163,7 +164,7 @@ class _Shots:
         )
 
     def made_from_shots_only(self, arms: dict[bool, list[Any]]) -> bool:
-        """Whether every window was made from shots, and every shot lies in a frame of a train city."""
+        """Whether every window was made from shots, and every shot is in a frame of a train city."""
         sources = {source for samples in arms.values() for sample in samples for source in sample.sources}
         return sources <= self.shown and {s.rpartition(":")[0] for s in self.shown} <= set(self._frames.index)
 

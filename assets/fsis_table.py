@@ -1,4 +1,4 @@
-"""What synthesis changes in few-shot instance segmentation."""
+"""The effect of synthesis on few-shot instance segmentation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from instsynth_dagster.graph.refs import each
     kinds={"pandas"},
 )
 def fsis_table(out: PartitionWriter, _: str, store: DeclaredStore) -> Made:
-    """Mean and deviation over seeds of each system and K, and what synthesis changes (95 % interval over seeds)."""
+    """Mean and deviation over seeds of each system and K, and the effect of synthesis (95 % interval over seeds)."""
     table = summary(pd.concat([store.read("fsis_scores", task) for task in store.declared("fsis_scores")]))
     out.add_table(table)
     return Made({"fsis": Markdown(to_markdown(fsis_view(table)))})

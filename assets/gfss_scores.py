@@ -65,8 +65,9 @@ def gfss_scores(
     generators: Generators,
     refining: Refining,
 ) -> Made:
-    """Base, novel, mean and harmonic mIoU of one fold for each K and seed: a cosine head on frozen features whose
-    novel rows are imprinted from K shots, and from K shots with images repainted from these shots alone."""
+    """Base, novel, mean and harmonic mIoU of one fold for each K and seed: a cosine head on frozen features whose novel
+    rows are imprinted from K shots, with and without images repainted from these shots alone.
+    """
     chosen = settings.few_shot
     assert chosen is not None
     novel = class_fold(int(fold), settings.classes)

@@ -1,4 +1,4 @@
-"""What synthesis changes in generalised few-shot segmentation."""
+"""The effect of synthesis on generalised few-shot segmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well the instances of semantic maps are told apart."""
+"""The quality of separating the instances of semantic maps."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from resources.device import Device
 SHOWN = 4
 
 GroupingMethod = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, pd.DataFrame]]
-"""Image and label ids -> instance ids and prediction table."""
+"""Maps an image and its label ids to instance ids and a prediction table."""
 
 
 def _can_predict(at: At) -> bool:
-    """Whether the segmenter has semantic maps of its own."""
+    """Whether the segmenter predicts semantic maps of its own."""
     return bool(at.settings.semantics and at.settings.semantics.segmenter.architecture.get("semantics"))
 
 
@@ -57,7 +57,7 @@ def grouping_scores(
     dataset: Dataset,
     device: Device,
 ) -> Made:
-    """On the val cities: SISeg against connected components, with true semantic maps and with predicted ones."""
+    """SISeg compared with connected components on the val cities, with true semantic maps and with predicted ones."""
     assert settings.semantics is not None
     classes, labels = settings.classes, dataset.labels
     predictor = load_siseg(settings.semantics, store, labels, device)
@@ -98,7 +98,7 @@ def _read(dataset: Dataset, frame: Any) -> tuple[np.ndarray, np.ndarray]:
 def _most_touching(
     truth: list[tuple[np.ndarray, np.ndarray]], classes: tuple[str, ...], labels: LabelTable
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The frames, by number, in which most instances touch another of their class."""
+    """The frames, by number, with most instances that touch another of their class."""
     touching = [int(grouping_rows(ids, ids, classes, labels)["touching"].sum()) for _, ids in truth]
     first = np.argsort(touching, kind="stable")[::-1][:SHOWN].tolist()
     return {number: truth[number] for number in first}

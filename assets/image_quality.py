@@ -1,4 +1,4 @@
-"""Table IV: how good the generators' pictures are."""
+"""Table IV: image quality of the generators."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def image_quality(
     store: DeclaredStore,
     judge: Judge,
 ) -> Made:
-    """CLIPScore, FID, SSIM and PSNR of each generator (Table IV): in the paper's definition, which rewards changing
-    nothing, and honestly (text against image, inside and outside the mask, diversity)."""
+    """CLIPScore, FID, SSIM and PSNR of each generator (Table IV) in the paper's definition, which rewards changing
+    nothing, and further metrics that do not (text against image, inside and outside the mask, diversity).
+    """
     assert settings.judge is not None
     clip, features = judge.clip(settings.judge), judge.fid_features(settings.judge)
     partitions = store.declared("selected_instances")
@@ -66,7 +67,7 @@ def image_quality(
 
 
 def pairs(store: DeclaredStore, generator: str, partitions: Sequence[str]) -> Iterator[Pair]:
-    """First replicas of a generator's crops beside their sources, at the generator's size; none that failed."""
+    """First replicas of a generator's crops with their sources, at the generator's size, without failed ones."""
     for partition in partitions:
         selected = {row["instance_id"]: row for row in store.iterate("selected_instances", partition)}
         for crop in store.iterate(f"{generator}/inpainted_crops", partition):

@@ -30,10 +30,10 @@ from resources.generators import Generators
 def inpainted_crops(
     out: PartitionWriter, partition: str, member: str, settings: Settings, store: DeclaredStore, generators: Generators
 ) -> Made:
-    """Selected instances repainted by a diffusion model inside their own masks (InstSynth phase 2); for an arm that
-    ends in `_insert` where they stand in other frames.
+    """Selected instances repainted by a diffusion model inside their own masks (InstSynth phase 2); for an arm with the
+    suffix `_insert` at their places in other frames.
 
-    Seeds come from content (instance, prompt, generator, replica, base seed), so a killed run goes on with the
+    Seeds come from content (instance, prompt, generator, replica, base seed), so that a killed run continues with the
     next crop and ends with the same digest. Rows carry full provenance.
     """
     name = generator_of(member)

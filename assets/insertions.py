@@ -1,4 +1,4 @@
-"""Places for instances where none were: the selected ones, as newcomers in other frames."""
+"""New places for the selected instances, in other frames."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ from resources.dataset import Dataset
 def insertions(
     out: PartitionWriter, partition: str, settings: Settings, store: DeclaredStore, dataset: Dataset
 ) -> Made:
-    """For every selected instance a new, plausible place in another frame of its city: its shape, scaled to where it
-    stands, on ground that its class stands on, behind what is nearer. Where there is no such place the row is the
-    selected instance itself, in its own frame, and `reason` says why.
+    """For every selected instance a plausible new place in another frame of its city: its shape, scaled to the place,
+    on ground on which its class stands, behind nearer objects. Without such a place the row is the selected instance
+    itself, in its own frame, and `reason` says why.
     """
     city, class_name = partition.split("|")
     frames = store.read("frames", city).set_index("frame_id", drop=False)
@@ -78,7 +78,7 @@ def _inserted(
     settings: Settings,
     dataset: Dataset,
 ) -> dict[str, Any]:
-    """A selected row as a newcomer, or as it is with the reason."""
+    """A selected row at its new place, or unchanged with the reason."""
     if isinstance(places, str):
         return _unplaced(row, places)
     frame = frames.loc[target_frames(row | {"slot": 0}, frames.index.tolist(), settings.seed)[0]]
@@ -95,7 +95,9 @@ def _inserted(
         return _unplaced(row, found)
     value = free_id(ids, row["class_name"], labels)
     if value is None:
-        return _unplaced(row, f"the frame holds {labels.factor} of the class, and there is no number for another")
+        return _unplaced(
+            row, f"the frame holds {labels.factor} instances of the class, and no number is left for another"
+        )
     made = inserted_row(image, found, frame.frame_id, row["class_name"], value, settings.selection.margin)
     box = made["crop_x1"], made["crop_y1"], made["crop_x2"], made["crop_y2"]
     pasted = encode_png(pasted_donor(crop, mask, found, box))
@@ -103,5 +105,5 @@ def _inserted(
 
 
 def _unplaced(row: dict[str, Any], reason: str) -> dict[str, Any]:
-    """The selected instance where it was."""
+    """The selected instance in its own place."""
     return row | {"crop_png": bytes(row["crop_png"]), "reason": reason, "pasted_png": None}

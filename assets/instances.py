@@ -24,8 +24,9 @@ from resources.dataset import Dataset
     kinds={"python", "opencv"},
 )
 def instances(out: PartitionWriter, city: str, dataset: Dataset, store: DeclaredStore) -> Made:
-    """One row per annotated instance and group of a city: area (pixels), box (xyxy), border contact, components,
-    and the label that it stands on."""
+    """One row per annotated instance and group of a city: area (pixels), box (xyxy), border contact, number of
+    components, and the label on which it stands.
+    """
     rows = dataset.instance_table(store.read("frames", city))
     out.add_table(rows)
     out.summary["instances"] = int((~rows["is_group"]).sum()) if len(rows) else 0

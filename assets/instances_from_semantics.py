@@ -60,7 +60,7 @@ def instances_from_semantics(
     if not leaked.passed:
         return Made(checks=(leaked,))
     predictor = load_siseg(chosen, store, dataset.labels, device)
-    with progress_bar(f"telling instances of {city} apart", len(frames)) as progress:
+    with progress_bar(f"separating the instances of {city}", len(frames)) as progress:
         for number, frame in enumerate(frames):
             if number < out.resumed_rows:
                 continue
@@ -77,14 +77,14 @@ def instances_from_semantics(
 
 
 def load_siseg(chosen: SemanticsSettings, store: DeclaredStore, labels: LabelTable, device: Device) -> Any:
-    """The trained SISeg, ready to tell instances apart."""
+    """The trained SISeg, ready to separate instances."""
     recipe = chosen.segmenter
     folder = store.folder("siseg", UNPARTITIONED, "checkpoint")
     return get_segmenter(recipe.kind).load(folder, recipe, labels=labels, device=device.name)
 
 
 def _no_val_frame(frames: Sequence[Frame], store: DeclaredStore) -> Check:
-    """Cities outside `splits` pass no other gate."""
+    """The check that no frame is a val frame; cities outside `splits` pass no other check."""
     hashes = [perceptual_hash(read_image(frame.image)) for frame in frames]
     known = pd.DataFrame(
         {

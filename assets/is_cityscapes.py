@@ -26,7 +26,7 @@ from resources.dataset import Dataset
 
 CHECKS = {
     "outside_mask_identity": "Outside the exported mask every pixel of a window equals the window of the source frame.",
-    "masks_conserved": "Windows hold only ids of their source frame, and the target mask lies where it lay.",
+    "masks_conserved": "Windows hold only ids of their source frame, and the target mask is in its place.",
 }
 HALF_ACCEPTED = "half_accepted"
 ACCEPTED = "At least half of the crops pass the gates."
@@ -56,10 +56,10 @@ def is_cityscapes(
     dataset: Dataset,
 ) -> Made:
     """Synthetic training frames: the repainted instance pasted back inside its mask with a feathered alpha, then a
-    focused window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames;
-    for `copy_paste` windows around real instances pasted into other frames of the city; `color_jitter` and `oracle`
-    paste other pixels into the masks, shifted colours and a drawing of the demo city in other paint. Arms that end
-    in `_insert` show instances in new places (`insertions`).
+    focused window around it (InstSynth phase 3, Eq. 2-3). For `zoom_crop` the same windows of untouched frames; for
+    `copy_paste` windows around real instances pasted into other frames of the city; `color_jitter` and `oracle` paste
+    other pixels into the masks, shifted colours and a rendering of the demo city in other colours. Arms with the suffix
+    `_insert` show instances at new places (`insertions`).
     """
     city, _ = partition.split("|")
     frames = store.read("frames", city).set_index("frame_id", drop=False)
@@ -95,13 +95,13 @@ def is_cityscapes(
 
 
 Placed = Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]]
-"""Number of a row, the frame as the data set has it, the one that its window is cut from, its id map, and the row."""
+"""Number of a row, the original frame, the frame from which its window is cut, its id map, and the row."""
 
 
 def _in_place(
     rows: Iterable[tuple[int, dict[str, Any]]], frames: pd.DataFrame, dataset: Dataset, settings: Settings
 ) -> Placed:
-    """Every instance in its own frame, which is read once."""
+    """Every instance in its own frame, each frame read once."""
     for frame_id, group in groupby(rows, lambda numbered: numbered[1]["frame_id"]):
         image, ids = dataset.image(frames.loc[frame_id]), dataset.ids(frames.loc[frame_id])
         for index, row in group:
@@ -109,14 +109,14 @@ def _in_place(
 
 
 def _vanished(row: Mapping[str, Any]) -> bool:
-    """Whether a row is a newcomer that was not painted, or not well: it is not there then, and neither is its mask."""
+    """Whether a row is an inserted instance without an accepted repainting: neither it nor its mask is in the frame."""
     return row.get("reason") == "" and row["repainted_png"] is None
 
 
 def _inserted(
     rows: Iterable[tuple[int, dict[str, Any]]], frames: pd.DataFrame, dataset: Dataset, settings: Settings
 ) -> Placed:
-    """Every newcomer in its new frame, the others in their own."""
+    """Every inserted instance in its new frame, the others in their own."""
     for index, row in rows:
         frame = frames.loc[row["frame_id"]]
         image, ids = dataset.image(frame), dataset.ids(frame)

@@ -1,4 +1,4 @@
-"""Words for the light of each frame, for templates that ask for them."""
+"""Words for the light of each frame, for templates with {lighting}."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resources.dataset import Dataset
     "lighting",
     code_version="1",
     when=lambda settings: any(settings.prompts[name].wants("lighting") for name in settings.classes),
-    # only what is anonymised is repainted beyond the train cities
+    # cities other than train cities are repainted only for anonymisation
     dimensions=lambda settings: {"city": all_cities(settings) if settings.anonymise else settings.dataset.train_cities},
     settings=["dataset.root"],
     reads=lambda at: [("frames", at["city"])],
@@ -27,7 +27,7 @@ from resources.dataset import Dataset
     kinds={"opencv"},
 )
 def lighting(out: PartitionWriter, city: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
-    """What {lighting} of a template stands for in each frame, from the statistics of its pixels."""
+    """The text for {lighting} in templates for each frame, from the statistics of its pixels."""
     frames = store.read("frames", city).set_index("frame_id", drop=False)
     for frame_id, frame in list(frames.iterrows())[out.resumed_rows :]:
         out.add({"frame_id": frame_id, "lighting": lighting_words(dataset.image(frame))})

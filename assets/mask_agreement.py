@@ -1,4 +1,4 @@
-"""Quality gates: whether another segmenter finds a repainted instance where its mask says that it is."""
+"""Quality gates: whether another segmenter finds a repainted instance inside its mask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resources.dataset import Dataset
 from resources.device import Device
 
 FOUND = 0.5
-"""IoU of a mask that counts as found, in the summary."""
+"""Least IoU of a mask that the summary counts as found."""
 
 
 def _masks(settings: Settings) -> MaskJudgeSettings:
@@ -58,9 +58,9 @@ def mask_agreement(
     dataset: Dataset,
     device: Device,
 ) -> Made:
-    """IoU of each repainted instance's mask and the best one of its class that a segmenter finds in the frame with the
-    repainting pasted in. The segmenter has learnt from real frames of the other train cities. A score: verdicts follow
-    from `gates.min_mask_iou` in `is_cityscapes`.
+    """IoU of each repainted instance's mask with the best mask of its class that a segmenter predicts in the frame with
+    the repainting pasted in. The segmenter is trained on real frames of the other train cities. This is a score:
+    verdicts follow from `gates.min_mask_iou` in `is_cityscapes`.
     """
     from instsynth_dagster.models.sources import trained_folder
     from instsynth_dagster.segmenters.contract import get_segmenter

@@ -38,7 +38,7 @@ def _settings(at: At) -> list[str]:
 def mask_judges(
     out: PartitionWriter, city: str, settings: Settings, store: DeclaredStore, dataset: Dataset, device: Device
 ) -> Made:
-    """A segmenter trained on the real frames of all train cities but one, whose repaintings it judges."""
+    """A segmenter trained on the real frames of all train cities but one, to judge the repaintings of that city."""
     assert settings.judge is not None
     assert settings.judge.masks is not None
     recipe = settings.segmenters[settings.judge.masks.segmenter]

@@ -1,4 +1,4 @@
-"""The prompts of each class: from templates alone, or with what an agent proposes beyond them."""
+"""The prompts of each class: from templates alone, or with proposals of an agent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instsynth_dagster.synthesis.prompts import prompt_bank as template_bank
 from instsynth_dagster.synthesis.vocabulary import class_words, names_class
 from resources.prompting import Prompting
 
-WARNINGS = {"templates_name_the_class": "Every template of the params file says what the mask holds."}
+WARNINGS = {"templates_name_the_class": "Every template of the params file names the class in the mask."}
 
 
 @artifact(
@@ -48,8 +48,9 @@ def from_templates(out: PartitionWriter, class_name: str, settings: Settings) ->
     warnings=WARNINGS,
 )
 def diverse(out: PartitionWriter, class_name: str, settings: Settings, prompting: Prompting) -> Made:
-    """Accepted prompts of a class: the templates of the params file with every colour (InstSynth phase 2), and what
-    an agent proposes beyond them, each far enough from all before (HDIG)."""
+    """Accepted prompts of a class: the templates of the params file with every colour (InstSynth phase 2), and
+    proposals of an agent, each far enough from all earlier ones (HDIG).
+    """
     recipe = settings.prompt_bank
     assert recipe is not None
     encoder = prompting.encoder(recipe.encoder, settings.generators[recipe.encoder])
@@ -70,7 +71,7 @@ def _store(out: PartitionWriter, bank: pd.DataFrame, class_name: str, prompts: P
 
 
 def named(class_name: str, prompts: PromptSettings) -> Check:
-    """Whether the templates name the class. One that does not may still be meant, so this only warns."""
+    """Whether the templates name the class. A template without the name may be intended, so this is only a warning."""
     unnamed = [template for template in prompts.templates if not names_class(template, class_name)]
     words = " or ".join(class_words(class_name))
     described = f"prompts.{class_name}.templates: {unnamed[0]!r} names no {words}" if unnamed else f"all name {words}"

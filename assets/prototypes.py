@@ -1,4 +1,4 @@
-"""What the classes look like: APF's global prototypes."""
+"""Prototypes of the classes: APF's global prototypes."""
 
 from __future__ import annotations
 

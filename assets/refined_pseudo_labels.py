@@ -25,7 +25,7 @@ WARNINGS = {"class_survival": "At least half of the instances of a class keep mo
 MIN_SURVIVAL = 0.5
 SHOWN = 6
 COUNTED = ("freed", "returned", "given_away", "unclear", "border_removed")
-"""Columns of pixels that the summary adds up."""
+"""Columns of pixel counts that the summary adds up."""
 
 
 @artifact(
@@ -50,7 +50,8 @@ def refined_pseudo_labels(
     refining: Refining,
 ) -> Made:
     """Id maps of the synthetic windows with the repainted instance refined: regions unlike their class freed (APF),
-    free pixels relabelled or left out (APR), the border redrawn (SABR). A row for each window, in its order."""
+    free pixels relabelled or left out (APR), the border corrected (SABR). One row for each window, in its order.
+    """
     recipe = settings.refinement
     assert recipe is not None
     extractor, refiner = refining.extractor(recipe.features), refining.refiner(recipe.boundary)

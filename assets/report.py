@@ -1,4 +1,4 @@
-"""The report: one page for people."""
+"""The report: one HTML page."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def _reads(at: At) -> list[PartitionRef]:
 )
 def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
     """One self-contained HTML page: verdict, tables, training curves, repainted instances from frame to window,
-    predictions beside the truth, provenance. What is stored beside it is its digest, date and commit left out."""
+    predictions beside the ground truth, provenance. The stored digest excludes date and commit.
+    """
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
     read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in (*TABLES, *TEST_TABLES)}
     quality, lead = bool(store.declared("image_quality")), leading_metric(dataset.labels, settings.evaluation.protocol)
@@ -123,7 +124,7 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
 
 
 def _data_version(store: DeclaredStore, dataset: Dataset) -> str:
-    """The frames that everything was made from, by a digest of their content."""
+    """The frames from which everything was made, by a digest of their content."""
     manifests = [store.require("frames", city) for city in store.declared("frames")]
     digest = hashlib.sha256("".join(manifest.digest for manifest in manifests).encode()).hexdigest()
     frames = sum(manifest.rows for manifest in manifests)
@@ -135,14 +136,16 @@ def _side_by_side(store: DeclaredStore) -> np.ndarray:
 
 
 def _picture(store: DeclaredStore, asset: str) -> np.ndarray | None:
-    """The contact sheet that an asset keeps beside its table, if it does."""
+    """The contact sheet that an asset stores beside its table, if any."""
     if PICTURES not in store.require(asset).folders:
         return None
     return decode_png((store.folder(asset, UNPARTITIONED, PICTURES) / SHEET).read_bytes())
 
 
 def _start(segmenter: SegmenterSettings) -> str:
-    """What a segmenter knew before: a pretrained one knows classes that synthesis might otherwise have taught it."""
+    """The start weights of a segmenter: a pretrained one knows classes that synthesis might otherwise have
+    taught it.
+    """
     if segmenter.model:
         return f"the pretrained segmenter {segmenter.model}"
     backbone = segmenter.backbone if isinstance(segmenter, WithBackbone) else None

@@ -1,4 +1,4 @@
-"""What the trained segmenters predict on the val cities, and their scores."""
+"""Predictions of the trained segmenters on the val cities, and their scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from resources.dataset import Dataset
 from resources.device import Device
 from resources.progress import progress_bar
 
-WARNINGS = {"ap_sanity": "AP50 is neither nothing nor too good to be true, and AP is not above it."}
+WARNINGS = {"ap_sanity": "AP50 is neither 0 nor implausibly high, and AP is not above it."}
 TOO_GOOD = 0.98
 
 
@@ -47,8 +47,9 @@ def segmentation_scores(
     out: PartitionWriter, partition: str, settings: Settings, store: DeclaredStore, dataset: Dataset, device: Device
 ) -> Made:
     """Predicted instances on every val and test frame (RLE), and on the val frames AP and AP50 by the leading protocol
-    (the official one of Cityscapes, or COCO's); panoptic and semantic maps with PQ and mIoU where the segmenter gives
-    them."""
+    (the official one of Cityscapes, or COCO's); panoptic and semantic maps with PQ and mIoU for segmenters that give
+    them.
+    """
     _, name = partition.split("|")
     recipe = settings.segmenters[name]
     folder = store.folder("trained_segmenters", partition, "checkpoint")
@@ -89,6 +90,8 @@ def segmentation_scores(
 
 
 def ap_sanity(ap: float, ap50: float) -> Check:
-    """A training that learnt nothing scores 0, and one that has seen the val frames scores about 1."""
+    """The check of AP and AP50: a segmenter that learned nothing scores 0, and one that was trained on the val frames
+    about 1.
+    """
     passed = 0 < ap50 < TOO_GOOD and ap <= ap50
     return Check("ap_sanity", passed, f"AP {100 * ap:.1f}, AP50 {100 * ap50:.1f}", blocking=False)

@@ -1,4 +1,4 @@
-"""What each segmenter costs beside what it scores."""
+"""The cost of each segmenter beside its scores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def segmenter_costs(
     out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore, dataset: Dataset, device: Device
 ) -> Made:
     """Parameters, multiply-accumulates and milliseconds for a val frame, with AP as the mean over all runs. The
-    milliseconds are this machine's, and differ from run to run."""
+    milliseconds are those of this machine, and differ from run to run.
+    """
     frame = next(store.read_many("frames", store.declared("frames")).itertuples())
     image = dataset.image(frame)
     rows = []
@@ -52,7 +53,7 @@ def segmenter_costs(
         if cost:
             rows.append({"segmenter": name, **asdict(cost), **means})
     table = pd.DataFrame(rows, columns=["segmenter", *(field.name for field in fields(Cost)), "ap", "ap50"])
-    # times differ from run to run, and what is stored does not
+    # times differ from run to run; the digest must not
     out.add_table(table.drop(columns="milliseconds", errors="ignore"))
     out.summary["milliseconds"] = {row["segmenter"]: round(row["milliseconds"], 1) for row in rows}
     return Made({"costs": Markdown(to_markdown(cost_view(table)))})

@@ -1,4 +1,4 @@
-"""Phase 1: which instances are repainted, and their crops."""
+"""Phase 1: the instances that are repainted, and their crops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def selected_instances(
 ) -> Made:
     """Instances chosen for repainting (InstSynth phase 1, Eq. 1), with their square crops and masks.
 
-    Crops keep a margin of context and are shifted inside the frame, never padded with black.
+    Crops have a margin of context and are shifted inside the frame, never padded with black.
     """
     city, class_name = partition.split("|")
     frames = store.read("frames", city)

@@ -1,4 +1,4 @@
-"""SISeg, which tells the instances of a semantic map apart: its training."""
+"""The training of SISeg, which separates the instances of a semantic map."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ from resources.device import Device
 def siseg(
     out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore, dataset: Dataset, device: Device
 ) -> Made:
-    """Displacement field and boundaries that tell the instances of a semantic map apart, learnt on the train
-    cities: from their classes alone, or from their instances (SISeg; the gauge term is ours)."""
+    """Displacement field and boundaries that separate the instances of a semantic map, trained on the train cities: on
+    their classes alone, or on their instances (SISeg, with this project's gauge term).
+    """
     chosen = settings.semantics
     assert chosen is not None
     frames, instances = (store.read_many(asset, store.declared(asset)) for asset in ("frames", "instances"))

@@ -1,4 +1,4 @@
-"""The gate between train and val."""
+"""The check between train and val."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHECKS = {
     checks=CHECKS,
 )
 def splits(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStore) -> Made:
-    """Which city trains, which validates and which tests; the gate in front of all synthesis and training."""
+    """The cities that train, validate and test; no synthesis or training starts before its check passes."""
     dataset = settings.dataset
     cities = {"train": dataset.train_cities, "val": dataset.val_cities, "test": dataset.test_cities}
     roles = {city: split for split, names in cities.items() for city in names}

@@ -36,8 +36,9 @@ from resources.device import Device
 def trained_segmenters(
     out: PartitionWriter, partition: str, settings: Settings, store: DeclaredStore, dataset: Dataset, device: Device
 ) -> Made:
-    """A segmenter trained on one arm with one seed: checkpoint folder and loss curve. A killed training goes on
-    from its last checkpoint."""
+    """A segmenter trained on one arm with one seed: checkpoint folder and loss curve. A killed training continues from
+    its last checkpoint.
+    """
     run, name = partition.split("|")
     recipe = settings.segmenters[name]
     training = partial(train_run, TrainingRun.parse(run), recipe, settings.classes, dataset, store)

@@ -1,4 +1,4 @@
-"""What each arm trains on."""
+"""The training samples of each arm."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WARNINGS = {"class_balance": "Synthesis gives every class of the real frames mor
 
 
 def windows_and_labels(settings: Settings, arm: str) -> list[PartitionRef]:
-    """Partitions that hold the pixels and id maps of an arm's samples, beside the data set itself."""
+    """Partitions with the pixels and id maps of an arm's samples, beside the data set itself."""
     if arm == FROM_SEMANTICS and settings.semantics:
         return each(GROUPED, settings.semantics.cities)
     sources = [asset for asset in (windows_asset(arm), labels_asset(arm)) if asset]
@@ -67,15 +67,16 @@ def _reads(at: At) -> list[PartitionRef]:
     warnings=WARNINGS,
 )
 def training_sets(out: PartitionWriter, name: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
-    """Samples of one arm: the labelled train frames (all of them, or a share by a fixed list), and the arm's
-    synthetic windows of these frames beside them."""
+    """Samples of one arm: the labelled train frames (all of them, or a share by a fixed list), and the arm's synthetic
+    windows of these frames.
+    """
     data = TrainingSet.parse(name)
     frames, splits = store.read_many("frames", store.declared("frames")), store.read("splits")
     labelled = labelled_frames(frames["frame_id"].tolist(), data.percent)
     make = {FROM_SEMANTICS: _grouped, ANONYMISED: _anonymised}.get(data.arm, _with_windows)
     counted, origins = [], set[str]()
     for table, shown in make(settings.classes, store, data.arm, frames, labelled):
-        # one at a time: of a hundred thousand windows even the table is large
+        # one at a time, because even the table of a hundred thousand windows is large
         origins |= shown
         if len(table):
             out.add_table(table)
@@ -91,7 +92,7 @@ def training_sets(out: PartitionWriter, name: str, settings: Settings, store: De
 
 
 Tables = Iterator[tuple[pd.DataFrame, set[str]]]
-"""Sample rows, and the frames that they show something of."""
+"""Sample rows, and the frames of which they show pixels."""
 
 
 def _real(classes: tuple[str, ...], store: DeclaredStore, frames: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
@@ -119,7 +120,7 @@ def _with_windows(
 def _anonymised(
     classes: tuple[str, ...], store: DeclaredStore, arm: str, frames: pd.DataFrame, labelled: set[str]
 ) -> Tables:
-    """Real frames in which everything is hidden that is to be, and no others."""
+    """The labelled frames in their anonymised version only."""
     samples, shown = _real(classes, store, frames[frames["frame_id"].isin(labelled)])
     asset = str(windows_asset(arm))
     for city in store.declared(asset):
@@ -132,7 +133,7 @@ def _anonymised(
 def _grouped(
     classes: tuple[str, ...], store: DeclaredStore, _: str, frames: pd.DataFrame, labelled: set[str]
 ) -> Tables:
-    """Frames whose instances SISeg told apart, and the real frames of the other train cities."""
+    """Frames whose instances SISeg separated, and the real frames of the other train cities."""
     rest = store.declared("instances")
     if rest:
         yield _real(classes, store, frames[frames["city"].isin(rest)])
@@ -145,7 +146,7 @@ def _grouped(
 
 
 def _grouped_frames(store: DeclaredStore, splits: pd.DataFrame) -> set[str]:
-    """Frames of cities with semantic maps, which no other gate has seen, as far as these only train."""
+    """Frames of cities with semantic maps that are only used for training, which no other check has covered."""
     val = set(splits.loc[splits["split"] != "train", "city"])
     cities = [city for city in store.declared(GROUPED) if city not in val]
     rows = ((city, row) for city in cities for row in store.read(GROUPED, city, ["frame_id"])["frame_id"])

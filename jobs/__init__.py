@@ -1,1 +1,1 @@
-"""What people launch."""
+"""Jobs and commands."""

@@ -43,7 +43,7 @@ def page_of(run: str) -> ReportPage:
     """The report of a run.
 
     Raises:
-        UserError: there is none, or it is none that can be compared.
+        UserError: there is none, or it cannot be compared.
     """
     if not run:
         raise ArtifactError("a comparison is of two runs: make compare A=results B=other/results")
@@ -68,7 +68,7 @@ def _stored(store: Store, run: str) -> ReportPage:
 
 
 def _committed(commit: str) -> ReportPage:
-    """The report that `dvc.lock` of a commit names, from the cache of DVC."""
+    """The report in `dvc.lock` of a commit, from the cache of DVC."""
     known = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"], capture_output=True)
     if known.returncode:
         raise ArtifactError(f"{commit}: neither a file, nor a folder, nor a commit of this repository")

@@ -1,4 +1,4 @@
-"""The console of a job: a failure that was foreseen is told without the stack of what found it."""
+"""The console of a job: expected failures are shown without a stack trace."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 def cause(failure: StepFailureData | None, error: SerializableErrorInfo | None) -> str:
-    """Why a step or run failed, in a line: what was foreseen as it is told, all else by the class and message of the
-    innermost exception. The run's own log keeps the stack."""
+    """The reason why a step or run failed, in a line: the message of an expected failure, otherwise class and message
+    of the innermost exception. The run's own log keeps the stack trace.
+    """
     if failure and failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     while error and error.cause:
@@ -35,7 +36,7 @@ def _is_interruption(record: logging.LogRecord) -> bool:
 
 
 class _OneInterruption(logging.Filter):
-    """Lets through the first record that tells of an interrupt, and no other."""
+    """Passes the first record of an interrupt, and no other."""
 
     _reported = False
 
@@ -47,7 +48,7 @@ class _OneInterruption(logging.Filter):
 
 
 class _Short(logging.Formatter):
-    """Wraps a formatter; what is stored of an event keeps its stack, and so does every other error."""
+    """Formatter that shortens expected failures; the stored event and every other error keep their stack trace."""
 
     def __init__(self, full: logging.Formatter | None) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ class _Short(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         if _is_interruption(record):
-            return "interrupted; what is whole stays, and the next run goes on from there"
+            return "interrupted; finished work is kept, and the next run continues from there"
         before, failed, after = record.getMessage().partition(_FAILURE)
         if failed:
             record = copy.copy(record)
@@ -65,7 +66,7 @@ class _Short(logging.Formatter):
 
 @dg.logger(dg.colored_console_logger.config_schema, description="Foreseen failures in one line.")
 def console(init_context: dg.InitLoggerContext) -> logging.Logger:
-    """Dagster's colored console logger, but for stacks of foreseen failures."""
+    """Dagster's coloured console logger, without stack traces of expected failures."""
     logger: logging.Logger = dg.colored_console_logger.logger_fn(init_context)
     for handler in logger.handlers:
         handler.setFormatter(_Short(handler.formatter))

@@ -1,4 +1,4 @@
-"""Dagster's UI and daemon, and beside them what pages of the UI link to, such as the report: `make dev`."""
+"""Dagster's UI and daemon, and a server for pages that the UI links to, such as the report: `make dev`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ HOST = "127.0.0.1"
 
 
 def page(store: Store, path: str) -> bytes | None:
-    """A file that a finished partition keeps in one of its folders, by its path in the store; None for all else.
+    """A file in one of the folders of a finished partition, by its path in the store; None for any other path.
 
     Raises:
-        ConnectionError: of an object store that does not answer.
+        ConnectionError: the object store does not respond.
     """
     steps = PurePosixPath(path).parts
     if len(steps) < 3 or ".." in steps:
@@ -42,7 +42,7 @@ def page(store: Store, path: str) -> bytes | None:
 
 
 class _Pages(BaseHTTPRequestHandler):
-    """Answers GET with files of the store that the params file names now."""
+    """Request handler that answers GET with files of the store of the current params file."""
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path).lstrip("/")
@@ -58,16 +58,16 @@ class _Pages(BaseHTTPRequestHandler):
         self.wfile.write(missing.encode() if found is None else found)
 
     def log_message(self, *_: object) -> None:
-        """The terminal belongs to Dagster's lines."""
+        """Nothing: the terminal is reserved for Dagster's lines."""
 
 
 @contextmanager
 def serving_pages(log: Callable[[str], None], port: int) -> Iterator[None]:
-    """While it is open, files of the store are served on localhost; where the port is taken, that is said."""
+    """Context in which files of the store are served on localhost; a port in use is reported."""
     try:
         server = ThreadingHTTPServer((HOST, port), _Pages)
     except OSError:
-        log(f"port {port} is in use: links of the UI to reports and plots lead to whoever has it")
+        log(f"port {port} is in use: links of the UI to reports and plots lead to the program that uses it")
         yield
         return
     server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""Examine a params file before anything long: `make doctor`, with CALIBRATE=1 to measure times on this machine."""
+"""Checks of a params file before long work: `make doctor`, with CALIBRATE=1 to measure times on this machine."""
 
 from __future__ import annotations
 

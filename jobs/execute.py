@@ -1,4 +1,4 @@
-"""Run a job from a terminal: `python -m jobs.execute refresh`. Ctrl-C ends it in one line."""
+"""Run a job from a terminal: `python -m jobs.execute refresh`. Ctrl-C ends it with one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobs.session import DEFAULT_INTERRUPT, run_until_stopped
 
 
 def run_in_this_process(name: str) -> None:
-    """Run a job in this process; exits with 1 where it fails, which its log has said."""
+    """Run a job in this process, with exit status 1 where it fails."""
     import dagster as dg
 
     from instsynth_dagster.definitions import defs

@@ -59,9 +59,10 @@ def _is_installed() -> bool:
 
 
 def write_coco(found: Iterable[Picture], dataset: DataSet, folder: Path) -> Path:
-    """Write pictures as COCO JSON, and the predictions of each training as COCO results beside it; returns its path.
+    """Write pictures as COCO JSON, and the predictions of each training as COCO results beside it; returns the path of
+    the JSON.
 
-    File names in it are relative to the folder nearest to the data set and `folder`, which `info` names.
+    File names in it are relative to the nearest common parent folder of the data set and `folder`, which `info` names.
     """
     base = Path(os.path.commonpath([dataset.root.resolve(), folder.resolve()]))
     info = {"description": "Frames and synthetic windows"}
@@ -101,8 +102,9 @@ def _code(row: Mapping[Hashable, Any]) -> dict[str, Any]:
 
 
 def launch_app(found: Iterable[Picture], name: str) -> Any:
-    """FiftyOne's app with a data set of pictures: the field `ground_truth`, a field for each training, and what is told
-    of a picture; returns its session."""
+    """The session of FiftyOne's app with a data set of pictures: the field `ground_truth`, a field for each training,
+    and the attributes of each picture.
+    """
     import fiftyone
 
     dataset = fiftyone.Dataset(name, overwrite=True)

@@ -1,4 +1,4 @@
-"""What no params file wants any more: `make gc` lists it, with REMOVE=1 it goes."""
+"""Artifacts that no params file needs any more: `make gc` lists them, with REMOVE=1 it removes them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _DAMAGED = ".damaged"
 
 @dataclass(frozen=True)
 class UnusedFiles:
-    """Files of a folder of the store, relative to it; `bytes` as far as a manifest tells, and directories outside the
-    store that its partition wrote, which stay."""
+    """Files of a folder of the store, relative to it; `bytes` according to the manifest; and directories outside the
+    store that the partition wrote, which stay.
+    """
 
     folder: str
     files: tuple[str, ...]
@@ -37,7 +38,9 @@ class UnusedFiles:
 
 
 def unused_files(store: Store, graphs: Iterable[Mapping[str, Asset]]) -> list[UnusedFiles]:
-    """Partitions of the store that are in none of the graphs, unfinished ones too, and files that were set aside."""
+    """Partitions of the store that are in none of the graphs, including unfinished ones, and damaged files that were
+    set aside.
+    """
     wanted = {
         partition_folder(key, partition)
         for graph in graphs
@@ -60,7 +63,7 @@ def unused_files(store: Store, graphs: Iterable[Mapping[str, Asset]]) -> list[Un
 
 
 def _above(name: str) -> Iterator[str]:
-    """Folders that a file lies in, the innermost first."""
+    """Parent folders of a file, the innermost first."""
     while name := posixpath.dirname(name):
         yield name
 
@@ -77,7 +80,9 @@ def _unused_files(store: Store, folder: str, files: Sequence[str]) -> UnusedFile
 
 
 def remove(store: Store, found: Iterable[UnusedFiles]) -> None:
-    """Remove files; of a partition the manifest goes first, so that what is left of it is never taken for whole."""
+    """Remove files; the manifest of a partition is removed first, so that the rest never counts as a complete
+    partition.
+    """
     for one in found:
         with store.storage.lock(one.folder, f"a run that makes {one.folder}", print):
             if MANIFEST in one.files:
@@ -86,7 +91,7 @@ def remove(store: Store, found: Iterable[UnusedFiles]) -> None:
 
 
 def same_store(settings: Settings, others: Iterable[Path]) -> Iterator[tuple[Path, Settings]]:
-    """Params files whose artifacts lie in the same store."""
+    """Params files whose artifacts are in the same store."""
     for path in others:
         other = load_settings(path)
         if other.artifacts.root == settings.artifacts.root:
@@ -99,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="List what is in the store of $INSTSYNTH_PARAMS and in no params file; with --remove remove it.",
     )
     parser.add_argument(
-        "params", type=Path, nargs="*", help="files that may want something; default: all of the project"
+        "params", type=Path, nargs="*", help="files whose artifacts are kept; default: all of the project"
     )
     parser.add_argument("--remove", action="store_true")
     given = parser.parse_args(arguments)
@@ -122,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_unused(found: Sequence[UnusedFiles], asked: Iterable[Path]) -> None:
     names = ", ".join(["$INSTSYNTH_PARAMS or params.yaml", *map(str, asked)])
-    print("\n".join(map(str, found)) or "everything in the store is wanted", f"wanted by: {names}", sep="\n")
+    print("\n".join(map(str, found)) or "every artifact in the store is used", f"wanted by: {names}", sep="\n")
     if found:
         print(
             f"{sum(len(one.files) for one in found)} files, {gigabytes(sum(one.bytes or 0 for one in found))} at least"

@@ -1,4 +1,4 @@
-"""The jobs that people launch from the command line or the UI."""
+"""The jobs, for the command line and the UI."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ _JOBS = {
     ),
     "demo": ("The main job: refresh, then print the tables and where the report is.", None),
 }
-"""Description of each job, and the asset keys or last parts of them that it brings up to date (None: all)."""
+"""Description of each job, and the asset keys, or their last parts, that it brings up to date (None: all)."""
 REFRESHING = tuple(_JOBS)
 """Names of the jobs that make partitions."""
 
@@ -108,7 +108,7 @@ def _single_op_job(name: str, description: str, body: Callable[[dg.OpExecutionCo
 
 
 def _above(graph: Graph, keys: Sequence[str]) -> Graph:
-    """The part of the graph that `keys` and everything they read from make up, in the graph's order."""
+    """The part of the graph with `keys` and all their upstream assets, in the graph's order."""
     wanted = set(keys)
     for key in reversed(list(graph)):
         if key in wanted:

@@ -17,15 +17,15 @@ from instsynth_dagster.evaluation.tables.views import heading, names, scores_sho
 METRICS, CURVES = "metrics", "loss"
 """Folders of small JSON files (`dvc metrics show`) and of SVG pictures (`dvc plots show`)."""
 _OF_IMAGES = {"fid": ("FID", 4), "clip_margin": ("margin", 3)}
-"""The image metrics that say whether a picture looks right; all of them stand in the report."""
+"""The image metrics of realism; the report has all image metrics."""
 
 
 def write_metrics(folder: Path, ap: pd.DataFrame, quality: pd.DataFrame, lead: str) -> None:
     """A file for each arm of an `ap_table`, scores times 100, and for each generator's row of `image_quality`.
 
     Args:
-        folder: whose contents are replaced.
-        lead: the metric that arms are judged by, "ap" or "coco_ap".
+        folder: its contents are replaced.
+        lead: the metric by which arms are compared, "ap" or "coco_ap".
     """
     rows: dict[str, Mapping[str, float]] = {}
     about = names(ap)
@@ -43,10 +43,10 @@ def write_metrics(folder: Path, ap: pd.DataFrame, quality: pd.DataFrame, lead: s
 
 
 def write_curves(folder: Path, curves: pd.DataFrame) -> None:
-    """A picture for each segmenter of `loss_curves`, a line for each training.
+    """A picture for each segmenter of `loss_curves`, with a line for each training.
 
     Args:
-        folder: whose contents are replaced.
+        folder: its contents are replaced.
     """
     _emptied(folder)
     colors = arm_colors(list(curves["arm"]))
@@ -58,7 +58,7 @@ def write_curves(folder: Path, curves: pd.DataFrame) -> None:
 
 
 def _emptied(folder: Path) -> None:
-    """Arms and segmenters come and go."""
+    """Make an empty folder, without files of earlier arms and segmenters."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 

@@ -1,4 +1,4 @@
-"""Refreshes that nobody asks for: every night, and when the data set has another version."""
+"""Automatic refreshes: every night, and when the data set has changed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +27,13 @@ _UNFINISHED = [
 
 
 def build_schedule(nightly: NightlySettings, read: Callable[[], Settings]) -> dg.ScheduleDefinition:
-    """`nightly`: at its hour, refresh the stale parts; skip and say why where there is nothing to do.
+    """The schedule `nightly`, which refreshes stale partitions; it skips with the reason where there is nothing to do.
 
-    `read` gives the settings anew at every tick: a process that has run for weeks must see an edited params file, as
+    `read` reads the settings anew at every tick: a process that has run for weeks must see an edited params file, as
     the process of the run will.
 
     Raises:
-        SettingsError: the hour is not understood.
+        SettingsError: the cron expression is invalid.
     """
 
     def nightly_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -48,14 +48,16 @@ def build_schedule(nightly: NightlySettings, read: Callable[[], Settings]) -> dg
             job_name="refresh",
             cron_schedule=nightly.cron,
             execution_timezone=nightly.time_zone,
-            description="Every night the stale parts, and nothing where nothing is stale.",
+            description="Refreshes stale partitions every night; skips where nothing is stale.",
         )(nightly_refresh)
     except dg.DagsterInvalidDefinitionError:
         raise SettingsError(f"nightly.cron: {nightly.cron!r} is not understood; write e.g. '0 2 * * *'") from None
 
 
 def build_sensor(read: Callable[[], Settings]) -> dg.SensorDefinition:
-    """`new_data_version`: refresh when files of the data set, or DVC's record of it, are others than last time."""
+    """The sensor `new_data_version`, which refreshes when files of the data set, or DVC's record of it, have
+    changed.
+    """
 
     @dg.sensor(
         name="new_data_version",
@@ -68,25 +70,25 @@ def build_sensor(read: Callable[[], Settings]) -> dg.SensorDefinition:
             settings = read()
             version = f"{dvc_revision(settings.dataset.root)} {data_signature(settings)}"
             if version == context.cursor:
-                return dg.SkipReason("the data set is the one of the last look")
+                return dg.SkipReason("the data set is unchanged since the last evaluation")
             found = requested(settings, context.instance)
         except UserError as error:
             return dg.SkipReason(str(error))
         if isinstance(found, dg.RunRequest):
             return dg.SensorResult(run_requests=[found], cursor=version)
         if AT_WORK in (found.skip_message or ""):
-            return found  # look again, with the old cursor
+            return found  # evaluate again, with the old cursor
         return dg.SensorResult(skip_reason=found, cursor=version)
 
     return new_data_version
 
 
 def requested(settings: Settings, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
-    """A run of what is stale, or the reason for none."""
+    """A run request for stale partitions, or the reason for none."""
     graph = build_graph(settings)
     if holder := dvc_at_work(Path.cwd()):
         return dg.SkipReason(f"DVC {AT_WORK}: {holder}")
-    fail_orphaned_runs(instance, print)  # a killed one would be at work for ever
+    fail_orphaned_runs(instance, print)  # a killed run would count as running for ever
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
     if busy := [run for run in runs if run.job_name in REFRESHING]:
         return dg.SkipReason(f"{busy[0].job_name} {AT_WORK}: run {busy[0].run_id[:8]}")

@@ -1,4 +1,6 @@
-"""What a refresh would do, why, and how long it would take: nothing is run, nothing heavy is imported."""
+"""The plan of a refresh: what would run, why, and how long it would take; nothing is run and no model library
+imported.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ from instsynth_dagster.settings import Settings, load_settings
 
 @dataclass(frozen=True)
 class PlannedAsset:
-    """Partitions of one asset that would run, and the seconds they would take one after the other: each what it took
-    last time, one that was never made as long as the longest of the others.
+    """Partitions of one asset that would run, and the seconds that they would take one after the other: for each its
+    last time, for a new one the longest of the others.
 
-    `seconds` and `device_seconds` count certain partitions, `at_most` those too that may run. Where no partition was
-    ever made they are what the examination measured or assumes (`assumed`), or None.
+    `seconds` and `device_seconds` cover certain partitions, `at_most` also those that may run. Where no partition was
+    ever made they are measured or assumed by the examination (`assumed`), or None.
     """
 
     asset: str
@@ -38,10 +40,10 @@ class PlannedAsset:
 
 
 def planned_assets(graph: Mapping[str, Asset], store: Store, works: Sequence[Work] = ()) -> list[PlannedAsset]:
-    """The plan, asset by asset, upstream first; up-to-date assets are left out.
+    """The plan, asset by asset, upstream first, without assets that are up to date.
 
     Args:
-        works: what the examination measured or assumes, for what was never made.
+        works: work that the examination measured or assumes, for assets that were never made.
     """
     stale: dict[str, list[Stale]] = {}
     manifest_of = store.snapshot()
@@ -73,7 +75,7 @@ def _summary(asset: Asset, stale: Sequence[Stale], manifest_of: ManifestOf, work
 
 @dataclass(frozen=True)
 class _Seconds:
-    """Seconds of partitions by what they took when they were made, else by what is assumed of their work."""
+    """Seconds of partitions from their last times, else from the assumed work."""
 
     known: Mapping[str, float]
     asset: Asset
@@ -97,7 +99,7 @@ class _Seconds:
 
 
 def describe(planned: Sequence[PlannedAsset]) -> Iterator[str]:
-    """Lines for people."""
+    """The plan as lines of text."""
     if not planned:
         yield "nothing is stale"
         return
@@ -141,10 +143,10 @@ def _clock(seconds: float | None) -> str:
 
 
 def lines(settings: Settings) -> Iterator[str]:
-    """What a run would end with or is worth a look, the plan, and what is known of the time of what was never made.
+    """Problems and warnings, the plan, and the basis of estimated times.
 
     Raises:
-        SettingsError: naming the first problem that a run would end with.
+        SettingsError: a run would end with a problem; the message is the first one.
     """
     found, works = survey(settings)
     if bad := problems(found):
@@ -163,7 +165,7 @@ def main() -> None:
     try:
         for line in lines(load_settings()):
             print(line, flush=True)
-    except BrokenPipeError:  # whoever reads has seen enough
+    except BrokenPipeError:  # the reader closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
         raise SystemExit(f"error: {error}") from None

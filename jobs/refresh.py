@@ -1,4 +1,4 @@
-"""The walk over the graph: whatever is stale is made again, upstream first, by workers that are somewhere else."""
+"""The refresh: stale partitions of the graph are made again, upstream first, by workers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from instsynth_dagster.errors import UserError
 from instsynth_dagster.graph.staleness import Asset, PartitionRef, contiguous_ranges, why_stale
 
 CHANGED = ".changed"
-"""Touched below the store by every refresh that made something."""
+"""File below the store that every refresh touches that made a partition."""
 
 
 class Workers(Protocol):
-    """Where the runs of a refresh are made: processes of this machine, or the queue of a cluster."""
+    """The place where the runs of a refresh are executed: processes of this machine, or the queue of a cluster."""
 
     runs_per_asset: int
     """Into about how many runs the stale partitions of an asset are cut."""
@@ -33,21 +33,23 @@ class Workers(Protocol):
         """Whether a run of an asset may be submitted now."""
 
     def submit(self, asset: Asset, first: str, last: str) -> str:
-        """Begin or queue a run of the partitions from `first` to `last`; returns its id."""
+        """Start or queue a run of the partitions from `first` to `last`; returns its id."""
 
     def unfinished(self, asset: Asset) -> list[str]:
-        """Runs of an asset that an earlier refresh has left in the queue or at work."""
+        """Runs of an asset that an earlier refresh has left queued or running."""
 
     def outcome(self, run: str) -> str | None:
-        """None while a run, or the one that takes its place after a crash, is not over; then why it failed or ""."""
+        """The reason why a run failed, or "" for success; None while it, or its replacement after a crash, is not
+        finished.
+        """
 
     def wait(self) -> None:
-        """Return when it is worth asking for outcomes again."""
+        """Wait until outcomes may have changed."""
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What a refresh made and what it cost: partitions, seconds of the wall and of the device."""
+    """The result of a refresh: partitions made, seconds of wall time and of the device."""
 
     partitions: int
     wall_seconds: float
@@ -65,20 +67,20 @@ class Refreshed:
 def refresh(graph: Mapping[str, Asset], store: Store, workers: Workers, log: Callable[[str], None]) -> Refreshed:
     """Materialise every stale partition of `graph` on `workers`.
 
-    A partition is looked at when everything it reads is up to date, so an upstream partition that comes out with equal
-    content stops the wave there, and what does not read one another is made at the same time. A file that is found
-    damaged on the way is made again. One refresh at a time works on a store; a second one waits.
+    A partition is checked when everything that it reads is up to date, so that an upstream partition with unchanged
+    content ends the update there, and independent partitions are made concurrently. A file that is found to be damaged
+    is made again. One refresh at a time works on a store; a second one waits.
 
     Raises:
-        dagster.Failure: naming the runs that failed; what else is at work is waited for, and what was made stays. Or
-            for a store that cannot be locked or reached.
+        dagster.Failure: runs failed, which the message names; other running ones are awaited, and their results are
+            kept. Or the store cannot be locked or reached.
     """
     started = time.monotonic()
     made: dict[PartitionRef, float] = {}
     try:
         with refresh_lock(store.storage, Path.cwd(), log):
             while failure := _Walk(graph, store, workers, log, made).failure():
-                log(f"{failure}; going on with it")
+                log(f"{failure}; it is made again")
             if made:
                 store.storage.write(CHANGED, b"")
     except (UserError, ConnectionError) as error:
@@ -89,7 +91,7 @@ def refresh(graph: Mapping[str, Asset], store: Store, workers: Workers, log: Cal
 
 @dataclass
 class _Progress:
-    """Where an asset stands: partitions that wait for others, that are stale and can be made, and that are at work."""
+    """State of an asset: partitions that wait for others, that are stale and ready, and that are running."""
 
     place: str
     waiting: int
@@ -105,7 +107,7 @@ class _Progress:
 
 
 class _Walk:
-    """One walk over the graph."""
+    """One pass over the graph."""
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class _Walk:
         log: Callable[[str], None],
         made: dict[PartitionRef, float],
     ) -> None:
-        """`made` notes the device seconds of each partition that is made."""
+        """A pass over the graph; `made` records the device seconds of each partition that is made."""
         self._graph, self._store, self._workers, self._log, self._made = graph, store, workers, log, made
         self._manifest_of = store.snapshot()
         self._failures: list[str] = []
@@ -135,7 +137,8 @@ class _Walk:
                 self._read_by[above].append(ref)
 
     def failure(self) -> str:
-        """Walk until nothing is stale: "", or the failure that a damaged file, now set aside and stale, is behind.
+        """Run until nothing is stale and return "", or the failure caused by a damaged file that is now set aside and
+        stale.
 
         Raises:
             dagster.Failure: any other failure.
@@ -151,7 +154,7 @@ class _Walk:
         return failure
 
     def _look(self, refs: list[PartitionRef]) -> None:
-        """See which partitions are stale, now that all they read is up to date."""
+        """Check which partitions are stale, now that everything they read is up to date."""
         while refs:
             key, partition = refs.pop()
             self._assets[key].waiting -= 1
@@ -161,7 +164,7 @@ class _Walk:
                 refs += self._up_to_date((key, partition))
 
     def _up_to_date(self, ref: PartitionRef) -> Iterator[PartitionRef]:
-        """Partitions that waited for this one last."""
+        """Partitions for which this one was the last missing input."""
         for reader in self._read_by[ref]:
             waits_for = self._open_above[reader]
             waits_for.discard(ref)
@@ -169,7 +172,7 @@ class _Walk:
                 yield reader
 
     def _step(self) -> bool:
-        """Collect what is over and submit what there is room for; whether anything is at work."""
+        """Collect finished runs and submit new ones; returns whether any are running."""
         for key in self._graph:
             self._collect(key)
         if not self._failures:
@@ -218,7 +221,7 @@ class _Walk:
             self._log(f"{progress.place}: done, {time.monotonic() - progress.begun:.1f} s after its first run began")
 
     def _look_again(self, key: str) -> None:
-        """At stale partitions that others may have made meanwhile."""
+        """Check stale partitions that others may have made in the meantime."""
         self._manifest_of.forget(key)
         progress = self._assets[key]
         partitions, progress.ready = list(progress.ready), {}
@@ -226,7 +229,7 @@ class _Walk:
         self._look([(key, partition) for partition in partitions])
 
     def _record(self, key: str, partitions: Sequence[str], failure: str) -> None:
-        """Note what a run has made."""
+        """Record the partitions that a run has made."""
         done = []
         for partition in partitions:
             reason = why_stale(self._graph[key], partition, self._manifest_of)
@@ -243,14 +246,14 @@ class _Walk:
         self._look([reader for ref in done for reader in self._up_to_date(ref)])
 
     def _warn(self, manifest: Manifest) -> None:
-        """Say which checks of a partition failed that do not block."""
+        """Log the failed non-blocking checks of a partition."""
         for check in outcomes(manifest):
             if not check.passed:
                 text = check.description.removeprefix(f"{manifest.partition}: ")
                 self._log(f"warning: {manifest.asset}[{manifest.partition}]: {check.name}: {text}")
 
     def _damage_above(self) -> bool:
-        """Whether anything that a failed partition is made from, all up to date when it began, has become stale."""
+        """Whether any input of a failed partition, all up to date when it started, has become stale."""
         now = self._store.snapshot()
         seen: set[PartitionRef] = set()
         waiting = [above for ref in self._failed for above in self._reads[ref]]
@@ -266,12 +269,12 @@ class _Walk:
 
 
 def partition_ranges(asset: Asset, partitions: Sequence[str], size: int) -> Iterator[tuple[str, str]]:
-    """(first, last) of stretches that cover `partitions` exactly, of at most `size` partitions each."""
+    """(first, last) of ranges that cover exactly `partitions`, with at most `size` partitions each."""
     for start in range(0, len(partitions), size):
         yield from contiguous_ranges(asset, partitions[start : start + size])
 
 
 def partitions_between(asset: Asset, first: str, last: str) -> list[str]:
-    """The partitions of a stretch."""
+    """The partitions of a range."""
     keys = asset.partitions
     return keys[keys.index(first) : keys.index(last) + 1]

@@ -1,4 +1,4 @@
-"""`dvc repro` that waits for other DVC commands on the same outputs instead of giving up."""
+"""`dvc repro` that waits for other DVC commands on the same outputs instead of failing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAUSE = 2.0
 
 
 def main() -> None:
-    """Arguments go to `dvc repro`."""
+    """Run `dvc repro` with the command's arguments."""
     while True:
         wait_while(lambda: dvc_at_work(Path.cwd()), print)
         code, busy = repro(sys.argv[1:])

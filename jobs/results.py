@@ -1,4 +1,4 @@
-"""What a finished evaluation leaves for people and for DVC: a folder of small files with fixed names."""
+"""Results of a finished evaluation for people and for DVC: a folder of small files with fixed names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings,
     """Fill `folder` with metrics, loss curves, tables and report under fixed names, as far as the graph has them.
 
     Args:
-        lead: the metric that arms are judged by, "ap" or "coco_ap".
+        lead: the metric by which arms are compared, "ap" or "coco_ap".
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / COSTS, ("\n".join(cost_lines(graph, store, costs)) + "\n").encode())
@@ -54,7 +54,7 @@ def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings,
 
 
 def result_lines(graph: Graph, store: Store) -> list[str]:
-    """Tables, verdict and where the report is."""
+    """Tables, verdict and the path of the report, as lines of text."""
     further = [f"{title}\n\n{to_markdown(table)}\n" for _, title, table in _views(graph, store)]
     if "evaluation_tables" not in graph:
         return ["", *further]
@@ -64,7 +64,7 @@ def result_lines(graph: Graph, store: Store) -> list[str]:
 
 
 def cost_lines(graph: Graph, store: Store, costs: CostSettings) -> list[str]:
-    """What crops and tables have cost, and what the device has been used for in all."""
+    """Cost of crops and tables, and total use of the device, as lines of text."""
     manifest_of = store.snapshot()
     tables = [make(graph, manifest_of, costs) for make in (crop_costs, table_costs)]
     spent = Ledger(store.storage).spent()

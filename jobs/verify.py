@@ -1,4 +1,4 @@
-"""Reads every artifact and compares it with its digest: `make verify`."""
+"""Compares every artifact with its digest: `make verify`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from resources.progress import progress_bar
 
 
 def damaged(graph: Mapping[str, Asset], store: Store) -> list[str]:
-    """What is wrong with the files of the graph's partitions, a line each; damaged files are set aside and damaged
-    local copies removed, so that the next refresh makes or fetches them again."""
+    """Problems with the files of the graph's partitions, a line each; damaged files are set aside and damaged local
+    copies removed, so that the next refresh makes or fetches them again.
+    """
     refs = [(key, partition) for key, asset in graph.items() for partition in asset.partitions]
     found = []
     with progress_bar("verifying", len(refs)) as progress:
@@ -30,7 +31,7 @@ def main() -> None:
         found = damaged(build_graph(settings), open_store(settings))
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
-    print("\n".join(found) or "every artifact is what its digest says")
+    print("\n".join(found) or "every artifact matches its digest")
     raise SystemExit(1 if found else 0)
 
 

@@ -1,4 +1,4 @@
-"""What assets are given: readers of the store and the data set, and models that stay loaded."""
+"""The resources of assets: readers of the store and the data set, and models that stay loaded."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from resources.refining import Refining
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
-    """Resources by the name that assets ask for them."""
-    from resources.no_pickles import NoPickles  # the plan, which needs no resource, does without Dagster
+    """Resources by name."""
+    from resources.no_pickles import (
+        NoPickles,
+    )  # imported here because the plan, which needs no resource, must not import Dagster
 
     device = Device(settings.device, settings.workers.threads)
     return {

@@ -1,4 +1,4 @@
-"""The data set as assets are given it, read only."""
+"""The data set as a resource, read only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resources as the UI shows them: what each is for, and the settings that it was built from."""
+"""Resources as the UI shows them: the purpose of each, and the settings from which it was built."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BUILT_FROM = {
 
 
 def described(resources: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Definitions that hand out these very objects; what Dagster knows by itself stays as it is."""
+    """Definitions that provide these objects; entries that are definitions already are unchanged."""
     return {
         name: _definition(resource, settings, _BUILT_FROM[name]) if name in _BUILT_FROM else resource
         for name, resource in resources.items()
@@ -38,7 +38,7 @@ def _definition(resource: Any, settings: Settings, sections: set[str]) -> dg.Res
     kind = type(resource)
     hand_out.__name__, hand_out.__module__ = kind.__name__, kind.__module__  # the UI names a resource after these
     shown = settings.model_dump(mode="json", include=sections, exclude_none=True)
-    # a list: the UI takes four leading spaces from every line, which YAML does not survive
+    # a list, because the UI removes four leading spaces from every line, which breaks YAML
     listed = "\n".join(f"- {place}: `{json.dumps(value, ensure_ascii=False)}`" for place, value in _leaves("", shown))
     return dg.ResourceDefinition(hand_out, description=f"{inspect.getdoc(kind)}\n\n{listed}".strip())
 

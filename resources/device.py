@@ -1,4 +1,4 @@
-"""Which device the models run on."""
+"""The device on which models run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from instsynth_dagster.errors import UnreadableError
 
 DeviceSetting = Literal["auto", "cpu", "cuda"]
 _DRIVERS = ("nvidia[0-9]*", "dxg", "kfd")
-"""Names below /dev by which drivers of CUDA, CUDA in WSL, and ROCm show."""
+"""Names below /dev of the device files of CUDA, of CUDA in WSL, and of ROCm."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """What models run on. `name` is resolved on first use, so that loading the definitions does not import torch.
+    """The device on which models run. `name` is resolved on first use, so that loading the definitions does not import
+    torch.
 
     On the CPU a process computes with `threads` threads: the last bits of a training depend on their number, so it may
-    not depend on the machine. Of several GPUs a process takes the first that no other process of this user has, and
-    keeps it as long as it lives; where all are taken it shares the first, and the pool keeps their steps apart.
+    not depend on the machine. Of several GPUs a process takes the first that no other process of this user holds, and
+    keeps it for its lifetime; where all are taken it shares the first, and the pool keeps their steps apart.
     """
 
     wanted: DeviceSetting
@@ -42,7 +43,7 @@ class Device:
             return "cpu"
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
         if "," in visible:
-            # CUDA reads this when it starts, which it has not yet: libraries that insist on GPU 0 get the right one
+            # read by CUDA when it is initialised, which happens later; libraries that use GPU 0 get the right one
             os.environ[ALL_GPUS] = visible
             os.environ["CUDA_VISIBLE_DEVICES"] = self._lease(visible.split(","))
         return "cuda"
@@ -50,7 +51,7 @@ class Device:
     def _lease(self, gpus: list[str]) -> str:
         self.leases.mkdir(mode=0o700, exist_ok=True)
         if self.leases.is_symlink() or self.leases.stat().st_uid != os.getuid():
-            raise UnreadableError(f"{self.leases}: belongs to somebody else; remove it")
+            raise UnreadableError(f"{self.leases}: belongs to another user; remove it")
         for gpu in gpus:
             file = (self.leases / f"{gpu}.lock").open("a")
             try:
@@ -64,7 +65,7 @@ class Device:
 
 
 def count_gpus(wanted: DeviceSetting) -> int:
-    """How many GPUs steps may run on; torch is asked only where the machine has a driver of any."""
+    """Number of GPUs on which steps may run; torch is imported only where the machine has a GPU driver."""
     if wanted == "cpu" or not any(path for pattern in _DRIVERS for path in Path("/dev").glob(pattern)):
         return 0
     import torch

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Generators:
-    """Hands out generators; the weights stay loaded for the partitions that follow."""
+    """Provides generators; their weights stay loaded for later partitions."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -21,7 +21,7 @@ class Generators:
         self._tallies: dict[str, Tally] = {}
 
     def load(self, name: str, settings: GeneratorSettings) -> Generator:
-        """The generator of params section `generators.<name>`, which `settings` holds."""
+        """The generator of params section `generators.<name>`, given as `settings`."""
         if name not in self._loaded:
             from instsynth_dagster.synthesis.generators import load_generator
 
@@ -29,7 +29,7 @@ class Generators:
         return self._loaded[name]
 
     def tally(self, name: str) -> Tally:
-        """Crops and failures of a generator in this process."""
+        """Counts of crops and failures of a generator in this process."""
         from instsynth_dagster.synthesis.generators.failures import Tally
 
         return self._tallies.setdefault(name, Tally())

@@ -1,4 +1,4 @@
-"""The networks that judge crops, loaded once per process; their features are kept by content."""
+"""The networks that judge crops, loaded once per process; their features are cached by content."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CACHE = ".cache/features.sqlite"
 
 
 class Judge:
-    """Hands out what params section `judge` names."""
+    """Provides the models of params section `judge`."""
 
     def __init__(self, local: Path, device: Device) -> None:
-        """`local` is the local directory of the artifacts, in which the features are kept."""
+        """The models on a device; `local` is the local directory of the artifacts, in which the features are cached."""
         self._device = device
         self._cache = FeatureCache(local / CACHE)
         self._loaded: dict[str, Clip | Inception] = {}
@@ -36,7 +36,7 @@ class Judge:
         return clip
 
     def fid_features(self, settings: JudgeSettings) -> Clip | Inception:
-        """What FID and KID compare."""
+        """The network whose features FID and KID compare."""
         if settings.fid_features == "clip":
             return self.clip(settings)
         from instsynth_dagster.evaluation.metrics.inception import Inception

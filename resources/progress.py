@@ -1,5 +1,6 @@
-"""Progress with an estimate of the time left, on anything over a few seconds: lines in the run of an asset, a bar
-elsewhere."""
+"""Progress with an estimate of the remaining time, for work of more than a few seconds: lines in the run of an asset, a
+bar elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from contextvars import ContextVar
 from tqdm import tqdm
 
 _FIRST, _LONGEST, _GROWTH = 3.0, 60.0, 1.5
-"""Seconds until the first line of a log, and between lines at most; each wait is so many times the one before."""
+"""Seconds before the first line, most seconds between lines, and the factor by which intervals grow."""
 
 Progress = Callable[..., None]
 """Called as progress(done, total), and with the newest loss as a third argument where something is trained."""
@@ -22,7 +23,7 @@ _listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", def
 
 @contextmanager
 def reporting_to(log: Callable[[str], None]) -> Iterator[None]:
-    """While it is open, progress is told to `log` as well: to the log of a run."""
+    """Context in which progress is also passed to `log`, such as the log of a run."""
     token = _listener.set(log)
     try:
         yield
@@ -57,7 +58,9 @@ def progress_bar(title: str, total: int) -> Iterator[Progress]:
 
 
 def _thinned(title: str, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Lines with the time left, fewer and fewer; what was done before the first call took none of the time."""
+    """Progress as lines at growing intervals, with the remaining time; work before the first call is not part of the
+    estimate.
+    """
     started, wait = clock(), _FIRST
     reported, first = started, -1
 

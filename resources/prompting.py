@@ -1,4 +1,4 @@
-"""What writes prompts: the text encoder and the agent of a diverse bank, and captions; loaded once per process."""
+"""The models that write prompts, loaded once per process: text encoder and agent of a diverse bank, and captioner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Prompting:
-    """Hands out what params sections `prompt_bank` and `captions` name."""
+    """Provides the models of params sections `prompt_bank` and `captions`."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -23,7 +23,7 @@ class Prompting:
         self._captioner: Captioner | None = None
 
     def captioner(self, settings: CaptionSettings) -> Captioner:
-        """What writes captions."""
+        """The model that writes captions."""
         from instsynth_dagster.models.captioner import Captioner
 
         self._captioner = self._captioner or Captioner(settings.model, settings.max_tokens, self._device.name)
@@ -38,7 +38,7 @@ class Prompting:
         return self._encoders[name]
 
     def agent(self, model: str | None, seed: int) -> Agent:
-        """What proposes prompts: a causal language model, or without one the grammar."""
+        """The agent that proposes prompts: a causal language model, or without one the grammar."""
         from instsynth_dagster.synthesis.prompt_agents import GrammarAgent, LanguageModelAgent
 
         if (model, seed) not in self._agents:

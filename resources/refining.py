@@ -1,4 +1,4 @@
-"""Feature extractors and what redraws borders, loaded once per process."""
+"""Feature extractors and refiners of borders, loaded once per process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Refining:
-    """Hands out what sections of the params file name."""
+    """Provides the models of sections of the params file."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -29,7 +29,7 @@ class Refining:
         return self._extractors[features]
 
     def refiner(self, boundary: BoundarySettings | None) -> Refiner | None:
-        """What redraws borders; None where the section is left out."""
+        """The refiner of borders; None where the section is missing."""
         from instsynth_dagster.refinement.refiners import build_refiner
 
         if boundary is None:

@@ -1,4 +1,4 @@
-"""What the columns of artifacts mean, for the UI. A name means the same in every artifact."""
+"""Descriptions of the columns of artifacts, for the UI. A column name has the same meaning in every artifact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = {
     "ids": "file of the id map, relative to the data set",
     "image_sha256": "of the image's bytes",
     "ids_sha256": "of the id map's bytes",
-    "perceptual_hash": "64 bits that stay nearly the same when the image is encoded anew, resized or brightened",
+    "perceptual_hash": "256 bits that hardly change when the image is encoded anew, resized or brightened",
     "mirrored_hash": "perceptual hash of the mirror image",
     "lost_pixels": "pixels of objects that lie under others",
     "overlapping": "objects that lost pixels to others",
@@ -26,7 +26,7 @@ _COLUMNS = {
     "value": "of the instance in the id map",
     "class_name": "class of the instance",
     "label_id": "number of the class in the id map",
-    "is_group": "whether it is a group of objects that were not told apart, which is never selected",
+    "is_group": "whether it is a group of objects that are not annotated individually, which is never selected",
     "area": "pixels",
     "x1": "left edge of the box, pixels",
     "y1": "upper edge of the box, pixels",
@@ -47,7 +47,7 @@ _COLUMNS = {
     "source_sha256": "of the image that it was cut from",
     "source_frame": "frame that it was made from",
     "reason": "why it was not placed in another frame, empty where it was",
-    "pasted_png": "the crop with the newcomer pasted in, PNG",
+    "pasted_png": "the crop with the inserted instance pasted in, PNG",
     # what was repainted
     "prompt": "text that the generator was given",
     "prompts": "texts that the generator was given",
@@ -97,7 +97,7 @@ _COLUMNS = {
     "freed": "pixels taken from the instance because they look like something else",
     "returned": "freed pixels that came back to it",
     "given_away": "freed pixels that went to another label",
-    "unclear": "freed pixels that nobody is trained on",
+    "unclear": "freed pixels that are excluded from training",
     "border_added": "pixels that the refiner of borders added",
     "border_removed": "pixels that the refiner of borders removed",
     "refiner": "what redrew the border",
@@ -159,7 +159,7 @@ _PATTERNS = {
 
 
 def describe_column(name: str) -> str | None:
-    """What a column holds, in a few words; None where nobody has said it."""
+    """A short description of a column; None where there is none."""
     if name in _COLUMNS:
         return _COLUMNS[name]
     for pattern, text in _PATTERNS.items():

@@ -1,4 +1,4 @@
-"""What assets share that cut instances out of their frames."""
+"""The common part of assets that cut instances out of their frames."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from resources.dataset import Dataset
 def cut_into(
     out: PartitionWriter, chosen: pd.DataFrame, frames: pd.DataFrame, dataset: Dataset, selection: SelectionSettings
 ) -> dict[str, Any]:
-    """Add crops and masks of the chosen instances that are not in the partition yet; a preview, as metadata.
+    """Add crops and masks of the chosen instances that are not in the partition yet; returns a preview, as metadata.
 
     Args:
-        chosen: rows of the instance index with a rank, in order of their frames; frames: rows of the frame table.
+        chosen: rows of the instance index with a rank, in order of their frames.
+        frames: rows of the frame table.
     """
     sources = frames.set_index("frame_id", drop=False)
     for frame_id, rows in chosen.iloc[out.resumed_rows :].groupby("frame_id", sort=True):

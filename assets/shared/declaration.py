@@ -47,15 +47,16 @@ GROUPS = (
 """Groups of artifacts, in the order in which a refresh comes to them."""
 
 DATASET = "dataset"
-"""The resource that reads pixels and knows what id maps mean."""
+"""The resource that reads pixels and holds the label table."""
 FRAMES = "frames"
-"""The asset whose partitions stand for the pixels of a city: whoever declares one may read them."""
+"""The asset whose partitions represent the pixels of a city: declaring one allows reading them."""
 
 
 @dataclass(frozen=True)
 class At:
-    """The partition that a declaration is asked about; `at["city"]` is its key in a dimension, `member` the generator
-    or arm of an artifact that there is one of for each."""
+    """The partition for which a declaration is evaluated; `at["city"]` is its key in a dimension, `member` the
+    generator or arm of an artifact that exists once for each.
+    """
 
     settings: Settings
     partition: str
@@ -68,7 +69,7 @@ class At:
 
 @dataclass(frozen=True)
 class Declaration:
-    """An artifact as its file declares it, for any params file; see `artifact`."""
+    """An artifact as its file declares it, independent of a params file; see `artifact`."""
 
     key: str
     make: Body
@@ -91,7 +92,7 @@ class Declaration:
         return self.make.__module__
 
     def artifacts(self, settings: Settings, shared: Shared) -> Iterator[Artifact]:
-        """The artifacts of a params file that this declares: none, one, or one for each member."""
+        """The artifacts of a params file from this declaration: none, one, or one for each member."""
         for member in self.members(settings):
             yield Artifact.of(self, settings, member, shared)
 
@@ -113,24 +114,25 @@ def artifact(
     checks: Mapping[str, str] | None = None,
     warnings: Mapping[str, str] | Callable[[At], Mapping[str, str]] | None = None,
 ) -> Callable[[Body], Declaration]:
-    """Declare the function below as the body of an artifact: `make(out, partition, <what it names>) -> Made | None`.
+    """Declare the function below as the body of an artifact: `make(out, partition, <named arguments>) -> Made | None`.
 
-    The body's arguments after the second are given by name: `settings` and `store` as far as they are declared,
+    The body's arguments after the second are given by name: `settings` and `store` restricted to the declaration,
     `member`, the declared `values`, and resources. Its docstring becomes the artifact's description.
 
     Args:
-        key: of the asset; with `members` it starts with "{member}/".
-        code_version: to be raised when the same inputs give other content.
-        group: one of `GROUPS`; kinds: what it is made with, for the UI.
+        key: asset key; with `members` it starts with "{member}/".
+        code_version: to be raised when equal inputs give other content.
+        group: one of `GROUPS`.
+        kinds: technologies that it uses, for the UI.
         settings: dotted paths into the params file (`settings.view`).
-        reads: partitions of other artifacts; the pixels of a city come with its partition of `frames`.
-        dimensions: name and keys of each dimension; none: one partition.
-        values: what follows from settings and is hashed in their place, by the name of the body's argument.
-        files: of the data set, outside the store, that are read.
-        cities: whose files of the data set it reads or writes itself, beside those of the frames that it reads.
-        when: whether a params file asks for the artifact.
-        members: there is one for each of these names.
-        checks, warnings: description of each blocking check that the body reports, and of each other one.
+        reads: partitions of other artifacts; a partition of `frames` includes the pixels of its city.
+        dimensions: name and keys of each dimension; none: a single partition.
+        values: values computed from settings and hashed in their place, by the name of the body's argument.
+        files: files of the data set, outside the store, that are read.
+        cities: cities whose files of the data set it reads or writes itself, beside those of the frames that it reads.
+        when: whether a params file needs the artifact.
+        members: names for each of which the artifact exists once.
+        checks, warnings: description of each blocking and of each other check that the body reports.
     """
 
     def declared(make: Body) -> Declaration:
@@ -156,7 +158,7 @@ def artifact(
 
 
 def all_but(left_out: Collection[str], section: type[Section], place: str) -> list[str]:
-    """Paths of all settings of a section at `place` but some."""
+    """Paths of all settings of a section at `place` except some."""
     return [f"{place}.{name}" for name in section.model_fields if name not in left_out]
 
 
@@ -170,8 +172,9 @@ class Shared:
 
 @dataclass(frozen=True)
 class HashedSettings:
-    """What a view of the settings holds for a fingerprint: JSON values, the content of the checkpoints that it names,
-    and the code versions of its sections' kinds."""
+    """The contribution of a view of the settings to a fingerprint: JSON values, the content of the checkpoints that it
+    names, and the code versions of its sections' kinds.
+    """
 
     settings: Any
     checkpoints: str | None
@@ -180,7 +183,7 @@ class HashedSettings:
 
 @dataclass(frozen=True)
 class Artifact(Asset):
-    """An artifact of one params file: what staleness asks of it, and its body with what that may read."""
+    """An artifact of one params file: the inputs of staleness, and its body with the data that it may read."""
 
     declaration: Declaration = field(kw_only=True)
     member: str = field(kw_only=True)
@@ -194,7 +197,7 @@ class Artifact(Asset):
         def at(partition: str) -> At:
             return At(settings, partition, names, member)
 
-        # the data set comes with its labels
+        # the data set includes its labels
         reads_labels = DATASET in signature(declaration.make).parameters and settings.label_table is not None
         labels = {"labels": labels_digest(settings.labels)} if reads_labels else {}
 
@@ -232,12 +235,12 @@ class Artifact(Asset):
 
     @property
     def file(self) -> str:
-        """The file that declares it, for people."""
+        """The path, for messages, of the file that declares it."""
         return "/".join(Path(self.declaration.make.__code__.co_filename).parts[-2:])
 
     @cached_property
     def resources(self) -> list[str]:
-        """Names of the resources that the body asks for."""
+        """Names of the resources among the body's arguments."""
         asked = list(signature(self.declaration.make).parameters)[2:]
         return [name for name in asked if name not in {"settings", "member", *self.declaration.values}]
 
@@ -247,7 +250,7 @@ class Artifact(Asset):
         return self.declaration.warnings(At(self.params, "", (), self.member))
 
     def arguments(self, partition: str, resources: Mapping[str, Any]) -> dict[str, Any]:
-        """What the body is given for a partition: settings and readers bound to the declaration, values, resources."""
+        """The body's arguments for a partition: settings and readers bound to the declaration, values, resources."""
         scope = At(self.params, partition, tuple(sorted(self.dimensions)), self.member)
         reader = Reader(self.key, partition, self.file)
         given = {name: value(scope) for name, value in self.declaration.values.items()}

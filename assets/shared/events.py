@@ -1,4 +1,4 @@
-"""What Dagster is told of a partition: a materialization with the content's own version and what it was made from."""
+"""Dagster's events for a partition: a materialization with the data version of its content and its provenance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from instsynth_dagster.artifacts.writer import PIECE
 from instsynth_dagster.graph.staleness import Asset, ManifestOf, intact_manifest, why_stale
 
 Pointers = Mapping[str, str]
-"""By upstream asset, the storage id of its newest materialization: later ones may make what was made stale."""
+"""Storage id of the newest materialization of each upstream asset: a later one may make the partition stale."""
 
 _VERSION, _CODE = "dagster/data_version", "dagster/code_version"
 _ANOTHER = "another"
@@ -28,10 +28,10 @@ _ANOTHER = "another"
 
 
 def code_version(asset: Asset) -> str:
-    """What Dagster compares beside data: the asset's code version, and the settings it reads.
+    """The code version for Dagster: the asset's own, and a digest of the settings that it reads.
 
-    Dagster knows one code version for all partitions of an asset, so that an edit that one of them reads marks all; a
-    run takes the mark from those that it finds up to date.
+    Dagster has one code version for all partitions of an asset, so that an edit that one of them reads marks all as
+    stale; a run removes the mark from those that it finds up to date.
     """
     settings = [asset.settings(partition) for partition in asset.partitions]
     return hashlib.sha256(json.dumps([asset.code_version, settings], sort_keys=True).encode()).hexdigest()[:16]
@@ -42,7 +42,7 @@ def data_version(manifest: Manifest) -> str:
 
 
 def metadata_of(store: Store, manifest: Manifest) -> dict[str, Any]:
-    """What a page of the UI shows of a partition: what was reported when it was made, and what that cost."""
+    """Metadata of a partition for the UI: what its body reported, and its cost."""
     made = reported(store, manifest)
     summary = {
         name: value if isinstance(value, int | float | str) else json.dumps(value)
@@ -86,7 +86,7 @@ def check_results(
     """One result for each check over all stored partitions, and those that a failed check has kept from being stored.
 
     Args:
-        names: of the checks that Dagster waits for, and whether they block.
+        names: the checks for which Dagster waits, and whether they block.
     """
     checks_of: dict[str, list[tuple[str, Check]]] = {name: [] for name in names}
     for partition in asset.partitions:
@@ -112,15 +112,16 @@ def check_results(
 
 
 class Record:
-    """Dagster's record of one asset."""
+    """Dagster's event records of one asset."""
 
     def __init__(self, instance: dg.DagsterInstance, store: Store, asset: Asset) -> None:
         self._instance, self._store, self._asset = instance, store, asset
         self._code_version = code_version(asset)
 
     def pointers(self, partition: str) -> dict[str, str]:
-        """Of the upstream assets; to be asked before the partition is looked at, so that whatever comes later counts
-        as later."""
+        """Pointers of the upstream assets; to be read before the partition is checked, so that later events count as
+        later.
+        """
         found = {}
         for upstream in {key for key, _ in self._asset.upstream(partition)}:
             newest = self._instance.fetch_materializations(asset_key(upstream), limit=1).records
@@ -143,8 +144,9 @@ class Record:
         )
 
     def _inputs(self, partition: str, read_at: Pointers, manifest_of: ManifestOf) -> dict[str, str]:
-        """What Dagster itself would note in a run of this partition alone. It compares the data version of inputs
-        without partitions, and the pointer of the others."""
+        """The input versions that Dagster itself would record in a run of this partition alone. It compares the data
+        version of inputs without partitions, and the pointer of the others.
+        """
         tags = {}
         for upstream, key in self._asset.upstream(partition):
             name = asset_key(upstream).to_user_string()
@@ -154,7 +156,7 @@ class Record:
         return tags
 
     def newest(self, partition: str) -> tuple[str, Mapping[str, str]]:
-        """Run and tags of the newest materialization that Dagster knows of a partition."""
+        """Run and tags of the newest materialization of a partition in Dagster's records."""
         chosen = dg.AssetRecordsFilter(
             asset_key(self._asset.key), asset_partitions=None if partition == UNPARTITIONED else [shown_key(partition)]
         )
@@ -163,8 +165,9 @@ class Record:
         return "", {}
 
     def report_unknown(self, manifest_of: ManifestOf, but: Collection[str] = ()) -> list[str]:
-        """Report what the store holds and Dagster does not know: of runs that were killed, that another instance
-        recorded, or that came with `dvc pull`. Returns the partitions; those in `but` are left to the caller."""
+        """Report partitions that the store holds and Dagster does not know: made by killed runs, recorded by another
+        instance, or restored by `dvc pull`. Returns these partitions; those in `but` are left to the caller.
+        """
         reported = []
         latest = self._latest_tags()
         for partition in self._asset.partitions:
@@ -181,7 +184,7 @@ class Record:
         return reported
 
     def _is_known(self, partition: str, manifest_of: ManifestOf, latest: Mapping[str, Mapping[str, str]]) -> bool:
-        """Whether there is nothing to report of a partition. `latest` spares a query for each that is found in it."""
+        """Whether there is nothing to report for a partition. `latest` saves a query for each partition found in it."""
         manifest = intact_manifest(manifest_of, self._asset.key, partition)
         if manifest is None:
             return True
@@ -194,7 +197,7 @@ class Record:
         return says_so(latest.get(partition, {})) or says_so(self.newest(partition)[1])
 
     def _latest_tags(self) -> dict[str, Mapping[str, str]]:
-        """Tags of the newest materialization of each partition that is among the asset's last ones."""
+        """Tags of the newest materialization of each partition among the asset's last ones."""
         found: dict[str, Mapping[str, str]] = {}
         last = self._instance.fetch_materializations(asset_key(self._asset.key), limit=len(self._asset.partitions))
         for record in last.records:
@@ -212,4 +215,4 @@ def report_all_unknown(instance: dg.DagsterInstance, store: Store, graph: Graph,
     manifest_of = store.snapshot()
     reported = sum(len(Record(instance, store, asset).report_unknown(manifest_of)) for asset in graph.values())
     if reported:
-        log(f"{reported} partitions that were made before are told to Dagster")
+        log(f"{reported} partitions that exist in the store are reported to Dagster")

@@ -1,4 +1,4 @@
-"""What the body of an asset reported, kept with the partition, so that it can be told again."""
+"""The report of an asset's body, stored with the partition, so that it can be shown again."""
 
 from __future__ import annotations
 
@@ -18,39 +18,41 @@ from instsynth_dagster.artifacts.writer import PREVIEWS
 REPORTED = "reported"
 """Entry of a manifest's summary: metadata and outcomes of checks."""
 SERVED_AT = "http://localhost:3001"
-"""Where `make dev` serves what partitions of a local store keep in their folders (`jobs.dev`)."""
+"""Address at which `make dev` serves files in the folders of a local store's partitions (`jobs.dev`)."""
 _INLINE = 800
-"""Characters of Markdown that the manifest itself holds. The UI shows as much on the page of an asset, what is longer
-behind a click."""
+"""Most characters of Markdown in the manifest itself. The UI shows as many on the page of an asset, and longer texts
+after a click."""
 _OWN = re.compile(r"!\[([^\]]*)\]\(data:(image/[a-z+]+);base64,([^)]+)\)")
 _KEPT = re.compile(r"!\[([^\]]*)\]\(([\w.-]+)\)")
-"""A picture in Markdown that carries its bytes, and one that is kept as a file."""
+"""A picture in Markdown with embedded data, and one that is stored as a file."""
 
 
 def keep(out: PartitionWriter, made: Made) -> None:
-    """Keep what is reported with the partition: pictures and long texts in a folder, all else in the summary."""
+    """Store the report with the partition: pictures and long texts in a folder, everything else in the summary."""
     metadata = {name: _kept(out, name, value) for name, value in made.metadata.items()}
     kept = {"metadata": metadata, "checks": [asdict(check) for check in made.checks]}
-    # numbers of NumPy become those of JSON
+    # NumPy numbers become JSON numbers
     out.summary[REPORTED] = json.loads(json.dumps(kept, default=lambda number: number.item()))
 
 
 def reported(store: Store, manifest: Manifest) -> Made:
-    """What was reported of a partition when it was made. Pictures are links to what `make dev` serves, or carry their
-    bytes where the store is not on this machine."""
+    """The stored report of a partition. Pictures are links to files that `make dev` serves, or embedded where the store
+    is not on this machine.
+    """
     metadata = manifest.summary.get(REPORTED, {}).get("metadata", {})
     return Made({name: _restored(store, manifest, value) for name, value in metadata.items()}, outcomes(manifest))
 
 
 def outcomes(manifest: Manifest) -> tuple[Check, ...]:
-    """What the checks of a partition said when it was made."""
+    """The stored outcomes of a partition's checks."""
     kept = manifest.summary.get(REPORTED, {})
     return tuple(Check(**check) for check in kept.get("checks", []))
 
 
 def address(manifest: Manifest, page: Page) -> str:
-    """Where `make dev` serves a file of a partition's folder. It names the version of the partition, so that it never
-    leads to another one, or to another project's."""
+    """URL at which `make dev` serves a file of a partition's folder. It includes the version of the partition, so that
+    it never leads to another version, or to another project's partition.
+    """
     own = next(file.path for file in manifest.folders[page.folder] if file.path.endswith(f"/{page.file}"))
     return f"{SERVED_AT}/{partition_folder(manifest.asset, manifest.partition)}/{own}"
 

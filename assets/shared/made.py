@@ -1,4 +1,4 @@
-"""What the body of an asset hands back: metadata for the UI, and the outcome of its checks."""
+"""The return value of an asset's body: metadata for the UI, and the outcomes of its checks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """Outcome of one check on one partition. A blocking check that fails keeps the partition from being stored;
-    one that is not blocking only warns."""
+    """Outcome of one check on one partition. A blocking check that fails keeps the partition from being stored; any
+    other is a warning.
+    """
 
     name: str
     passed: bool
@@ -29,7 +30,7 @@ class Markdown:
 
 @dataclass(frozen=True)
 class Page:
-    """Metadata that the UI links to: a file in one of the folders that the partition keeps."""
+    """Metadata that the UI shows as a link: a file in one of the folders of the partition."""
 
     folder: str
     file: str
@@ -37,8 +38,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Made:
-    """What an asset reports beside what it stored. Metadata values are numbers, texts, JSON values, `Markdown`,
-    `Page`, and paths."""
+    """The report of an asset's body. Metadata values are numbers, texts, JSON values, `Markdown`, `Page`, and paths."""
 
     metadata: Mapping[str, Any | Markdown | Page | Path] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()

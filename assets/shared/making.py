@@ -1,4 +1,4 @@
-"""How one partition comes into the store: under its lock, from inputs that stay what they are until it is committed."""
+"""Making one partition: under its lock, from inputs that do not change until it is committed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class Blocked(Exception):
 
 @dataclass(frozen=True)
 class Stored:
-    """A partition that is in the store, made now or before; `read_at` says which of its inputs' events it knows."""
+    """A partition in the store, made now or before; `read_at` are the events of its inputs that it takes into
+    account.
+    """
 
     manifest: Manifest
     current_provenance: bool
@@ -43,7 +45,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Making:
-    """The partitions of an asset, made with `resources` where they are not up to date."""
+    """The partitions of an asset, made with `resources` where they are stale."""
 
     store: Store
     asset: Artifact
@@ -52,11 +54,11 @@ class Making:
     log: Callable[[str], None]
 
     def partition(self, partition: str, pointers: Callable[[str], Mapping[str, str]]) -> Stored:
-        """Make a partition, unless it is up to date, or is once another run that makes it has let go of it.
+        """Make a partition unless it is up to date, which it may be after another run has released its lock.
 
         Raises:
-            Blocked: a blocking check failed, nothing is stored.
-            ArtifactReplaced: what it is made from was made again meanwhile; nothing is stored.
+            Blocked: a blocking check failed; nothing is stored.
+            ArtifactReplaced: an input was made again in the meantime; nothing is stored.
         """
         manifest_of = self._look(partition)
         for upstream, upstream_partition in self.asset.upstream(partition):
@@ -72,7 +74,7 @@ class Making:
             unchanged = self._watch(partition, manifest_of)
             now = expected(self.asset, partition, manifest_of)
             if now is None:
-                raise ArtifactReplaced(f"{self.asset.key}[{partition}]: what it is made from is being made again")
+                raise ArtifactReplaced(f"{self.asset.key}[{partition}]: an input is being made again")
             piece = self._piece_seconds() if self.on_device and self.store.device_hours else 0.0
             with self.store.write(
                 self.asset.key, partition, now.fingerprint, now.components, lock, piece, unchanged
@@ -82,7 +84,7 @@ class Making:
                 started = time.monotonic()
                 given = self.asset.arguments(partition, self.resources)
                 made = self.asset.declaration.make(out, partition, **given) or Made()
-                if self.on_device and out.rows and not out.device_seconds:  # without a row the device had no work
+                if self.on_device and out.rows and not out.device_seconds:  # without rows the device had no work
                     out.meter.spend(time.monotonic() - started)
                     out.device_seconds = out.meter.used
                 if failed := [check for check in made.checks if check.blocking and not check.passed]:
@@ -94,7 +96,7 @@ class Making:
         if why_stale(self.asset, partition, self._look(partition)):
             return None
         read_at = pointers(partition)
-        manifest_of = self._look(partition)  # again: what came between would count as known
+        manifest_of = self._look(partition)  # again, because events in between would count as known
         if why_stale(self.asset, partition, manifest_of):
             return None
         manifest = manifest_of(self.asset.key, partition)
@@ -102,12 +104,13 @@ class Making:
         return Stored(manifest, False, read_at)
 
     def _look(self, partition: str) -> Snapshot:
-        """A partition and all upstream of it as they are now: few requests to an object store."""
+        """The manifests of a partition and of all its inputs as they are now, with few requests to an object store."""
         return self.store.snapshot([*self.asset.upstream(partition), (self.asset.key, partition)])
 
     def _watch(self, partition: str, manifest_of: Snapshot) -> Callable[[], None]:
-        """Raises once anything upstream is not the very manifest that it is now: one that was made again and then as
-        before may have been read in between."""
+        """A function that raises once the manifest of an input differs from the current one, even if its content is
+        equal: an intermediate version may have been read.
+        """
         refs = list(self.asset.upstream(partition))
         before = [manifest_of(*ref) for ref in refs]
 
@@ -122,6 +125,6 @@ class Making:
         return unchanged
 
     def _piece_seconds(self) -> float:
-        """The longest piece of device work that partitions of the asset have taken so far."""
+        """Seconds of the longest piece of device work of all partitions of the asset."""
         made = [manifest for key in self.asset.partitions if (manifest := self.store.manifest(self.asset.key, key))]
         return max((manifest.summary.get(PIECE, 0.0) for manifest in made), default=0.0)

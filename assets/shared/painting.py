@@ -1,4 +1,4 @@
-"""What assets share that repaint instances and score the repaintings."""
+"""The common part of assets that repaint instances and score the repaintings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def paint_into(
 
 
 def with_words(selected: pd.DataFrame, bank: pd.DataFrame, store: DeclaredStore) -> pd.DataFrame:
-    """The rows with the words that prompts of the bank ask for (`graph.refs.words_for`)."""
+    """The rows with the texts for placeholders in prompts of the bank (`graph.refs.words_for`)."""
     wanted = placeholders(bank["prompt"]) if len(selected) else ()
     for asset, key, words in (("lighting", "frame_id", "lighting"), ("captions", "instance_id", "description")):
         if words in wanted:
@@ -71,7 +71,7 @@ def score_into(
     cut_out: bool,
     known: tuple[str, ...],
 ) -> Made:
-    """Score the repaintings of one partition; verdicts are not given here."""
+    """Score the repaintings of one partition, without verdicts."""
     scores = gate_scores(selected, crops, clip, cut_out, known)
     if scores.empty:
         return Made()

@@ -1,4 +1,4 @@
-"""Partition definitions and mappings, derived from the graph so that Dagster and the stale set never disagree."""
+"""Partition definitions and mappings, derived from the graph so that Dagster and staleness always agree."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ Graph = Mapping[str, Asset]
 def partitions_definition(asset: Asset) -> dg.PartitionsDefinition | None:
     """None, or one list of keys; an asset of two dimensions has keys such as `aachen/car`.
 
-    Dagster has partitions of two dimensions, but no mapping that says key by key which of them another asset reads:
-    its stale marks and backfills would take every partition of a city for changed when one is. A list has one.
+    Dagster supports partitions of two dimensions, but has no mapping for them that lists key by key what another asset
+    reads: its stale marks and backfills would treat every partition of a city as changed when one is. For a list it has
+    one.
     """
     return dg.StaticPartitionsDefinition([shown_key(key) for key in asset.partitions]) if asset.dimensions else None
 
 
 def shown_key(partition: str) -> str:
-    """What Dagster calls a partition: `aachen/car` for `aachen|car`. Its UI cuts every key at "|", which joins the two
-    dimensions of its own partitions, before it preselects one in the dialog of "Materialize"."""
+    """Dagster's key for a partition: `aachen/car` for `aachen|car`. Its UI splits every key at "|", the separator of
+    its own two-dimensional partitions, before it preselects one in the dialog of "Materialize".
+    """
     return partition.replace("|", "/")
 
 
 def partition_of(key: str) -> str:
-    """The partition that Dagster calls `key`; no name of a city, class or run has a "/" in it."""
+    """The partition with Dagster's key `key`; no name of a city, class or run contains a "/"."""
     return key.replace("/", "|")
 
 
 def dependencies(asset: Asset, graph: Graph) -> list[dg.AssetDep]:
-    """Upstream assets of `asset`, with the partition mapping that `asset.upstream` spells out key by key."""
+    """Upstream assets of `asset`, with the partition mapping that lists `asset.upstream` key by key."""
     return [
         dg.AssetDep(asset_key(upstream), partition_mapping=_mapping(asset, graph[upstream], read_by))
         for upstream, read_by in readers(asset).items()
@@ -65,7 +67,7 @@ def _mapping(asset: Asset, upstream: Asset, read_by: Mapping[str, list[str]]) ->
 
 
 def partition_tags(first: str, last: str) -> dict[str, str]:
-    """Run tags that make Dagster run a range of partitions of one asset at once."""
+    """Run tags with which Dagster executes a range of partitions of one asset in one run."""
     if first == last == "all":
         return {}
     return {

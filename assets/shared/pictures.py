@@ -28,7 +28,7 @@ from instsynth_dagster.synthesis.gates import rejection
 PREVIEWED_CROPS, PREVIEWED_WINDOWS = 12, 4
 _TILE = 104
 WIDTH = 700
-"""Pixels of a picture: what the UI shows of one without scrolling, on a screen of usual size."""
+"""Width of a picture in pixels that the UI shows without scrolling on a screen of usual size."""
 
 
 def crops_preview(rows: Sequence[Mapping[str, Any]], key: str, total: int) -> Markdown:
@@ -39,13 +39,13 @@ def crops_preview(rows: Sequence[Mapping[str, Any]], key: str, total: int) -> Ma
 
 
 def sample(shown: int, total: int, what: str = "") -> str:
-    """How much of what there is a picture shows; "" where that is everything."""
+    """How many of how many a picture shows, as text; "" where it shows all."""
     named = f" {what}" if what else ""
     return f"{shown} of {total}{named} shown" if shown < total else ""
 
 
 def sheet_preview(sheet: np.ndarray, caption: str = "") -> Markdown:
-    """A finished contact sheet, with what is said about it."""
+    """A finished contact sheet with a caption."""
     picture = thumbnail_markdown(sheet, width=WIDTH)
     return Markdown(f"{caption}\n\n{picture}" if caption else picture)
 
@@ -92,14 +92,13 @@ def ids_preview(shown: Sequence[tuple[np.ndarray, np.ndarray]], labels: LabelTab
 
 
 PICTURES, SHEET = "pictures", "sheet.png"
-"""Folder and file of the contact sheet that an asset keeps for the report."""
+"""Folder and file of the contact sheet that an asset stores for the report."""
 
 
 def grouping_sheet(
     truth: Mapping[int, tuple[np.ndarray, np.ndarray]], found: Mapping[str, Sequence[np.ndarray]], labels: LabelTable
 ) -> np.ndarray:
-    """For each frame (by number) the true instances, and those that each method told apart, each in a colour of its
-    own."""
+    """For each frame (by number) the true instances and those of each method, each instance in a colour of its own."""
     tiles, captions = [], []
     for number, (image, ids) in truth.items():
         tiles += [

@@ -1,4 +1,4 @@
-"""Repainted instances of a city and class, whether a generator made them or a control."""
+"""Repainted instances of a city and class, made by a generator or a control."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from instsynth_dagster.synthesis.synthetic_windows import Paint
 
 
 def is_judged(settings: Settings, member: str) -> bool:
-    """Whether gates decide about the crops of a generator or control."""
+    """Whether gates apply to the crops of a generator or control."""
     return bool(settings.judge) and member not in WITHOUT_GENERATOR
 
 
@@ -43,7 +43,7 @@ def scored_by(settings: Settings) -> tuple[str, ...]:
 
 
 def read_settings(at: At) -> list[str]:
-    """Settings that decide what is pasted, and how."""
+    """The settings on which the pasted pixels depend."""
     verdicts = all_but({"spares"}, GateSettings, "gates") if is_judged(at.settings, at.member) else []
     drawn = ["dataset.demo_city"] if at.member == ORACLE else []
     return ["integration", "seed", "dataset.root", *verdicts, *drawn]
@@ -59,7 +59,7 @@ def reads(at: At, key: str) -> list[PartitionRef]:
 
 
 def replicas(at: At) -> int:
-    """Samples of each instance: the generator's replicas, or for a control as many as the generator with most."""
+    """Samples of each instance: the generator's replicas, or for a control the greatest number of any generator."""
     if at.member in WITHOUT_GENERATOR:
         return window_replicas(at.settings)
     return at.settings.generators[generator_of(at.member)].replicas
@@ -68,8 +68,9 @@ def replicas(at: At) -> int:
 def chosen_crops(
     store: DeclaredStore, member: str, key: str, settings: Settings, count: int
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None, list[dict[str, Any]] | None]:
-    """A generator's crops of a city and class, their scores where there is a judge, and the crops that are pasted; all
-    None for a control."""
+    """A generator's crops of a city and class, their scores where there is a judge, and the crops to be pasted; all
+    None for a control.
+    """
     if member in WITHOUT_GENERATOR:
         return None, None, None
     crops = store.read_lazily(f"{member}/inpainted_crops", key)
@@ -81,7 +82,7 @@ def chosen_crops(
 
 
 def control_paint(member: str, settings: Settings) -> Paint | None:
-    """What a control paints into an instance's mask; None where it leaves the pixels alone."""
+    """The function with which a control paints into an instance's mask; None where it leaves the pixels unchanged."""
     if member == COLOR_JITTER:
         return lambda row, slot: jitter_row(row, slot, settings.seed)
     if member == ORACLE:
@@ -93,7 +94,7 @@ def control_paint(member: str, settings: Settings) -> Paint | None:
 
 
 def _oracle(demo: DemoCitySettings, seed: int) -> Callable[[Mapping[str, Any], int], np.ndarray]:
-    """Crops of the same frames in other paint, which is what a perfect generator would have painted."""
+    """Crops of the same frames in other colours: the output of a perfect generator."""
     from instsynth_dagster.demo.city import repainted_frame
 
     @lru_cache(maxsize=4)

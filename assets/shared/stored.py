@@ -1,4 +1,4 @@
-"""How an asset of the graph becomes a Dagster asset: fingerprint, store, checks, metadata, one event per partition."""
+"""An artifact as a Dagster asset: fingerprint, store, checks, metadata, one event for each partition."""
 
 import inspect
 import warnings as python_warnings
@@ -26,21 +26,23 @@ RETRIES, RETRY_SECONDS = 3, 10
 OWNER = "team:perception"
 DEVICE_POOL = "device"
 _OFF_DEVICE = {"store", "dataset"}
-"""Resources that only read and write; the others' work belongs on the accelerator, one step at a time."""
+"""Resources that only read and write; assets with other resources run on the accelerator, one step at a time."""
 
 _EVENTS_ELSEWHERE = "dagster/defer_asset_events"
 """Tag of a run whose outputs record no materializations."""
 
-python_warnings.filterwarnings("ignore", category=dg.BetaWarning)  # once per asset otherwise, on every start
+python_warnings.filterwarnings(
+    "ignore", category=dg.BetaWarning
+)  # otherwise it is logged for each asset, at every start
 
 _KIND = 40
-"""Letters of a kind; Dagster keeps it in the name of a tag, which has no more than 63."""
+"""Most characters of a kind; Dagster stores it in the name of a tag, which has at most 63."""
 
 
 def stored_asset(artifact: Artifact, graph: Graph) -> dg.AssetsDefinition:
     """The Dagster asset of an artifact.
 
-    A partition whose manifest already carries the expected fingerprint is reported again, not made again.
+    A partition whose manifest already has the expected fingerprint is reported again and not made again.
     """
     definition = partitions_definition(artifact)
     declared = artifact.declaration
@@ -77,7 +79,7 @@ def stored_asset(artifact: Artifact, graph: Graph) -> dg.AssetsDefinition:
 
 
 def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making) -> Iterator[Any]:
-    """Make the partitions of a run, and tell Dagster of each one as soon as it is stored."""
+    """Make the partitions of a run, and report each one to Dagster as soon as it is stored."""
     store, asset = making.store, making.asset
     partitions = partitions_of_run(context)
     record = Record(context.instance, store, asset)
@@ -98,7 +100,7 @@ def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making
             event = record.materialization(stored.manifest, stored.read_at, store.manifest)
             if len(partitions) == 1:
                 single = event
-            elif record.newest(partition)[0] != context.run_id:  # a try before this one may have told it
+            elif record.newest(partition)[0] != context.run_id:  # an earlier attempt may have reported it
                 context.log_event(event)
             progress(done, len(partitions))
     chosen = {key.name: key.name in asset.declaration.checks for key in context.selected_asset_check_keys}
@@ -114,7 +116,7 @@ def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making
 
 @contextmanager
 def _expected_refusals(context: dg.AssetExecutionContext, name: str) -> Iterator[None]:
-    """What an operating system refuses: asked again later where that may help, else told in a line."""
+    """Context for refusals of the operating system: retried later where that may help, else reported in one line."""
     try:
         yield
     except OSError as error:
@@ -129,10 +131,10 @@ def _expected_refusals(context: dg.AssetExecutionContext, name: str) -> Iterator
 def _output(
     context: dg.AssetExecutionContext, single: dg.AssetMaterialization | None
 ) -> Iterator[dg.MaterializeResult]:
-    """The output of the step, which lets the next asset of the run start.
+    """The output of the step, which allows the next asset of the run to start.
 
-    For a single partition it is the event. For several, Dagster would record each of them with the same data version;
-    they have been recorded one by one.
+    For a single partition it is the event. For several, Dagster would record each with the same data version; they have
+    been recorded one by one.
     """
     if single:
         version = dg.DataVersion((single.tags or {})["dagster/data_version"])
@@ -147,7 +149,7 @@ def _output(
 
 
 def _description(artifact: Artifact) -> str:
-    """What the artifact is; whose it is stands first, since the graph shows the last part of a key only."""
+    """The description of the artifact, with its member first, because the graph shows only the last part of a key."""
     whose = f"**{artifact.member}**: " if artifact.member else ""
     return f"{whose}{inspect.getdoc(artifact.declaration.make)}"
 

@@ -1,4 +1,4 @@
-"""What every asset that trains a segmenter does with its training."""
+"""The common part of assets that train a segmenter."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from resources.progress import progress_bar
 def train_into(
     out: PartitionWriter, title: str, recipe: SegmenterSettings, device: Device, fit: Callable[..., FitResult]
 ) -> FitResult:
-    """Train, and store checkpoint folder and loss curve; a killed training goes on from its last checkpoint.
+    """Train, and store checkpoint folder and loss curve; a killed training continues from its last checkpoint.
 
     Args:
-        fit: `Segmenter.fit` but for its arguments out, scratch, device and progress.
+        fit: `Segmenter.fit` without its arguments out, scratch, device and progress.
     """
     devices = 1 if device.name == "cpu" else recipe.processes
     with progress_bar(title, recipe.steps) as progress:

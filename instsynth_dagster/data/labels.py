@@ -61,7 +61,7 @@ class LabelTable:
             values = [getattr(label, field) for label in self.labels]
             twice = next((value for value in values if values.count(value) > 1), None)
             if twice is not None:
-                raise DatasetError(f"labels: the {field} {twice!r} stands twice")
+                raise DatasetError(f"labels: the {field} {twice!r} occurs twice")
         highest = max((label.id for label in self.labels), default=0)
         if min((label.id for label in self.labels), default=0) < 0 or highest >= self.factor:
             raise DatasetError(f"labels: ids must be 0 to {self.factor - 1}")

@@ -1,6 +1,6 @@
-"""params.yaml -> typed settings: one place for every knob.
+"""Typed settings of params.yaml, one field for each setting.
 
-Every section is frozen and refuses unknown keys, so a typing error is an error and not a silent default.
+Every section is frozen and rejects unknown keys, so that a misspelled key is an error and never a silent default.
 """
 
 from instsynth_dagster.settings.anonymisation import AnonymiseSettings

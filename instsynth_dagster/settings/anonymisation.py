@@ -1,4 +1,4 @@
-"""Data sets in which nobody and nothing of chosen classes can be seen as it was."""
+"""Settings of anonymised data sets, in which every object of chosen classes has lost its pixels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from instsynth_dagster.settings.base import Distinct, Name, Section
 
 
 class AnonymiseSettings(Section):
-    """Every object of `classes`, whatever its size and split, loses its pixels: instances are repainted by a generator,
-    groups and what is too small or was painted badly become coarse (synthesis/anonymise.py)."""
+    """Settings of anonymisation. Every object of `classes`, of any size and in any split, loses its pixels: instances
+    are repainted by a generator; groups, small instances and rejected repaintings become coarse
+    (synthesis/anonymise.py).
+    """
 
     generator: Name = Field(description="one of `generators`")
     classes: Distinct[str] = Field(
-        min_length=1, description="labels of the data set; one that is not trained on is never repainted, always coarse"
+        min_length=1,
+        description="labels of the data set; one outside the params file's `classes` is always coarse",
     )
     dilation: int = Field(3, ge=0, le=64, description="pixels around each mask that are replaced as well")
     min_area: int = Field(64, ge=1, description="pixels; instances below it are not painted")

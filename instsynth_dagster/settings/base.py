@@ -1,4 +1,4 @@
-"""What all sections have in common."""
+"""The common base of all sections."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ T = TypeVar("T")
 
 
 class Role(Enum):
-    """What a setting is for, as a marker of its field: `Annotated[int, Role.INFERENCE]`. A field without a marker is
-    part of the recipe by which something is made."""
+    """The role of a setting, as a marker of its field: `Annotated[int, Role.INFERENCE]`. A field without a marker is
+    part of the recipe by which an artifact is made.
+    """
 
     RECIPE = "recipe"
     INFERENCE = "inference"
@@ -26,7 +27,7 @@ class Role(Enum):
 def _each_once(values: tuple[T, ...]) -> tuple[T, ...]:
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"{value!r} stands twice")
+            raise ValueError(f"{value!r} occurs twice")
     return values
 
 
@@ -38,7 +39,8 @@ Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 class Section(BaseModel):
     """A section of the params file: frozen, without unknown keys.
 
-    A section may be a view (`settings.view`) that holds only some of its fields; reading another one raises.
+    A section may be a view (`settings.view`) that holds only some of its fields; reading another one raises
+    UndeclaredRead.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -46,7 +48,7 @@ class Section(BaseModel):
     _reader: Reader | None = PrivateAttr(None)
     _place: str = PrivateAttr("")
 
-    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+    if not TYPE_CHECKING:  # hidden from the type checker, which would accept any attribute name
 
         def __getattr__(self, name: str) -> Any:
             if name in type(self).model_fields:
@@ -56,12 +58,12 @@ class Section(BaseModel):
 
     @classmethod
     def entry_roles(cls, name: str) -> dict[str, Role]:
-        """What entries of a field that is a plain dict are for, where they are not all for what the field is for."""
+        """Roles of the entries of a field that is a plain dict, where they differ from the role of the field."""
         return {}
 
 
 def refusal(error: ValidationError, place: str) -> SettingsError:
-    """The first problem that a model has with values, at its key below `place`."""
+    """An error about the first invalid value, at its key below `place`."""
     problem = error.errors()[0]
     return SettingsError(
         f"{'.'.join(map(str, (place, *problem['loc'])))}: {problem['msg'].removeprefix('Value error, ')}"
@@ -69,6 +71,6 @@ def refusal(error: ValidationError, place: str) -> SettingsError:
 
 
 def role(section: type[BaseModel], name: str) -> Role:
-    """What a field of a section, or of what a section's dict is read as, is for."""
+    """The role of a field of a section, or of the model as which a section's dict is read."""
     marked = [marker for marker in section.model_fields[name].metadata if isinstance(marker, Role)]
     return marked[0] if marked else Role.RECIPE

@@ -1,4 +1,4 @@
-"""References to checkpoints: a type of their own, so that whoever looks for checkpoints in settings finds them all."""
+"""References to checkpoints as a type of their own, so that all checkpoints in settings can be found by type."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from instsynth_dagster.models.references import PIN, without_mark
 
 
 class CheckpointRef(str):
-    """A folder or file on disk, which `@sha256:<digest>` pins, or a hub id, which `@revision` pins; `+convert` marks
-    torch files that may be converted."""
+    """A folder or file on disk, which `@sha256:<digest>` pins, or a hub id, which `@revision` pins; `+convert` allows
+    the conversion of torch files.
+    """
 
     __slots__ = ()
 
     @property
     def path(self) -> Path:
-        """The folder or file, without pin and mark; a hub id gives a path that is not there."""
+        """The folder or file, without pin and suffix; a hub id gives a path that does not exist."""
         return Path(without_mark(self)[0].partition(PIN)[0])
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What data sets of all formats have in common, the Cityscapes layout, and where artifacts lie."""
+"""Settings that data sets of all formats share, those of the Cityscapes layout, and the location of artifacts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instsynth_dagster.settings.base import Distinct, Name, Role, Section
 
 
 class DemoCitySettings(Section):
-    """The procedural data set; leave the section out to bring your own."""
+    """The procedural data set; leave the section out to use your own."""
 
     width: int = Field(512, ge=128)
     height: int = Field(256, ge=64)
@@ -21,7 +21,7 @@ class DemoCitySettings(Section):
     scored_frames: int | None = Field(None, ge=1, description="of a val or test city; default: frames_per_city")
     seed: int = 20
     palette: Literal["full", "dull"] = Field(
-        "full", description="of the train cities' vehicles and clothes; val cities wear every colour"
+        "full", description="of the train cities' vehicles and clothes; val cities have every colour"
     )
     train_counts: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="factor on the mean number of a class in the train cities, below 1: rarer"
@@ -30,7 +30,7 @@ class DemoCitySettings(Section):
 
 
 class _CitySplits(Section):
-    """Cities that train, validate and test, whatever a city is."""
+    """Train, val and test cities; a city is any group of frames."""
 
     train_cities: Distinct[Name] = ()
     val_cities: Distinct[Name] = ()
@@ -48,7 +48,7 @@ class _CitySplits(Section):
 
 
 class CityscapesTree(_CitySplits):
-    """A data set in Cityscapes layout. Relative paths are taken from the params file's project root."""
+    """A data set in Cityscapes layout. Relative paths are relative to the project root of the params file."""
 
     format: Literal["cityscapes"] = "cityscapes"
     root: Path
@@ -57,13 +57,15 @@ class CityscapesTree(_CitySplits):
 
 
 class FolderGroups(Section):
-    """Images of one folder are a group."""
+    """Groups by folder: the images of one folder are a group."""
 
     by: Literal["folder"]
 
 
 class NameGroups(Section):
-    """What a regular expression captures of a path below the folder of images is its group, e.g. `^([^_]+)_`."""
+    """Groups by name: the part of a path below the folder of images that a regular expression captures, for example
+    `^([^_]+)_`.
+    """
 
     by: Literal["name"]
     pattern: str
@@ -81,7 +83,7 @@ class NameGroups(Section):
 
 
 class TableGroups(Section):
-    """A column of a CSV file is the group; its column `file` names the images."""
+    """Groups from a column of a CSV file, whose column `file` names the images."""
 
     by: Literal["table"]
     table: Path
@@ -89,7 +91,7 @@ class TableGroups(Section):
 
 
 class HashGroups(Section):
-    """A fixed number of buckets, by a hash of each path."""
+    """Groups by a hash of each path, into a fixed number of buckets."""
 
     by: Literal["hash"]
     buckets: int = Field(8, ge=1, le=1000)
@@ -99,7 +101,9 @@ Groups = Annotated[FolderGroups | NameGroups | TableGroups | HashGroups, Field(d
 
 
 class SplitSettings(Section):
-    """Which groups validate, where the annotation files do not say: those named, or a share drawn by a seed."""
+    """The groups that validate, where the annotation files define no splits: the named ones, or a share drawn by a
+    seed.
+    """
 
     val_groups: Distinct[str] = ()
     val_fraction: float | None = Field(None, gt=0, lt=1)
@@ -113,17 +117,20 @@ class SplitSettings(Section):
 
 
 class AnnotatedImages(_CitySplits):
-    """Images in a folder, annotated object by object. `train_cities` and `val_cities` are the groups that the data are
-    found to have; leave them out."""
+    """Images in a folder, annotated object by object. `train_cities` and `val_cities` are filled in from the groups of
+    the data; leave them out.
+    """
 
     root: Path = Field(validation_alias=AliasChoices("images", "root"), description="folder of the images")
     groups: Groups | None = Field(None, description="default: folders where there are several, else 8 buckets")
-    max_groups: int = Field(50, ge=1, description="more groups than this are put into as many buckets")
+    max_groups: int = Field(50, ge=1, description="more groups than this are merged into this many buckets")
     split: SplitSettings | None = None
     overlap: Literal["smaller", "later"] = Field("smaller", description="which of two overlapping objects is on top")
-    crowds: Literal["groups", "instances"] = Field("groups", description="what `iscrowd` is believed to mean")
+    crowds: Literal["groups", "instances"] = Field(
+        "groups", description="whether objects marked `iscrowd` are groups or instances"
+    )
     orientation: Literal["auto", "apply", "ignore"] = Field(
-        "auto", description="EXIF: turned where the annotated size fits, always, never"
+        "auto", description="EXIF orientation: applied where the annotated size requires it, always, never"
     )
 
     format: str
@@ -136,7 +143,7 @@ class AnnotatedImages(_CitySplits):
 
     @property
     def annotation_files(self) -> dict[str | None, Path]:
-        """Annotation files by split; None where the files divide nothing."""
+        """Annotation files by split; the key is None where the files define no splits."""
         raise NotImplementedError
 
     @property
@@ -151,7 +158,9 @@ class AnnotatedImages(_CitySplits):
 
 
 class ExportSettings(Section):
-    """What an export holds beside its COCO JSON of the windows, and the Cityscapes tree where the data are one."""
+    """Contents of an export beside its COCO JSON of the windows and, for a data set in Cityscapes layout, the
+    Cityscapes tree.
+    """
 
     formats: Distinct[Literal["yolo", "coco_panoptic"]] = Field((), description="further formats of the windows")
     with_original: bool = Field(
@@ -160,7 +169,7 @@ class ExportSettings(Section):
 
 
 class ArtifactSettings(Section):
-    """Where artifacts lie: a directory, or the URL of an object store (`s3://bucket/prefix`, `gs://...`)."""
+    """Location of artifacts: a directory, or the URL of an object store (`s3://bucket/prefix`, `gs://...`)."""
 
     root: Annotated[str, Role.EXECUTION] = "artifacts"
     cache: Annotated[Path, Role.EXECUTION] = Field(
@@ -193,5 +202,5 @@ class ArtifactSettings(Section):
 
     @property
     def local(self) -> Path:
-        """A local directory for caches: below the root itself, or the cache of an object store."""
+        """A local directory for caches: below a local root itself, or the cache of an object store."""
         return self.cache if "://" in self.root else Path(self.root)

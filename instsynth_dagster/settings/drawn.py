@@ -1,4 +1,6 @@
-"""A demo draws whatever cities its settings name, so a mistyped name would be drawn as one more city in silence."""
+"""A check against misspelled city names: a demo renders every city that its settings name, so a typing error would add
+one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings.data import CityscapesTree
 
 _ALIKE = 0.8
-"""Share of their letters that two names have in common, from which one may be the other mistyped."""
+"""Similarity ratio of two names from which one may be a misspelling of the other."""
 
 
 def drawn_cities(root: Path) -> set[str]:
@@ -18,10 +20,11 @@ def drawn_cities(root: Path) -> set[str]:
 
 
 def check_spelling(dataset: CityscapesTree) -> None:
-    """See that no city that a demo would draw anew is nearly called like one that is drawn and no longer named.
+    """Check that no city that a demo would render anew has nearly the name of a rendered city that the settings do not
+    name.
 
     Raises:
-        SettingsError: naming the list, both cities, and both ways out.
+        SettingsError: there is one; the message names the list, both cities, and both remedies.
     """
     if dataset.demo_city is None:
         return

@@ -1,4 +1,4 @@
-"""Learning from few labels: few-shot protocols, and instances from semantic maps."""
+"""Settings of learning from few labels: few-shot protocols, and instances from semantic maps."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ class FewShotSettings(Section):
 class FewShotSystem(Section):
     """A segmenter under the few-shot protocol."""
 
-    base: SegmenterSettings = Field(description="training on all train frames, novel classes unannotated")
+    base: SegmenterSettings = Field(description="training on all train frames, without annotations of novel classes")
     tune: dict[str, Any] = Field(default_factory=dict, description="what fine-tuning on K shots changes of it")
     detector: Name | None = Field(None, description="maskdiff: the system whose boxes it takes")
 
 
 class FewShotInstanceSettings(Section):
-    """Few-shot instance segmentation: novel classes from K instances, with and without repaintings of these."""
+    """Few-shot instance segmentation: novel classes from K instances, with and without repaintings of these
+    instances.
+    """
 
     novel: Distinct[str] = Field(("truck", "bus", "train"), min_length=1)
     shots: Distinct[Annotated[int, Field(ge=1)]] = Field((1, 5, 10), min_length=1)

@@ -1,4 +1,4 @@
-"""Folders that the settings name and that must not overlap: what one of them is filled with replaces files in it."""
+"""Folders in the settings that must not overlap, because files in them are replaced."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def check_disjoint(folders: Mapping[str, Path]) -> None:
-    """Check that no folder is another one or lies inside another one, links followed.
+    """Check that no folder equals another one or lies inside another one, links followed.
 
     Args:
-        folders: by the keys that name them in the params file; relative ones are taken from the working directory.
+        folders: by the keys that name them in the params file; relative ones are relative to the working directory.
 
     Raises:
-        ValueError: naming the two keys.
+        ValueError: two folders overlap; the message names their keys.
     """
     for (key, folder), (other_key, other) in combinations(folders.items(), 2):
         one, two = folder.resolve(), other.resolve()

@@ -1,4 +1,4 @@
-"""The formats that a data set may have; `format` names one."""
+"""The formats of a data set; `format` selects one."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class MapillaryImages(_OneFolder):
 
 
 def _with_default(raw: Any, key: str, default: Any) -> Any:
-    """A section with what it leaves out, as far as what that follows from is there."""
+    """A section with a default for a missing key, as far as the values on which the default depends are present."""
     if not isinstance(raw, dict) or key in raw or (key == "images" and "root" in raw):
         return raw
     if key == "images" and not isinstance(raw.get("annotations"), str | Path):
@@ -154,7 +154,7 @@ def _with_default(raw: Any, key: str, default: Any) -> Any:
 
 
 def _format(given: Any) -> str:
-    """Which format a section is of; Cityscapes where it does not say."""
+    """The format of a section; Cityscapes where it names none."""
     given_format = (
         given.get("format", "cityscapes") if isinstance(given, Mapping) else getattr(given, "format", "cityscapes")
     )

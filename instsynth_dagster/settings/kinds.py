@@ -1,12 +1,12 @@
 """Sections of several kinds, each with a settings class of its own.
 
-A settings class stands in a module that imports no model library, beside or in the file of what it configures:
+A settings class is defined in a module that imports no model library, beside or in the file of its implementation:
 
     class FastInstSettings(SegmenterSettings):
         kind: Literal["fastinst"]
         IMPLEMENTATION = "instsynth_dagster.segmenters.fastinst.segmenter:FastInstSegmenter"
 
-Validating the base class reads `kind` and gives an instance of the class that goes by it.
+Validating the base class reads `kind` and gives an instance of the class for that kind.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ MODULES = (
     "instsynth_dagster.segmenters.kinds",
     "instsynth_dagster.synthesis.generators.kinds",
 )
-"""Where settings classes of kinds are found. A kind in a file of its own is a line more."""
+"""Modules that define settings classes of kinds. A kind in a file of its own adds a line."""
 
 
 class Kinded(Section):
     """Base of sections of several kinds."""
 
-    model_config = ConfigDict(polymorphic_serialization=True)  # a field of the base class dumps all that a kind adds
+    model_config = ConfigDict(
+        polymorphic_serialization=True
+    )  # a field of the base class also serialises the fields that a kind adds
 
     IMPLEMENTATION: ClassVar[str] = ""
     """Module and class, "module:Class", of what the kind configures; imported when it is first asked for."""
@@ -41,23 +43,25 @@ class Kinded(Section):
 
     @classmethod
     def implementation(cls) -> Any:
-        """What the kind configures. A kind whose settings and implementation share a file may give it from here."""
+        """The class that the kind configures. A kind whose settings and implementation share a file may override this
+        method.
+        """
         return _imported(cls.IMPLEMENTATION)
 
     @classmethod
     def architecture_model(cls) -> type[BaseModel] | None:
-        """What `architecture` is read as; None where a library reads it."""
+        """The model as which `architecture` is read; None where a library reads it."""
         return cast(type[BaseModel], _imported(cls.ARCHITECTURE)) if cls.ARCHITECTURE else None
 
     @classmethod
     def entry_roles(cls, name: str) -> dict[str, Role]:
-        """As the model that `architecture` is read as marks its fields."""
+        """Roles from the fields of the model as which `architecture` is read."""
         model = cls.architecture_model() if name == "architecture" else None
         return {inner: role(model, inner) for inner in model.model_fields} if model else {}
 
     @classmethod
     def own_kinds(cls) -> tuple[str, ...]:
-        """Kinds that go by this settings class; none by a base class."""
+        """The kinds of this settings class; empty for a base class."""
         annotation = cls.model_fields["kind"].annotation
         return get_args(annotation) if get_origin(annotation) is Literal else ()
 

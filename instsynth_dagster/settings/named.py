@@ -1,4 +1,4 @@
-"""What settings name, found by its type: checkpoints, and sections of a kind."""
+"""Checkpoints and sections of a kind in settings, found by their type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARCHITECTURE = "architecture"
 
 
 def checkpoints(settings: Any) -> dict[str, CheckpointRef]:
-    """Every checkpoint that settings, or a view of them, name, by its place: `segmenters.fastinst.backbone`."""
+    """Every checkpoint that settings, or a view of them, name, by its dotted key: `segmenters.fastinst.backbone`."""
     found = ((place, CheckpointRef(value)) for place, value in _named(settings, "") if isinstance(value, str))
     return {place: ref for place, ref in found if ref}
 
@@ -28,7 +28,7 @@ def kinds(settings: Any) -> set[type[Kinded]]:
 
 
 Named = tuple[str, CheckpointRef | type[Kinded]]
-"""Where something stands, and the checkpoint or the settings class of the section."""
+"""A dotted key, and the checkpoint or the settings class of the section there."""
 
 
 def _named(value: Any, place: str) -> Iterator[Named]:
@@ -53,7 +53,7 @@ def _named(value: Any, place: str) -> Iterator[Named]:
 
 
 def _by_type(values: Any, model: type[BaseModel], place: str) -> Iterator[Named]:
-    """What a plain mapping names that is yet to be read as a model."""
+    """Checkpoints and kinds in a plain mapping that is yet to be read as a model."""
     if not isinstance(values, Mapping):
         return
     for name, inner in values.items():
@@ -83,7 +83,7 @@ def _at(place: str, name: object) -> str:
 
 
 def _types(annotation: Any) -> Iterator[Any]:
-    """An annotation, or every type that it is made of."""
+    """An annotation, or every type in it."""
     inside = get_args(annotation)
     if not inside:
         yield annotation

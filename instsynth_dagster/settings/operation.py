@@ -1,4 +1,4 @@
-"""What scores mean, when a refresh starts by itself, how much of the machine it takes, what the device may cost."""
+"""Settings of operation: the meaning of scores, scheduled refreshes, worker processes, and the cost of the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instsynth_dagster.settings.base import Section
 
 
 class EvaluationSettings(Section):
-    """What AP and AP50 mean in tables, verdict and report; the other protocol's AP stands beside them."""
+    """The protocol of AP and AP50 in tables, verdict and report; the other protocol's AP is shown beside them."""
 
     protocol: Literal["cityscapes", "coco"] | None = Field(
         None, description="default: cityscapes where its label table holds, coco for all other data"
@@ -19,19 +19,19 @@ class EvaluationSettings(Section):
 
 
 class CostSettings(Section):
-    """What the device costs, and how much of it may be used."""
+    """The price of the device, and the budget for it."""
 
     price_per_hour: float | None = Field(None, ge=0, description="of the device")
     currency: str = "EUR"
     device_hours: float | None = Field(
         None,
         gt=0,
-        description="budget of this store, all that was ever made in it included",
+        description="budget of this store, including all earlier work in it",
     )
 
 
 class WorkerSettings(Section):
-    """Processes of this machine in which a refresh makes its runs. Results do not depend on their number."""
+    """Processes of this machine in which a refresh executes its runs. Results do not depend on their number."""
 
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="auto: one for every `threads` CPU cores, no more than fit into memory"
@@ -45,7 +45,7 @@ class WorkerSettings(Section):
 
 
 class NightlySettings(Section):
-    """When the schedule `nightly` looks for stale parts."""
+    """The time at which the schedule `nightly` checks for stale partitions."""
 
     cron: str = Field("0 2 * * *", description="minute hour day month weekday")
     time_zone: str = "UTC"

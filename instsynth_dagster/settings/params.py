@@ -1,4 +1,4 @@
-"""The whole params file, and how it is read."""
+"""The whole params file, and reading it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from instsynth_dagster.settings.synthesis import (
 )
 
 REFINED = "_refined"
-"""Ending of the arm that trains on a generator's refined pseudo-labels."""
+"""Suffix of the arm that trains on a generator's refined pseudo-labels."""
 
 FRAME = "_frame"
-"""Ending of the arm that trains on whole frames with all accepted repaintings instead of focused windows."""
+"""Suffix of the arm that trains on whole frames with all accepted repaintings instead of focused windows."""
 
 INSERT = "_insert"
-"""Ending of the arm that trains on instances in new places."""
+"""Suffix of the arm that trains on instances at new places."""
 
 ARMS_WITHOUT_GENERATOR = (
     "real",
@@ -87,7 +87,7 @@ RESERVED = frozenset(
         "training_sets",
     }
 )
-"""Names that a generator may not have: other arms, and assets beside which a generator's own would lie."""
+"""Names that a generator may not have: other arms, and assets in whose folder a generator's own would lie."""
 
 
 class Settings(Section):
@@ -98,7 +98,7 @@ class Settings(Section):
     artifacts: ArtifactSettings = ArtifactSettings()
     exports: ExportSettings = ExportSettings()
     dataset: DatasetSettings
-    label_table: LabelTable | None = Field(None, description="what the id maps mean; default: what the format says")
+    label_table: LabelTable | None = Field(None, description="labels of the id maps; default: those of the format")
     classes: Distinct[str] = Field(min_length=1)
     selection: SelectionSettings = SelectionSettings()
     prompts: dict[str, PromptSettings] = Field(default_factory=dict)
@@ -126,13 +126,13 @@ class Settings(Section):
 
     @property
     def labels(self) -> LabelTable:
-        """What the id maps of the data set mean."""
+        """The label table of the data set's id maps."""
         return self.label_table or CITYSCAPES
 
     @model_validator(mode="before")
     @classmethod
     def _from_the_labels(cls, raw: Any) -> Any:
-        """Where they are not named: all evaluated classes, and a plain prompt for each."""
+        """Fill in missing `classes` and `prompts`: all evaluated classes, and a plain prompt for each."""
         if not isinstance(raw, dict):
             return raw
         table = raw.get("label_table")
@@ -199,9 +199,11 @@ class Settings(Section):
         return {"real", "zoom_crop", "copy_paste", *repainting, *frames, *inserts, *refined, *instead}
 
     def _check_mask_judge(self, masks: MaskJudgeSettings | None) -> None:
-        """The gate on masks has a judge, and that has a segmenter that has seen other frames than those it judges."""
+        """Check that the gate on masks has a judge, and that its segmenter is trained on other frames than those that
+        it judges.
+        """
         if self.gates.min_mask_iou is not None and not masks:
-            raise ValueError("gates.min_mask_iou needs a segmenter that looks for masks; add judge.masks")
+            raise ValueError("gates.min_mask_iou needs a segmenter that predicts masks; add judge.masks")
         if self.gates.min_mask_iou is not None and self.anonymise:
             raise ValueError("gates.min_mask_iou does not judge what is anonymised; leave it out of this params file")
         if masks and masks.segmenter not in self.segmenters:
@@ -213,7 +215,7 @@ class Settings(Section):
             )
 
     def _anonymises(self, section: AnonymiseSettings) -> None:
-        """An anonymised export is whole, and nothing else that is exported shows what it hides."""
+        """Check that an anonymised export is complete, and that no other export shows what it hides."""
         if section.generator not in self.generators:
             raise ValueError(f"anonymise.generator names {section.generator!r}, which is not in generators")
         if strange := [name for name in section.classes if name not in self.labels.by_name]:
@@ -223,11 +225,11 @@ class Settings(Section):
         if (strength := self.generators[section.generator].strength) < 1:
             raise ValueError(
                 f"anonymise: generators.{section.generator}.strength is {strength:g}; below 1 a repainting starts from "
-                "the very pixels that are to go"
+                "the pixels that are to be hidden"
             )
         if self.generators[section.generator].kind == "controlnet_inpaint":
             raise ValueError(
-                f"anonymise.generator names {section.generator!r}, which is shown the edges of what is to go; "
+                f"anonymise.generator names {section.generator!r}, which reads the edges of what is hidden; "
                 "choose one that is not"
             )
         hidden = [name for name in section.classes if name in self.prompts]
@@ -247,7 +249,7 @@ class Settings(Section):
             )
 
     def _labels_suffice(self) -> None:
-        """A share of the labels means that nothing in an arm was made with the others."""
+        """Check that nothing in an arm with a share of the labels is made with the other labels."""
         beyond = [arm for arm in self.arms if arm.endswith((REFINED, INSERT)) or arm == "from_semantics"]
         if beyond:
             raise ValueError(f"label_percents below 100: {beyond[0]!r} is made with the labels of all train frames")

@@ -1,4 +1,4 @@
-"""A params file as plain values: YAML without surprises, and nothing in it that may not be shown to others."""
+"""A params file as plain values: strict YAML, without anything that may not be shown to others."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _MOST_BYTES, _MOST_VALUES, _DEEPEST = 1 << 20, 20_000, 24
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _URL_OF_USER = re.compile(r"[a-z][a-z0-9+.-]*://([^@\s]+)@", re.IGNORECASE)
 _UNREADABLE = (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
-"""What PyYAML raises: its own errors, and Python's for impossible dates and numbers."""
+"""Errors of PyYAML: its own, and Python's for impossible dates and numbers."""
 
 
 def read_params(path: Path) -> dict[str, Any]:
-    """The sections of a params file: mappings with text keys, lists, texts, finite numbers, booleans, nothing else.
+    """The sections of a params file: mappings with text keys, lists, texts, finite numbers and booleans, nothing else.
 
     Raises:
-        SettingsError: one line that names the file and the place: it cannot be read, is not YAML, names a key twice,
-            holds a value of another kind or a URL with credentials, or is larger than any params file.
+        SettingsError: one line that names the file and the key: the file cannot be read, is not YAML, has a duplicate
+            key, holds a value of another type or a URL with credentials, or is larger than any params file.
     """
     text = _read(path)
     try:
@@ -63,7 +63,7 @@ def _read(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which by itself takes the last of two equal keys."""
+    """PyYAML's safe loader, with an error for duplicate keys, of which PyYAML takes the last."""
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
         node: MappingNode = super().compose_mapping_node(anchor)
@@ -71,20 +71,20 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, ScalarNode):
                 if key.value in seen:
-                    raise ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                    raise ConstructorError(None, None, f"the key {key.value!r} occurs twice", key.start_mark)
                 seen.add(key.value)
         return node
 
 
 def _problem(error: Exception) -> str:
-    """Place and problem, without the line itself, which may hold what nobody should read in a log."""
+    """Position and problem, without the line itself, which may hold a secret."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     return place + one_line(str(problem or error or type(error).__name__))
 
 
 class _Inspection:
-    """Walks all values; aliases count each time, so that a small file cannot stand for a giant one."""
+    """Visits all values; aliases count each time, so that a small file cannot expand to a huge one."""
 
     def __init__(self) -> None:
         self._left = _MOST_VALUES

@@ -1,4 +1,4 @@
-"""What refines the labels of synthetic windows, and the features that it compares."""
+"""Settings of the refinement of synthetic windows' labels, and of the features that it compares."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class FeatureSettings(Section):
         (0, 1, 2), min_length=1, description="of a backbone, 0 finest"
     )
     scale: float = Field(1.0, gt=0, description="of the image before it is read; finer grids from 2")
-    timestep: int = Field(100, ge=0, le=999, description="diffusion: noise level at which the UNet looks")
-    caption: str = Field("", description="diffusion: what it is told to see")
+    timestep: int = Field(100, ge=0, le=999, description="diffusion: timestep whose noise is added to the UNet's input")
+    caption: str = Field("", description="diffusion: its caption")
 
 
 class BoundarySettings(Section):
-    """SABR: what redraws borders, and when it is believed."""
+    """SABR: the refiner of borders, and the conditions under which its proposal is used."""
 
     kind: Literal["grabcut", "sam", "segment_anything"] = "grabcut"
     model: CheckpointRef | None = Field(
@@ -40,7 +40,9 @@ class BoundarySettings(Section):
     )
     points: int = Field(1, ge=0, description="interior points given beside the box")
     band: int = Field(4, ge=1, description="pixels on either side of a border that may be rewritten")
-    min_iou: float = Field(0.5, ge=0, le=1, description="with the mask so far, or the proposal is of something else")
+    min_iou: float = Field(
+        0.5, ge=0, le=1, description="of the proposal with the current mask; below it the proposal is of another object"
+    )
     min_score: float = Field(0.7, ge=0, le=1, description="of the refiner itself")
 
     @model_validator(mode="after")
@@ -53,7 +55,7 @@ class BoundarySettings(Section):
 
 
 class RefinementSettings(Section):
-    """Syn4Seg's refinement of synthetic instances: prototypes filter (APF) and relabel (APR), SABR redraws borders."""
+    """Syn4Seg's refinement of synthetic instances: prototypes filter (APF) and relabel (APR), SABR corrects borders."""
 
     features: FeatureSettings
     min_cosine: float = Field(0.5, ge=-1, le=1, description="APF: lambda, of a region with its class's prototype")

@@ -1,4 +1,4 @@
-"""What a params file leaves to the data: cities, classes and labels of annotated images."""
+"""Settings that a params file leaves to the data: cities, classes and labels of annotated images."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _DATASET: TypeAdapter[Any] = TypeAdapter(DatasetSettings)
 
 
 def fill_in_from_data(raw: dict[str, Any]) -> dict[str, Any]:
-    """The sections of a params file, with what they leave to the data filled in; others come back as they are.
+    """The sections of a params file, with the parts that they leave to the data filled in; otherwise unchanged.
 
     Raises:
-        UnreadableError: a file that the section `dataset` names is not there.
-        DatasetError: the annotations are not of their format.
+        UnreadableError: a file that the section `dataset` names is missing.
+        DatasetError: the annotations are not in their format.
     """
     try:
         dataset = _DATASET.validate_python(raw.get("dataset"))
         artifacts = ArtifactSettings.model_validate(raw.get("artifacts") or {})
     except ValidationError:
-        return raw  # validated as a whole, which says where
+        return raw  # an error here is raised again, with its key, when all sections are validated
     if not isinstance(dataset, AnnotatedImages) or dataset.resolved:
         return raw
     from instsynth_dagster.data.opening import open_index
@@ -39,8 +39,9 @@ def fill_in_from_data(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def filled(raw: dict[str, Any], survey: Survey) -> dict[str, Any]:
-    """Sections with the cities and the label table of a survey and, where none are named, its classes and the
-    proportions of its images as those of windows."""
+    """Sections with the cities and the label table of a survey and, where none are named, its classes and a window size
+    in the proportions of its images.
+    """
     section = {**raw["dataset"], "train_cities": survey.train_cities, "val_cities": survey.val_cities}
     named = [name for name in survey.labels.classes if survey.instances.get(name)] or survey.labels.classes
     from_data = {"dataset": section, "label_table": survey.labels, "classes": raw.get("classes") or tuple(named)}

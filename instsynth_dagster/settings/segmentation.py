@@ -1,4 +1,4 @@
-"""Segmenters and their training."""
+"""Settings of segmenters and their training."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from instsynth_dagster.settings.kinds import Kinded
 
 
 class SegmenterSettings(Kinded):
-    """A segmenter and its training recipe, the same number of optimiser steps for every arm. Kinds add their own
-    (segmenters/kinds.py)."""
+    """A segmenter and its training recipe, with the same number of optimiser steps for every arm. Kinds add their own
+    settings (segmenters/kinds.py).
+    """
 
     model: CheckpointRef | None = Field(
         None, description="pretrained segmenter, folder or hub id; overrides the architecture"
@@ -35,7 +36,7 @@ class SegmenterSettings(Kinded):
         None,
         gt=0,
         le=1,
-        description="LVIS repeat factors: samples with classes rarer than this come oftener",
+        description="LVIS repeat factors: samples with classes rarer than this share are drawn more often",
     )
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     gradient_checkpointing: Annotated[bool, Role.EXECUTION] = Field(
@@ -53,7 +54,7 @@ class SegmenterSettings(Kinded):
 
     @property
     def start(self) -> CheckpointRef | None:
-        """The checkpoint that training starts from; None: random weights."""
+        """The checkpoint from which training starts; None: random weights."""
         return self.model
 
     @property

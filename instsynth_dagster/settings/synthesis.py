@@ -1,4 +1,4 @@
-"""From instances to synthetic windows: selection, prompts, generators, gates, integration."""
+"""Settings from instances to synthetic windows: selection, prompts, generators, gates, integration."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ class SelectionSettings(Section):
 
 
 PLACEHOLDERS = ("color", "lighting", "description")
-"""What templates may hold in braces: a colour of the class, words for the light of the frame (synthesis/lighting.py), a
-caption of the instance (`captions`)."""
+"""Placeholders in templates: a colour of the class, words for the light of the frame (synthesis/lighting.py), a caption
+of the instance (`captions`)."""
 
 
 class PromptSettings(Section):
     """Prompts of one class: every template with every colour. {lighting} and {description} are filled in for each
-    instance that is repainted."""
+    repainted instance.
+    """
 
     templates: tuple[str, ...] = Field(min_length=1)
     colors: tuple[str, ...] = ()
@@ -63,7 +64,7 @@ class PromptSettings(Section):
         return colors
 
     def wants(self, placeholder: str) -> bool:
-        """Whether any template holds {placeholder}."""
+        """Whether any template contains {placeholder}."""
         return any(f"{{{placeholder}}}" in template for template in self.templates)
 
     @model_validator(mode="after")
@@ -74,7 +75,7 @@ class PromptSettings(Section):
 
 
 def _odd_placeholder(template: str) -> str | None:
-    """What a template holds in braces beside placeholders."""
+    """The first text in braces that is no placeholder; None where there is none."""
     try:
         fields = [(field, spec, conversion) for _, field, spec, conversion in Formatter().parse(template)]
     except ValueError:
@@ -92,7 +93,7 @@ _VOWEL_SOUND = re.compile(r"(?i:[aeiou]|hour|honest|heir)|(?i:[fhlmnrsx])(?=-)|[
 
 
 def plain_prompts(class_name: str) -> dict[str, tuple[str, ...]]:
-    """The prompt of a class that the params file says nothing of: "a photo of an umbrella"."""
+    """The default prompt of a class without prompts in the params file: "a photo of an umbrella"."""
     sound = unicodedata.normalize("NFKD", class_name)
     vowel = _VOWEL_SOUND.match(sound) and not _CONSONANT_SOUND.match(sound)
     text = class_name.replace("{", "(").replace("}", ")")
@@ -100,14 +101,16 @@ def plain_prompts(class_name: str) -> dict[str, tuple[str, ...]]:
 
 
 class CaptionSettings(Section):
-    """What writes {description} of a template: an image captioning model, which sees each instance once."""
+    """The image captioning model that fills {description} in templates; it captions each instance once."""
 
     model: CheckpointRef = Field(description="of transformers (BLIP, GIT or the like), folder or hub id[@revision]")
     max_tokens: int = Field(20, ge=1, le=200, description="length of a caption")
 
 
 class PromptBankSettings(Section):
-    """A diverse bank (HDIG): beyond the templates an agent proposes, and only what is far from all before is kept."""
+    """A diverse bank (HDIG): an agent proposes prompts beyond the templates, and only those far from all earlier ones
+    are kept.
+    """
 
     encoder: Name = Field(description="the generator whose text encoders measure similarity")
     size: int = Field(40, ge=1, description="prompts per class")
@@ -119,9 +122,10 @@ class PromptBankSettings(Section):
 
 
 class GeneratorSettings(Kinded):
-    """A diffusion backend that fills a mask. `model` is a local folder, which `@sha256:<digest>` pins, or a hub id,
-    which `@revision` pins; `mirrors` are tried after it and must hold the same `weights`. Kinds add their own
-    (synthesis/generators/kinds.py)."""
+    """A diffusion model that fills a mask. `model` is a local folder, which `@sha256:<digest>` pins, or a hub id, which
+    `@revision` pins; `mirrors` are tried after it and must hold the same `weights`. Kinds add their own settings
+    (synthesis/generators/kinds.py).
+    """
 
     model: CheckpointRef
     mirrors: Annotated[tuple[CheckpointRef, ...], Role.EXECUTION] = Field(
@@ -142,7 +146,7 @@ class GeneratorSettings(Kinded):
     scheduler: Literal["ddim", "dpm++", "euler", "lcm", "unipc"] | None = None
     negative_prompt: str | None = None
     normalise_exposure: bool = Field(
-        False, description="dim crops are brightened for the model, and what it paints is darkened back"
+        False, description="dim crops are brightened for the model, and its output is darkened back"
     )
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     batch_size: Annotated[int, Role.EXECUTION] = Field(8, ge=1)
@@ -167,14 +171,15 @@ class GeneratorSettings(Kinded):
 
 
 class MaskJudgeSettings(Section):
-    """A segmenter that looks for each repainted instance in its frame. It is trained here, for each train city on the
-    real frames of the other ones, so that none judges what it was trained on; or it was trained elsewhere."""
+    """A segmenter that predicts the mask of each repainted instance in its frame. It is trained here, for each train
+    city on the real frames of the others, so that none judges frames of its training; or it was trained elsewhere.
+    """
 
     segmenter: Name = Field(description="one of `segmenters`: kind and recipe")
     checkpoint: CheckpointRef | None = Field(
         None, description="folder of one that was trained elsewhere, on none of these frames"
     )
-    min_score: float = Field(0.1, ge=0, le=1, description="of what it finds, to count")
+    min_score: float = Field(0.1, ge=0, le=1, description="least score of a predicted mask")
 
 
 class JudgeSettings(Section):
@@ -190,9 +195,10 @@ class JudgeSettings(Section):
 
 
 class GateSettings(Section):
-    """Bounds on a crop's scores (synthesis/gates.py); a gate without a bound is open. A score that has a bound and
-    cannot be computed rejects, as a failed crop is rejected without any gate. A rejected crop gives its place to an
-    accepted spare replica, and without one the original pixels stay."""
+    """Bounds on a crop's scores (synthesis/gates.py); a gate without a bound is inactive. A score that has a bound and
+    cannot be computed rejects the crop; a failed crop is rejected without any gate. A rejected crop is replaced by an
+    accepted spare replica; without one the original pixels stay.
+    """
 
     min_class_margin: float | None = None
     min_real_similarity: float | None = None
@@ -204,7 +210,7 @@ class GateSettings(Section):
     min_mask_iou: float | None = Field(
         None, gt=0, le=1, description="of the given mask and the best one that `judge.masks` finds of its class"
     )
-    spares: int = Field(0, ge=0, description="replicas drawn beyond those wanted, to stand in for rejected ones")
+    spares: int = Field(0, ge=0, description="additional replicas that replace rejected ones")
 
     @property
     def has_bounds(self) -> bool:
@@ -216,7 +222,8 @@ class GateSettings(Section):
 
 class IntegrationSettings(Section):
     """Phase 3. A window has the aspect ratio of `window_size` (width, height; 2:1 in the paper). Its area is lambda
-    times that of the tightest such window, lambda ~ N(scale_mean, scale_std) as far as it fits (Eq. 2)."""
+    times that of the tightest such window, lambda ~ N(scale_mean, scale_std) truncated to what fits (Eq. 2).
+    """
 
     feather: float = Field(1.5, ge=0, description="pixels of soft edge, inside the mask")
     color_match: Literal["none", "mean_std"] = "none"
@@ -227,5 +234,5 @@ class IntegrationSettings(Section):
     stored_as: Stored = Field(
         "png",
         description="of windows: webp is two thirds of png and takes ten times longer to write, jpeg is a quarter, but "
-        "pixels outside the mask are then close to the source's and not equal",
+        "pixels outside the mask are then close but not equal to the source's",
     )

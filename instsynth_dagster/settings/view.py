@@ -1,9 +1,9 @@
-"""Views of the settings: what an asset declares is what it can read, and what it can read is what is hashed.
+"""Views of the settings: an asset can read exactly the settings that it declares, and these are hashed.
 
 A declaration lists dotted paths: `selection`, `dataset.root`, `generators.*.replicas`, `segmenters.fastinst`. A path
-may end with a use, `:recipe` or `:inference`, and then holds the fields of that role only, those of sections inside it
-included; without a use it holds both. Fields that say how something is executed can be read in every section that a
-path passes, and are never hashed. A dict that is yet to be read as a model (`architecture`) is held entry by entry.
+may end with a use, `:recipe` or `:inference`, and then holds the fields of that role only, also in nested sections;
+without a use it holds both. Fields of the role execution can be read in every section on a path, and are never hashed.
+A dict that is yet to be read as a model (`architecture`) is held entry by entry.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from instsynth_dagster.settings.base import Role, Section, role
 S = TypeVar("S", bound=Section)
 
 KIND = "kind"
-"""The field that tells which settings class a section has; it belongs to every use."""
+"""The field that selects the settings class of a section; it belongs to every use."""
 
 _ALL = frozenset({Role.RECIPE, Role.INFERENCE})
 
 
 @dataclass
 class _Wanted:
-    """Declared paths as a tree: uses under which a place is read as a whole, and what is read inside it."""
+    """Declared paths as a tree: the uses under which a place is read as a whole, and the paths inside it."""
 
     uses: frozenset[Role] = frozenset()
     inside: dict[str, _Wanted] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class _Wanted:
         self.inside.setdefault(steps[0], _Wanted()).add(steps[1:], uses)
 
     def at(self, name: str) -> _Wanted:
-        """What is wanted of an entry of a dict: by its name, and by `*`."""
+        """The declared paths inside an entry of a dict: those under its name, and those under `*`."""
         found = _Wanted(self.uses)
         for key in (name, "*"):
             if key in self.inside:
@@ -58,7 +58,7 @@ class _Wanted:
 
 
 class _Entries(dict[str, Any]):
-    """Some entries of a dict; asking for another, or which there are, raises."""
+    """Some entries of a dict; asking for another one, or for their list, raises UndeclaredRead."""
 
     def __init__(self, entries: Mapping[str, Any], reader: Reader | None, place: str) -> None:
         super().__init__(entries)
@@ -94,10 +94,10 @@ class _Entries(dict[str, Any]):
 
 
 def view(settings: S, paths: Iterable[str], reader: Reader | None = None) -> S:
-    """The settings as far as `paths` declare them.
+    """The part of the settings that `paths` declare.
 
     Raises:
-        ValueError: a path names nothing in the settings.
+        ValueError: a path does not exist in the settings.
     """
     wanted = _Wanted()
     for path in paths:
@@ -162,12 +162,12 @@ def entries(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def hashed(value: Any) -> Any:
-    """JSON values of what a view holds, how it is executed left out."""
+    """The JSON values of a view without the fields of the role execution."""
     if isinstance(value, Section):
         names = (name for name in value.__dict__ if role(type(value), name) is not Role.EXECUTION)
         return {name: hashed(value.__dict__[name]) for name in names}
     if isinstance(value, _Entries):
         return {name: hashed(inner) for name, inner in value.held.items()}
     if isinstance(value, dict) and any(isinstance(inner, Section) for inner in value.values()):
-        return [[name, hashed(inner)] for name, inner in value.items()]  # their order is that of tables
+        return [[name, hashed(inner)] for name, inner in value.items()]  # their order is that of the rows of tables
     return to_jsonable_python(value)

@@ -1,4 +1,4 @@
-"""Where the runs of a refresh go: processes of this machine, or Dagster's own queue."""
+"""Workers of a refresh: processes of this machine, or Dagster's own queue."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def open_workers(
     resources: Mapping[str, Any],
     context: dg.OpExecutionContext,
 ) -> Iterator[Workers]:
-    """Workers for the refresh whose op `context` is: the queue where the instance routes runs, else processes of this
-    machine, or this process alone where it may be only one or where the instance is gone with it."""
+    """Workers for the refresh in the op `context`: the queue where the instance routes runs, else processes of this
+    machine, or this process alone where only one is allowed or the instance is temporary.
+    """
     instance, log = context.instance, context.log.info
     pools = {definition.key.to_user_string(): definition.op.pool for definition in definitions}
     on_device = {key for key in graph if pools[key]}
@@ -50,14 +51,14 @@ def open_workers(
         return
     gpus = count_gpus(settings.device)
     if any(segmenter.processes > 1 for segmenter in settings.segmenters.values()):
-        gpus = min(gpus, 1)  # such a training takes all of them
+        gpus = min(gpus, 1)  # a training with several processes uses all GPUs
     set_pool_limit(instance, DEVICE_POOL, gpus or processes)
     with Processes(settings, instance, lanes(processes, gpus), on_device, tags, log) as workers:
         yield workers
 
 
 def count_processes(given: WorkerSettings) -> int:
-    """How many worker processes this machine has room for, or as many as the settings ask for."""
+    """Number of worker processes for which this machine has room, or the number in the settings."""
     if given.processes != "auto":
         return given.processes
     return max(1, min(_cores() // given.threads, int(_memory() / (given.memory_gb * GB))))
@@ -69,7 +70,7 @@ def _cores() -> int:
 
 
 def _memory() -> int:
-    """Bytes of this machine, or of the container that this process is in."""
+    """Bytes of memory of this machine, or of the container of this process."""
     bounds = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in map(Path, ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")):
         if path.exists() and (text := path.read_text().strip()).isdigit():

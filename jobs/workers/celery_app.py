@@ -1,7 +1,7 @@
 """The Celery app of a worker machine: `celery -A jobs.workers.celery_app worker -Q gpu --concurrency 1`.
 
-Broker and result backend are those of the run launcher in `$DAGSTER_HOME/dagster.yaml`. A run's message is
-acknowledged when the run is over, so a worker that dies gives it back to the broker.
+Broker and result backend are those of the run launcher in `$DAGSTER_HOME/dagster.yaml`. A run's message is acknowledged
+when the run is finished, so that a worker that dies returns it to the broker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from celery.signals import task_prerun, worker_process_init
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
-# what runs need is imported once, before their processes are forked; assets load network libraries late
+# libraries of runs are imported once, before their processes are forked; assets import model libraries late
 import instsynth_dagster.refinement.features
 import instsynth_dagster.synthesis.generators.pipeline  # noqa: F401  diffusers
 import jobs.launch  # noqa: F401
@@ -29,15 +29,15 @@ _LATE = {"acks_late": True, "reject_on_worker_lost": True}
 
 
 def build_app() -> Celery:
-    """The launcher's app, with tasks and with what the promises of this project ask of a worker."""
+    """The launcher's app, with its tasks and the worker options that this project relies on."""
     with dg.DagsterInstance.get() as instance:
         launcher = instance.run_launcher
         assert isinstance(launcher, QueueRunLauncher), "dagster.yaml names no QueueRunLauncher"
         app = make_app(launcher.app_args())
     app.conf.update(
-        worker_max_tasks_per_child=1,  # a run sees the params file of its day, and the GPU is free after it
+        worker_max_tasks_per_child=1,  # each run reads the current params file, and releases the GPU
         worker_prefetch_multiplier=1,
-        worker_cancel_long_running_tasks_on_connection_loss=True,  # the broker gives their messages to others
+        worker_cancel_long_running_tasks_on_connection_loss=True,  # the broker gives their messages to other workers
         broker_connection_retry_on_startup=True,
     )
     create_execute_job_task(app, **_LATE)
@@ -47,7 +47,7 @@ def build_app() -> Celery:
 
 @worker_process_init.connect
 def _end_with_worker(**_: Any) -> None:
-    """A run whose worker was killed is given to another one: it must not go on here."""
+    """End a run whose worker was killed, because another worker gets it."""
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 

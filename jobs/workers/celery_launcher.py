@@ -1,4 +1,4 @@
-"""Runs as tasks of Celery: the broker keeps a run's message until the run is over."""
+"""Runs as tasks of Celery: the broker keeps a run's message until the run is finished."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
 _PATIENCE = {"max_retries": 150, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}
-"""About five minutes: a run that cannot be handed to the broker counts as failed."""
+"""Retries for about five minutes, after which a run that cannot be sent to the broker counts as failed."""
 
 
 class QueueRunLauncher(CeleryRunLauncher):
-    """dagster-celery's run launcher, which waits for a broker that is being restarted, and reports a terminated run as
-    canceled, which its killed process cannot do."""
+    """dagster-celery's run launcher, which also waits for a broker that is being restarted, and reports a terminated
+    run as canceled, because its killed process cannot.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

@@ -1,5 +1,6 @@
-"""The only module that uses what Dagster does not promise to keep; `tests/jobs/workers/test_dagster_internals.py` says
-what to look for when Dagster moves any of it."""
+"""The only module that uses internals of Dagster; `tests/jobs/workers/test_dagster_internals.py` says what to look for
+when Dagster changes any of them.
+"""
 
 from __future__ import annotations
 
@@ -17,33 +18,34 @@ LOCATION = "instsynth_dagster.definitions"
 ASSET_JOB = "__ASSET_JOB"
 """The job that holds every asset of a code location; the UI's Materialize runs it too."""
 WILL_RETRY, REPLACEMENT = "dagster/will_retry", "dagster/auto_retry_run_id"
-"""Tags of a failed run that the daemon makes again, and the run that takes its place."""
+"""Tags of a failed run that the daemon will retry, and of the run that replaces it."""
 RETRY_STRATEGY = "dagster/retry_strategy"
 
 
 def reference_of(instance: dg.DagsterInstance) -> Any:
-    """What another process of this machine opens the same instance by; it can be pickled."""
+    """A picklable reference by which another process of this machine opens the same instance."""
     return instance.get_ref()
 
 
 def instance_of(reference: Any) -> dg.DagsterInstance:
-    """Inverse of `reference_of`; a context manager."""
+    """The instance of a `reference_of`, as a context manager."""
     return dg.DagsterInstance.from_ref(reference)
 
 
 def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Give back what a run that will never end held of any pool; Dagster's daemon does so only after its own checks."""
+    """Release the pool slots of a run that will never end; Dagster's daemon does so only after its own checks."""
     instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
 def set_pool_limit(instance: dg.DagsterInstance, pool: str, limit: int) -> None:
-    """How many steps of a pool may be at work at once, as `dagster instance concurrency set` does."""
+    """Set the number of steps of a pool that may run concurrently, as `dagster instance concurrency set` does."""
     instance.event_log_storage.set_concurrency_slots(pool, limit)
 
 
 def show_in_timeline(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Let a run that a command began count as one of the code location in `workspace.yaml`, as runs that the UI or the
-    daemon began do: the UI's timeline and its lists of a job's runs show no others."""
+    """Make a run that a command started count as one of the code location in `workspace.yaml`, like runs started by the
+    UI or the daemon: the UI's timeline and its lists of a job's runs show no others.
+    """
     run = instance.get_run_by_id(run_id)
     if run is None or run.remote_job_origin is not None:
         return
@@ -57,6 +59,6 @@ def show_in_timeline(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def run_of_task(arguments: dict[str, Any]) -> str:
-    """The run that a Celery task of dagster-celery executes, from the keyword arguments of the task."""
+    """The run that a Celery task of dagster-celery executes, from the task's keyword arguments."""
     (packed,) = arguments.values()
     return packed["pipeline_run_id"]

@@ -1,4 +1,4 @@
-"""Runs whose process was killed: Dagster would call them running for ever and keep their place in the pool."""
+"""Runs whose process was killed, which Dagster would count as running for ever, with their place in the pool."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from instsynth_dagster.artifacts.locking import is_alive
 from jobs.workers.dagster_internals import free_pool_slots
 
 PROCESS, HOST = ".dagster/instsynth_process", ".dagster/instsynth_host"
-"""Tags that the UI does not show."""
+"""Tags of a run with its process and host; the UI hides tags with this prefix."""
 
 
 def process_tags() -> dict[str, str]:
-    """Tags by which a later process recognises which process a run belonged to."""
+    """Tags that identify the process and host of a run."""
     return {PROCESS: str(os.getpid()), HOST: platform.node()}
 
 
 def fail_orphaned_runs(instance: dg.DagsterInstance, log: Callable[[str], None]) -> int:
-    """Mark runs of this machine whose process is gone as failed, and free what they held. Returns their number."""
+    """Mark runs of this machine whose process is gone as failed, and free their pool slots. Returns their number."""
     started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={HOST: platform.node()})
     orphans = [run for run in instance.get_runs(filters=started) if not is_alive(int(run.tags[PROCESS]))]
     for run in orphans:

@@ -1,4 +1,4 @@
-"""What a worker process of a refresh does: it makes one run after another, until its refresh ends."""
+"""A worker process of a refresh, which executes one run after another until the refresh ends."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from jobs.workers.dagster_internals import instance_of
 from jobs.workers.runs import AssetRuns
 
 Task = tuple[str, str, str]
-"""Asset, first and last of a stretch of its partitions."""
+"""Asset, first and last of a range of its partitions."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker process is told when it starts: `instance` is the reference of the Dagster instance to report to,
-    `tags` are given to every run, `resources` builds what assets are given."""
+    """The start message of a worker process: `instance` is the reference of the Dagster instance to report to, `tags`
+    are put on every run, `resources` builds the resources of assets.
+    """
 
     settings: Settings
     instance: Any
@@ -37,10 +38,13 @@ class Job:
 
 
 def main() -> None:
-    """Read a `Job`, then tasks, from the connection whose file descriptor is the argument; answer each with why it
-    failed or "", and the bytes of memory that this process holds after it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started us in the background
-    with suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):  # the run has put away what was whole
+    """Read a `Job`, then tasks, from the connection whose file descriptor is the argument; reply to each with the
+    reason why it failed or "", and the bytes of memory that this process then holds.
+    """
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # also where a shell started this process in the background
+    with suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):  # the run has stored its finished rows
         _work(Connection(int(sys.argv[1])))
 
 
@@ -66,7 +70,7 @@ def _held() -> int:
 
 
 def _listen(connection: Connection, tasks: SimpleQueue[Task]) -> None:
-    """End this process, whatever it does, when the one that started it is gone: another refresh may begin."""
+    """End this process when the one that started it is gone, because another refresh may start."""
     try:
         while True:
             tasks.put(connection.recv())

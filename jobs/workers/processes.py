@@ -1,4 +1,4 @@
-"""Workers of a refresh that are long-lived processes of this machine."""
+"""Workers of a refresh: long-lived processes of this machine."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from resources import build_resources
 
 GB = 2**30
 _TRIES = 2
-"""Of a run whose process is killed."""
+"""Attempts for a run whose process is killed."""
 _PATIENCE, _AGAIN = 60.0, 5.0
-"""Seconds in which an interrupted process may put away what it has begun, and until it is interrupted again."""
+"""Seconds that an interrupted process has to store its work, and seconds between interrupts."""
 
 
 @dataclass
 class _Process:
-    """A worker process; `run` is what it is making."""
+    """A worker process; `run` is the run that it executes."""
 
     number: int
     handle: subprocess.Popen[bytes]
@@ -49,7 +49,7 @@ class _Run:
 
 @dataclass
 class Lane:
-    """A place for one process: `device` for steps of the device, `host` for the others."""
+    """A slot for one process: `device` for steps of the device, `host` for the others."""
 
     device: bool
     host: bool
@@ -57,17 +57,18 @@ class Lane:
 
 
 def lanes(processes: int, gpus: int) -> list[Lane]:
-    """Places for `processes` on the CPUs and one on each GPU; without a GPU every process takes every step."""
+    """Slots for `processes` on the CPUs and one on each GPU; without a GPU every process takes every step."""
     if not gpus:
         return [Lane(device=True, host=True) for _ in range(processes)]
     return [*(Lane(device=True, host=False) for _ in range(gpus)), *(Lane(False, True) for _ in range(processes))]
 
 
 class Processes:
-    """Starts a process when there is work for it, and keeps it: what its resources have loaded stays loaded.
+    """Starts a process when there is work for it, and keeps it, so that its resources stay loaded.
 
-    A process that is killed is replaced and its run is made again; killed again, the run counts as failed. Leaving the
-    context by an exception interrupts the processes, so that they keep what is whole; they do not outlive this one.
+    A process that is killed is replaced and its run is repeated; killed again, the run counts as failed. Leaving the
+    context by an exception interrupts the processes, so that they store their finished work; they do not outlive this
+    process.
     """
 
     def __init__(
@@ -80,11 +81,12 @@ class Processes:
         log: Callable[[str], None],
         resources: Callable[[Settings], dict[str, Any]] = build_resources,
     ) -> None:
-        """
+        """Workers in slots.
+
         Args:
-            on_device: keys of the assets whose steps belong on the device.
-            tags: of every run.
-            resources: an importable function; each process builds its own with it.
+            on_device: keys of the assets whose steps run on the device.
+            tags: tags of every run.
+            resources: an importable function with which each process builds its own resources.
         """
         self.runs_per_asset = 2 * len(places)
         self._job = Job(settings, reference_of(instance), dict(tags), resources)
@@ -96,7 +98,7 @@ class Processes:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind and issubclass(kind, KeyboardInterrupt | dg.DagsterExecutionInterruptedError):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would keep processes from being waited for
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second interrupt would prevent waiting for the processes
         processes = [lane.process for lane in self._lanes if lane.process]
         for process in processes:
             if process.run is None:
@@ -107,7 +109,7 @@ class Processes:
 
     @staticmethod
     def _end(process: _Process, deadline: float) -> None:
-        """Interrupt a process until it ends: a signal that comes while a library is imported, say, may be lost."""
+        """Interrupt a process until it ends; a signal may be lost, for example while a library is imported."""
         while process.handle.poll() is None:
             if time.monotonic() > deadline:
                 process.handle.kill()
@@ -139,7 +141,7 @@ class Processes:
         return self._runs[run].outcome
 
     def wait(self) -> None:
-        """Wait until a process has ended a run, or has ended itself."""
+        """Wait until a process has finished a run, or has ended."""
         busy = {lane.process.connection: lane for lane in self._lanes if lane.process and lane.process.run is not None}
         for connection in wait(list(busy)) if busy else []:
             assert isinstance(connection, Connection)
@@ -152,13 +154,13 @@ class Processes:
                 lane.process.run = None
                 if lane.host and held > self._job.settings.workers.memory_gb * GB:
                     key = self._runs[run].task[0]
-                    self._log(f"a worker process holds {held / GB:.1f} GB after {key}; a fresh one follows")
+                    self._log(f"a worker process holds {held / GB:.1f} GB after {key}; it is replaced by a new one")
                     lane.process = self._ended(lane.process)
             except (EOFError, ConnectionResetError):
                 self._replace(lane, run)
 
     def _free(self, key: str) -> Lane | None:
-        """An idle place for a step; one that has a process already is taken first."""
+        """An idle slot for a step; one that already has a process is preferred."""
         fitting = [
             lane
             for lane in self._lanes
@@ -172,7 +174,7 @@ class Processes:
         self._runs[run].tries += 1
         lane.process = lane.process or self._start(self._lanes.index(lane))
         lane.process.run = run
-        with suppress(BrokenPipeError):  # it was killed while it was idle, which `wait` finds
+        with suppress(BrokenPipeError):  # it was killed while it was idle, which `wait` detects
             lane.process.connection.send(self._runs[run].task)
 
     def _start(self, number: int) -> _Process:
@@ -182,7 +184,7 @@ class Processes:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "OMP_NUM_THREADS": threads,
             "OPENCV_FOR_THREADS_NUM": threads,
-            "TQDM_POSITION": str(number),  # a progress bar has a line of its own
+            "TQDM_POSITION": str(number),  # a progress bar stays on its own line
         }
         command = [sys.executable, "-c", f"{DEFAULT_INTERRUPT}; from jobs.workers.process import main; main()"]
         # in a session of its own: Ctrl-C reaches it once, through this process
@@ -198,7 +200,7 @@ class Processes:
         return _Process(number, handle, ours)
 
     def _replace(self, lane: Lane, run: str) -> None:
-        """After a process has died over a run."""
+        """Handle a process that died during a run."""
         assert lane.process
         lane.process.connection.close()
         status = lane.process.handle.wait()
@@ -208,7 +210,7 @@ class Processes:
         how = f"was killed ({signal.Signals(-status).name})" if status < 0 else f"ended with status {status}"
         what = f"the worker process that made {first if first == last else f'{first} to {last}'} {how}"
         if status < 0 and self._runs[run].tries < _TRIES:
-            self._log(f"{key}: {what}; another one goes on")
+            self._log(f"{key}: {what}; another one repeats it")
             self._begin(run)
         else:
             hint = "; if memory ran out, lower workers.processes" if status == -signal.SIGKILL else "; see above"

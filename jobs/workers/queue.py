@@ -1,4 +1,4 @@
-"""Workers of a refresh behind the queue of a Dagster instance: whoever consumes it makes the runs."""
+"""Workers of a refresh behind the queue of a Dagster instance, from which any machine may take runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ASSET = "instsynth/asset"
 
 _EVERY = 1.0
 _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
-"""Seconds between the tries to reach a web server that is being restarted."""
+"""Seconds between the attempts to reach a web server that is being restarted."""
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -31,10 +31,10 @@ _UNFINISHED = [
 
 
 class RunQueue:
-    """Queues runs through the web server of the instance that a refresh itself runs in."""
+    """Queues runs through the web server of the instance in which the refresh itself runs."""
 
     def __init__(self, context: dg.OpExecutionContext, on_device: Collection[str]) -> None:
-        """`on_device` names the assets that need the accelerator."""
+        """A queue for the refresh in the op `context`; `on_device` are the assets that need the accelerator."""
         from dagster_graphql import DagsterGraphQLClient  # half a second that only clusters pay
 
         coordinator = context.instance.run_coordinator

@@ -1,6 +1,6 @@
-"""Which machine a run goes to: tags that the run coordinator puts on it, by the pool of its assets.
+"""Routes of runs to machines: tags that the run coordinator adds, by the pool of the run's assets.
 
-Named in `dagster.yaml` as the run coordinator, it is also what makes a refresh send partitions to workers.
+When `dagster.yaml` names it as the run coordinator, a refresh sends its partitions to workers.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import dagster as dg
 
 ROUTE = "instsynth/route"
 DEVICE, HOST, JOB = "gpu", "cpu", "jobs"
-"""Routes: assets that need the accelerator, assets that do not, and jobs that walk the graph and wait for others."""
+"""Routes: assets that need the accelerator, assets that do not, and jobs that wait for other runs."""
 
 
 class RoutedRunCoordinator(dg.QueuedRunCoordinator):
-    """The queued run coordinator of Dagster; every run that passes it gets a route and the tags of that route.
+    """Dagster's queued run coordinator, which also gives every run a route and the tags of that route.
 
     `routes` maps a route (`gpu`, `cpu`, `jobs`) to run tags, such as the Celery queue or the Kubernetes node pool.
-    `webserver` is the URL at which a refresh submits its runs; `runs_per_asset` is into about how many it cuts the
-    stale partitions of one asset: twice the number of workers.
+    `webserver` is the URL at which a refresh submits its runs. `runs_per_asset` is the approximate number of runs into
+    which it divides the stale partitions of one asset: twice the number of workers.
     """
 
     def __init__(

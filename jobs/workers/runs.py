@@ -1,4 +1,4 @@
-"""How a run of one asset is made in this process, with its own events in the instance."""
+"""Runs of one asset in this process, with their own events in the instance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def refresh_tag(run_id: str) -> dict[str, str]:
 
 
 class AssetRuns:
-    """Makes runs of assets in this process; what resources have loaded stays loaded for the runs that follow."""
+    """Executes runs of assets in this process; loaded resources stay loaded for later runs."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class AssetRuns:
         instance: dg.DagsterInstance,
         tags: Mapping[str, str],
     ) -> None:
-        """`tags` are given to every run."""
+        """Runs with these resources; `tags` are put on every run."""
         self._definitions, self._resources, self._instance, self._tags = definitions, resources, instance, tags
         self._jobs: dict[str, dg.JobDefinition] = {}
 
     def make(self, key: str, first: str, last: str) -> str:
-        """Run the partitions from `first` to `last`; "", or why it failed."""
+        """Run the partitions from `first` to `last`; returns "" or the reason why it failed."""
         result = self._job(key).execute_in_process(
             instance=self._instance,
             tags={**partition_tags(first, last), **self._tags, **process_tags()},
@@ -49,7 +49,7 @@ class AssetRuns:
         return "" if result.success else _cause(result)
 
     def _job(self, key: str) -> dg.JobDefinition:
-        """A job that is named after its asset, so that lists of runs say what each has made."""
+        """A job with the name of its asset, so that lists of runs show what each has made."""
         if key not in self._jobs:
             name = key.replace("/", "__").replace("-", "_")
             job = dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset_key(key)))
@@ -59,7 +59,7 @@ class AssetRuns:
 
 
 class InThisProcess:
-    """Workers of a refresh that are this process itself: a run is over when it is submitted."""
+    """Workers of a refresh that are this process itself: a run is finished when it is submitted."""
 
     runs_per_asset = 1
 
@@ -75,7 +75,7 @@ class InThisProcess:
         self._reported = True
 
     def has_room(self, asset: Asset) -> bool:
-        return self._reported  # nothing begins after a failure that nobody has asked for yet
+        return self._reported  # nothing starts after a failure whose outcome has not been collected yet
 
     def submit(self, asset: Asset, first: str, last: str) -> str:
         self._reported = False
@@ -90,7 +90,7 @@ class InThisProcess:
         return self._outcomes[int(run)]
 
     def wait(self) -> None:
-        """There is nothing to wait for."""
+        """Nothing to wait for."""
 
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:

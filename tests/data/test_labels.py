@@ -46,8 +46,8 @@ def test_an_index_of_four_digits_and_a_label_of_four_digits() -> None:
 @pytest.mark.parametrize(
     ("labels", "factor", "problem"),
     [
-        ([label("a", 1), label("a", 2)], 1000, "name 'a' stands twice"),
-        ([label("a", 1), label("b", 1)], 1000, "id 1 stands twice"),
+        ([label("a", 1), label("a", 2)], 1000, "name 'a' occurs twice"),
+        ([label("a", 1), label("b", 1)], 1000, "id 1 occurs twice"),
         ([label("a", 1000)], 1000, "ids must be 0 to 999"),
         ([label("a", -1)], 1000, "ids must be 0 to 999"),
         ([label("a", 30_000)], 100_000, "do not fit 32 bits"),

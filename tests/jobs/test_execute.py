@@ -16,7 +16,7 @@ from jobs.console import console
 from tests.assets.test_graph import Project, settings_for
 
 ROOT = Path(__file__).parents[2]
-SENTENCE = "interrupted; what is whole stays, and the next run goes on from there\n"
+SENTENCE = "interrupted; finished work is kept, and the next run continues from there\n"
 
 
 def test_the_console_tells_an_interrupt_once_and_all_else_as_it_is(capsys, monkeypatch):

@@ -82,4 +82,4 @@ def test_the_command_lists_before_it_removes(tmp_path, monkeypatch, capsys):
     assert not (root / "old" / "crops" / "ulm" / "car" / "manifest.json").exists()
     capsys.readouterr()
     main([str(tmp_path / "params.yaml")])
-    assert "everything in the store is wanted" in capsys.readouterr().out
+    assert "every artifact in the store is used" in capsys.readouterr().out

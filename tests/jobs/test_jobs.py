@@ -166,7 +166,7 @@ def test_the_sensor_sees_a_new_frame_and_a_new_dvc_revision(project):
         first = look(None)
         assert len(first.run_requests) == 1
         project.refresh()
-        assert look(first.cursor).skip_message == "the data set is the one of the last look"
+        assert look(first.cursor).skip_message == "the data set is unchanged since the last evaluation"
         write_city(project.root / "data", "ashford", "train", frames=3)
         second = look(first.cursor)
         assert len(second.run_requests) == 1

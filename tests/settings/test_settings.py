@@ -140,7 +140,7 @@ def test_shipped_files_are_valid_and_make_a_graph(name):
                 "anonymise": {"generator": "diffinpainting", "classes": ["car"]},
                 "generators__diffinpainting__strength": 0.9,
             },
-            ["generators.diffinpainting.strength is 0.9", "the very pixels"],
+            ["generators.diffinpainting.strength is 0.9", "the pixels that are to be hidden"],
         ),
         (
             {

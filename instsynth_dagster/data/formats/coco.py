@@ -115,7 +115,7 @@ def read_categories(path: Path, data: dict[str, Any], used: Collection[Any], see
         if number in found:
             if found[number].name != name:
                 raise DatasetError(
-                    f"{path}: category id {number} stands twice, for {found[number].name!r} and {name!r}"
+                    f"{path}: category id {number} occurs twice, for {found[number].name!r} and {name!r}"
                 )
             continue
         if name in twice:
@@ -137,7 +137,7 @@ def _images(path: Path, data: dict[str, Any], split: str | None, found: Collecte
         number, name = row["id"], str(row["file_name"])
         if number in by_id:
             if names[number] != name:
-                raise DatasetError(f"{path}: image id {number!r} stands twice, for {names[number]!r} and {name!r}")
+                raise DatasetError(f"{path}: image id {number!r} occurs twice, for {names[number]!r} and {name!r}")
             found.note("image twice", "images are listed twice")
             continue
         names[number] = name

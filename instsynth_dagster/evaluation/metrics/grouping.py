@@ -1,4 +1,4 @@
-"""The quality of telling instances apart where the semantic map is given."""
+"""The quality of separating instances where the semantic map is given."""
 
 from __future__ import annotations
 

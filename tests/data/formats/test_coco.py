@@ -157,12 +157,12 @@ def test_roboflows_unused_category_of_the_same_name_is_left_out(images: Path) ->
         ('{"images": [], "annotations": [], "categories": [{"id": "x", "name": "a"}]}', "'x' is no whole number"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
-            "category id 1 stands twice, for 'a' and 'b'",
+            "category id 1 occurs twice, for 'a' and 'b'",
         ),
         (
             '{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}], "annotations": [], '
             '"categories": []}',
-            "image id 1 stands twice",
+            "image id 1 occurs twice",
         ),
         (
             '{"images": [{"id": 1, "file_name": "a.jpg", "width": "64"}], "annotations": [], "categories": []}',

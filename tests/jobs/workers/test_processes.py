@@ -118,7 +118,7 @@ def test_everything_is_made_by_two_processes_and_a_killed_one_is_replaced(projec
     trained = {"segmenters": {"tiny": tiny(kind="eomt", steps=1, **TINY["eomt"]).model_dump(exclude_unset=True)}}
     instance = refreshed(project, said, killed_once, **trained)
     runs = instance.get_runs()
-    assert "was killed (SIGKILL); another one goes on" in "\n".join(said)
+    assert "was killed (SIGKILL); another one repeats it" in "\n".join(said)
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}
     assert len({run.tags[PROCESS] for run in runs}) == 3
     assert {run.tags["instsynth/refresh"] for run in runs} == {"refresh-"}
@@ -245,7 +245,7 @@ def test_a_process_that_holds_too_much_memory_is_replaced(pool):
         started[-1].answer(held)
         given.wait()
     assert len(started) == 2
-    assert said == ["a worker process holds 4.0 GB after crops; a fresh one follows"]
+    assert said == ["a worker process holds 4.0 GB after crops; it is replaced by a new one"]
 
 
 @pytest.mark.parametrize(

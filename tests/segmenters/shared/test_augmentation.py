@@ -96,7 +96,7 @@ def test_a_draw_is_a_pure_function_of_seed_and_number():
     torch.set_rng_state(state)
 
 
-def test_samples_with_rare_classes_are_drawn_oftener_where_asked():
+def test_samples_with_rare_classes_are_drawn_more_often_where_asked():
     class Counted(ToyDataset):
         def __init__(self):
             super().__init__(20)
