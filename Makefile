@@ -25,7 +25,8 @@ help:
 	@echo "make prepare | synthesize | train | evaluate   up to the end of that phase"
 	@echo "make export       IS-Cityscapes as a Cityscapes tree and COCO JSON, without training"
 	@echo "make anonymise    the data set with people, cars, ... repainted or coarse (INSTSYNTH_PARAMS=profiles/anonymise.yaml)"
-	@echo "make new COCO=annotations.json IMAGES=photos > params.yaml   a params file for your own data (docs/data.md)"
+	@echo "make new COCO=annotations.json IMAGES=photos > params.yaml   a params file for your own data (docs/data.md),"
+	@echo "              or FORMAT=yolo (voc, cvat, ...) ANNOTATIONS=data.yaml, with VAL= for annotations of val images"
 	@echo "make dev          the Dagster UI on http://localhost:3000, or PORT=<number>"
 	@echo "make check        linter, formatter, type checker"
 
@@ -49,8 +50,12 @@ demo refresh prepare synthesize export anonymise train evaluate: setup $(DAGSTER
 doctor: setup
 	@$(BIN)/python -m jobs.doctor $(if $(CALIBRATE),--calibrate)
 
+# what is printed is the params file; a first setup tells on standard error
+new: ANNOTATIONS := $(or $(ANNOTATIONS),$(COCO))
 new:
-	@$(BIN)/python -m instsynth_dagster.new --coco "$(COCO)" --images "$(IMAGES)"
+	@$(MAKE) --silent setup >&2
+	@$(BIN)/python -m instsynth_dagster.new --format "$(or $(FORMAT),coco)" \
+	  $(if $(ANNOTATIONS),--annotations "$(ANNOTATIONS)") $(if $(VAL),--annotations-val "$(VAL)") --images "$(IMAGES)"
 
 plan: setup
 	@$(BIN)/python -m jobs.planning
