@@ -11,7 +11,7 @@ import numpy as np
 from instsynth_dagster.data.annotated import Annotated, Category, ImageFolder, files_named
 from instsynth_dagster.data.collected import Collected
 from instsynth_dagster.data.formats.coco import check_lists, rows_of, side
-from instsynth_dagster.data.formats.files import codes_of, in_threads, read_json, read_map
+from instsynth_dagster.data.formats.files import codes_of, in_threads, is_set, read_json, read_map
 from instsynth_dagster.errors import DatasetError, UnreadableError
 
 NAMES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
@@ -93,7 +93,7 @@ def _frames(path: Path, split: str | None, found: Collected, names: Mapping[str,
             attributes = label.get("attributes")
             marks = attributes if isinstance(attributes, dict) else {}
             number = numbers.setdefault(str(label["category"]), len(numbers) + 1)
-            crowd = bool(marks.get("crowd") or marks.get("ignored"))
+            crowd = is_set(marks.get("crowd")) or is_set(marks.get("ignored"))
             found.add(image, number, _segmentation(path, label, file), crowd, label.get("id"))
     return list(numbers)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from instsynth_dagster.data.annotated import Annotated, AnnotatedImage, Category, ImageFolder
 from instsynth_dagster.data.collected import Collected
-from instsynth_dagster.data.formats.files import read_json
+from instsynth_dagster.data.formats.files import is_set, read_json
 from instsynth_dagster.errors import DatasetError
 
 
@@ -84,7 +84,7 @@ def check_lists(path: Path, data: Any, kind: str, keys: Sequence[str]) -> None:
 
 
 def rows_of(path: Path, data: dict[str, Any], key: str, needed: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A list of mappings that all have the needed keys.
+    """A list of mappings that all have the needed keys; ids that are written as text, "7", become numbers.
 
     Raises:
         DatasetError: one of them lacks a key.
@@ -96,6 +96,9 @@ def rows_of(path: Path, data: dict[str, Any], key: str, needed: tuple[str, ...])
         strange = [name for name in ("id", "image_id", "category_id") if isinstance(row.get(name), list | dict)]
         if strange:
             raise DatasetError(f"{path}: {key}[{number}].{strange[0]} is neither a number nor text")
+        for name in ("id", "image_id", "category_id"):
+            if isinstance(text := row.get(name), str) and text.isdecimal() and text == str(int(text)):
+                row[name] = int(text)
     return data[key]
 
 
@@ -125,7 +128,7 @@ def read_categories(path: Path, data: dict[str, Any], used: Collection[Any], see
                 )
                 continue
             name = f"{name} {number}" if sum(str(o["name"]) == name and o["id"] in used for o in rows) > 1 else name
-        found[number] = Category(number, name, row.get("supercategory"), bool(row.get("isthing", 1)))
+        found[number] = Category(number, name, row.get("supercategory"), is_set(row.get("isthing", 1)))
     return list(found.values())
 
 
@@ -177,5 +180,5 @@ def _objects(
         if row["category_id"] not in categories:
             found.note("category", "annotations name no listed category and are left out")
             continue
-        crowd = bool(row.get("iscrowd") or row.get("ignore"))
+        crowd = is_set(row.get("iscrowd")) or is_set(row.get("ignore"))
         found.add(image, row["category_id"], row.get("segmentation"), crowd, row.get("id"))

@@ -9,7 +9,7 @@ from typing import Any
 from instsynth_dagster.data.annotated import Annotated, AnnotatedImage, Category, ImageFolder
 from instsynth_dagster.data.collected import Collected
 from instsynth_dagster.data.formats.coco import check_lists, join_categories, read_categories, rows_of, side
-from instsynth_dagster.data.formats.files import codes_of, existing_folder, in_threads, read_json, read_map
+from instsynth_dagster.data.formats.files import codes_of, existing_folder, in_threads, is_set, read_json, read_map
 from instsynth_dagster.errors import DatasetError
 
 Segments = dict[int, dict[str, Any]]
@@ -83,7 +83,7 @@ def _segments(
             if segment["category_id"] not in categories:
                 found.note("category", "annotations name no listed category and are left out")
                 continue
-            found.add(image, segment["category_id"], codes.get(value), bool(segment.get("iscrowd")))
+            found.add(image, segment["category_id"], codes.get(value), is_set(segment.get("iscrowd")))
 
 
 def _codes(path: Path) -> Segments:

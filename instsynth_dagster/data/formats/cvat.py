@@ -12,6 +12,7 @@ import numpy as np
 from instsynth_dagster.data.annotated import Annotated, AnnotatedImage, Category, ImageFolder
 from instsynth_dagster.data.collected import Collected
 from instsynth_dagster.data.formats.coco import side
+from instsynth_dagster.data.formats.files import is_set
 from instsynth_dagster.data.formats.shapes import code_in_box, ellipse, joined
 from instsynth_dagster.errors import DatasetError, UnreadableError
 
@@ -132,5 +133,5 @@ def _code(path: Path, shape: Element, image: AnnotatedImage) -> dict[str, Any]:
 
 
 def _is_crowd(shape: Element) -> bool:
-    values = {a.get("name"): (a.text or "").strip().lower() for a in shape.iter("attribute")}
-    return "true" in (values.get("iscrowd"), values.get("is_crowd"))
+    marks = {attribute.get("name"): attribute.text for attribute in shape.iter("attribute")}
+    return is_set(marks.get("iscrowd")) or is_set(marks.get("is_crowd"))

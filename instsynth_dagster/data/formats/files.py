@@ -50,6 +50,11 @@ def read_json(path: Path) -> Any:
         raise DatasetError(f"{path}: not valid JSON ({error})") from None
 
 
+def is_set(mark: Any) -> bool:
+    """Whether a mark such as `iscrowd` is set: 1, true, or one of them as text, as some tools write it."""
+    return mark.strip().lower() not in ("", "0", "false", "no") if isinstance(mark, str) else bool(mark)
+
+
 def read_lines(path: Path) -> list[str]:
     """The non-empty lines of a text file.
 

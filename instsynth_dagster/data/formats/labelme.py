@@ -16,7 +16,7 @@ from PIL import Image
 from instsynth_dagster.data.annotated import Annotated, AnnotatedImage, Category, ImageFolder, files_named
 from instsynth_dagster.data.collected import Collected
 from instsynth_dagster.data.formats.coco import check_lists, side
-from instsynth_dagster.data.formats.files import existing_folder, read_json
+from instsynth_dagster.data.formats.files import existing_folder, is_set, read_json
 from instsynth_dagster.data.formats.shapes import code_in_box, ellipse, joined
 from instsynth_dagster.errors import DatasetError
 
@@ -72,7 +72,7 @@ def _read_image(path: Path, split: str | None, data: dict[str, Any], names: dict
         if label == "_background_":
             continue
         whole = joined([part for _, part in parts if part is not None], image)
-        found.add(image, names.get(label), whole, bool(isinstance(flags, dict) and flags.get("iscrowd")))
+        found.add(image, names.get(label), whole, isinstance(flags, dict) and is_set(flags.get("iscrowd")))
 
 
 def _beside(path: Path, image_path: str, root: Path) -> str:

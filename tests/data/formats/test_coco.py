@@ -50,6 +50,23 @@ def test_polygons_codes_and_crowds_are_taken_as_they_stand(images: Path) -> None
     assert any("1 objects are crowds" in note for note in found.notes)
 
 
+def test_marks_and_numbers_that_are_written_as_text_mean_what_they_say(images: Path) -> None:
+    """As spreadsheets and scripts of one's own write them."""
+    marks = ("0", "1", "false", "true", "", 0, 1, None)
+    rows = [annotation(str(n), "1", "2", [box(n, 0, n + 5, 5)], mark) for n, mark in enumerate(marks)]
+    rows.append({**annotation("99", "1", "1", {"size": [48, 64], "counts": [0, 48, 3024]}, "0"), "ignore": "0"})
+    file = images.parent / "text.json"
+    categories = [{"id": "1", "name": "cone"}, {"id": "2", "name": "dog", "isthing": "1"}]
+    listed = [{"id": "1", "file_name": "a.jpg", "width": 64, "height": 48}]
+    file.write_text(json.dumps({"images": listed, "annotations": rows, "categories": categories}))
+    found = read_coco({None: file}, ImageFolder(images))
+    objects = found.images[0].objects
+    assert [o.crowd for o in objects] == [False, True, False, True, False, False, True, False, False]
+    assert [(o.category, o.source_id) for o in objects[-2:]] == [(2, 7), (1, 99)]
+    assert [(c.id, c.has_instances) for c in found.categories] == [(1, True), (2, True)]
+    assert found.images[0].source_id == 1
+
+
 @pytest.mark.parametrize(
     ("told", "file"),
     [
