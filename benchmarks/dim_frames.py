@@ -24,14 +24,14 @@ ROOT = Path(__file__).parents[1]
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 
 
-def painted(corpus: Corpus, images: np.ndarray, normalise: bool) -> np.ndarray:
+def painted(corpus: Corpus, images: np.ndarray, steps: int, normalise: bool = False) -> np.ndarray:
     """The crops repainted by diffinpainting, uint8 (N, S, S, 3); the same prompts and seeds every time."""
     settings = GeneratorSettings.model_validate(
         {
             "kind": "diffinpainting",
             "model": str(ROOT / "checkpoints/mini-sd-inpaint"),
             "size": images.shape[1],
-            "steps": 15,
+            "steps": steps,
             "guidance": 3.0,
             "normalise_exposure": normalise,
         }
@@ -49,18 +49,18 @@ def inside(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.array([grey[mask].mean() for grey, mask in zip(greys, masks, strict=True)])
 
 
-def table(corpus: Corpus, light: float) -> pd.DataFrame:
+def table(corpus: Corpus, light: float, steps: int) -> pd.DataFrame:
     """A row for each way of fitting a repainting to its surroundings."""
     masks = np.asarray(corpus.masks)
     day = np.asarray(corpus.images)
     dim = np.rint(light * day).astype(np.uint8)
     around = inside(dim, ~masks)
-    wanted = light * inside(painted(corpus, day, normalise=False), masks)
-    plain = painted(corpus, dim, normalise=False)
+    wanted = light * inside(painted(corpus, day, steps), masks)
+    plain = painted(corpus, dim, steps)
     ways = {
         "as painted": plain,
         "color_match: mean_std": np.stack([match_colors(*one) for one in zip(plain, dim, masks, strict=True)]),
-        "normalise_exposure": painted(corpus, dim, normalise=True),
+        "normalise_exposure": painted(corpus, dim, steps, normalise=True),
     }
     rows = []
     for name, images in ways.items():
@@ -82,11 +82,12 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("build/structure"), help="held-out crops, drawn if missing")
     parser.add_argument("--per-class", type=int, default=5)
     parser.add_argument("--light", type=float, nargs="+", default=[0.5, 0.3], help="share of the light that is left")
+    parser.add_argument("--steps", type=int, default=15)
     given = parser.parse_args()
     corpus = crops_of(given.corpus, CLASSES, given.per_class)
     for light in given.light:
         print(f"\n{len(corpus)} crops, {light:.0%} of the light; grey levels\n")
-        print(table(corpus, light).round(1).to_string(index=False))
+        print(table(corpus, light, given.steps).round(1).to_string(index=False))
 
 
 if __name__ == "__main__":
