@@ -223,6 +223,8 @@ def _fits(required: RequiredModel, folder: Path, settings: Settings) -> list[Fin
     """Whether configurations and tokenizers fit a generator, without loading weights."""
     if not required.pipeline:
         return []
+    if not (folder / INDEX).is_file():
+        return [problem(_tried(required, f"{folder}: no {INDEX} in it, so it is no pipeline of diffusers"))]
     try:
         index = json.loads((folder / INDEX).read_text())
         parts = {name: _config(folder / name) for name in index if (folder / name / "config.json").is_file()}

@@ -71,6 +71,15 @@ def test_a_missing_model_folder_is_a_problem(root):
     assert line.startswith("generators.mine.model: nothing could be loaded; tried checkpoints/mini-sd-impaint: no such")
 
 
+def test_a_folder_that_is_no_pipeline_is_told_in_words(root, tmp_path):
+    (tmp_path / "leer").mkdir()
+    tried = f"generators.mine.model: nothing could be loaded; tried {tmp_path / 'leer'}: "
+    assert told(settings(root, str(tmp_path / "leer"))) == [
+        f"{tried}holds no weights that are known here",
+        f"{tried}no model_index.json in it, so it is no pipeline of diffusers",
+    ]
+
+
 def test_a_missing_trained_segmenter_of_ones_own_is_a_problem(root, tmp_path):
     model = str(save_tiny_inpainting(tmp_path / "sd"))
     architecture = {"semantics": {"kind": "mask2former"}, "trained_semantics": "runs/mine"}
