@@ -103,7 +103,16 @@ class _Progress:
     """Runs of an earlier refresh, which are waited for; None before they are asked for."""
     size: int | None = None
     """Partitions of one run; None before the first."""
-    begun: float = 0.0
+    begun: float | None = None
+    """When the first run was submitted."""
+    made: list[float] = field(default_factory=list)
+    """Seconds that each partition took that was made."""
+
+    def summary(self) -> str:
+        """How long it took: what runs worked in all, and what passed meanwhile, for runs wait and work side by side."""
+        passed = time.monotonic() - (self.begun or time.monotonic())
+        count = f"{len(self.made)} partition{'s' if len(self.made) != 1 else ''}"
+        return f"{count} in {sum(self.made):.1f} s of work, {passed:.1f} s after the first run began"
 
 
 class _Walk:
@@ -190,7 +199,6 @@ class _Walk:
                 self._log(f"{progress.place}: {len(progress.left_over)} runs of an earlier refresh are at work")
                 return
         if progress.size is None:
-            progress.begun = time.monotonic()
             progress.size = ceil((len(progress.ready) + progress.waiting) / self._workers.runs_per_asset)
         while len(progress.ready) >= (progress.size if progress.waiting else 1) and self._workers.has_room(asset):
             self._submit_one(asset, progress)
@@ -204,6 +212,7 @@ class _Walk:
             del progress.ready[partition]
         named = f"{first} to {last}, " if first != last else f"{first}, " if asset.dimensions else ""
         self._log(f"{progress.place}: {named}{len(partitions)} of {len(asset.partitions)} partitions ({reason})")
+        progress.begun = progress.begun or time.monotonic()
         progress.at_work[self._workers.submit(asset, first, last)] = partitions
 
     def _collect(self, key: str) -> None:
@@ -218,7 +227,7 @@ class _Walk:
         for run, failure in over.items():
             self._record(key, progress.at_work.pop(run), failure)
         if not (progress.at_work or progress.ready or progress.waiting or self._failures):
-            self._log(f"{progress.place}: done, {time.monotonic() - progress.begun:.1f} s after its first run began")
+            self._log(f"{progress.place}: done, {progress.summary()}")
 
     def _look_again(self, key: str) -> None:
         """Check stale partitions that others may have made in the meantime."""
@@ -239,6 +248,7 @@ class _Walk:
             else:
                 manifest = self._store.require(key, partition)
                 self._made[key, partition] = manifest.device_seconds
+                self._assets[key].made.append(manifest.wall_seconds)
                 self._warn(manifest)
                 done.append((key, partition))
         if failure:

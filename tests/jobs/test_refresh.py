@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import ceil
 
@@ -99,6 +100,16 @@ def test_everything_once_then_nothing_and_an_equal_partition_stops_the_wave(proj
 
 
 @pytest.mark.slow
+def test_what_an_asset_took_is_told_as_work_and_as_time_that_passed(project):
+    workers = Here(project, slow=1, room=1)
+    made = workers.refresh().partitions
+    told = [line for line in workers.said if "done" in line]
+    pattern = r"\[\d/8\] \S+: done, (\d+) partitions? in \d+\.\d s of work, \d+\.\d s after the first run began"
+    counts = [int(match[1]) for line in told if (match := re.fullmatch(pattern, line))]
+    assert len(counts) == len(told) == len(workers.graph)
+    assert sum(counts) == made
+
+
 def test_digests_do_not_depend_on_how_the_graph_is_cut_into_runs(project, tmp_path):
     here = Here(project)
     here.refresh()
