@@ -27,5 +27,7 @@ def fail_orphaned_runs(instance: dg.DagsterInstance, log: Callable[[str], None])
     for run in orphans:
         instance.report_run_failed(run, message=f"process {run.tags[PROCESS]} was killed")
         free_pool_slots(instance, run.run_id)
-        log(f"run {run.run_id[:8]} of {run.job_name} was killed; it is marked as failed")
+        assets = sorted(key.to_user_string() for key in run.asset_selection or ())
+        what = ", ".join(assets) or run.job_name
+        log(f"run {run.run_id[:8]} of {what} was killed; it is marked as failed")
     return len(orphans)

@@ -10,6 +10,7 @@ import dagster as dg
 from assets.shared.partitions import asset_key, partition_tags
 from instsynth_dagster.graph.staleness import Asset
 from jobs.console import cause
+from jobs.workers.dagster_internals import ASSET_JOB
 from jobs.workers.orphans import process_tags
 
 REFRESH = "instsynth/refresh"
@@ -25,7 +26,10 @@ def refresh_tag(run_id: str) -> dict[str, str]:
 
 
 class AssetRuns:
-    """Executes runs of assets in this process; loaded resources stay loaded for later runs."""
+    """Executes runs of assets in this process; loaded resources stay loaded for later runs.
+
+    A run is recorded like those of the UI's Materialize: lists of runs show its asset, with a link to it.
+    """
 
     def __init__(
         self,
@@ -35,27 +39,19 @@ class AssetRuns:
         tags: Mapping[str, str],
     ) -> None:
         """Runs with these resources; `tags` are put on every run."""
-        self._definitions, self._resources, self._instance, self._tags = definitions, resources, instance, tags
-        self._jobs: dict[str, dg.JobDefinition] = {}
+        self._job = dg.Definitions(assets=definitions, resources=resources).resolve_job_def(ASSET_JOB)
+        self._instance, self._tags = instance, tags
 
     def make(self, key: str, first: str, last: str) -> str:
         """Run the partitions from `first` to `last`; returns "" or the reason why it failed."""
-        result = self._job(key).execute_in_process(
+        result = self._job.execute_in_process(
             instance=self._instance,
+            asset_selection=[asset_key(key)],
             tags={**partition_tags(first, last), **self._tags, **process_tags()},
             run_config=QUIET,
             raise_on_error=False,
         )
         return "" if result.success else _cause(result)
-
-    def _job(self, key: str) -> dg.JobDefinition:
-        """A job with the name of its asset, so that lists of runs show what each has made."""
-        if key not in self._jobs:
-            name = key.replace("/", "__").replace("-", "_")
-            job = dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset_key(key)))
-            definitions = dg.Definitions(assets=self._definitions, resources=self._resources, jobs=[job])
-            self._jobs[key] = definitions.resolve_job_def(name)
-        return self._jobs[key]
 
 
 class InThisProcess:

@@ -234,9 +234,12 @@ def test_killed_runs_are_marked_and_living_ones_are_left(tmp_path):
         }
         for name, given in runs.items():
             instance.add_run(dg.DagsterRun(job_name=name, status=dg.DagsterRunStatus.STARTED, tags=given))
+        assets = frozenset({dg.AssetKey(["zoom_crop", "is_cityscapes"])})
+        about = {"status": dg.DagsterRunStatus.STARTED, "tags": runs["killed"], "asset_selection": assets}
+        instance.add_run(dg.DagsterRun(job_name="killed", **about))
         said: list[str] = []
-        assert fail_orphaned_runs(instance, said.append) == 1
-        assert "of killed was killed" in said[0]
+        assert fail_orphaned_runs(instance, said.append) == 2
+        assert {text.partition(" of ")[2].split(" was ")[0] for text in said} == {"killed", "zoom_crop/is_cityscapes"}
         states = {run.job_name: run.status for run in instance.get_runs()}
         assert states.pop("killed") == dg.DagsterRunStatus.FAILURE
         assert set(states.values()) == {dg.DagsterRunStatus.STARTED}
