@@ -18,8 +18,9 @@ from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
 from instsynth_dagster.data.formats.cityscapes import Frame, read_image, read_label_ids
 from instsynth_dagster.data.images import decode_ids, encode_ids
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.data.near_duplicates import leaked_frames, perceptual_hash
-from instsynth_dagster.data.versions import SEMANTIC_SUFFIXES, city_files
+from instsynth_dagster.data.near_duplicates import leak_message, leaked_frames, perceptual_hash
+from instsynth_dagster.data.versions import SEMANTIC_SUFFIXES
+from instsynth_dagster.graph.data import tree_files
 from instsynth_dagster.graph.refs import each, scored_cities
 from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.settings import SemanticsSettings, Settings
@@ -43,7 +44,7 @@ def _cities(settings: Settings) -> dict[str, tuple[str, ...]]:
     dimensions=_cities,
     settings=["semantics.segmenter:inference", "semantics.source", "dataset.root"],
     reads=lambda at: [("siseg", UNPARTITIONED), *each("frames", scored_cities(at.settings))],
-    files=lambda at: city_files(at.settings.dataset.root, at["city"], SEMANTIC_SUFFIXES),
+    files=lambda at: tree_files(at.settings.dataset, at["city"], SEMANTIC_SUFFIXES),
     cities=lambda at: [at["city"]],
     group="semantics",
     kinds={"pytorch"},
@@ -97,9 +98,8 @@ def _no_val_frame(frames: Sequence[Frame], store: DeclaredStore) -> Check:
     )
     val = [store.read("frames", city, list(known)[:-1]).assign(split="val") for city in store.declared("frames")]
     leaks = leaked_frames(pd.concat([known, *val]))
-    return Check(
-        "no_val_frame", not leaks, f"{leaks[0]}; remove one of the two" if leaks else "no val frame among them"
-    )
+    told = leak_message(leaks, may_allow=False) if leaks else "no val frame among them"
+    return Check("no_val_frame", not leaks, told)
 
 
 def _row(frame: Any, dataset: Dataset, ids: np.ndarray) -> dict[str, Any]:

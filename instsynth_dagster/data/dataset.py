@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ class DataSet(ABC):
         """The data set of an `address`."""
         labels = TypeAdapter(LabelTable).validate_python(address["labels"])
         if "index" not in address:
-            return CityscapesData(Path(address["root"]), labels)
+            return CityscapesData(Path(address["root"]), labels, address["left_out"])
         images = ImagesAsRead(Path(address["root"]), address["overlap"], address["orientation"])
         return AnnotatedData(images, labels, Index(Path(address["index"])))
 
@@ -157,32 +157,45 @@ def _described(image: np.ndarray) -> dict[str, Any]:
 
 
 class CityscapesData(DataSet):
-    """A tree in Cityscapes layout."""
+    """A tree in Cityscapes layout; frames that are left out, by their ids, count as absent."""
 
-    def __init__(self, root: Path, labels: LabelTable) -> None:
-        self.root, self.labels = Path(root), labels
+    def __init__(self, root: Path, labels: LabelTable, left_out: Sequence[str] = ()) -> None:
+        self.root, self.labels, self._left_out = Path(root), labels, tuple(left_out)
 
     def address(self) -> dict[str, Any]:
-        return {"root": str(self.root), "labels": asdict(self.labels)}
+        return {"root": str(self.root), "labels": asdict(self.labels), "left_out": list(self._left_out)}
+
+    def _listed(self, city: str, listed: Callable[[Path, str], list[Frame]]) -> list[Frame]:
+        """The frames of a city.
+
+        Raises:
+            DatasetError: a frame that is left out is not there anyway, or no other one is.
+        """
+        self._allow(city)
+        frames = listed(self.root, city)
+        absent = {frame_id for frame_id in self._left_out if city_of(frame_id) == city}
+        if unknown := sorted(absent - {frame.frame_id for frame in frames}):
+            raise DatasetError(f"dataset.leave_out: {city} has no frame {unknown[0]!r}")
+        kept = [frame for frame in frames if frame.frame_id not in absent]
+        if not kept:
+            raise DatasetError(f"dataset.leave_out: leaves no frame of {city}; name the city no more instead")
+        return kept
 
     def city_of(self, frame_id: str) -> str:
         return city_of(frame_id)
 
     def semantic_frames(self, city: str) -> list[Frame]:
-        self._allow(city)
-        return list_semantic_frames(self.root, city)
+        return self._listed(city, list_semantic_frames)
 
     def directories(self, city: str) -> list[Path]:
         self._allow(city)
         return city_directories(self.root, city)
 
     def frame_ids(self, city: str) -> list[str]:
-        self._allow(city)
-        return [frame.frame_id for frame in list_frames(self.root, city)]
+        return [frame.frame_id for frame in self._listed(city, list_frames)]
 
     def frame_table(self, city: str) -> pd.DataFrame:
-        self._allow(city)
-        return pd.DataFrame([self._frame_row(frame) for frame in list_frames(self.root, city)])
+        return pd.DataFrame([self._frame_row(frame) for frame in self._listed(city, list_frames)])
 
     def _frame_row(self, frame: Frame) -> dict[str, Any]:
         image, _ = read_frame(frame, self.labels)
@@ -210,8 +223,7 @@ class CityscapesData(DataSet):
 
     def originals(self, cities: Sequence[str]) -> Iterator[OriginalImage]:
         for city in cities:
-            self._allow(city)
-            for frame in list_frames(self.root, city):
+            for frame in self._listed(city, list_frames):
                 runs = IdRuns.of(read_ids(frame.ids, self.labels))
                 found = [
                     OriginalObject(label.name, as_text(runs.rle(value)), value < self.labels.factor, None)

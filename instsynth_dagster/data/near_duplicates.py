@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,6 +17,10 @@ MAX_DISTANCE = 40
 by 2 %) lie within 38 of their source, and different frames, of the same street style, 90 or more apart."""
 HASHES = ("perceptual_hash", "mirrored_hash")
 """Columns of the frame table."""
+_NEARLY: tuple[tuple[str, Literal["is nearly", "mirrored is nearly"]], ...] = (
+    ("perceptual_hash", "is nearly"),
+    ("mirrored_hash", "mirrored is nearly"),
+)
 _SIZE = (64, 32)
 _CHUNK = 256
 
@@ -54,7 +61,43 @@ def _bits(hashes: Sequence[str]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(len(hashes), -1)
 
 
-def leaked_frames(frames: pd.DataFrame) -> list[str]:
+@dataclass(frozen=True)
+class Leak:
+    """A val or test frame that is also a train frame; `how` states the kind of match."""
+
+    frame_id: str
+    split: str
+    how: Literal["is", "is nearly", "mirrored is nearly"]
+    train_id: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether the files are byte for byte the same."""
+        return self.how == "is"
+
+
+_NAMED, _LISTED = 3, 100
+
+
+def leak_message(leaks: Sequence[Leak], *, may_allow: bool) -> str:
+    """One line that names the first leaks and the setting that resolves all of them.
+
+    Args:
+        may_allow: whether `dataset.near_duplicates` accepts near duplicates.
+    """
+    named = [f"{leak.frame_id} ({leak.split}) {leak.how} {leak.train_id} (train)" for leak in leaks[:_NAMED]]
+    if len(leaks) > _NAMED:
+        named.append(f"and {len(leaks) - _NAMED} more")
+    train_ids = list(dict.fromkeys(leak.train_id for leak in leaks))
+    ids = json.dumps(train_ids[:_LISTED], ensure_ascii=False)
+    first = f" (the first {_LISTED} of {len(train_ids)})" if len(train_ids) > _LISTED else ""
+    allow = ""
+    if may_allow and not any(leak.exact for leak in leaks):
+        allow = "; or, if these are different pictures to you, set dataset.near_duplicates to allow"
+    return f"{', '.join(named)}; leave the train frames out with dataset.leave_out: {ids}{first}{allow}"
+
+
+def leaked_frames(frames: pd.DataFrame) -> list[Leak]:
     """Frames of other splits that are also in train, byte for byte or as a near duplicate.
 
     Args:
@@ -63,9 +106,11 @@ def leaked_frames(frames: pd.DataFrame) -> list[str]:
     trains = frames["split"] == "train"
     train, held_out = (frames[chosen].reset_index(drop=True) for chosen in (trains, ~trains))
     copies = held_out.merge(train, on="image_sha256", suffixes=("", "_train"))
-    found = dict.fromkeys(zip(copies["frame_id"], copies["frame_id_train"], strict=True), "is")
-    for column, how in (("perceptual_hash", "is nearly"), ("mirrored_hash", "mirrored is nearly")):
+    found: dict[tuple[str, str], Literal["is", "is nearly", "mirrored is nearly"]] = dict.fromkeys(
+        zip(copies["frame_id"], copies["frame_id_train"], strict=True), "is"
+    )
+    for column, how in _NEARLY:
         for row, other in near_duplicates(held_out[column].tolist(), train["perceptual_hash"].tolist()):
             found.setdefault((held_out["frame_id"][row], train["frame_id"][other]), how)
     splits = dict(zip(held_out["frame_id"], held_out["split"], strict=True))
-    return [f"{frame_id} ({splits[frame_id]}) {how} {other} (train)" for (frame_id, other), how in found.items()]
+    return [Leak(frame_id, splits[frame_id], how, other) for (frame_id, other), how in found.items()]

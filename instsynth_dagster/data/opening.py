@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from instsynth_dagster.data.annotated import Annotated, ImageFolder
+from instsynth_dagster.data.annotated import Annotated, ImageFolder, frame_ids
 from instsynth_dagster.data.collected import with_crowds
 from instsynth_dagster.data.dataset import AnnotatedData, CityscapesData, DataSet, ImagesAsRead
 from instsynth_dagster.data.formats.reading import annotations_below, read_annotations
@@ -47,7 +48,7 @@ def open_dataset(settings: Settings) -> DataSet:
     if isinstance(dataset, AnnotatedImages):
         images = ImagesAsRead(dataset.root, dataset.overlap, dataset.orientation)
         return AnnotatedData(images, settings.labels, open_index(dataset, settings.artifacts.local))
-    return CityscapesData(dataset.root, settings.labels)
+    return CityscapesData(dataset.root, settings.labels, dataset.leave_out)
 
 
 def open_index(dataset: AnnotatedImages, local: Path) -> Index:
@@ -71,16 +72,28 @@ def _looked_up(described: str, local: Path, now: int) -> Index:
         if not place.exists():
             raise UnreadableError(f"{place}: no such file or folder; check the section dataset")
     files = [file for place in places for file in annotations_below(place)]
-    resolved = dataset.model_dump(mode="json", exclude={"train_cities", "val_cities"})
+    resolved = dataset.model_dump(mode="json", exclude={"train_cities", "val_cities", "near_duplicates"})
     path = local / CACHE / f"{index_key(resolved, files, folder.files)}.sqlite"
     index = Index(path)
     if not index.exists():
-        annotated = with_crowds(read_annotations(dataset, folder), dataset.crowds == "instances")
+        annotated = _without(read_annotations(dataset, folder), dataset.leave_out)
+        annotated = with_crowds(annotated, dataset.crowds == "instances")
         groups = image_groups(dataset, [image.file for image in annotated.images])
         splits = _splits(dataset, annotated, groups)
         write_index(path, dataset.root, annotated, groups, splits, dataset.orientation, dataset.overlap)
         _forget_older(path.parent)
     return index
+
+
+def _without(annotated: Annotated, frames: Sequence[str]) -> Annotated:
+    """The data set without some frames, named by their ids."""
+    named = frame_ids([image.file for image in annotated.images])
+    if unknown := sorted(set(frames) - set(named.values())):
+        raise DatasetError(f"dataset.leave_out: no frame {unknown[0]!r}; the table of `frames` lists their ids")
+    kept = [image for image in annotated.images if named[image.file] not in frames]
+    if not kept:
+        raise DatasetError("dataset.leave_out: leaves no frame")
+    return replace(annotated, images=kept)
 
 
 def _group_files(dataset: AnnotatedImages) -> list[Path]:

@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 
 from instsynth_dagster.artifacts.file_digests import FileDigests
-from instsynth_dagster.data.formats.cityscapes import LABEL_FILES, label_files
+from instsynth_dagster.data.formats.cityscapes import LABEL_FILES, city_of, label_files
 from instsynth_dagster.data.index import labels_digest
 from instsynth_dagster.data.opening import open_index
-from instsynth_dagster.data.versions import city_files
+from instsynth_dagster.data.versions import READ_SUFFIXES, city_files
 from instsynth_dagster.graph.refs import all_cities
 from instsynth_dagster.settings import AnnotatedImages, Settings
+from instsynth_dagster.settings.formats import DatasetSettings
 
 FILE_DIGESTS = ".cache/files.sqlite"
 """Digests of the data set's files, below the local root of the artifacts."""
@@ -23,9 +24,15 @@ def files_of(settings: Settings, city: str) -> list[Path]:
     """
     dataset = settings.dataset
     if not isinstance(dataset, AnnotatedImages):
-        return city_files(dataset.root, city)
+        return tree_files(dataset, city)
     files, _ = open_index(dataset, settings.artifacts.local).signature(city)
     return [dataset.root / file for file in files]
+
+
+def tree_files(dataset: DatasetSettings, city: str, suffixes: tuple[str, ...] = READ_SUFFIXES) -> list[Path]:
+    """`city_files` of a Cityscapes tree but for the frames that are left out."""
+    absent = tuple(f"{frame_id}_" for frame_id in dataset.leave_out if city_of(frame_id) == city)
+    return [path for path in city_files(dataset.root, city, suffixes) if not path.name.startswith(absent)]
 
 
 def label_files_of(settings: Settings) -> list[Path]:
@@ -35,18 +42,20 @@ def label_files_of(settings: Settings) -> list[Path]:
     dataset = settings.dataset
     if isinstance(dataset, AnnotatedImages):
         return []
-    images = [path for city in all_cities(settings) for path in city_files(dataset.root, city, (LABEL_FILES[0],))]
+    images = [path for city in all_cities(settings) for path in tree_files(dataset, city, (LABEL_FILES[0],))]
     return [file for path in images for file in label_files(path)]
 
 
 def annotations_of(settings: Settings, city: str) -> str:
-    """Digest of the inputs of a city beside `files_of`: its part of the annotation files, and a label table other than
-    the format's own; "" where there is neither.
+    """Digest of the inputs of a city beside `files_of`: its part of the annotation files, a label table other than the
+    format's own, and the frames that are left out; "" where there is none of these.
     """
     dataset = settings.dataset
     if isinstance(dataset, AnnotatedImages):
         return open_index(dataset, settings.artifacts.local).signature(city)[1]
-    return "" if settings.label_table is None else labels_digest(settings.label_table)
+    labels = "" if settings.label_table is None else labels_digest(settings.label_table)
+    absent = sorted(frame_id for frame_id in dataset.leave_out if city_of(frame_id) == city)
+    return hashlib.sha256("\n".join([labels, *absent]).encode()).hexdigest() if absent else labels
 
 
 def data_signature(settings: Settings) -> str:

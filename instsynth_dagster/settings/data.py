@@ -30,12 +30,16 @@ class DemoCitySettings(Section):
 
 
 class _CitySplits(Section):
-    """Train, val and test cities; a city is any group of frames."""
+    """Train, val and test cities; a city is any group of frames. Also the frames left out, and near duplicates."""
 
     train_cities: Distinct[Name] = ()
     val_cities: Distinct[Name] = ()
     test_cities: Distinct[Name] = Field(
         (), description="scored like val cities, reported city by city; choices are made on the val cities alone"
+    )
+    leave_out: Distinct[str] = Field((), description="ids of frames that count as absent, such as copies of val frames")
+    near_duplicates: Literal["stop", "allow"] = Field(
+        "stop", description="images of train and val that are nearly one picture; exact copies always stop"
     )
 
     @model_validator(mode="after")

@@ -171,6 +171,8 @@ class Settings(Section):
         leaked = sorted(set(self.semantics.cities) & held_out) if self.semantics else []
         if leaked:
             raise ValueError(f"semantics.cities names {leaked[0]}, a val or test city; what is made of it would train")
+        if isinstance(self.dataset, CityscapesTree):
+            self._left_out(self.dataset)
         counted = self.dataset.demo_city.train_counts if self.dataset.demo_city else {}
         if strange := sorted(set(counted) - set(self.classes)):
             raise ValueError(f"dataset.demo_city.train_counts names {strange[0]!r}, which is not in classes")
@@ -189,6 +191,13 @@ class Settings(Section):
             hint += "; an oracle needs dataset.demo_city" if lost[0].startswith("oracle") else ""
             raise ValueError(f"arms names {lost[0]!r}; known are {', '.join(sorted(known))}{hint}")
         return self
+
+    def _left_out(self, dataset: CityscapesTree) -> None:
+        """Only frames of cities that are named can be left out of them."""
+        semantic = self.semantics.cities if self.semantics else ()
+        cities = {*dataset.train_cities, *dataset.val_cities, *dataset.test_cities, *semantic}
+        if strange := [name for name in dataset.leave_out if name.rsplit("_", 2)[0] not in cities]:
+            raise ValueError(f"dataset.leave_out names {strange[0]!r}, a frame of no city that is named here")
 
     def _known_arms(self) -> set[str]:
         repainting = [*self.generators, "color_jitter", *(["oracle"] if self.dataset.demo_city else [])]

@@ -112,3 +112,20 @@ def test_images_of_one_folder_are_divided_into_no_more_buckets_than_asked_for(tm
     }
     assert len(opened(tmp_path, **section)[0].train_cities) == 8
     assert len(opened(tmp_path, **section, max_groups=3)[0].train_cities) == 3
+
+
+def test_frames_that_are_left_out_are_not_in_the_index(tmp_path: Path) -> None:
+    files = ["a b.png", "grün/ä.png", "c.png"]
+    for name in files:
+        picture(tmp_path / "images" / name, SIZE)
+    section = {
+        "format": "coco",
+        "images": str(tmp_path / "images"),
+        "annotations": str(coco(tmp_path, files)),
+        "groups": {"by": "hash", "buckets": 1},
+    }
+    survey, ids = opened(tmp_path / "local", **section, leave_out=["grün/ä", "c"])
+    assert list(ids) == ["a b"]
+    assert survey.instances == {"cone": 1}
+    with pytest.raises(DatasetError, match=r"dataset\.leave_out: no frame 'd'"):
+        opened(tmp_path / "local", **section, leave_out=["d"])
