@@ -54,7 +54,7 @@ def _settings(at: At) -> list[str]:
 
 @artifact(
     "fsis_scores",
-    code_version="2",
+    code_version="3",
     when=lambda settings: settings.few_shot_instances,
     dimensions=lambda settings: {"task": tasks(settings)},
     settings=_settings,

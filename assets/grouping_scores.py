@@ -16,10 +16,12 @@ from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import UNPARTITIONED, PartitionWriter
 from instsynth_dagster.data.images import encode_png
 from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.evaluation.metrics.coco_ap import coco_average_precision
 from instsynth_dagster.evaluation.metrics.grouping import grouping_rows
 from instsynth_dagster.evaluation.metrics.grouping import grouping_scores as grouping_means
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.evaluation.tables.few_label_views import grouping_view
+from instsynth_dagster.evaluation.tables.tables import leading_metric
 from instsynth_dagster.evaluation.tables.views import to_markdown
 from instsynth_dagster.graph.refs import each
 from instsynth_dagster.segmenters.siseg.instances import connected_components, instance_table, numbered
@@ -40,9 +42,9 @@ def _can_predict(at: At) -> bool:
 
 @artifact(
     "grouping_scores",
-    code_version="1",
+    code_version="2",
     when=lambda settings: settings.semantics and settings.dataset.val_cities,
-    settings=["semantics.segmenter:inference", "classes"],
+    settings=["semantics.segmenter:inference", "classes", "evaluation"],
     values={"can_predict": _can_predict},
     reads=lambda at: [("siseg", UNPARTITIONED), *each("frames", at.settings.dataset.val_cities)],
     group="semantics",
@@ -88,7 +90,8 @@ def grouping_scores(
     most = _most_touching([_read(dataset, frame) for frame in frames], classes, labels)
     sheet = grouping_sheet(most, shown, labels)
     (out.folder(PICTURES) / SHEET).write_bytes(encode_png(sheet))
-    return Made({"scores": Markdown(to_markdown(grouping_view(table))), "preview": sheet_preview(sheet)})
+    view = grouping_view(table, leading_metric(labels, settings.evaluation.protocol))
+    return Made({"scores": Markdown(to_markdown(view)), "preview": sheet_preview(sheet)})
 
 
 def _read(dataset: Dataset, frame: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +113,9 @@ def _score(
     classes: tuple[str, ...],
     labels: LabelTable,
 ) -> dict[str, float]:
-    matches = [match_frame(ids, table, labels) for (_, ids, _), (_, table) in zip(given, found, strict=True)]
-    scores = average_precision(matches, classes)
+    predicted = [(ids, table) for (_, ids, _), (_, table) in zip(given, found, strict=True)]
+    scores = average_precision([match_frame(*frame, labels) for frame in predicted], classes)
+    coco = coco_average_precision(predicted, classes, labels)
     rows = [grouping_rows(ids, own, classes, labels) for (_, ids, _), (own, _) in zip(given, found, strict=True)]
-    return {"ap": scores.ap, "ap50": scores.ap50, **grouping_means(pd.concat(rows, ignore_index=True))}
+    aps = {"ap": scores.ap, "ap50": scores.ap50, "coco_ap": coco.ap, "coco_ap50": coco.ap50}
+    return {**aps, **grouping_means(pd.concat(rows, ignore_index=True))}

@@ -88,7 +88,7 @@ def report(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
         side_by_side=_side_by_side(store) if quality else None,
         further=[
             (title, table, _picture(store, asset))
-            for asset, title, table in stored_views(store, [asset for asset in VIEWS if store.declared(asset)])
+            for asset, title, table in stored_views(store, [asset for asset in VIEWS if store.declared(asset)], lead)
         ],
         galleries=[
             crop_gallery(

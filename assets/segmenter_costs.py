@@ -12,6 +12,7 @@ from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.evaluation.metrics.model_costs import Cost, measure
 from instsynth_dagster.evaluation.tables.few_label_views import cost_view
+from instsynth_dagster.evaluation.tables.tables import leading_metric
 from instsynth_dagster.evaluation.tables.views import to_markdown
 from instsynth_dagster.graph.refs import all_runs, each, first_runs
 from instsynth_dagster.segmenters.contract import get_segmenter
@@ -24,7 +25,7 @@ from resources.device import Device
     "segmenter_costs",
     code_version="1",
     when=lambda settings: settings.segmenters and settings.dataset.val_cities,
-    settings=["segmenters.*:inference", "dataset.root"],
+    settings=["segmenters.*:inference", "dataset.root", "evaluation"],
     reads=lambda at: [
         *each("trained_segmenters", first_runs(at.settings)),
         *each("segmentation_scores", all_runs(at.settings)),
@@ -56,4 +57,5 @@ def segmenter_costs(
     # times differ from run to run; the digest must not
     out.add_table(table.drop(columns="milliseconds", errors="ignore"))
     out.summary["milliseconds"] = {row["segmenter"]: round(row["milliseconds"], 1) for row in rows}
-    return Made({"costs": Markdown(to_markdown(cost_view(table)))})
+    lead = leading_metric(dataset.labels, settings.evaluation.protocol)
+    return Made({"costs": Markdown(to_markdown(cost_view(table, lead)))})

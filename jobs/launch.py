@@ -68,16 +68,11 @@ def build_jobs(
                 done = refresh(part, store, workers, context.log.info)
             context.instance.add_run_tags(context.run_id, done.tags())
             report_all_unknown(context.instance, store, part, context.log.info)
+            lead = leading_metric(settings.labels, settings.evaluation.protocol)
             if ends is None or name == "evaluate":
-                write_results(
-                    graph,
-                    store,
-                    settings.artifacts.results,
-                    settings.costs,
-                    leading_metric(settings.labels, settings.evaluation.protocol),
-                )
+                write_results(graph, store, settings.artifacts.results, settings.costs, lead)
             if name == "demo":
-                print("\n".join([*result_lines(graph, store), *cost_lines(graph, store, settings.costs)]))
+                print("\n".join([*result_lines(graph, store, lead), *cost_lines(graph, store, settings.costs)]))
 
         return _single_op_job(name, description, body)
 

@@ -35,7 +35,7 @@ def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings,
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / COSTS, ("\n".join(cost_lines(graph, store, costs)) + "\n").encode())
-    for asset, _, table in _views(graph, store):
+    for asset, _, table in stored_views(store, graph, lead):
         write_atomically(folder / f"{asset}.md", to_markdown(table).encode() + b"\n")
     if "evaluation_tables" not in graph:
         return
@@ -53,9 +53,9 @@ def write_results(graph: Graph, store: Store, folder: Path, costs: CostSettings,
     write_curves(folder / CURVES, curves)
 
 
-def result_lines(graph: Graph, store: Store) -> list[str]:
-    """Tables, verdict and the path of the report, as lines of text."""
-    further = [f"{title}\n\n{to_markdown(table)}\n" for _, title, table in _views(graph, store)]
+def result_lines(graph: Graph, store: Store, lead: str = CITYSCAPES_AP) -> list[str]:
+    """Tables, verdict and the path of the report, as lines of text; `lead` as for `write_results`."""
+    further = [f"{title}\n\n{to_markdown(table)}\n" for _, title, table in stored_views(store, graph, lead)]
     if "evaluation_tables" not in graph:
         return ["", *further]
     tables = store.folder("evaluation_tables", UNPARTITIONED, "tables")
@@ -71,10 +71,6 @@ def cost_lines(graph: Graph, store: Store, costs: CostSettings) -> list[str]:
     budget = "" if costs.device_hours is None else f" of {costs.device_hours:g} hours"
     total = f"device: {spent / HOUR:.3f} hours{budget}, unfinished and replaced work included"
     return [*(to_markdown(table.astype(str)) for table in tables if len(table)), total]
-
-
-def _views(graph: Graph, store: Store) -> list[tuple[str, str, pd.DataFrame]]:
-    return list(stored_views(store, graph))
 
 
 def _values(ap: pd.DataFrame, quality: pd.DataFrame) -> dict[str, Any]:

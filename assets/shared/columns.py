@@ -114,6 +114,8 @@ _COLUMNS = {
     "score": "confidence of the prediction, 0 to 1",
     "ap": "average precision, 0 to 1",
     "ap50": "average precision at IoU 0.5",
+    "coco_ap": "average precision by the protocol of COCO, 0 to 1",
+    "coco_ap50": "the same at IoU 0.5",
     "segmenter": "params section of the segmenter",
     "parameters": "number of weights, millions",
     "trained": "number of weights that are trained, millions",

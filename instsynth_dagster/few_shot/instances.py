@@ -151,21 +151,26 @@ def _window(
     return Sample(image, ids, composite is not None, (row.instance_id,))
 
 
-def split_scores(per_class: pd.DataFrame, novel: Sequence[str]) -> dict[str, float]:
-    """AP and AP50 over base, novel and all classes of `InstanceScores.per_class`; `all` is the mean of both weighted by
-    their numbers of classes.
+def split_scores(per_class: pd.DataFrame, novel: Sequence[str], protocol: str = "") -> dict[str, float]:
+    """AP and AP50 over base, novel and all classes; `all` is the mean of both weighted by their numbers of classes.
+
+    Args:
+        per_class: of `InstanceScores` or `CocoScores`.
+        protocol: prefix of "ap" in the names: "" for Cityscapes, "coco_" for COCO.
     """
     is_novel = per_class["class_name"].isin(novel)
     scores = {}
     for group, rows in (("base", per_class[~is_novel]), ("novel", per_class[is_novel]), ("all", per_class)):
-        scores[f"{group}_ap"], scores[f"{group}_ap50"] = rows["ap"].mean(), rows["ap50"].mean()
+        for metric in ("ap", "ap50"):
+            scores[f"{group}_{protocol}{metric}"] = rows[metric].mean()
     return scores
 
 
-METRICS = ("base_ap", "base_ap50", "novel_ap", "novel_ap50", "all_ap", "all_ap50", "novel_mask_iou")
-
-
-GAIN_METRICS = ("novel_ap", "novel_mask_iou")
+METRICS = (
+    *(f"{group}_{ap}" for group in ("base", "novel", "all") for ap in ("ap", "ap50", "coco_ap", "coco_ap50")),
+    "novel_mask_iou",
+)
+GAIN_METRICS = ("novel_ap", "novel_coco_ap", "novel_mask_iou")
 """Metrics whose change by synthesis is reported."""
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from instsynth_dagster.data.labels import LabelTable
+from instsynth_dagster.evaluation.metrics.coco_ap import coco_average_precision
 from instsynth_dagster.evaluation.metrics.instance_ap import average_precision, match_frame
 from instsynth_dagster.few_shot.instances import Samples, split_scores
 from instsynth_dagster.segmenters.contract import Predictor, get_segmenter
@@ -87,13 +88,18 @@ def tuned_systems(
 def scores(
     predictor: Predictor, frames: Frames, classes: Sequence[str], novel: Sequence[str], labels: LabelTable
 ) -> dict[str, Any]:
-    """AP and AP50 of base, novel and all classes over frames; for MaskDiff also `novel_mask_iou`, its mean mask IoU on
-    novel instances given their true boxes and classes.
+    """AP and AP50 of base, novel and all classes over frames, by both protocols (Cityscapes, COCO); for MaskDiff also
+    `novel_mask_iou`, its mean mask IoU on novel instances given their true boxes and classes.
     """
     from instsynth_dagster.segmenters.maskdiff.segmenter import MaskDiffPredictor, given_box_iou
 
-    matches = [match_frame(ids, predictor.predict([image])[0], labels) for image, ids in frames]
-    found: dict[str, Any] = split_scores(average_precision(matches, classes).per_class, novel)
+    predicted = [(ids, predictor.predict([image])[0]) for image, ids in frames]
+    official = average_precision([match_frame(*frame, labels) for frame in predicted], classes)
+    coco = coco_average_precision(predicted, classes, labels)
+    found: dict[str, Any] = {
+        **split_scores(official.per_class, novel),
+        **split_scores(coco.per_class, novel, "coco_"),
+    }
     if isinstance(predictor, MaskDiffPredictor):
         given = pd.concat([given_box_iou(predictor, image, ids, MIN_SIDE, novel, labels) for image, ids in frames])
         found["novel_mask_iou"] = float(given["iou"].mean())

@@ -70,7 +70,7 @@ def test_few_shot_instances_with_and_without_synthesis(tmp_path, monkeypatch) ->
     windows = rows.groupby("with_synthesis")["windows"].first()
     assert windows[False] == 2 * len(CLASSES)
     assert windows[True] == windows[False] + 2 * 2  # two replicas of two shots of the novel class
-    assert rows[["base_ap", "novel_ap", "all_ap"]].stack().between(0, 1).all()
+    assert rows[["base_ap", "novel_ap", "all_ap", "base_coco_ap", "novel_coco_ap"]].stack().between(0, 1).all()
     given = rows.set_index("system")["novel_mask_iou"]
     assert given["maskdiff"].between(0, 1).all()
     assert given["fastinst"].isna().all()
@@ -83,6 +83,9 @@ def test_few_shot_instances_with_and_without_synthesis(tmp_path, monkeypatch) ->
 
     # another number of shots trains no base again
     made = project.edited(**few_shot_settings(project, shots=[1]))
+    assert made == {"fsis_table": {UNPARTITIONED}}
+    # nor does another protocol, whose AP is there already
+    made = project.edited(**few_shot_settings(project, shots=[1]), evaluation={"protocol": "coco"})
     assert made == {"fsis_table": {UNPARTITIONED}}
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.instances import instance_index
+from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.errors import DatasetError
 from instsynth_dagster.few_shot.coco_instances import VOC_CLASSES, coco_shots
 from instsynth_dagster.few_shot.instances import (
@@ -23,6 +24,7 @@ from instsynth_dagster.few_shot.instances import (
     synthetic_samples,
 )
 from instsynth_dagster.few_shot.synthesis import Repainted
+from instsynth_dagster.few_shot.systems import scores
 from instsynth_dagster.few_shot.unannotated import Unannotated
 from instsynth_dagster.settings import IntegrationSettings
 from tests.segmenters.toy import ToyDataset
@@ -132,6 +134,33 @@ def test_base_and_novel_recombine_by_class_counts() -> None:
     found = split_scores(per_class, ("truck", "bus", "train"))
     assert found["all_ap"] == pytest.approx((5 * found["base_ap"] + 3 * found["novel_ap"]) / 8)
     assert found["all_ap50"] == pytest.approx((5 * found["base_ap50"] + 3 * found["novel_ap50"]) / 8)
+
+
+class FindsLargeOnes:
+    """A predictor that finds the objects of at least 100 pixels of a frame exactly, and no other."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        found = [value for value in np.unique(ids[ids >= 1000]).tolist() if (ids == value).sum() >= 100]
+        rows = [(CITYSCAPES.label_of(value).name, 0.9, encode_rle(ids == value)["counts"]) for value in found]
+        self._table = pd.DataFrame(rows, columns=["class_name", "score", "mask_counts"])
+
+    def predict(self, images):
+        return [self._table for _ in images]
+
+
+def test_scores_are_of_both_protocols() -> None:
+    ids = np.full((60, 80), 7, np.int32)
+    ids[5:25, 5:25] = 26_000  # a car of 400 pixels, and one of 49, which the protocol of Cityscapes does not count
+    ids[40:47, 10:17] = 26_001
+    ids[30:50, 40:60] = 33_000  # a bicycle
+    found = scores(
+        FindsLargeOnes(ids), [(np.zeros((60, 80, 3), np.uint8), ids)], ("car", "bicycle"), ["car"], CITYSCAPES
+    )
+    assert [found[f"{name}_ap"] for name in ("base", "novel", "all")] == pytest.approx([1, 1, 1])
+    half = 51 / 101  # recalls 0, .01, ... up to one of two cars
+    assert found["base_coco_ap"] == pytest.approx(1)
+    assert [found["novel_coco_ap"], found["novel_coco_ap50"]] == pytest.approx([half, half])
+    assert found["all_coco_ap"] == pytest.approx((1 + half) / 2)
 
 
 def test_the_table_tells_what_synthesis_changes() -> None:

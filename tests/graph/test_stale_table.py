@@ -65,6 +65,7 @@ ANONYMISE = AnonymiseSettings(generator="gligen", classes=("bus",))
 """Refused beside exports of windows; here it stands for a params file of its own."""
 OTHER: dict[str, Any] = {
     "label_table": LabelTable(tuple(replace(label, color=(1, 2, 3)) for label in CITYSCAPES.labels)),
+    "dataset.leave_out": ("ulm_000000_000001",),
     "classes": ("car", "bus", "truck"),
     "prompts": None,
     "prompt_bank.encoder": "blendeddiff",

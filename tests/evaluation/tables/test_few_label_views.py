@@ -23,6 +23,8 @@ def fsis_rows() -> pd.DataFrame:
             "with_synthesis": made,
             "base_ap": 0.3,
             "novel_ap": 0.1 + 0.02 * made,
+            "novel_coco_ap": 0.08 + 0.01 * made,
+            "all_coco_ap": 0.25,
         }
         for system in ("a", "b")
         for seed in range(3)
@@ -35,9 +37,25 @@ def test_few_shot_tables_show_mean_deviation_and_gain() -> None:
     view = fsis_view(fsis_rows())
     assert view["base AP"].tolist() == ["30.0 ± 0.0"] * 4
     assert view["novel AP"].tolist() == ["10.0 ± 0.0", "12.0 ± 0.0"] * 2
+    assert view["novel COCO AP"].tolist() == ["8.0 ± 0.0", "9.0 ± 0.0"] * 2
     assert view.iloc[1, -1] == "+2.0 (+2.0 to +2.0)"
     assert view.iloc[0, -1] == ""
     assert "mask IoU, true boxes" not in view
+
+
+def test_coco_leads_where_its_protocol_does() -> None:
+    view = fsis_view(fsis_rows(), "coco_ap")
+    assert view.columns.tolist() == [
+        *("system", "shots", "synthesis", "novel COCO AP", "COCO AP", "novel Cityscapes AP"),
+        "novel COCO AP by synthesis (95 % over seeds)",
+    ]
+    assert view.iloc[1].tolist()[3:] == ["9.0 ± 0.0", "25.0 ± 0.0", "12.0 ± 0.0", "+1.0 (+1.0 to +1.0)"]
+    grouping = pd.DataFrame([{"semantics": "true", "method": "siseg", "ap": 0.5, "coco_ap": 0.3, "coco_ap50": 0.4}])
+    view = grouping_view(grouping.assign(iou=0.7, iou_touching=0.4, touching=9), "coco_ap")
+    assert view.columns.tolist()[2:5] == ["COCO AP", "COCO AP50", "Cityscapes AP"]
+    assert view.iloc[0].tolist()[2:5] == ["30.0", "40.0", "50.0"]
+    costs = pd.DataFrame([{"segmenter": "s", "ap": 0.1, "ap50": 0.2}])
+    assert cost_view(costs, "coco_ap").columns.tolist() == ["segmenter", "COCO AP", "COCO AP50"]
 
 
 def test_other_tables_show_percent() -> None:
@@ -52,13 +70,14 @@ def test_other_tables_show_percent() -> None:
                 "method": "siseg",
                 "ap": 0.5,
                 "ap50": 0.6,
+                "coco_ap": 0.3,
                 "iou": 0.7,
                 "iou_touching": 0.4,
                 "touching": 9,
             }
         ]
     )
-    assert grouping_view(grouping).iloc[0].tolist() == ["true", "siseg", "50.0", "60.0", "70.0", "40.0", "9"]
+    assert grouping_view(grouping).iloc[0].tolist() == ["true", "siseg", "50.0", "60.0", "30.0", "70.0", "40.0", "9"]
     costs = pd.DataFrame(
         [{"segmenter": "s", "parameters": 1.234, "trained": 1.0, "gmacs": 2.0, "ap": 0.1, "ap50": 0.2}]
     )
