@@ -7,7 +7,7 @@ from pathlib import Path
 
 from instsynth_dagster.doctor.calibration import calibrate, read_calibration
 from instsynth_dagster.doctor.dataset import examine_dataset
-from instsynth_dagster.doctor.estimate import Work, disk_needs, work, work_findings
+from instsynth_dagster.doctor.estimate import Work, disk_needs, gpu_time, work, work_findings
 from instsynth_dagster.doctor.findings import Finding, problem, problems
 from instsynth_dagster.doctor.machine import examine_device, examine_disk, find_device, no_gpu
 from instsynth_dagster.doctor.models import Model, examine_fid, examine_models
@@ -45,7 +45,8 @@ def examine_thoroughly(settings: Settings, *, measure: bool = False) -> list[Fin
     found += examine_disk(disk_needs(settings, dataset, models))
     if measure and not problems(found):
         found += calibrate(settings, "cuda" if device.gpu else "cpu", _calibration(settings))
-    return [*found, *work_findings(work(settings, dataset, models, _measured(settings)), settings)]
+    found += work_findings(work(settings, dataset, models, _measured(settings), on_cpu=not device.gpu), settings)
+    return found if device.gpu else [*found, *gpu_time(work(settings, dataset, models, {}))]
 
 
 def _of(models: list[Model]) -> list[Finding]:

@@ -185,6 +185,12 @@ def _step_seconds(settings: SegmenterSettings, weight_bytes: int, on_cpu: bool) 
     return _STEP + 10 * weight_bytes / 4 * pixels / 1024 * again / (_CPU_TRAINING_FLOPS if on_cpu else _TRAINING_FLOPS)
 
 
+def gpu_time(works: Sequence[Work]) -> Iterator[Finding]:
+    """Finding on the total time of works that are assumed for one H100, for a machine without a GPU."""
+    if total := sum(one.seconds for one in works):
+        yield fact(f"time: on one H100 at most {duration(total)} (assumed)")
+
+
 def work_findings(works: Sequence[Work], settings: Settings) -> Iterator[Finding]:
     """Findings on time and money, as an upper bound with its assumptions."""
     for one in works:

@@ -267,6 +267,15 @@ def test_calibration_measures_and_is_kept_until_the_recipe_changes(root, tmp_pat
     assert sum("measured here" in finding.text for finding in examine(changed)) == 1
 
 
+def test_times_are_those_of_the_machine_as_in_a_plan_and_of_a_gpu_beside_them(root, tmp_path):
+    given = settings(root, str(save_tiny_inpainting(tmp_path / "sd")), device="cpu")
+    times = [finding.text for finding in examine_thoroughly(given) if finding.text.startswith("time: ")]
+    planned = [finding.text for finding in examine(given) if finding.text.startswith("time: ")]
+    assert times[:-1] == planned
+    assert "(assumed for one CPU core)" in planned[0]
+    assert times[-1].startswith("time: on one H100 at most ")
+
+
 def test_the_command_ends_with_the_number_of_problems(root, tmp_path, monkeypatch, capsys):
     given = settings(root, "checkpoints/none")
     (tmp_path / "params.yaml").write_text(given.model_dump_json(exclude_unset=True))
