@@ -7,6 +7,8 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 # beta and supersession notices of libraries drown the job's own lines
 export PYTHONWARNINGS := ignore
+# where it is set, every process compiles all modules anew: a third of what `dagster` takes to start
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup new compare demo paper-demo doctor plan verify gc refresh prepare synthesize export anonymise train evaluate stock repro test test-fast check dev clean
 
