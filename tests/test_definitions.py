@@ -11,6 +11,7 @@ from instsynth_dagster.settings import load_settings
 from tests.settings.test_settings import ROOT, SHIPPED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", SHIPPED)
 def test_dagster_finds_no_fault_in_the_definitions(params, monkeypatch):
     monkeypatch.chdir(ROOT)

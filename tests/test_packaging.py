@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +21,7 @@ def test_only_the_projects_own_package_is_installed() -> None:
     assert set(find_packages(str(ROOT), include=include)) == found
 
 
+@pytest.mark.slow
 def test_dagster_understands_selections() -> None:
     """Its parser and the antlr runtime in the lock must be of one version."""
     code = "import dagster as dg; print(dg.AssetSelection.from_string('key:frames+ or group:phase_1'))"

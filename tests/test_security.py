@@ -114,6 +114,7 @@ def test_the_scan_finds(source):
     assert crimes(source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_dagster_pickles_nothing(name):
     settings = load_settings(ROOT / name)

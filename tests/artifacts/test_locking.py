@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import pytest
 from dvc.fs import localfs
 from dvc.rwlock import rwlock
 
@@ -27,6 +28,7 @@ with refresh_lock(LocalStorage(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv
 """
 
 
+@pytest.mark.slow
 def test_a_second_refresh_waits_for_the_first_and_says_so(tmp_path):
     other = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -70,6 +72,7 @@ def test_a_dvc_command_is_seen_while_it_holds_anything(tmp_path, monkeypatch):
             pass  # DVC's own stage does not wait for DVC
 
 
+@pytest.mark.slow
 def test_what_a_dead_dvc_left_holds_nobody_up(tmp_path):
     path = tmp_path / ".dvc" / "tmp" / "rwlock"
     path.parent.mkdir(parents=True)

@@ -31,6 +31,7 @@ def root(server, tmp_path_factory) -> str:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refs", [None, REFS])
 def test_all_manifests_take_one_request_each_and_a_listing(server, root, tmp_path: Path, refs):
     store = Store(root, cache=tmp_path)
@@ -43,6 +44,7 @@ def test_all_manifests_take_one_request_each_and_a_listing(server, root, tmp_pat
     assert len(requests) == len(REFS) + listings
 
 
+@pytest.mark.slow
 def test_reading_a_partition_takes_its_manifest_and_its_parts(server, root, tmp_path: Path):
     store = Store(root, cache=tmp_path)
     with counted_requests(server) as requests:
@@ -53,6 +55,7 @@ def test_reading_a_partition_takes_its_manifest_and_its_parts(server, root, tmp_
     assert len(requests) == 1
 
 
+@pytest.mark.slow
 def test_what_was_not_asked_for_is_looked_at_by_itself(root, tmp_path: Path):
     store = Store(root, cache=tmp_path)
     manifest_of = store.snapshot([("crops", PARTITIONS[0])])
@@ -62,6 +65,7 @@ def test_what_was_not_asked_for_is_looked_at_by_itself(root, tmp_path: Path):
     assert store.snapshot([])("prompts", "all") == store.manifest("prompts", "all")
 
 
+@pytest.mark.slow
 def test_what_is_not_whole_is_not_there(root, tmp_path: Path):
     store = Store(f"{root}-damaged", 1, tmp_path)
     for partition in ("missing", "damaged", "fresh"):

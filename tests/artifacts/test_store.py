@@ -58,6 +58,7 @@ def test_a_killed_write_resumes_to_the_same_digest(tmp_path_factory, rows, stop)
     assert list(killed.iterate("crops", "aachen|car")) == rows
 
 
+@pytest.mark.slow
 @given(rows=rows_strategy, stop=st.integers(0, 11))
 def test_an_interrupted_write_loses_no_row(tmp_path_factory, rows, stop):
     whole, stopped = (Store(tmp_path_factory.mktemp("store"), rows_per_part=3) for _ in range(2))

@@ -119,6 +119,7 @@ def test_frames_that_were_interrupted_come_out_the_same(tmp_path, monkeypatch) -
     assert reports.resumed >= {"anonymised/selected_instances", "anonymised/inpainted_crops", "anonymised/frames"}
 
 
+@pytest.mark.slow
 def test_annotated_photographs_keep_their_annotations_and_lose_addresses(tmp_path, monkeypatch) -> None:
     from instsynth_dagster.settings import Settings
     from instsynth_dagster.settings.resolving import fill_in_from_data

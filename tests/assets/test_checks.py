@@ -52,6 +52,7 @@ def of_valdale(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return planted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("planted_in", "column", "asset", "partition", "name"),
     [

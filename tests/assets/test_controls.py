@@ -40,6 +40,7 @@ def rows(project, asset, keys=None):
     return [row for key in keys or graph[asset].partitions for row in resources["store"].iterate(asset, key)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("member", ["oracle", "color_jitter"])
 def test_composite_frames_are_the_frames_but_for_their_instances(project, member):
     _, graph, resources = project
@@ -66,6 +67,7 @@ def test_composite_frames_are_the_frames_but_for_their_instances(project, member
     assert 0 < again <= real
 
 
+@pytest.mark.slow
 def test_the_oracle_gives_a_dull_city_colours(project):
     def colorfulness(row):
         return np.ptp(decode_png(row["image_png"]).astype(int), axis=2).mean()
@@ -76,6 +78,7 @@ def test_the_oracle_gives_a_dull_city_colours(project):
     assert np.mean([row["repainted"] for row in oracle]) > 0.5  # some keep their colour by chance
 
 
+@pytest.mark.slow
 def test_newcomers_stand_in_other_frames_and_the_rest_says_why_not(project):
     placed = [row for row in rows(project, "insertions") if row["reason"] == ""]
     others = [row for row in rows(project, "insertions") if row["reason"]]

@@ -71,6 +71,7 @@ def test_a_refinement_threshold_repaints_nothing(project) -> None:
     assert made.get("training_sets", set()) <= {"diffinpainting_refined"}
 
 
+@pytest.mark.slow
 def test_a_refined_arm_needs_the_section(project) -> None:
     with pytest.raises(ValueError, match="refined arms need a section refinement"):
         settings_for(project.root, arms=["real", "diffinpainting_refined"], generators=project.raw["generators"])
@@ -92,6 +93,7 @@ def test_few_shot_tables_with_and_without_synthesis(tmp_path, monkeypatch) -> No
     assert table[["novel_sd", "harmonic_sd"]].notna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_synthesis_reads_the_shots_and_nothing_else(project) -> None:
     """Only the rows that are given are repainted, and only their frames are opened."""
     settings = settings_for(project.root, **project.raw)

@@ -60,6 +60,7 @@ class Reports:
         patch.setattr(PartitionWriter, "add", added)
 
 
+@pytest.mark.slow
 def test_resumed_partitions_report_the_same(tmp_path, monkeypatch) -> None:
     reports = Reports(monkeypatch)
 

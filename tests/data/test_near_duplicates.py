@@ -63,6 +63,7 @@ def test_a_flat_image_is_like_no_other() -> None:
     assert MAX_DISTANCE < 128
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", COPIES)
 def test_a_copy_under_another_name_is_found(how, streets, tmp_path) -> None:
     """Planted in a train city that is called otherwise."""
@@ -134,6 +135,7 @@ def test_near_duplicates_may_be_allowed_and_are_told(tmp_path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_leak_stops_the_run_before_anything_is_selected(tmp_path) -> None:
     project = Project(tmp_path)
     image, ids = read_frame(list_frames(tmp_path / "data", "valdale")[0])

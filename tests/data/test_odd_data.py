@@ -52,12 +52,14 @@ def test_frames_without_instances_and_groups_give_nothing(store):
     assert store.require("diffinpainting/is_cityscapes", "oddville|person").rows == 0
 
 
+@pytest.mark.slow
 def test_a_class_nobody_has_is_an_empty_partition(store):
     for asset in ("selected_instances", "diffinpainting/inpainted_crops", "diffinpainting/is_cityscapes"):
         manifest = store.require(asset, "oddville|train")
         assert (manifest.rows, manifest.parts) == (0, ())
 
 
+@pytest.mark.slow
 def test_an_instance_of_one_pixel_is_repainted_and_kept(store):
     (window,) = [w for w in windows(store, "car").to_dict("records") if w["instance_id"].endswith(":26000")]
     ids = decode_png(window["ids_png"])
@@ -66,6 +68,7 @@ def test_an_instance_of_one_pixel_is_repainted_and_kept(store):
     assert window["outside_difference"] == 0
 
 
+@pytest.mark.slow
 def test_an_instance_larger_than_half_the_frame_keeps_its_mask(store):
     (window,) = windows(store, "bus").to_dict("records")
     ids = decode_png(window["ids_png"])
@@ -73,11 +76,13 @@ def test_an_instance_larger_than_half_the_frame_keeps_its_mask(store):
     assert decode_png(window["image_png"]).shape == (128, 256, 3)
 
 
+@pytest.mark.slow
 def test_an_instance_that_is_the_whole_frame_with_an_id_divisible_by_256(store):
     (window,) = [w for w in windows(store, "car").to_dict("records") if w["instance_id"].endswith(":26256")]
     assert (decode_png(window["ids_png"]) == 26256).all()
 
 
+@pytest.mark.slow
 def test_exports_hold_every_window(store):
     exported = store.read("diffinpainting/export")
     total = sum(len(windows(store, name)) for name in ("car", "bus"))

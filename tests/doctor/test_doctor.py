@@ -249,6 +249,7 @@ def test_durations_are_told_in_the_unit_that_people_plan_in(seconds, text):
     assert duration(seconds) == text
 
 
+@pytest.mark.slow
 def test_calibration_measures_and_is_kept_until_the_recipe_changes(root, tmp_path):
     model = str(save_tiny_inpainting(tmp_path / "sd"))
     segmenter = {"kind": "mask2former", "model": "checkpoints/mini-mask2former", "batch_size": 1, "crop": [32, 64]}

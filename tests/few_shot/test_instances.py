@@ -37,6 +37,7 @@ def selected(name: str, count: int) -> pd.DataFrame:
     return pd.DataFrame({"instance_id": [f"town_{number}:{name}" for number in range(count)]})
 
 
+@pytest.mark.slow
 @given(count=st.integers(5, 30), few=st.integers(1, 5), seed=st.integers(0, 30))
 def test_shots_are_exactly_k_nested_and_seeded(count: int, few: int, seed: int) -> None:
     rows = selected("car", count)

@@ -232,6 +232,7 @@ def test_a_damaged_checkpoint_is_refused_or_loaded_as_it_is(saved, name):
     run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
 def test_pickles_are_never_read(saved, name, tmp_path):
     """A folder with pickles in place of its weights is refused, and none of them is run."""
@@ -246,6 +247,7 @@ def test_pickles_are_never_read(saved, name, tmp_path):
     assert not mark.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LOADERS if name not in ("maskdiff", "siseg")])
 def test_a_pin_and_a_list_are_kept(saved, name, tmp_path):
     """One changed byte in the values of a tensor, which no loader could notice."""
@@ -270,6 +272,7 @@ def _verified_load(name: str, source: str) -> str:
     return LOADERS[name].load(pretrained(source)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["pickle", "empty", "garbage", "other", "missing", "folder"])
 def test_single_files(tmp_path, content):
     """torch-fidelity's Inception and Segment Anything's checkpoints, the two that are no safetensors."""

@@ -199,6 +199,7 @@ def test_a_path_that_is_no_params_file(tmp_path, name):
     assert isinstance(outcome("params", lambda: load_settings(tmp_path / name), str(tmp_path)), SettingsError)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.data())
 def test_what_can_be_read_can_be_defined(data):

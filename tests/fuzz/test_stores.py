@@ -170,6 +170,7 @@ KINDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     KINDS,

@@ -14,6 +14,8 @@ from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import pytest
+
 from assets import build_graph
 from assets.shared.declaration import Artifact
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
@@ -205,6 +207,7 @@ def test_the_kinds_of_the_table_have_every_field_of_any_kind() -> None:
         assert shown == {name for kind in section.kinds().values() for name in kind.model_fields}
 
 
+@pytest.mark.slow
 def test_an_edit_makes_stale_what_the_table_says() -> None:
     assert table() == TABLE.read_text()
 

@@ -97,6 +97,7 @@ def test_a_busy_port_is_one_line(monkeypatch):
     assert dev.is_free(port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_end_leaves_no_process_also_where_a_shell_ignores_interrupts(tmp_path, by):
     told = tmp_path / "pid"

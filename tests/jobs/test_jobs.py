@@ -221,6 +221,7 @@ def test_a_full_disk_is_not_tried_again(project, monkeypatch):
         run_with_faults(project, monkeypatch, faults)
 
 
+@pytest.mark.slow
 def test_killed_runs_are_marked_and_living_ones_are_left(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -274,6 +275,7 @@ def test_the_plan_ends_with_what_a_run_would_end_with(project):
         list(lines(settings))
 
 
+@pytest.mark.slow
 def test_a_reader_of_the_plan_may_leave_early():
     command = f"{sys.executable} -m jobs.planning | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)

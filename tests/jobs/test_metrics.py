@@ -38,6 +38,7 @@ def test_segmenters_and_shares_of_the_labels_are_told_apart(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_curves_are_a_picture_for_each_segmenter_with_its_arms_named(tmp_path):
     about = [("a", "real", 0), ("a", "real", 1), ("a", "g", 0), ("b", "real", 0)]
     curves = pd.concat(

@@ -120,6 +120,7 @@ def test_edits_make_only_what_reads_them(project):
     assert after.digest == before.digest
 
 
+@pytest.mark.slow
 def test_a_comment_in_a_params_file_and_another_batch_size_make_nothing(project):
     generator = project.raw["generators"]["diffinpainting"] | {"batch_size": 2}
     assert project.edited(generators={"diffinpainting": generator}) == {}

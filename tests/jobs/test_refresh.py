@@ -128,6 +128,7 @@ def test_assets_that_do_not_read_one_another_are_at_work_together(project):
     assert not any({"frames", "instances"} <= group for group in cluster.at_once)
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_starts_nothing_more(project):
     source = project.root / "data/leftImg8bit/val/valdale/valdale_000000_000000_leftImg8bit.png"
     target = project.root / "data/leftImg8bit/train/ashford/ashford_000000_000001_leftImg8bit.png"

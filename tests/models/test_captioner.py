@@ -13,6 +13,7 @@ def folder(tmp_path_factory) -> Path:
     return save_tiny_captioner(tmp_path_factory.mktemp("blip"))
 
 
+@pytest.mark.slow
 def test_a_caption_is_one_line_and_the_same_again(folder):
     images = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
     first, second = Captioner(folder, 6), Captioner(folder, 6)

@@ -54,10 +54,12 @@ def street(seed: int) -> np.ndarray:
     return render_scene(seed, 256, 128).image
 
 
+@pytest.mark.slow
 def test_every_weight_is_loaded(network):
     assert sum(p.numel() for p in network.parameters()) == 4_652_008
 
 
+@pytest.mark.slow
 def test_kid_tells_streets_from_what_streets_are_not(network):
     def features(images):
         return np.stack([maps(network, image).mean((0, 1)) for image in images])
@@ -68,6 +70,7 @@ def test_kid_tells_streets_from_what_streets_are_not(network):
     assert other > 10 * abs(same)
 
 
+@pytest.mark.slow
 def test_prototypes_of_its_features_know_cars_from_what_is_behind_them(network):
     def annotated(seed: int):
         scene = render_scene(seed, 512, 256)

@@ -29,6 +29,7 @@ def save_dinov2(folder):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("save", "kind", "stages", "grid", "depth"),
     [
@@ -54,6 +55,7 @@ def test_clip_patches(tmp_path) -> None:
     np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_a_diffusion_model_sees() -> None:
     def extract(**changes):
         settings = {"kind": "diffusion", "model": "checkpoints/mini-sd-inpaint", "stages": (0, 1)} | changes

@@ -36,6 +36,7 @@ def test_a_high_threshold_kills_true_regions() -> None:
     assert iou[0.5] > iou[0.95]
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 50), low=st.floats(-1, 1), high=st.floats(-1, 1))
 def test_the_filter_adds_nothing_and_is_monotone(seed: int, low: float, high: float) -> None:
     given_scene, known = scene(seed), prototypes()

@@ -147,6 +147,7 @@ def check(refiner) -> None:
     assert refiner.refine(image, [], masks[:0]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [save_tiny_sam, save_tiny_sam2, save_tiny_sam3, save_tiny_sam3_as_published])
 @pytest.mark.parametrize("points", [0, 2])
 def test_sam_of_transformers(save, points, tmp_path) -> None:
@@ -166,6 +167,7 @@ def counted(owner, name: str) -> list[int]:
     return calls
 
 
+@pytest.mark.slow
 def test_an_image_is_embedded_once_and_its_boxes_go_together(tmp_path, tiny_vit) -> None:
     image, _, coarse = street(0)
     masks = np.array([coarse == 26000, coarse == 24256])
@@ -182,6 +184,7 @@ def test_an_image_is_embedded_once_and_its_boxes_go_together(tmp_path, tiny_vit)
         assert len(embedded) == len(decoded) == 1
 
 
+@pytest.mark.slow
 def test_a_published_sam_3_is_its_tracker(tmp_path) -> None:
     image, _, coarse = street(0)
     masks = np.array([coarse == 26000, coarse == 24256])

@@ -137,6 +137,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(kind, tmp_path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_predictions_keep_the_contract(trained) -> None:
     kind, result = trained
     predictor = get_segmenter(kind).load(result.folder, recipe(kind), labels=CITYSCAPES)
@@ -157,6 +158,7 @@ def test_predictions_keep_the_contract(trained) -> None:
     assert (maps is None) == (kind != "oneformer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TINY)
 def test_images_without_instances_train_too(kind, tmp_path) -> None:
     assert fit(tmp_path, kind, Empty(), steps=1).curve["loss"].notna().all()
@@ -173,6 +175,7 @@ def test_less_memory_gives_the_same_training(kind, tmp_path) -> None:
     assert ours.keys() == theirs.keys()
 
 
+@pytest.mark.slow
 def test_half_precision_gives_nearly_the_same_loss(trained, tmp_path) -> None:
     kind, result = trained
     half = fit(tmp_path, kind, steps=1, mixed_precision="bf16")
@@ -181,6 +184,7 @@ def test_half_precision_gives_nearly_the_same_loss(trained, tmp_path) -> None:
     assert losses[1] != losses[0]
 
 
+@pytest.mark.slow
 def test_a_model_trains_on_with_other_classes(trained, tmp_path) -> None:
     kind, result = trained
     changes = {"model": str(result.folder), "architecture": {}}
@@ -197,6 +201,7 @@ def test_a_folder_that_is_no_checkpoint_is_one_clear_line(kind, tmp_path) -> Non
         get_segmenter(kind).load(tmp_path, recipe(kind), labels=CITYSCAPES)
 
 
+@pytest.mark.slow
 def test_eomt_reads_one_size(tmp_path) -> None:
     fit(tmp_path, "eomt", steps=1)
     with pytest.raises(SettingsError, match="reads 64x64; set crop to that"):

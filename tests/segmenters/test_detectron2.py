@@ -76,6 +76,7 @@ def test_what_is_missing_is_named_where_it_is_missing(tmp_path) -> None:
         fit(tmp_path)
 
 
+@pytest.mark.slow
 @needs_detectron2
 def test_trains_and_predicts(tmp_path) -> None:
     assert fit(tmp_path).curve["loss"].notna().all()
@@ -139,6 +140,7 @@ def test_a_file_that_is_no_configuration_is_one_clear_line_and_runs_no_code(tmp_
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @needs_detectron2
 def test_a_configuration_file_of_ones_own(tmp_path) -> None:
     from detectron2 import model_zoo
@@ -163,6 +165,7 @@ def test_what_one_asks_for_is_frozen() -> None:
     assert any(not parameter.requires_grad for parameter in new_model(architecture=SMALL | changes).parameters())
 
 
+@pytest.mark.slow
 @needs_detectron2
 def test_a_backbone_of_transformers_brings_its_weights(tmp_path) -> None:
     fit(tmp_path, backbone=BACKBONE, learning_rate=1e-9, steps=1)
@@ -180,6 +183,7 @@ def test_a_backbone_of_transformers_brings_its_weights(tmp_path) -> None:
     )
 
 
+@pytest.mark.slow
 @needs_detectron2
 def test_a_training_goes_on_from_a_trained_folder(tmp_path) -> None:
     fit(tmp_path / "first", backbone=BACKBONE)
@@ -190,6 +194,7 @@ def test_a_training_goes_on_from_a_trained_folder(tmp_path) -> None:
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in weights)
 
 
+@pytest.mark.slow
 @needs_detectron2
 def test_the_same_training_leaves_the_same_files(tmp_path) -> None:
     for part in ("first", "second"):
@@ -199,6 +204,7 @@ def test_the_same_training_leaves_the_same_files(tmp_path) -> None:
         assert first == second, name
 
 
+@pytest.mark.slow
 @needs_detectron2
 def test_a_killed_training_ends_as_if_it_had_not_been(tmp_path) -> None:
     class Killed(Exception):

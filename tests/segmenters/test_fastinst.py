@@ -65,6 +65,7 @@ def test_r50_d3_has_the_published_number_of_parameters():
     assert sum(parameter.numel() for parameter in built.parameters()) == pytest.approx(34e6, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (120, 3)])
 @pytest.mark.parametrize("size", [(64, 96), (70, 101), (360, 720)])
 def test_loss_is_defined_for_any_number_of_instances_and_any_size(counts, size):
@@ -186,6 +187,7 @@ def test_a_killed_training_ends_as_if_it_had_never_been_killed(trained, tmp_path
     assert (resumed.folder / "model.safetensors").read_bytes() == (result.folder / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 96), (50, 70), (33, 200)])
 def test_predictions_are_masks_of_the_image(trained, size):
     result, _ = trained
@@ -198,6 +200,7 @@ def test_predictions_are_masks_of_the_image(trained, size):
     assert (table[["mask_height", "mask_width"]].to_numpy() == size).all()
 
 
+@pytest.mark.slow
 def test_a_trained_model_starts_another_with_new_classes(trained, tmp_path):
     result, _ = trained
     segmenter = get_segmenter("fastinst")
@@ -215,6 +218,7 @@ def test_a_trained_model_starts_another_with_new_classes(trained, tmp_path):
     assert grown.sizes.classes[-1] == "bus"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [{"quries": 3}, {"num_queries": "many"}, {"hidden_dim": 31}])
 def test_what_does_not_fit_a_trained_model_is_one_clear_line(trained, wrong):
     start = recipe(model=str(trained[0].folder), architecture=wrong)

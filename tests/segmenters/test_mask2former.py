@@ -71,6 +71,7 @@ def test_killed_training_ends_as_the_undisturbed_one(tmp_path, trained):
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_curve_and_checkpoint_folder(trained):
     folder, result = trained
     assert result.curve["step"].tolist() == [4]
@@ -116,6 +117,7 @@ def test_clipping_is_a_switch(tmp_path):
     assert torch.equal(moved[0.0], moved[1e9])
 
 
+@pytest.mark.slow
 def test_training_leaves_global_generators_alone(tmp_path):
     torch.manual_seed(7)
     np.random.seed(7)
@@ -142,6 +144,7 @@ def test_loss_with_none_and_with_more_instances_than_queries(counts):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(33, 47), (96, 160), (20, 40), (101, 35)])
 @pytest.mark.parametrize("test_size", [None, (50, 70)])
 def test_predictions_are_masks_of_the_image(trained, size, test_size):
@@ -157,6 +160,7 @@ def test_predictions_are_masks_of_the_image(trained, size, test_size):
         assert mask.any()
 
 
+@pytest.mark.slow
 def test_a_prediction_does_not_depend_on_its_neighbours(trained):
     predictor = SEGMENTER.load(trained[0] / "checkpoint", tiny(), labels=CITYSCAPES)
     images = [ToyDataset()[index][0] for index in range(3)]
@@ -165,6 +169,7 @@ def test_a_prediction_does_not_depend_on_its_neighbours(trained):
         pd.testing.assert_frame_equal(predictor.predict([image])[0], table)
 
 
+@pytest.mark.slow
 def test_checkpoint_round_trip_keeps_predictions(trained, tmp_path):
     image = ToyDataset()[0][0]
     predictor = SEGMENTER.load(trained[0] / "checkpoint", tiny(), labels=CITYSCAPES)
@@ -193,6 +198,7 @@ def test_backbone_weights_are_taken_over(tmp_path):
     assert all(torch.equal(encoder[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_pretrained_segmenter_gets_a_new_class_head(trained):
     model = build_model(tiny(model=str(trained[0] / "checkpoint")), ("person", "car", "bus", "train"))
     assert model.class_predictor.out_features == 5
@@ -218,11 +224,13 @@ def test_empty_training_set_is_refused(tmp_path):
         fit(tmp_path, tiny(), dataset=ToyDataset(0))
 
 
+@pytest.mark.slow
 def test_diverged_training_is_one_clear_line(tmp_path):
     with pytest.raises(SettingsError, match="lower learning_rate"):
         fit(tmp_path, tiny(steps=8, learning_rate=1e20, grad_clip=1e9, backbone_lr_factor=1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other kind"])
 def test_unusable_checkpoint_is_one_clear_line(trained, tmp_path, damage):
     folder = tmp_path / "checkpoint"

@@ -137,6 +137,7 @@ def test_texts_are_of_this_image_alone() -> None:
     assert texts([car] * 9, INSTANCE, CLASSES, 3) == ["a photo with a car"] * 3
 
 
+@pytest.mark.slow
 def test_one_training_answers_three_tasks(trained) -> None:
     folder, result = trained
     assert result.curve["loss"].notna().all()
@@ -154,6 +155,7 @@ def test_one_training_answers_three_tasks(trained) -> None:
     assert not torch.allclose(answers[1], answers[2])
 
 
+@pytest.mark.slow
 def test_the_checkpoint_is_for_inference_and_trains_on(trained, tmp_path) -> None:
     folder = trained[0] / "checkpoint"
     config = json.loads((folder / "config.json").read_text())
@@ -167,6 +169,7 @@ def test_the_checkpoint_is_for_inference_and_trains_on(trained, tmp_path) -> Non
     fit(tmp_path, recipe(model=str(folder), steps=1, checkpoint_every=1))
 
 
+@pytest.mark.slow
 def test_the_text_branch_is_a_switch(tmp_path) -> None:
     result = fit(tmp_path, recipe(text_branch=False, batch_size=1))
     assert result.curve["loss"].notna().all()
@@ -174,6 +177,7 @@ def test_the_text_branch_is_a_switch(tmp_path) -> None:
         fit(tmp_path, recipe(batch_size=1))
 
 
+@pytest.mark.slow
 def test_the_contrastive_loss_takes_part(tmp_path) -> None:
     def first_loss(weight: float, name: str) -> float:
         architecture = ARCHITECTURE | {"contrastive_weight": weight}
@@ -182,6 +186,7 @@ def test_the_contrastive_loss_takes_part(tmp_path) -> None:
     assert first_loss(0.5, "with") > first_loss(0.0, "without") + 0.1
 
 
+@pytest.mark.slow
 def test_it_grows_from_a_mask2former() -> None:
     source = "checkpoints/mini-mask2former"
     sizes = {"conv_dim": 64, "mask_dim": 64, "hidden_dim": 64, "num_attention_heads": 4, "decoder_layers": 3}

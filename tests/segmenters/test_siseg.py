@@ -79,6 +79,7 @@ def test_classes_and_pieces_stay_apart() -> None:
     assert len(np.unique(found[found > 0])) == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_true_displacements_fit_the_pair_losses(seed: int) -> None:

@@ -97,6 +97,7 @@ def test_edges_lie_inside_the_mask_and_have_its_outline(seed, height, width):
     assert (edges[mask & ~np.logical_and.reduce(around)] == 255).all()
 
 
+@pytest.mark.slow
 def test_strong_edges_are_brighter_than_weak_ones_and_light_does_not_matter():
     image = np.full((64, 64, 3), 100, np.uint8)
     image[:, 20:] = 112
@@ -108,6 +109,7 @@ def test_strong_edges_are_brighter_than_weak_ones_and_light_does_not_matter():
     np.testing.assert_array_equal(soft_edges(image // 2, mask) > 0, edges > 0)
 
 
+@pytest.mark.slow
 def test_what_the_controlnet_sees_of_the_source_reaches_the_picture(folder):
     guided, off = painted(settings(folder)), painted(settings(folder, control_strength=0))
     assert (guided[0] != guided[1]).any()
@@ -117,6 +119,7 @@ def test_what_the_controlnet_sees_of_the_source_reaches_the_picture(folder):
     assert (short != guided).any()
 
 
+@pytest.mark.slow
 def test_depth_by_a_model_reaches_the_picture_and_the_digest(folder, depth_model):
     made = settings(folder, condition="depth", depth_model=str(depth_model))
     depth, edges = load_generator("mine", made, "cpu"), load_generator("mine", settings(folder), "cpu")

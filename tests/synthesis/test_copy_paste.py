@@ -47,6 +47,7 @@ def selected(rng: np.random.Generator, side: int, slot: int = 0) -> dict:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**20), side=st.integers(2, 200))
 def test_only_the_instance_arrives_under_a_new_id(seed, side):

@@ -80,6 +80,7 @@ def test_one_bad_image_of_a_batch_is_rejected_and_the_others_are_what_they_were(
         assert spoilt[index]["image_png"] == clean[index]["image_png"]
 
 
+@pytest.mark.slow
 def test_what_overflows_in_half_precision_is_painted_again_in_float32(tmp_path):
     generator, recipe = loaded(tmp_path, dtype="bfloat16")
     rows = selected(3)
@@ -96,6 +97,7 @@ def test_what_overflows_in_half_precision_is_painted_again_in_float32(tmp_path):
     assert alone[0]["image_png"] == made[1]["image_png"]
 
 
+@pytest.mark.slow
 def test_a_real_overflow_of_float16_is_seen_and_painted_again(tmp_path):
     """Weights that fit into float16 and activations that do not."""
     generator, recipe = loaded(tmp_path, dtype="float16")
@@ -109,6 +111,7 @@ def test_a_real_overflow_of_float16_is_seen_and_painted_again(tmp_path):
     assert [row["failure"] for row in made] == ["", ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_run_in_which_most_crops_fail_ends_with_the_generator_the_dtype_and_a_remedy(tmp_path, dtype):
     generator, recipe = loaded(tmp_path, dtype=dtype)

@@ -78,6 +78,7 @@ def crops(generator, rows: pd.DataFrame, recipe: GeneratorSettings, skip: int = 
     }
 
 
+@pytest.mark.slow
 def test_rows_carry_a_repainted_crop_and_its_provenance(generator, recipe):
     made = crops(generator, selected(3), recipe.model_copy(update={"replicas": 2}))
     assert len(made) == 6
@@ -91,6 +92,7 @@ def test_rows_carry_a_repainted_crop_and_its_provenance(generator, recipe):
     assert len({crop["seed"] for crop in made.values()}) == 6
 
 
+@pytest.mark.slow
 def test_a_crop_does_not_depend_on_its_neighbours_bit_for_bit(generator, recipe):
     rows = selected(6)
     whole = crops(generator, rows, recipe)
@@ -103,6 +105,7 @@ def test_a_crop_does_not_depend_on_its_neighbours_bit_for_bit(generator, recipe)
     assert len(resumed) == 3
 
 
+@pytest.mark.slow
 def test_seed_and_prompt_change_the_crop(generator):
     rng = np.random.default_rng(0)
     images = np.repeat(rng.integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8), 4, axis=0)
@@ -113,10 +116,12 @@ def test_seed_and_prompt_change_the_crop(generator):
     assert (out[0] != out[3]).any()
 
 
+@pytest.mark.slow
 def test_a_second_load_has_the_same_digest(generator, recipe):
     assert load_generator("again", recipe, "cpu").weights_digest == generator.weights_digest
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:Passing `image` as torch tensor")
 def test_a_bright_crop_is_read_like_a_dark_one(generator):
     """diffusers guesses the value range of a batch from its darkest pixel; a batch of bright crops must not differ."""
@@ -142,6 +147,7 @@ def thin_masks() -> np.ndarray:
     return masks
 
 
+@pytest.mark.slow
 def test_the_thinnest_mask_is_painted_wherever_it_lies(generator):
     """Where a latent mask is lost nothing is drawn, and pictures of two seeds are equal."""
     masks = thin_masks()
@@ -159,6 +165,7 @@ def test_the_thinnest_mask_is_painted_wherever_it_lies(generator):
         assert (one[mask] != other[mask]).any(axis=1).mean() > 0.9
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.integers(0, 40))
 def test_a_latent_cell_is_on_when_any_of_its_pixels_is(generator, seed, count):
     """`Tensor.unfold` is the oracle; and of the pixels of whole cells pipelines may pick any."""
@@ -174,6 +181,7 @@ def test_a_latent_cell_is_on_when_any_of_its_pixels_is(generator, seed, count):
         assert torch.equal(whole[:, offset::factor, offset::factor], cells)
 
 
+@pytest.mark.slow
 def test_nothing_reads_the_global_generator(generator):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
@@ -199,6 +207,7 @@ def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path):
         load_generator("mine", settings(plain, kind="gligen"), "cpu")
 
 
+@pytest.mark.slow
 def test_a_crop_is_painted_at_the_smallest_square_that_loses_nothing_of_it(generator, recipe):
     rows, bucketed = selected(6), recipe.model_copy(update={"sizes": (48, 16, 24)})
     made = list(repaint(generator, "g", rows, BANK, bucketed, 0))
@@ -227,6 +236,7 @@ def test_a_knob_of_another_kind_is_refused():
         settings(Path("model"), grounded_steps=0.5)
 
 
+@pytest.mark.slow
 def test_grounding_tells_where_and_can_be_off(tmp_path):
     model = save_tiny_gligen(tmp_path)
     rng = np.random.default_rng(0)

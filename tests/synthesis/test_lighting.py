@@ -24,12 +24,14 @@ def scenes() -> list[tuple[str, np.ndarray]]:
     return [(light.name, picture) for light, picture in zip(drawn, pictures, strict=True)]
 
 
+@pytest.mark.slow
 def test_an_evening_is_told_from_other_weather(scenes):
     assert {name for name, _ in scenes} >= {"evening", "noon", "overcast"}
     for name, picture in scenes:
         assert (lighting_words(picture) == EVENING) == (name == "evening")
 
 
+@pytest.mark.slow
 def test_a_darkened_frame_is_dim_and_then_night(scenes):
     for _, picture in scenes:
         assert lighting_words((0.45 * picture).astype(np.uint8)) == DIM

@@ -35,6 +35,7 @@ def scene(seed: int, height: int, width: int, count: int) -> tuple[np.ndarray, n
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8), masks
 
 
+@pytest.mark.slow
 def test_instances_change_inside_their_masks_and_nothing_else_does(generator):
     (first, one), (second, two) = scene(0, 40, 50, 2), scene(1, 30, 64, 3)
     two[1] = False
@@ -60,6 +61,7 @@ def test_instances_change_inside_their_masks_and_nothing_else_does(generator):
     assert set(table["failure"]) == {""}
 
 
+@pytest.mark.slow
 def test_a_result_does_not_depend_on_what_shares_the_call(generator):
     (first, one), (second, two) = scene(0, 40, 50, 2), scene(1, 30, 64, 1)
     together = repaint_instances([first, second], [one, two], [["car", "bus"], ["car"]], generator)
@@ -72,6 +74,7 @@ def test_a_result_does_not_depend_on_what_shares_the_call(generator):
     assert (other.images[0] != alone.images[0]).any()
 
 
+@pytest.mark.slow
 def test_prompts_pasting_and_a_judge_are_those_of_params_files(generator, tmp_path):
     image, masks = scene(3, 40, 50, 2)
     prompts = {"car": {"templates": ["a {color} car"], "colors": ["red", "blue"]}}
@@ -85,6 +88,7 @@ def test_prompts_pasting_and_a_judge_are_those_of_params_files(generator, tmp_pa
     assert (hard.images[0] != made.images[0]).any()
 
 
+@pytest.mark.slow
 def test_prompts_hold_the_light_of_the_image_and_a_caption_of_the_instance(generator, tmp_path):
     image, masks = scene(3, 40, 50, 2)
     prompts = {
@@ -125,11 +129,13 @@ def test_nothing_to_repaint_is_nothing_done(generator):
     assert made.provenance.empty
 
 
+@pytest.mark.slow
 def test_the_package_stays_light():
     light = "import sys, instsynth_dagster; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'pydantic')))"
     subprocess.run([sys.executable, "-c", light], check=True)
 
 
+@pytest.mark.slow
 def test_the_documented_example_runs_as_written(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)

@@ -50,6 +50,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
     return np.stack([image, image[::-1]]), masks
 
 
+@pytest.mark.slow
 def test_a_mask_is_filled_by_prompt_and_seed(generator, scene):
     images, masks = scene
     out = generator.fill(images, masks, PROMPTS, ["car", "bus"], [1, 2])
@@ -78,6 +79,7 @@ def test_mask_guidance_and_negative_prompt_reach_the_model(kind, model, generato
         assert (out != other).any() or (kind == "flux_fill" and "negative_prompt" in changes)
 
 
+@pytest.mark.slow
 def test_the_thinnest_mask_is_painted_wherever_it_lies(generator, scene):
     """Where a latent mask is lost nothing is drawn, and pictures of two seeds are equal."""
     images, _ = scene
@@ -88,6 +90,7 @@ def test_the_thinnest_mask_is_painted_wherever_it_lies(generator, scene):
         assert ((one != other).any(axis=3)[masks]).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_crop_does_not_depend_on_its_neighbour(generator, scene):
     """Within one grey level: prompts of two lengths are padded to the longer, and other shapes take other kernels."""
     images, masks = scene
@@ -98,6 +101,7 @@ def test_a_crop_does_not_depend_on_its_neighbour(generator, scene):
         assert np.abs(together[index].astype(int) - alone[0]).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_family_declares_its_licence_and_its_sizes(kind, model, generator):
     assert generator.capabilities.native_size == SIZE
     assert generator.capabilities.licence
@@ -105,6 +109,7 @@ def test_a_family_declares_its_licence_and_its_sizes(kind, model, generator):
         load_generator("mine", settings(kind, model, size=30), "cpu")
 
 
+@pytest.mark.slow
 def test_text_encoders_rest_outside_and_count_in_the_digest(kind, model, generator):
     assert generator._pipeline.text_encoder is None
     generator.prepare(["a new prompt"])
@@ -113,6 +118,7 @@ def test_text_encoders_rest_outside_and_count_in_the_digest(kind, model, generat
     assert digest == generator.weights_digest
 
 
+@pytest.mark.slow
 def test_an_lcm_lora_is_fused_and_runs_in_few_steps(tmp_path, scene):
     model = TINY["sdxl_inpaint"](tmp_path)
     pipeline = StableDiffusionXLPipeline.from_pretrained(model)

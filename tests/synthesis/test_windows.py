@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
@@ -43,6 +44,7 @@ def test_a_window_is_two_to_one_inside_and_contains_the_box(case, seed):
     assert window == sample_window((x1, y1, x2, y2), width, height, SETTINGS, seed)
 
 
+@pytest.mark.slow
 def test_lambda_follows_the_truncated_normal():
     drawn = [sample_window((500, 300, 600, 340), 2048, 1024, SETTINGS, seed).scale for seed in range(1500)]
     assert min(drawn) >= 1
@@ -80,6 +82,7 @@ def test_no_resizing_misplaces_a_mask(case):
     assert misplaced_pixels(mask, resize_ids(mask.astype(np.int32), size) > 0) == 0
 
 
+@pytest.mark.slow
 @given(st.integers(3, 20), st.integers(3, 20), st.floats(1, 6), st.integers(0, 20), st.integers(0, 20))
 def test_a_mask_that_is_lost_shifted_or_cut_is_seen(high, wide, scale, y, x):
     mask = np.zeros((50, 50), bool)

@@ -49,6 +49,7 @@ def published(storage: Storage, name: str, content: bytes) -> StoredFile:
     return file
 
 
+@pytest.mark.slow
 def test_files_come_and_go(storage: Storage):
     assert storage.entries("crops/car") == set()
     with pytest.raises(FileNotFoundError):
@@ -81,6 +82,7 @@ def write(store: Store, rows: list[dict], fingerprint: str = FINGERPRINT) -> Non
         (out.scratch() / "state").write_text("gone after the commit")
 
 
+@pytest.mark.slow
 def test_a_partition_is_the_same_wherever_it_lies(root: str, tmp_path: Path):
     rows = [{"name": str(index), "value": index, "device_seconds": 0.5} for index in range(7)]
     made, other = Store(root, 3, tmp_path / "cache"), Store(tmp_path / "disk", 3)
@@ -99,6 +101,7 @@ def test_a_partition_is_the_same_wherever_it_lies(root: str, tmp_path: Path):
     assert elsewhere.storage.entries("crops/aachen/car") == kept
 
 
+@pytest.mark.slow
 def test_another_machine_goes_on_where_a_killed_one_was(root: str, tmp_path: Path):
     rows = [{"value": index} for index in range(8)]
     abandoned = Store(root, 3, tmp_path / "killed").write("crops", "aachen|car", FINGERPRINT).__enter__()
@@ -113,6 +116,7 @@ def test_another_machine_goes_on_where_a_killed_one_was(root: str, tmp_path: Pat
     assert survivor.read("crops", "aachen|car")["value"].tolist() == list(range(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "lengthened"])
 def test_damage_is_found_named_and_set_aside(root: str, tmp_path: Path, damage: str):
     store = Store(root, 3, tmp_path / "cache")
@@ -154,6 +158,7 @@ def test_a_damaged_part_of_an_unfinished_run_is_made_again(root: str, tmp_path: 
     assert store.read("crops", "aachen|car")["value"].tolist() == list(range(6))
 
 
+@pytest.mark.slow
 def test_one_writer_at_a_time(root: str, tmp_path: Path):
     """Eight threads, each with a store of its own, add to a file that nothing else protects."""
     inside, most, said = [], [], []
@@ -227,6 +232,7 @@ def test_a_dead_holder_is_succeeded_and_a_sleeping_one_finds_out(tmp_path: Path,
     assert len(storage.names(".locks/crops/car")) == 1
 
 
+@pytest.mark.slow
 def test_a_living_holder_is_never_succeeded(tmp_path: Path, clock, monkeypatch):
     storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
     holder, waits = leased(storage), iter(range(8))

@@ -46,6 +46,7 @@ def test_pixels_come_with_the_declared_frames(tmp_path) -> None:
         given.image_of("dunmere_000000_000001")
 
 
+@pytest.mark.slow
 def test_the_plan_needs_neither_dagster_nor_a_model_library() -> None:
     code = "import sys, jobs.planning; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -100,6 +100,7 @@ def test_the_index(ids):
     assert index["touches_border"].to_dict() == {24: True, 24000: False, 26001: False, 32000: False}
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31))
 def test_the_index_against_a_plain_loop(seed):
     rng = np.random.default_rng(seed)

@@ -89,6 +89,7 @@ def test_what_is_whole_comes_back_pixel_for_pixel(tmp_path):
     np.testing.assert_array_equal(instances, ids)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**31), height=st.integers(1, 24), width=st.integers(1, 24), kinds=st.integers(1, 10))
 def test_any_id_map_is_redrawn(tmp_path_factory, seed, height, width, kinds):
@@ -101,6 +102,7 @@ def test_any_id_map_is_redrawn(tmp_path_factory, seed, height, width, kinds):
     assert min(len(item.polygon) for item in objects) >= 3
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 12))
 def test_pictures_of_overlapping_shapes_are_redrawn(tmp_path_factory, seed, count):

@@ -39,6 +39,7 @@ def test_other_paint_changes_no_shape_and_nothing_but_the_painted(given):
         assert changed.any()
 
 
+@pytest.mark.slow
 def test_a_dull_city_wears_no_colours_and_a_repainted_one_all():
     dull, repainted = set(), set()
     for seed in range(6):
@@ -62,6 +63,7 @@ def test_only_train_cities_and_those_like_them_are_dull(tmp_path):
         np.testing.assert_array_equal(written[city], scene.image)
 
 
+@pytest.mark.slow
 def test_a_class_can_be_rare_in_the_train_cities_alone():
     settings = DemoCitySettings(width=256, height=128, frames_per_city=12, train_counts={"car": 0.05})
     cars = {
@@ -97,6 +99,7 @@ def test_every_class_is_there_and_rare_ones_are_rare(scenes):
     assert np.isin([CITYSCAPES.by_name["person"].id, CITYSCAPES.by_name["bicycle"].id], ids).any()
 
 
+@pytest.mark.slow
 def test_attributes_and_ids_agree(scenes):
     for scene in scenes:
         index = instance_index(scene.ids, labels=CITYSCAPES)
@@ -108,6 +111,7 @@ def test_attributes_and_ids_agree(scenes):
             assert kind.color in caption(kind)
 
 
+@pytest.mark.slow
 def test_a_mask_holds_the_colour_it_is_said_to_have(scenes):
     right = total = 0
     for scene in scenes:
@@ -135,6 +139,7 @@ def test_class_weights_raise_a_class():
     assert raised > 3 * max(plain, 1)
 
 
+@pytest.mark.slow
 def test_a_written_city_reads_back(tmp_path):
     settings = DemoCitySettings(width=256, height=128, frames_per_city=3, seed=1)
     assert write_demo_city(tmp_path, "train", "elm", settings) == 3

@@ -24,6 +24,7 @@ def city(request):
     return [(ids, instance_index(ids, labels=CITYSCAPES)) for _, _, ids in frames]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(128, 64), (333, 177), (200, 400), (1024, 512)])
 def test_any_size_is_drawn_whole(width, height):
     for seed in (0, 1, 2**63 - 1):
@@ -55,6 +56,7 @@ def test_a_city_holds_every_class_and_every_hard_case(city):
     assert min(groups, cut, small, by_256) >= 3
 
 
+@pytest.mark.slow
 def test_instances_are_numbered_from_zero_per_class(city):
     for _, index in city:
         for _, same in index[~index["is_group"]].groupby("class_name"):

@@ -1,4 +1,5 @@
 import pandas as pd
+import pytest
 from safetensors.torch import load_file
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
@@ -8,6 +9,7 @@ from instsynth_dagster.segmenters.mask2former import build_model
 from tests.segmenters.toy import TINY_RESNET, ToyDataset, tiny
 
 
+@pytest.mark.slow
 def test_ships_a_half_precision_model_that_a_segmenter_starts_from(tmp_path):
     result = train_detector(ToyDataset(), tiny(), out=tmp_path / "mini", scratch=tmp_path / "scratch")
     weights = load_file(tmp_path / "mini" / "model.safetensors")

@@ -29,6 +29,7 @@ def pairs(painted, count=6):
         yield Pair("car", "a photo of a red car", source, painted(source, noise).astype(np.uint8), MASK)
 
 
+@pytest.mark.slow
 def test_doing_nothing_is_perfect_in_the_papers_figures_and_only_there():
     figures = image_quality(
         pairs(lambda source, noise: source), FakeJudge(), FakeJudge(), cut_out=False, classes=CITYSCAPES.classes

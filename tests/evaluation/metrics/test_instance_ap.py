@@ -65,6 +65,7 @@ def random_frames(seed: int, count: int = 3) -> Frames:
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_equals_the_official_script(official, seed: int) -> None:
     frames = random_frames(seed)

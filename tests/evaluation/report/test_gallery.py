@@ -89,6 +89,7 @@ def test_contact_sheet_of_nothing() -> None:
     assert contact_sheet([], 4).shape[2] == 3
 
 
+@pytest.mark.slow
 def test_markdown_stays_small_and_decodes() -> None:
     noise = np.random.default_rng(2).integers(0, 256, (512, 1024, 3), dtype=np.uint8)
     text = thumbnail_markdown(noise, width=900)

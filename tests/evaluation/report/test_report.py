@@ -112,6 +112,7 @@ def data() -> ReportData:
     )
 
 
+@pytest.mark.slow
 def test_report_is_whole_and_needs_nothing_else(data: ReportData) -> None:
     html = render_report(data)
     targets = parsed(html).targets

@@ -114,6 +114,7 @@ def test_differences_are_paired_seeded_and_cover_the_estimate(runs: list[Run]) -
     assert difference_table(compare(runs, seed=2, classes=CITYSCAPES.classes))["ap_low"][0] != row["ap_low"]
 
 
+@pytest.mark.slow
 def test_an_arm_against_its_double_differs_by_nothing() -> None:
     run = scored("real", 1)
     double = Run(
@@ -314,6 +315,7 @@ def test_parts_are_paired_like_the_whole(runs: list[Run]) -> None:
     assert parts.loc["size small", "low"] < parts.loc["size small", "difference"] < parts.loc["size small", "high"]
 
 
+@pytest.mark.slow
 def test_maps_are_resampled_too() -> None:
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 9, (2, FRAMES, 19, 4)).astype(float)
@@ -329,6 +331,7 @@ def test_maps_are_resampled_too() -> None:
     assert table["miou"]["real"] == pytest.approx((sums[:, 0] / sums[:, 1]).mean())
 
 
+@pytest.mark.slow
 def test_shares_of_the_labels_are_compared_with_their_own_baseline() -> None:
     runs = [replace(scored(arm, seed), percent=percent) for percent in (100, 10) for arm, seed in _ARMS]
     table = difference_table(compare(runs, seed=0, classes=CITYSCAPES.classes))

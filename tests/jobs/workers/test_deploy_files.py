@@ -142,6 +142,7 @@ def test_the_lock_agrees_with_the_one_of_the_project_and_names_no_host():
     assert "://" not in text
 
 
+@pytest.mark.slow
 def test_a_run_without_a_route_gets_one_by_the_pool_of_its_assets():
     class Node:
         def __init__(self, pools: set[str]) -> None:

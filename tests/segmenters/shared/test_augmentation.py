@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from tests.segmenters.toy import ToyDataset, tiny
 CLASSES = ("person", "car", "motorcycle")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     height=st.integers(1, 11).map(lambda blocks: 8 * blocks),

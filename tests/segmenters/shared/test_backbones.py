@@ -41,6 +41,7 @@ def classifier(request, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_weight_is_the_classifiers_but_the_norms_that_it_has_not(classifier) -> None:
     theirs = load_file(classifier / "model.safetensors").values()  # by value: the library renames some
     ours = load_backbone(str(classifier)).state_dict()
@@ -51,6 +52,7 @@ def test_every_weight_is_the_classifiers_but_the_norms_that_it_has_not(classifie
             assert any(value.shape == other.shape and torch.equal(value, other) for other in theirs), name
 
 
+@pytest.mark.slow
 def test_a_backbone_is_built_again_from_what_describes_it(classifier) -> None:
     backbone = load_backbone(str(classifier)).eval()
     again = build_backbone(backbone_description(backbone)).eval()
@@ -74,6 +76,7 @@ def test_a_segmenter_learns_on_it(kind, classifier, tmp_path) -> None:
     assert len(segmenter.load(result.folder, recipe, labels=CITYSCAPES).predict([ToyDataset()[0][0]])) == 1
 
 
+@pytest.mark.slow
 def test_a_folder_that_lacks_a_weight_is_named(classifier) -> None:
     file = classifier / "model.safetensors"
     weights = load_file(file)

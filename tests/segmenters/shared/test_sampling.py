@@ -42,6 +42,7 @@ def test_nothing_to_draw_from_is_refused():
         DrawSchedule([], 0.5, 0)
 
 
+@pytest.mark.slow
 @given(factors=st.lists(st.floats(1.0, 4.0), min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_repeated_samples_come_as_often_as_their_factor_says(factors, seed):
     factors = np.array(factors)

@@ -27,6 +27,7 @@ def test_a_point_is_the_mean_of_ten_steps_or_of_what_is_left(steps, ends):
     assert curve.columns.tolist() == ["step", "loss", "learning_rate"]
 
 
+@pytest.mark.slow
 def test_the_interval_of_checkpoints_changes_no_row(tmp_path):
     curves = [fit(tmp_path / str(every), tiny(steps=12, checkpoint_every=every)).curve for every in (3, 5, 12)]
     assert curves[0]["step"].tolist() == [10, 12]

@@ -136,6 +136,7 @@ def test_totals_are_those_of_all_micro_batches_in_the_order_of_the_terms():
     assert batch_mean(values, torch.zeros(6, 4)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["oneformer", "detectron2"])
 def test_a_loss_that_compares_images_is_not_split_into_micro_batches(kind: str, tmp_path, monkeypatch):
     if kind == "detectron2":
