@@ -54,7 +54,7 @@ def _in_order(found: Mapping[str, Artifact], above: Mapping[str, set[str]]) -> I
         sorter.done(key)
 
 
-def build_assets(settings: Settings, graph: Mapping[str, Artifact]) -> list[dg.AssetsDefinition]:
+def build_assets(graph: Mapping[str, Artifact]) -> list[dg.AssetsDefinition]:
     """The Dagster assets of a params file, one for each artifact of `graph`."""
     from assets.shared.stored import stored_asset
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from dataclasses import astuple
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from assets.shared.declaration import At, all_but, artifact
 from assets.shared.made import Check, Made
 from assets.shared.pictures import PREVIEWED_WINDOWS, windows_preview
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
-from instsynth_dagster.data.images import encode_ids, encode_png
+from instsynth_dagster.data.images import encoded_sample
 from instsynth_dagster.graph.refs import all_cities, anonymised_dimensions
 from instsynth_dagster.graph.staleness import PartitionRef
 from instsynth_dagster.settings import AnonymiseSettings, GateSettings, Settings
@@ -78,7 +75,9 @@ def anonymised_frames(
             text = f"{row.frame_id}: {changed} pixels differ from the source where nothing is hidden"
             return Made(checks=(Check("rest_untouched", False, text),))
         objects = outcomes(parts, own, dataset.labels, classes, settings.anonymise)
-        out.add(_row(row.frame_id, made, ids) | {"told": json.dumps([astuple(one) for one in objects])})
+        told = json.dumps([astuple(one) for one in objects])
+        names = {"frame_id": row.frame_id, "instance_id": row.frame_id}
+        out.add({**names, **encoded_sample(made, ids), "told": told})
     for stored in out.stored_rows(["told"]):
         counts.update(how for _, _, how, _ in json.loads(stored["told"]))
     out.summary.update(frames=out.rows, **counts)
@@ -102,15 +101,3 @@ def _painted(
         for row in repainted_instances(selected, chosen, replicas=1):
             found.setdefault(row["frame_id"], []).append(row)
     return found
-
-
-def _row(frame_id: str, image: np.ndarray, ids: np.ndarray) -> dict[str, Any]:
-    image_png, ids_png = encode_png(image), encode_ids(ids)
-    return {
-        "frame_id": frame_id,
-        "instance_id": frame_id,
-        "image_sha256": hashlib.sha256(image_png).hexdigest(),
-        "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
-        "image_png": image_png,
-        "ids_png": ids_png,
-    }

@@ -136,7 +136,7 @@ class _Shots:
     ) -> None:
         """The shots of a task; `cities` are the train cities."""
         self._settings, self._store, self._dataset = settings, store, dataset
-        self._chosen, self._generators, self._task = _chosen(settings), generators, task
+        self._chosen, self._generators = _chosen(settings), generators
         self._frames = store.read_many("frames", cities).set_index("frame_id", drop=False)
         self.drawn = {
             name: draw_instances(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,6 @@ from resources.dataset import Dataset
 from resources.device import Device
 
 SHOWN = 4
-
-GroupingMethod = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, pd.DataFrame]]
-"""Maps an image and its label ids to instance ids and a prediction table."""
 
 
 def _can_predict(at: At) -> bool:

@@ -10,7 +10,6 @@ from assets.shared.made import Made
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.store import PartitionWriter
 from instsynth_dagster.graph.refs import all_cities
-from instsynth_dagster.settings import Settings
 from instsynth_dagster.synthesis.lighting import lighting_words
 from resources.dataset import Dataset
 
@@ -26,7 +25,7 @@ from resources.dataset import Dataset
     group="phase_2",
     kinds={"opencv"},
 )
-def lighting(out: PartitionWriter, city: str, settings: Settings, store: DeclaredStore, dataset: Dataset) -> Made:
+def lighting(out: PartitionWriter, city: str, store: DeclaredStore, dataset: Dataset) -> Made:
     """The text for {lighting} in templates for each frame, from the statistics of its pixels."""
     frames = store.read("frames", city).set_index("frame_id", drop=False)
     for frame_id, frame in list(frames.iterrows())[out.resumed_rows :]:

@@ -67,7 +67,7 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
 
     given = Settings.model_validate(settings(folder, frames))
     graph, resources = build_graph(given), build_resources(given)
-    definitions, store = build_assets(given, graph), resources["store"]
+    definitions, store = build_assets(graph), resources["store"]
     timed, memory = {}, {}
 
     def log(line: str) -> None:

@@ -99,7 +99,7 @@ def main() -> None:
         graph, resources = build_graph(settings), build_resources(settings)
         store = resources["store"]
         with timed("assets built"):
-            assets = build_assets(settings, graph)
+            assets = build_assets(graph)
         count = pretend(graph, store)
         print(f"{count} partitions of {len(graph)} assets, {arguments.frames * (arguments.cities + len(VAL))} frames")
         with timed("refresh that finds nothing stale"):

@@ -20,7 +20,7 @@ from resources.described import described
 def build_definitions(settings: Settings, read: Callable[[], Settings]) -> dg.Definitions:
     """The Dagster definitions of a params file; `read` reads that file again."""
     graph = build_graph(settings)
-    assets = build_assets(settings, graph)
+    assets = build_assets(graph)
     resources = build_resources(settings)
     return dg.Definitions(
         assets=assets,

@@ -63,7 +63,7 @@ def run(raw: dict[str, Any], rows_per_part: int = 64) -> Store:
     resources = build_resources(settings)
     resources["store"].rows_per_part = rows_per_part
     with dg.DagsterInstance.ephemeral() as instance:
-        workers = InThisProcess(build_assets(settings, graph), resources, instance)
+        workers = InThisProcess(build_assets(graph), resources, instance)
         refresh(graph, resources["store"], workers, lambda _: None)
     return resources["store"]
 

@@ -228,7 +228,7 @@ def test_a_secret_of_the_environment_is_written_nowhere(tmp_path, monkeypatch, c
     graph, resources = build_graph(settings), build_resources(settings)
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
-        refresh(graph, resources["store"], InThisProcess(build_assets(settings, graph), resources, instance), print)
+        refresh(graph, resources["store"], InThisProcess(build_assets(graph), resources, instance), print)
         events = [str(record) for run in instance.get_runs() for record in instance.all_logs(run.run_id)]
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 20

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Literal, SupportsBytes
+from typing import Any, Literal, SupportsBytes
 
 import cv2
 import numpy as np
@@ -70,6 +71,17 @@ def encode_stored(image: np.ndarray, form: Stored) -> bytes:
         ],
     }
     return cv2.imencode(f".{form}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options[form])[1].tobytes()
+
+
+def encoded_sample(image: np.ndarray, ids: np.ndarray, form: Stored = "png") -> dict[str, Any]:
+    """Columns image_sha256, ids_sha256, image_png and ids_png of an image uint8 (H, W, 3) and its id map (H, W)."""
+    image_png, ids_png = encode_stored(image, form), encode_ids(ids)
+    return {
+        "image_sha256": hashlib.sha256(image_png).hexdigest(),
+        "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
+        "image_png": image_png,
+        "ids_png": ids_png,
+    }
 
 
 def decode_png(data: SupportsBytes) -> np.ndarray:

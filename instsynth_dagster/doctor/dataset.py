@@ -95,7 +95,7 @@ def _looked_at(settings: Settings, data: DataSet, sample: Sequence[str]) -> tupl
             continue
         shapes[image.shape[:2]] += 1
         if len(sizes) < _SIZED:
-            sizes.append(_window_bytes(settings, image))
+            sizes.append(_window_bytes(image))
         for value in instance_areas(ids):
             name = labels.label_of(value).name
             if name in settings.classes:
@@ -116,7 +116,7 @@ def _counts_text(counts: Counter[str]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.most_common())
 
 
-def _window_bytes(settings: Settings, image: np.ndarray) -> float:
+def _window_bytes(image: np.ndarray) -> float:
     """PNG bytes per pixel of a window that is enlarged twofold, as most are."""
     height, width = image.shape[:2]
     window = image[height // 4 : height // 4 + max(1, height // 2), width // 4 : width // 4 + max(1, width // 2)]

@@ -96,13 +96,13 @@ def _segmenters(settings: Settings, models: Sequence[Model]) -> Iterator[tuple[s
     size = {model.required.key: model.weight_bytes for model in models if model.required.with_weights}
     for name, segmenter in settings.segmenters.items():
         key = f"segmenters.{name}"
-        weights = size.get(f"{key}.model") or size.get(f"{key}.backbone") or _same(settings, segmenter, models)
+        weights = size.get(f"{key}.model") or size.get(f"{key}.backbone") or _shared_weights(segmenter, models)
         if weights:
             dtype = {"bf16": "bfloat16", "fp16": "float16"}.get(segmenter.mixed_precision, "float32")
             yield key, training_memory(segmenter, weights), dtype
 
 
-def _same(settings: Settings, segmenter: SegmenterSettings, models: Sequence[Model]) -> int:
+def _shared_weights(segmenter: SegmenterSettings, models: Sequence[Model]) -> int:
     """Bytes of the weights of a model that another section named first."""
     return next((model.weight_bytes for model in models if model.required.source == segmenter.start), 0)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.data.images import decode_png
-from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.settings import GeneratorSettings, IntegrationSettings
+from instsynth_dagster.synthesis.crops import mask_in_crop, mask_in_frame
 from instsynth_dagster.synthesis.generators.base import Generator, repaint
 from instsynth_dagster.synthesis.integration import paste
 
@@ -49,20 +49,7 @@ def repainted_shots(
         if crop["failure"]:
             continue
         row = by_instance.loc[crop["instance_id"]]
-        box = tuple(int(row[f"crop_{side}"]) for side in ("x1", "y1", "x2", "y2"))
-        side = box[2] - box[0]
-        mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
+        mask, box = mask_in_crop(row)
         image = image_of(row["frame_id"])
-        composite = paste(image, decode_png(crop["image_png"]), mask, (box[0], box[1], box[2], box[3]), integration)
-        yield Repainted(crop["instance_id"], composite, _in_frame(mask, (box[0], box[1]), image.shape[:2]))
-
-
-def _in_frame(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, ...]) -> np.ndarray:
-    """A crop's mask in its frame, cut off at the frame's borders."""
-    placed = np.zeros(size[:2], dtype=bool)
-    x, y = corner
-    rows, columns = np.nonzero(mask)
-    rows, columns = rows + y, columns + x
-    inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
-    placed[rows[inside], columns[inside]] = True
-    return placed
+        composite = paste(image, decode_png(crop["image_png"]), mask, box, integration)
+        yield Repainted(crop["instance_id"], composite, mask_in_frame(row, image.shape[:2]))

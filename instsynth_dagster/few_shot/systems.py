@@ -34,7 +34,8 @@ def tuning_recipe(
     Args:
         detector: for MaskDiff, the system that provides its boxes, and that system's fine-tuned checkpoint.
     """
-    architecture = system.base.applied_architecture | system.tune.get("architecture", {})
+    applied = {name: system.base.architecture[name] for name in system.base.applied_architecture}
+    architecture = applied | system.tune.get("architecture", {})
     if system.base.kind == "maskdiff":
         architecture["shots"] = shots
         if detector:

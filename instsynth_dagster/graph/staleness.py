@@ -111,15 +111,6 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def stale_partitions(asset: Asset, manifest_of: ManifestOf) -> list[Stale]:
-    """Stale partitions of one asset, given its current upstream partitions."""
-    return [
-        Stale(asset.key, partition, reason)
-        for partition in asset.partitions
-        if (reason := why_stale(asset, partition, manifest_of))
-    ]
-
-
 def plan(assets: Sequence[Asset], manifest_of: ManifestOf) -> list[Stale]:
     """All partitions that a refresh would make or check, upstream first; `assets` are in topological order.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -56,10 +57,11 @@ class Section(BaseModel):
                 raise UndeclaredRead(self._reader, f"params {place}", f"{place!r} to its `settings`")
             return super().__getattr__(name)
 
-    @classmethod
-    def entry_roles(cls, name: str) -> dict[str, Role]:
-        """Roles of the entries of a field that is a plain dict, where they differ from the role of the field."""
-        return {}
+    def entries_for(self, name: str, uses: Collection[Role]) -> dict[str, Any] | None:
+        """The entries of a field that is a plain dict whose roles are among `uses`; None for a field whose entries all
+        have the role of the field.
+        """
+        return None
 
 
 def refusal(error: ValidationError, place: str) -> SettingsError:

@@ -11,6 +11,7 @@ Validating the base class reads `kind` and gives an instance of the class for th
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin
 
@@ -23,6 +24,9 @@ MODULES = (
     "instsynth_dagster.synthesis.generators.kinds",
 )
 """Modules that define settings classes of kinds. A kind in a file of its own adds a line."""
+
+ARCHITECTURE = "architecture"
+"""The field of a section of a kind that holds the values of its model's configuration."""
 
 
 class Kinded(Section):
@@ -53,11 +57,10 @@ class Kinded(Section):
         """The model as which `architecture` is read; None where a library reads it."""
         return cast(type[BaseModel], _imported(cls.ARCHITECTURE)) if cls.ARCHITECTURE else None
 
-    @classmethod
-    def entry_roles(cls, name: str) -> dict[str, Role]:
-        """Roles from the fields of the model as which `architecture` is read."""
-        model = cls.architecture_model() if name == "architecture" else None
-        return {inner: role(model, inner) for inner in model.model_fields} if model else {}
+    def entries_for(self, name: str, uses: Collection[Role]) -> dict[str, Any] | None:
+        """The entries of `architecture` with these roles, by the fields of the model as which it is read."""
+        model = self.architecture_model() if name == ARCHITECTURE else None
+        return _chosen(self.__dict__[name], model, uses) if model else None
 
     @classmethod
     def own_kinds(cls) -> tuple[str, ...]:
@@ -94,6 +97,47 @@ class Kinded(Section):
             owners = [kind for kind, other in section.kinds().items() if knob in other.model_fields]
             if owners:
                 raise ValueError(f"{knob} belongs to kind {' or '.join(owners)}, not to {values['kind']}; remove it")
+
+
+def class_of_section(annotation: Any, value: Any) -> type[Kinded] | None:
+    """The settings class as which a field of this type reads a mapping; None where it takes no section of a kind."""
+    if isinstance(value, Mapping):
+        for wanted in types_in(annotation):
+            if isinstance(wanted, type) and issubclass(wanted, Kinded):
+                return wanted.kinds().get(str(value.get("kind")))
+    return None
+
+
+def types_in(annotation: Any) -> Iterator[Any]:
+    """An annotation, or every type in it."""
+    inside = get_args(annotation)
+    if not inside:
+        yield annotation
+    for inner in inside:
+        yield from types_in(inner)
+
+
+def _chosen(values: Mapping[str, Any], model: type[BaseModel], uses: Collection[Role]) -> dict[str, Any]:
+    """Entries, with roles among `uses`, of a mapping that is yet to be read as `model`.
+
+    An entry that is itself a section of a kind, such as the detector of MaskDiff, is divided in the same way. Its
+    `kind` goes with whatever is left of it.
+    """
+    found = {}
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        if name == ARCHITECTURE and issubclass(model, Kinded):
+            inner = model.architecture_model()
+        else:
+            inner = class_of_section(field.annotation, value) if field else None
+        if inner:
+            if (part := _chosen(value, inner, uses)) or Role.RECIPE in uses:
+                found[name] = part
+        elif (role(model, name) if field else Role.RECIPE) in uses:
+            found[name] = value
+    if found and issubclass(model, Kinded):
+        found["kind"] = values["kind"]
+    return found
 
 
 def _imported(place: str) -> Any:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 
 from instsynth_dagster.settings.base import Section
 from instsynth_dagster.settings.checkpoint import CheckpointRef
-from instsynth_dagster.settings.kinds import Kinded
+from instsynth_dagster.settings.kinds import ARCHITECTURE, Kinded, class_of_section, types_in
 from instsynth_dagster.settings.view import entries
-
-ARCHITECTURE = "architecture"
 
 
 def checkpoints(settings: Any) -> dict[str, CheckpointRef]:
@@ -61,7 +59,7 @@ def _by_type(values: Any, model: type[BaseModel], place: str) -> Iterator[Named]
         if inside:
             yield from _by_type(inner, inside, _at(place, name))
         elif name in model.model_fields:
-            for wanted in _types(model.model_fields[name].annotation):
+            for wanted in types_in(model.model_fields[name].annotation):
                 yield from _of_type(inner, wanted, _at(place, name))
 
 
@@ -71,7 +69,7 @@ def _of_type(value: Any, wanted: Any, place: str) -> Iterator[Named]:
     elif wanted is CheckpointRef and isinstance(value, str | Path):
         yield place, CheckpointRef(str(value))
     elif isinstance(wanted, type) and issubclass(wanted, Kinded) and isinstance(value, Mapping):
-        if found := wanted.kinds().get(str(value.get("kind"))):
+        if found := class_of_section(wanted, value):
             yield place, found
             yield from _by_type(value, found, place)
     elif isinstance(wanted, type) and issubclass(wanted, BaseModel):
@@ -80,12 +78,3 @@ def _of_type(value: Any, wanted: Any, place: str) -> Iterator[Named]:
 
 def _at(place: str, name: object) -> str:
     return f"{place}.{name}".lstrip(".")
-
-
-def _types(annotation: Any) -> Iterator[Any]:
-    """An annotation, or every type in it."""
-    inside = get_args(annotation)
-    if not inside:
-        yield annotation
-    for inner in inside:
-        yield from _types(inner)

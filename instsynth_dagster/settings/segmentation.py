@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from instsynth_dagster.settings.base import Role, Size
 from instsynth_dagster.settings.checkpoint import CheckpointRef
-from instsynth_dagster.settings.kinds import Kinded
+from instsynth_dagster.settings.kinds import ARCHITECTURE, Kinded
 
 
 class SegmenterSettings(Kinded):
@@ -59,9 +59,8 @@ class SegmenterSettings(Kinded):
 
     @property
     def applied_architecture(self) -> dict[str, Any]:
-        """The entries of `architecture` that only inference reads."""
-        roles = self.entry_roles("architecture")
-        return {name: value for name, value in self.architecture.items() if roles.get(name) is Role.INFERENCE}
+        """The entries of `architecture` that only inference reads, also those of segmenters inside it."""
+        return self.entries_for(ARCHITECTURE, {Role.INFERENCE}) or {}
 
     @field_validator("scale_range")
     @classmethod

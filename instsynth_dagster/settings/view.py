@@ -3,7 +3,7 @@
 A declaration lists dotted paths: `selection`, `dataset.root`, `generators.*.replicas`, `segmenters.fastinst`. A path
 may end with a use, `:recipe` or `:inference`, and then holds the fields of that role only, also in nested sections;
 without a use it holds both. Fields of the role execution can be read in every section on a path, and are never hashed.
-A dict that is yet to be read as a model (`architecture`) is held entry by entry.
+A dict that is yet to be read as a model (`architecture`) is held entry by entry, and so are sections inside it.
 """
 
 from __future__ import annotations
@@ -114,9 +114,11 @@ def _section(section: S, wanted: _Wanted, reader: Reader | None, place: str) -> 
     for name, value in section.__dict__.items():
         of_field = wanted.inside.get(name, _Wanted())
         known = role(type(section), name)
-        if wanted.uses and wanted.uses != _ALL and (roles := section.entry_roles(name)):
-            held[name] = {key: entry for key, entry in value.items() if roles.get(key, known) in wanted.uses}
-            continue
+        if wanted.uses and wanted.uses != _ALL:
+            execution = {Role.EXECUTION} if Role.RECIPE in wanted.uses else set()
+            if (some := section.entries_for(name, wanted.uses | execution)) is not None:
+                held[name] = some
+                continue
         if known is Role.EXECUTION or name == KIND:
             of_field = _Wanted(_ALL)
         elif known in wanted.uses:
@@ -164,8 +166,12 @@ def entries(values: dict[str, Any]) -> dict[str, Any]:
 def hashed(value: Any) -> Any:
     """The JSON values of a view without the fields of the role execution."""
     if isinstance(value, Section):
-        names = (name for name in value.__dict__ if role(type(value), name) is not Role.EXECUTION)
-        return {name: hashed(value.__dict__[name]) for name in names}
+        found = {}
+        for name, inner in value.__dict__.items():
+            if role(type(value), name) is not Role.EXECUTION:
+                some = value.entries_for(name, _ALL)
+                found[name] = hashed(inner if some is None else some)
+        return found
     if isinstance(value, _Entries):
         return {name: hashed(inner) for name, inner in value.held.items()}
     if isinstance(value, dict) and any(isinstance(inner, Section) for inner in value.values()):

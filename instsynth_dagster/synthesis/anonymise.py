@@ -10,12 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.data.masks import decode_rle, mask_box
+from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.settings import AnonymiseSettings, IntegrationSettings
 from instsynth_dagster.synthesis.crops import Box
-from instsynth_dagster.synthesis.integration import paste
+from instsynth_dagster.synthesis.integration import paste_row
 
 _LEAST_CELL = 4
 """Smallest side of a cell in pixels; a smaller object is averaged with its surroundings."""
@@ -156,10 +155,7 @@ def anonymised_frame(
     made, rim = coarsened(image, parts, settings), region & ~inside
     made[rim] = made[inside].mean(axis=0) if region.all() else filled_from_outside(image, region)[rim]
     for row in painted:
-        box = (int(row["crop_x1"]), int(row["crop_y1"]), int(row["crop_x2"]), int(row["crop_y2"]))
-        side = box[2] - box[0]
-        mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
-        made = paste(made, decode_png(row["repainted_png"]), mask, box, integration)
+        made = paste_row(made, row, integration)
     return made
 
 

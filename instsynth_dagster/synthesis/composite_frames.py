@@ -6,17 +6,14 @@ its frame has.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from instsynth_dagster.data.images import decode_png, encode_ids, encode_stored
-from instsynth_dagster.data.masks import decode_rle
+from instsynth_dagster.data.images import decode_ids, encoded_sample
 from instsynth_dagster.settings import IntegrationSettings
-from instsynth_dagster.synthesis.crops import Box
-from instsynth_dagster.synthesis.integration import outside_difference, paste
+from instsynth_dagster.synthesis.integration import outside_difference, paste_row
 
 
 def composite_frame_id(city: str, index: int, slot: int) -> str:
@@ -51,12 +48,9 @@ def composite_frame(
         return None
     composite, painted = image, np.zeros(ids.shape, bool)
     for row in sorted(accepted, key=lambda row: str(row["instance_id"])):
-        box = _crop_box(row)
-        side = box[2] - box[0]
-        mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
-        composite = paste(composite, decode_png(row["repainted_png"]), mask, box, settings)
+        composite = paste_row(composite, row, settings)
         painted |= ids == int(row["value"])
-    image_png, ids_png = encode_stored(composite, settings.stored_as), encode_ids(ids)
+    stored = encoded_sample(composite, ids, settings.stored_as)
     return {
         "frame_id": frame_id,
         "instance_id": accepted[0]["frame_id"],
@@ -69,13 +63,6 @@ def composite_frame(
         "prompts": [str(row.get("prompt", "")) for row in accepted],
         "seeds": [int(row.get("seed", 0)) for row in accepted],
         "outside_difference": outside_difference(image, composite, painted),
-        "changed_ids": int((decode_png(ids_png) != ids).sum()),
-        "image_sha256": hashlib.sha256(image_png).hexdigest(),
-        "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
-        "image_png": image_png,
-        "ids_png": ids_png,
+        "changed_ids": int((decode_ids(stored["ids_png"]) != ids).sum()),
+        **stored,
     }
-
-
-def _crop_box(row: Mapping[str, Any]) -> Box:
-    return int(row["crop_x1"]), int(row["crop_y1"]), int(row["crop_x2"]), int(row["crop_y2"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from instsynth_dagster.data.images import encode_png, resize_image
-from instsynth_dagster.data.masks import encode_rle, mask_box
+from instsynth_dagster.data.masks import decode_rle, encode_rle, mask_box
 from instsynth_dagster.settings import SelectionSettings
 
 Box = tuple[int, int, int, int]
@@ -67,8 +67,28 @@ def cut_box(image: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
     """The crop of a row of `selected_instances`, cut out of another image of its frame: uint8 (H, W, 3) -> (S,
     S, 3).
     """
-    box = row["crop_x1"], row["crop_y1"], row["crop_x2"], row["crop_y2"]
-    return cut_crop(image, np.zeros(image.shape[:2], np.int32), 1, box)[0]
+    return cut_crop(image, np.zeros(image.shape[:2], np.int32), 1, box_of(row, "crop_"))[0]
+
+
+def box_of(row: Mapping[str, Any], prefix: str = "") -> Box:
+    """The box in the columns x1, y1, x2, y2 of a row, or in those with a prefix, such as `crop_`."""
+    return int(row[f"{prefix}x1"]), int(row[f"{prefix}y1"]), int(row[f"{prefix}x2"]), int(row[f"{prefix}y2"])
+
+
+def mask_in_crop(row: Mapping[str, Any]) -> tuple[np.ndarray, Box]:
+    """The mask of a row of `selected_instances`, bool (S, S), and the crop box that it fills."""
+    box = box_of(row, "crop_")
+    side = box[2] - box[0]
+    return decode_rle({"size": [side, side], "counts": row["mask_counts"]}), box
+
+
+def mask_in_frame(row: Mapping[str, Any], size: Sequence[int]) -> np.ndarray:
+    """The mask of a row of `selected_instances` in its frame, bool (height, width) of `size`, cut off at borders."""
+    mask, (x1, y1, x2, y2) = mask_in_crop(row)
+    frame = np.zeros(size, bool)
+    top, left, bottom, right = max(y1, 0), max(x1, 0), min(y2, size[0]), min(x2, size[1])
+    frame[top:bottom, left:right] = mask[top - y1 : bottom - y1, left - x1 : right - x1]
+    return frame
 
 
 def cut_selected(

@@ -17,8 +17,8 @@ import numpy as np
 
 from instsynth_dagster.data.images import encode_png, resize_ids, resize_image
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.data.masks import decode_rle, encode_rle, mask_box
-from instsynth_dagster.synthesis.crops import Box, crop_box, cut_crop
+from instsynth_dagster.data.masks import encode_rle, mask_box
+from instsynth_dagster.synthesis.crops import Box, crop_box, cut_crop, mask_in_crop
 from instsynth_dagster.synthesis.places import StandingPlaces
 
 TRIES = 60
@@ -174,11 +174,10 @@ def standing_things(ids: np.ndarray, labels: np.ndarray, grounds: Collection[int
 
 def with_inserted(ids: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
     """The id map int32 (H, W) with the instance of an `inserted_row`; ids that it covers are overwritten."""
-    side = row["crop_x2"] - row["crop_x1"]
-    mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
+    mask, (left, top, _, _) = mask_in_crop(row)
     rows, columns = np.nonzero(mask)
     changed = ids.copy()
-    changed[rows + row["crop_y1"], columns + row["crop_x1"]] = row["value"]
+    changed[rows + top, columns + left] = row["value"]
     return changed
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import cv2
 import numpy as np
 
-from instsynth_dagster.data.images import resize_image
+from instsynth_dagster.data.images import decode_png, resize_image
 from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.settings import IntegrationSettings
-from instsynth_dagster.synthesis.crops import Box
+from instsynth_dagster.synthesis.crops import Box, mask_in_crop
 
 _RING = 7
 """Width in pixels of the ring around a mask on which colours are compared."""
@@ -49,6 +52,12 @@ def paste(
     composite = image.copy()
     composite[y1:y2, x1:x2][near] = np.where(inside[..., None], np.rint(blended).clip(0, 255).astype(np.uint8), source)
     return composite
+
+
+def paste_row(image: np.ndarray, row: Mapping[str, Any], settings: IntegrationSettings) -> np.ndarray:
+    """Composite of a frame uint8 (H, W, 3) and the repainting of a row of `synthetic_windows.repainted_instances`."""
+    mask, box = mask_in_crop(row)
+    return paste(image, decode_png(row["repainted_png"]), mask, box, settings)
 
 
 def feathered_alpha(mask: np.ndarray, feather: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from instsynth_dagster.data.images import decode_png
 from instsynth_dagster.data.masks import decode_rle, encode_rle
 from instsynth_dagster.segmenters.contract import Predictor
 from instsynth_dagster.settings import IntegrationSettings
-from instsynth_dagster.synthesis.crops import Box, cut_box
+from instsynth_dagster.synthesis.crops import cut_box, mask_in_crop, mask_in_frame
 from instsynth_dagster.synthesis.gates import MASK_IOU
 from instsynth_dagster.synthesis.integration import paste
 
@@ -54,7 +54,7 @@ def mask_agreement(
                 last = row["frame_id"], frame_of(row["frame_id"])
             rows.append(row)
             if not crop.get("failure"):
-                mask, box = _given(row)
+                mask, box = mask_in_crop(row)
                 shown.append(paste(last[1], decode_png(crop["image_png"]), mask, box, integration))
         found = iter(predictor.predict(shown)) if shown else iter(())
         for crop, row in zip(batch, rows, strict=True):
@@ -65,13 +65,6 @@ def mask_agreement(
                 yield key | _best(next(found), row, min_score)
 
 
-def _given(row: dict[str, Any]) -> tuple[np.ndarray, Box]:
-    """The mask of an instance, bool (S, S), and its crop box."""
-    box = (int(row["crop_x1"]), int(row["crop_y1"]), int(row["crop_x2"]), int(row["crop_y2"]))
-    side = box[2] - box[0]
-    return decode_rle({"size": [side, side], "counts": row["mask_counts"]}), box
-
-
 def _best(found: pd.DataFrame, row: dict[str, Any], min_score: float) -> dict[str, Any]:
     """The predicted mask of the right class with the greatest IoU with the given one."""
     same = found[(found["class_name"] == row["class_name"]) & (found["score"] >= min_score)]
@@ -79,7 +72,7 @@ def _best(found: pd.DataFrame, row: dict[str, Any], min_score: float) -> dict[st
         return {MASK_IOU: 0.0, "mask_score": float("nan"), "found_counts": ""}
     size = [int(same["mask_height"].iloc[0]), int(same["mask_width"].iloc[0])]
     masks = [{"size": size, "counts": counts} for counts in same["mask_counts"]]
-    given = encode_rle(_in_frame(row, size))
+    given = encode_rle(mask_in_frame(row, size))
     ious = coco_mask.iou(masks, [given], [0])[:, 0]
     best = int(ious.argmax())
     in_crop = cut_box(np.repeat(decode_rle(masks[best])[..., None].astype(np.uint8), 3, axis=2), row)[..., 0] > 0
@@ -88,12 +81,3 @@ def _best(found: pd.DataFrame, row: dict[str, Any], min_score: float) -> dict[st
         "mask_score": float(same["score"].iloc[best]),
         "found_counts": encode_rle(in_crop)["counts"],
     }
-
-
-def _in_frame(row: dict[str, Any], size: list[int]) -> np.ndarray:
-    """The given mask in its frame, bool (height, width) of `size`."""
-    mask, (x1, y1, x2, y2) = _given(row)
-    frame = np.zeros(size, bool)
-    top, left, bottom, right = max(y1, 0), max(x1, 0), min(y2, size[0]), min(x2, size[1])
-    frame[top:bottom, left:right] = mask[top - y1 : bottom - y1, left - x1 : right - x1]
-    return frame

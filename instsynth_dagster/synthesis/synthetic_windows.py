@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,16 +9,15 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.images import decode_png, encode_ids, encode_png, encode_stored
+from instsynth_dagster.data.images import encode_png, encoded_sample
 from instsynth_dagster.data.instances import instance_areas
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
-from instsynth_dagster.synthesis.crops import Box
+from instsynth_dagster.synthesis.crops import box_of
 from instsynth_dagster.synthesis.gates import MASK_IOU, SCORES
 from instsynth_dagster.synthesis.generators.failures import UNCHANGED
-from instsynth_dagster.synthesis.integration import outside_difference, paste
+from instsynth_dagster.synthesis.integration import outside_difference, paste_row
 from instsynth_dagster.synthesis.windows import cut_window, paint_window, sample_window, synthetic_frame_id
 
 PROVENANCE = ("generator", "weights_digest", "scheduler", "steps", "guidance", "strength", "prompt", "seed", "replica")
@@ -85,14 +83,9 @@ def synthetic_window(
         window equals the source's window bit for bit, unless it is stored as JPEG, which changes all pixels. A window
         in which the repainting changed nothing counts as not repainted, and as rejected.
     """
-    crop_box = _box(row, "crop_")
-    side = crop_box[2] - crop_box[0]
-    mask = decode_rle({"size": [side, side], "counts": row["mask_counts"]})
-    composite = image
-    if row["repainted_png"] is not None:
-        composite = paste(image, decode_png(row["repainted_png"]), mask, crop_box, settings)
+    composite = image if row["repainted_png"] is None else paste_row(image, row, settings)
     window_seed = content_seed("window", row["instance_id"], row["slot"], seed)
-    window = sample_window(_box(row), image.shape[1], image.shape[0], settings, window_seed)
+    window = sample_window(box_of(row), image.shape[1], image.shape[0], settings, window_seed)
     value = int(row["value"])
     areas = instance_areas(ids)
     source = image if untouched is None else untouched
@@ -105,7 +98,6 @@ def synthetic_window(
     repainted = row["repainted_png"] is not None
     if repainted and np.array_equal(window_image, source_image):
         repainted, provenance["rejection"] = False, provenance.get("rejection") or UNCHANGED
-    image_png, ids_png = encode_stored(window_image, settings.stored_as), encode_ids(window_ids)
     label_id = labels.id_of(row["class_name"])
     return {
         "frame_id": synthetic_frame_id(city, label_id, index),
@@ -128,15 +120,8 @@ def synthetic_window(
         "foreign_ids": sum(shown >= labels.factor and shown not in areas for shown in window_areas),
         "instance_classes": [labels.label_of(shown).name for shown in window_areas if shown >= labels.factor],
         "outside_difference": outside_difference(source_image, window_image, target),
-        "image_sha256": hashlib.sha256(image_png).hexdigest(),
-        "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
-        "image_png": image_png,
-        "ids_png": ids_png,
+        **encoded_sample(window_image, window_ids, settings.stored_as),
     }
-
-
-def _box(row: Mapping[str, Any], prefix: str = "") -> Box:
-    return int(row[f"{prefix}x1"]), int(row[f"{prefix}y1"]), int(row[f"{prefix}x2"]), int(row[f"{prefix}y2"])
 
 
 def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:

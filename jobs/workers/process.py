@@ -54,7 +54,7 @@ def _work(connection: Connection) -> None:
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     graph = build_graph(job.settings)
     with instance_of(job.instance) as instance:
-        runs = AssetRuns(build_assets(job.settings, graph), job.resources(job.settings), instance, job.tags)
+        runs = AssetRuns(build_assets(graph), job.resources(job.settings), instance, job.tags)
         while True:
             failure = runs.make(*tasks.get())
             connection.send((failure, _held()))

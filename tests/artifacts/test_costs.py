@@ -153,7 +153,7 @@ def test_who_uses_no_device_pays_for_none(tmp_path, model):
 @pytest.mark.parametrize(("bank", "pool"), [(None, None), ({"encoder": "diffinpainting"}, "device")])
 def test_only_a_diverse_bank_waits_for_the_device(tmp_path, model, bank, pool):
     settings = Settings.model_validate(raw_settings(tmp_path, model, arms=["real"], prompt_bank=bank))
-    (definition,) = (made for made in build_assets(settings, build_graph(settings)) if made.key.path == ["prompt_bank"])
+    (definition,) = (made for made in build_assets(build_graph(settings)) if made.key.path == ["prompt_bank"])
     assert definition.op.pool == pool
 
 

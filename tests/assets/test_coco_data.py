@@ -37,7 +37,7 @@ def made(settings: Settings) -> tuple[Store, list[str]]:
     graph = build_graph(settings)
     resources = build_resources(settings)
     with dg.DagsterInstance.ephemeral() as instance:
-        assets = build_assets(settings, graph)
+        assets = build_assets(graph)
         refresh(graph, resources["store"], InThisProcess(assets, resources, instance), lambda _: None)
     return resources["store"], list(graph)
 

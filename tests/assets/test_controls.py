@@ -30,7 +30,7 @@ def project(tmp_path_factory):
     settings = settings_for(root, **given, integration={"window_size": [256, 128], "feather": 0})
     graph, resources = build_graph(settings), build_resources(settings)
     with dg.DagsterInstance.ephemeral() as instance:
-        workers = InThisProcess(build_assets(settings, graph), resources, instance)
+        workers = InThisProcess(build_assets(graph), resources, instance)
         refresh(graph, resources["store"], workers, lambda _: None)
     return settings, graph, resources
 

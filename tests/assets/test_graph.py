@@ -69,7 +69,7 @@ class Project:
         before = {key: _written(store, key) for key in self.partitions(graph)}
         planned = {(item.asset, item.partition) for item in plan(list(graph.values()), store.manifest)}
         with dg.DagsterInstance.ephemeral() as instance:
-            refresh(graph, store, InThisProcess(build_assets(settings, graph), resources, instance), lambda _: None)
+            refresh(graph, store, InThisProcess(build_assets(graph), resources, instance), lambda _: None)
         made = [key for key in self.partitions(graph) if _written(store, key) != before[key]]
         assert set(made) <= planned
         self.store, self.graph = store, graph
@@ -198,7 +198,7 @@ def test_dagster_calls_everything_synced_until_an_input_changes(project):
     def run(instance, **changes):
         settings = settings_for(project.root, **changes)
         graph = build_graph(settings)
-        definitions = build_assets(settings, graph)
+        definitions = build_assets(graph)
         resources = build_resources(settings)
         refresh(graph, resources["store"], InThisProcess(definitions, resources, instance), lambda _: None)
         return definitions, graph
@@ -210,7 +210,7 @@ def test_dagster_calls_everything_synced_until_an_input_changes(project):
         settings = settings_for(project.root, selection={"min_area": 50, "k": 1})
         changed = {key: asset for key, asset in build_graph(settings).items() if "is_cityscapes" not in key}
         early = {key: changed[key] for key in list(changed)[: list(changed).index("selected_instances") + 1]}
-        workers = InThisProcess(build_assets(settings, build_graph(settings)), resources, instance)
+        workers = InThisProcess(build_assets(build_graph(settings)), resources, instance)
         refresh(early, resources["store"], workers, lambda _: None)
         found = statuses(instance, definitions, graph, "zoom_crop/is_cityscapes")
         assert StaleStatus.STALE in {status for status, *_ in found}

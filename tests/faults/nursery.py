@@ -53,7 +53,7 @@ def refreshed(settings: Settings, log: Callable[[str], None]) -> Store:
     graph, resources = build_graph(settings), build_resources(settings)
     resources["store"].rows_per_part = ROWS_PER_PART
     with dg.DagsterInstance.ephemeral() as instance:
-        workers = InThisProcess(build_assets(settings, graph), resources, instance)
+        workers = InThisProcess(build_assets(graph), resources, instance)
         refresh(graph, resources["store"], workers, log)
     return resources["store"]
 
@@ -111,7 +111,7 @@ def make_crops(given: Settings) -> None:
     keys = graph[CROPS].partitions
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize(
-            build_assets(given, graph),
+            build_assets(graph),
             selection=dg.AssetSelection.assets(asset_key(CROPS)),
             resources=resources,
             instance=instance,

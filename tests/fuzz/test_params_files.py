@@ -227,5 +227,5 @@ def test_a_name_that_is_allowed_makes_assets(name):
     raw["segmenters"][name] = raw["segmenters"]["fastinst"]
     raw["dataset"]["train_cities"].append(name)
     raw["arms"].append(name)
-    found = outcome("params", lambda: build_assets(s := Settings.model_validate(raw), build_graph(s)), "generators")
+    found = outcome("params", lambda: build_assets(build_graph(Settings.model_validate(raw))), "generators")
     assert not isinstance(found, UserError)

@@ -22,7 +22,7 @@ from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.settings import AnonymiseSettings, CheckpointRef, GeneratorSettings, SegmenterSettings, Settings
 from instsynth_dagster.settings.base import Section
-from instsynth_dagster.settings.kinds import Kinded
+from instsynth_dagster.settings.kinds import Kinded, class_of_section
 
 TABLE = Path(__file__).with_name("stale_table.md")
 HEAD = """# What becomes stale when a setting is edited
@@ -50,7 +50,10 @@ RAW: dict[str, Any] = {
     "refinement": {"features": {"model": "models/features"}},
     "few_shot": {"features": {"model": "models/features"}, "generator": "gligen"},
     "few_shot_instances": {"novel": ["bus"], "generator": "gligen", "systems": {"one": {"base": SEGMENTER}}},
-    "semantics": {"segmenter": {"kind": "siseg"}, "cities": ["jena"]},
+    "semantics": {
+        "segmenter": {"kind": "siseg", "architecture": {"semantics": {"kind": "oneformer"}}},
+        "cities": ["jena"],
+    },
     "arms": [
         "real",
         "zoom_crop",
@@ -108,7 +111,10 @@ def leaves(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
                 yield from leaves(entry, (*place, name, key))
         elif name == "architecture" and isinstance(value, Kinded) and (model := value.architecture_model()):
             for key, entry in model.model_fields.items():
-                if not entry.is_required():  # the classes, which come from elsewhere in the file
+                if inside := class_of_section(entry.annotation, inner.get(key)):
+                    section = inside.model_validate(inner[key])
+                    yield from leaves(section, (*place, name, key))
+                elif not entry.is_required():  # the classes, which come from elsewhere in the file
                     yield (*place, name, key), inner.get(key, entry.default), entry.annotation
         else:
             yield (*place, name), inner, field.annotation

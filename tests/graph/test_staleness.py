@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.graph.staleness import Asset, contiguous_ranges, expected, plan, stale_partitions
+from instsynth_dagster.graph.staleness import Asset, contiguous_ranges, expected, plan, why_stale
 
 CITIES, CLASSES = ("aachen", "bochum", "ulm"), ("bus", "car")
 
@@ -39,14 +39,14 @@ class Chain:
     def refresh(self) -> list[tuple[str, str]]:
         self.made = []
         for asset in self.assets:
-            for stale in stale_partitions(asset, self.store.manifest):
-                now = expected(asset, stale.partition, self.store.manifest)
+            for partition in asset.partitions:
+                if not why_stale(asset, partition, self.store.manifest):
+                    continue
+                now = expected(asset, partition, self.store.manifest)
                 assert now
-                with self.store.write(asset.key, stale.partition, now.fingerprint, now.components) as out:
-                    out.add_table(
-                        pd.DataFrame({"value": [self.content.get((asset.key, stale.partition), now.fingerprint)]})
-                    )
-                self.made.append((asset.key, stale.partition))
+                with self.store.write(asset.key, partition, now.fingerprint, now.components) as out:
+                    out.add_table(pd.DataFrame({"value": [self.content.get((asset.key, partition), now.fingerprint)]}))
+                self.made.append((asset.key, partition))
         return self.made
 
 

@@ -106,7 +106,7 @@ def test_verifying_names_what_a_refresh_makes_again(project):
     assert {"frames", "selected_instances"} <= {item.asset for item in planned(project) if item.certain}
     settings = settings_for(project.root)
     with dg.DagsterInstance.ephemeral() as instance:
-        workers = InThisProcess(build_assets(settings, graph), build_resources(settings), instance)
+        workers = InThisProcess(build_assets(graph), build_resources(settings), instance)
         refresh(graph, store, workers, lambda _: None)
     assert damaged(graph, store) == []
 
@@ -251,7 +251,7 @@ def test_a_job_runs_its_part_of_the_graph_and_carries_its_cost(project, monkeypa
     monkeypatch.chdir(project.root)
     settings = settings_for(project.root)
     graph, resources = build_graph(settings), build_resources(settings)
-    jobs = {job.name: job for job in build_jobs(settings, graph, build_assets(settings, graph), resources)}
+    jobs = {job.name: job for job in build_jobs(settings, graph, build_assets(graph), resources)}
     store = resources["store"]
     with dg.DagsterInstance.ephemeral() as instance:
         assert jobs["prepare"].execute_in_process(instance=instance).success
@@ -263,7 +263,7 @@ def test_a_job_runs_its_part_of_the_graph_and_carries_its_cost(project, monkeypa
         assert int(tags["instsynth/partitions"]) == len(graph["zoom_crop/is_cityscapes"].partitions) + 1
         assert float(tags["instsynth/wall_seconds"]) > 0
         assert jobs["refresh"].execute_in_process(instance=instance).success
-        workers = InThisProcess(build_assets(settings, graph), resources, instance)
+        workers = InThisProcess(build_assets(graph), resources, instance)
         assert refresh(graph, store, workers, lambda _: None).partitions == 0
 
 

@@ -31,7 +31,7 @@ class Here:
         self.graph = build_graph(settings)
         self._resources = build_resources(settings)
         instance = dg.DagsterInstance.ephemeral()
-        self._runs = AssetRuns(build_assets(settings, self.graph), self._resources, instance, {})
+        self._runs = AssetRuns(build_assets(self.graph), self._resources, instance, {})
         self.store: Store = self._resources["store"]
         self._slow, self._slower, self._room = slow, slower, room
         self._asked: dict[str, int] = {}

@@ -112,6 +112,32 @@ def test_what_only_inference_reads_of_an_architecture_is_no_part_of_the_recipe(s
     assert view(changed, ["segmenters.s"]).segmenters["s"] is given
 
 
+@pytest.mark.parametrize(("kind", "inside"), [("maskdiff", "detector"), ("siseg", "semantics")])
+def test_segmenters_inside_an_architecture_are_divided_as_those_of_the_file(settings, kind, inside):
+    learnt = {"kind": "generative", "steps": 2, "architecture": {"dim": 64}}
+    applied = {"max_detections": 5, "architecture": {"nms": 0.6}}
+    executed = {"workers": 3}
+    whole = learnt | applied | executed | {"architecture": {"dim": 64, "nms": 0.6}}
+    given = SegmenterSettings.model_validate({"kind": kind, "architecture": {inside: whole}})
+    changed = settings.model_copy(update={"segmenters": {"s": given}})
+    recipe, inference, both = (
+        view(changed, [f"segmenters.s{use}"]).segmenters["s"] for use in (":recipe", ":inference", "")
+    )
+    assert recipe.architecture == {inside: learnt | executed}
+    assert inference.architecture == given.applied_architecture == {inside: {"kind": "generative"} | applied}
+    assert hashed(recipe)["architecture"] == {inside: learnt}
+    assert hashed(inference)["architecture"] == inference.architecture
+    assert hashed(both)["architecture"] == {inside: learnt | applied | {"architecture": {"dim": 64, "nms": 0.6}}}
+
+
+@pytest.mark.parametrize(("kind", "inside"), [("maskdiff", "detector"), ("siseg", "semantics")])
+def test_a_segmenter_inside_that_has_a_recipe_only_is_hashed_by_trainings_only(settings, kind, inside):
+    given = SegmenterSettings.model_validate({"kind": kind, "architecture": {inside: {"kind": "fastinst", "steps": 2}}})
+    changed = settings.model_copy(update={"segmenters": {"s": given}})
+    assert view(changed, ["segmenters.s:recipe"]).segmenters["s"].architecture == given.architecture
+    assert view(changed, ["segmenters.s:inference"]).segmenters["s"].architecture == {}
+
+
 def test_hashed_values_are_json_and_the_order_of_entries_counts(settings):
     generators = dict.fromkeys(("a", "b"), settings.generators["diffinpainting"])
     turned = dict(reversed(generators.items()))

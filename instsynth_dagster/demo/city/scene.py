@@ -147,7 +147,7 @@ def render_scene(
     backdrop = canvas.ids.copy()
     places = _populate(counts, street, tracks, rng)
     ledger = _Ledger(_painter(palette, None if repaint is None else content_seed("repaint", seed, repaint)))
-    _draw_shadows(canvas, places, street)
+    _draw_shadows(canvas, places)
     jobs = _furniture(canvas, street, rng)
     jobs += [(place.z, partial(_draw, canvas, place, ledger, rng)) for place in places]
     for _, job in sorted(jobs, key=lambda job: -job[0]):
@@ -240,7 +240,7 @@ def _crowd(settle: Callable[[_Place], bool], street: scenery.Street, rng: np.ran
         settle(place)
 
 
-def _draw_shadows(canvas: Canvas, places: list[_Place], street: scenery.Street) -> None:
+def _draw_shadows(canvas: Canvas, places: list[_Place]) -> None:
     """Dark ground below everything that stands on it; sharper and longer when the sun is out."""
     sunny = canvas.light.name in ("noon", "evening")
     angle = np.arange(20) * 2 * np.pi / 20

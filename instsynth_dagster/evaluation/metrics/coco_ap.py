@@ -60,7 +60,7 @@ class CocoScores:
 def coco_average_precision(
     frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
 ) -> CocoScores:
-    """Score frames of (ids int32 (H, W), predictions with columns class_name, score, mask_counts)."""
+    """Scores of frames; arguments as for `coco_matches`."""
     return coco_summary(annotate(frames, classes, labels), classes)
 
 
@@ -72,8 +72,12 @@ def coco_summary(annotations: Annotations, classes: Sequence[str]) -> CocoScores
 def coco_matches(
     frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
 ) -> CocoMatches:
-    """The matches of frames, computed once for the scores of any resampling; arguments as for
-    `coco_average_precision`.
+    """The matches of frames, computed once for the scores of any resampling.
+
+    Args:
+        frames: (ids int32 (H, W), predictions with columns class_name, score, mask_counts) of each frame.
+        classes: names of the C classes.
+        labels: label table of the data set.
     """
     annotations = annotate(frames, classes, labels)
     ap, evaluation = evaluate(annotations)
@@ -113,14 +117,6 @@ def _counting(group: dict[str, Any]) -> int:
 def coco_scores(matches: CocoMatches, classes: Sequence[str]) -> CocoScores:
     """Scores of all frames together."""
     return _summary(matches.ap, classes)
-
-
-def resampled_coco_ap(matches: CocoMatches, weights: np.ndarray) -> np.ndarray:
-    """AP of R resamplings of the F frames at each area range, mean over classes and overlaps: float64 (R, 4), in the
-    order of AREAS. Arguments as for `resampled_coco_aps`.
-    """
-    aps = resampled_coco_aps(matches, weights)
-    return mean_of_valid(aps.transpose(0, 2, 1, 3).reshape(len(weights), len(AREAS), -1))
 
 
 def mean_of_valid(values: np.ndarray) -> np.ndarray:
@@ -182,7 +178,7 @@ class Annotations:
         return cls([], [], [], [{"id": number, "name": name} for number, name in enumerate(classes, 1)])
 
     def add(self, ids: np.ndarray, predictions: pd.DataFrame, classes: Sequence[str], labels: LabelTable) -> None:
-        """Add a frame; arguments as for `coco_average_precision`."""
+        """Add a frame; arguments as for `coco_matches`."""
         image_id = len(self.images) + 1
         self.images.append({"id": image_id, "height": ids.shape[0], "width": ids.shape[1]})
         self.truth.extend(_truth(image_id, ids, classes, labels, len(self.truth) + 1))
@@ -192,7 +188,7 @@ class Annotations:
 def annotate(
     frames: Iterable[tuple[np.ndarray, pd.DataFrame]], classes: Sequence[str], labels: LabelTable
 ) -> Annotations:
-    """Annotations of frames, their masks extracted from id maps; arguments as for `coco_average_precision`."""
+    """Annotations of frames, their masks extracted from id maps; arguments as for `coco_matches`."""
     found = Annotations.of(classes)
     for ids, predictions in frames:
         found.add(ids, predictions, classes, labels)

@@ -9,10 +9,10 @@ import pandas as pd
 
 from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.data.images import decode_ids, decode_png
-from instsynth_dagster.data.masks import decode_rle
 from instsynth_dagster.evaluation.report.sections import Example, ValFrame
 from instsynth_dagster.graph import TrainingRun, run_dimensions
 from instsynth_dagster.settings import Settings
+from instsynth_dagster.synthesis.crops import mask_in_crop
 
 _VAL_FRAMES = 4
 
@@ -38,17 +38,16 @@ def _example(store: Store, image_of: Callable[[str], np.ndarray], generator: str
     selected = next(
         row for row in store.iterate("selected_instances", key) if row["instance_id"] == window["instance_id"]
     )
-    box = tuple(int(selected[f"crop_{side}"]) for side in ("x1", "y1", "x2", "y2"))
-    side = box[2] - box[0]
+    mask, box = mask_in_crop(selected)
     return Example(
         instance_id=window["instance_id"],
         class_name=window["class_name"],
         generator=generator,
         prompt=window["prompt"],
         frame=image_of(window["source_frame"]),
-        crop_box=(box[0], box[1], box[2], box[3]),
+        crop_box=box,
         crop=decode_png(selected["crop_png"]),
-        mask=decode_rle({"size": [side, side], "counts": selected["mask_counts"]}),
+        mask=mask,
         repainted=decode_png(crop["image_png"]),
         window=decode_png(window["image_png"]),
         window_ids=decode_ids(window["ids_png"]),

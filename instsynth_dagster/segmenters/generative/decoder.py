@@ -46,9 +46,7 @@ class Decoder(nn.Module):
         )
         self.stages = nn.ModuleList(_Stage(config) for _ in range(1 if config.shared_stages else config.stages))
 
-    def forward(
-        self, pyramid: Sequence[Tensor], boxes: Tensor, timesteps: Tensor, size: tuple[int, int]
-    ) -> list[Prediction]:
+    def forward(self, pyramid: Sequence[Tensor], boxes: Tensor, timesteps: Tensor) -> list[Prediction]:
         """A prediction of each stage.
 
         Args:
@@ -56,7 +54,6 @@ class Decoder(nn.Module):
             boxes: xyxy (B * W, Q, 4) in pixels, for W windows of each image; proposals of one window attend to each
                 other.
             timesteps: int64 (B * W,).
-            size: height and width of the images.
         """
         time = self.time(_sinusoidal(timesteps, self.dim))
         features: Tensor | None = None

@@ -89,7 +89,7 @@ class Generative(nn.Module):
             noised(to_normalised(truth.boxes, size), config.num_proposals, step, self.schedule, config.signal_scale)
             for truth, step in zip(truths, steps, strict=True)
         ]
-        stages = self.decoder(pyramid, to_pixels(torch.stack(boxes), size), steps, size)
+        stages = self.decoder(pyramid, to_pixels(torch.stack(boxes), size), steps)
         return {"loss": total_loss(stages, features, truths, size, config)}
 
     def features(
@@ -123,7 +123,7 @@ class Generative(nn.Module):
         device = pixels.device
 
         def decode(boxes: Tensor, step: int) -> Prediction:
-            return self.decoder(pyramid, boxes, torch.full((len(boxes),), step, device=device), size)[-1]
+            return self.decoder(pyramid, boxes, torch.full((len(boxes),), step, device=device))[-1]
 
         frames = windows(size, self.sizes.window).to(device)
         candidates = denoise(decode, self.schedule, frames, self.sizes)

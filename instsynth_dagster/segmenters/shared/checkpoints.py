@@ -34,7 +34,19 @@ def for_inference(trained: Config, settings: SegmenterSettings) -> Config:
         SettingsError: a value is impossible.
     """
     now = settings.applied_architecture
-    return architecture(type(trained), trained.model_dump(mode="json", exclude_unset=True) | now) if now else trained
+    if not now:
+        return trained
+    return architecture(type(trained), _merged(trained.model_dump(mode="json", exclude_unset=True), now))
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with changes to them, also inside mappings that both have."""
+    inside = {
+        name: _merged(values[name], change)
+        for name, change in changes.items()
+        if isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
+    }
+    return {**values, **changes, **inside}
 
 
 def transferred_weights(

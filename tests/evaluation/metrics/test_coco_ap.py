@@ -10,7 +10,13 @@ import pytest
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import encode_rle
-from instsynth_dagster.evaluation.metrics.coco_ap import coco_average_precision, coco_matches, resampled_coco_ap
+from instsynth_dagster.evaluation.metrics.coco_ap import (
+    AREAS,
+    coco_average_precision,
+    coco_matches,
+    mean_of_valid,
+    resampled_coco_aps,
+)
 from tests.evaluation.metrics.random_streets import SIZE, prediction_table, random_ids, random_predictions
 
 CAR, ROAD = CITYSCAPES.by_name["car"].id, CITYSCAPES.by_name["road"].id
@@ -20,6 +26,12 @@ def box(x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
     mask = np.zeros(SIZE, dtype=bool)
     mask[y1:y2, x1:x2] = True
     return mask
+
+
+def resampled_coco_ap(matches, weights: np.ndarray) -> np.ndarray:
+    """Mean over classes and overlaps, float64 (R, 4), in the order of AREAS."""
+    aps = resampled_coco_aps(matches, weights)
+    return mean_of_valid(aps.transpose(0, 2, 1, 3).reshape(len(weights), len(AREAS), -1))
 
 
 def two_cars() -> np.ndarray:
