@@ -6,7 +6,7 @@ from assets.shared.declaration import artifact
 from assets.shared.made import Made
 from assets.shared.pictures import frames_preview
 from instsynth_dagster.artifacts.store import PartitionWriter
-from instsynth_dagster.data.dataset import LOSS_COLUMNS
+from instsynth_dagster.data.annotated_data import LOSS_COLUMNS
 from instsynth_dagster.data.versions import dvc_revision
 from instsynth_dagster.graph.data import annotations_of, files_of
 from instsynth_dagster.graph.refs import all_cities

@@ -28,7 +28,7 @@ from assets.shared.made import Made
 from instsynth_dagster.artifacts.declared import DeclaredStore
 from instsynth_dagster.artifacts.file_digests import FileDigests
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.index import labels_digest
+from instsynth_dagster.data.labels import labels_digest
 from instsynth_dagster.errors import Reader
 from instsynth_dagster.graph.checkpoints import CheckpointContents
 from instsynth_dagster.graph.data import FILE_DIGESTS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -156,3 +158,9 @@ class LabelTable:
     def of_class(self, ids: np.ndarray, name: str) -> np.ndarray:
         """bool: whether each value is a single instance of a class."""
         return self.is_instance(ids) & (ids // self.factor == self.by_name[name].id)
+
+
+def labels_digest(labels: LabelTable) -> str:
+    """Digest of the parts of a label table that id maps depend on; colours are left out."""
+    rows = [[label.name, label.id, label.has_instances, label.ignore_in_eval] for label in labels.labels]
+    return hashlib.sha256(json.dumps([labels.factor, rows]).encode()).hexdigest()

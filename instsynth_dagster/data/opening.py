@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from instsynth_dagster.data.annotated import Annotated, ImageFolder, frame_ids
+from instsynth_dagster.data.annotated_data import AnnotatedData, ImagesAsRead
+from instsynth_dagster.data.cityscapes_data import CityscapesData
 from instsynth_dagster.data.collected import with_crowds
-from instsynth_dagster.data.dataset import AnnotatedData, CityscapesData, DataSet, ImagesAsRead
+from instsynth_dagster.data.dataset import DataSet
 from instsynth_dagster.data.formats.reading import annotations_below, read_annotations
 from instsynth_dagster.data.groups import (
     bounded,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from instsynth_dagster.artifacts.file_digests import FileDigests
 from instsynth_dagster.data.formats.cityscapes import LABEL_FILES, city_of, label_files
-from instsynth_dagster.data.index import labels_digest
+from instsynth_dagster.data.labels import labels_digest
 from instsynth_dagster.data.opening import open_index
 from instsynth_dagster.data.versions import READ_SUFFIXES, city_files
 from instsynth_dagster.graph.refs import all_cities

@@ -8,7 +8,7 @@ import pytest
 from assets.segmentation_scores import ap_sanity
 from assets.shared.made import Check
 from assets.training_sets import class_balance
-from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.cityscapes_data import CityscapesData
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from tests.assets.test_graph import Project
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from instsynth_dagster.data.dataset import AnnotatedData, ImagesAsRead
+from instsynth_dagster.data.annotated_data import AnnotatedData, ImagesAsRead
 from instsynth_dagster.data.index import Survey
 from instsynth_dagster.data.opening import open_index
 from instsynth_dagster.settings.formats import DatasetSettings

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from assets.shared.kept import outcomes
-from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.cityscapes_data import CityscapesData
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, list_frames, read_frame, write_frame
 from instsynth_dagster.data.near_duplicates import (
     MAX_DISTANCE,

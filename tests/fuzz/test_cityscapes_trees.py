@@ -20,7 +20,7 @@ from PIL import Image
 
 from assets import build_graph
 from instsynth_dagster.artifacts.store import Store
-from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.cityscapes_data import CityscapesData
 from instsynth_dagster.data.formats.cityscapes import (
     CITYSCAPES,
     Frame,

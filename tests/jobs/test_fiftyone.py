@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.cityscapes_data import CityscapesData
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import encode_rle
 from instsynth_dagster.data.originals import OriginalImage, OriginalObject

@@ -13,7 +13,7 @@ import pytest
 from assets import build_assets, build_graph
 from instsynth_dagster.artifacts.manifest import Manifest
 from instsynth_dagster.artifacts.store import Store, open_store
-from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.cityscapes_data import CityscapesData
 from instsynth_dagster.doctor.estimate import Work
 from instsynth_dagster.errors import SettingsError, is_transient
 from instsynth_dagster.graph.staleness import Asset

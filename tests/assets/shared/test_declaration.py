@@ -11,7 +11,7 @@ import pytest
 
 from assets import build_graph, declarations
 from assets.shared.declaration import GROUPS
-from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.cityscapes_data import CityscapesData
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import UndeclaredRead
 from instsynth_dagster.settings import SegmenterSettings, Settings, load_settings

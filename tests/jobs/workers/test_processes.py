@@ -18,7 +18,7 @@ import pytest
 from assets import build_graph
 from instsynth_dagster.artifacts.locking import is_alive
 from instsynth_dagster.artifacts.store import open_store
-from instsynth_dagster.data.dataset import CityscapesData
+from instsynth_dagster.data.cityscapes_data import CityscapesData
 from instsynth_dagster.graph.staleness import Asset
 from instsynth_dagster.settings import Settings, WorkerSettings
 from jobs import workers

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.shared.normaliser import BatchTotals, batch_cross_entropy, batch_mean, batch_total
-from instsynth_dagster.segmenters.training import loop
+from instsynth_dagster.segmenters.training import trainer
 from instsynth_dagster.segmenters.training.micro_batches import divisors, split
 from tests.segmenters.test_contract import CLASSES, TINY
 from tests.segmenters.test_maskdiff import ARCHITECTURE as MASKDIFF
@@ -76,7 +76,7 @@ def without_chance(patch) -> None:
 
 
 def loss_and_gradients(kind: str, micro_batches: int, folder, monkeypatch) -> tuple[float, dict[str, torch.Tensor]]:
-    original, found = loop._SegmenterTrainer.training_step, {}
+    original, found = trainer.SegmenterTrainer.training_step, {}
 
     def recorded(self, model, inputs, *_):
         self._micro_batches = micro_batches
@@ -87,7 +87,7 @@ def loss_and_gradients(kind: str, micro_batches: int, folder, monkeypatch) -> tu
         return found["loss"]
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._SegmenterTrainer, "training_step", recorded)
+        patch.setattr(trainer.SegmenterTrainer, "training_step", recorded)
         recipe = tiny(**({"kind": kind, "steps": 1, "batch_size": BATCH, "checkpoint_every": 1} | KINDS[kind]))
         arguments = {"classes": CLASSES, "seed": 0, "out": folder / "out", "scratch": folder / "scratch"}
         get_segmenter(kind).fit(UnevenDataset(), recipe, **arguments)
@@ -141,14 +141,14 @@ def test_totals_are_those_of_all_micro_batches_in_the_order_of_the_terms():
 def test_a_loss_that_compares_images_is_not_split_into_micro_batches(kind: str, tmp_path, monkeypatch):
     if kind == "detectron2":
         pytest.importorskip("detectron2")
-    original = loop._SegmenterTrainer.compute_loss
+    original = trainer.SegmenterTrainer.compute_loss
 
     def cramped(self, model, inputs, *rest, **options):
         if len(next(iter(inputs.values()))) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(self, model, inputs, *rest, **options)
 
-    monkeypatch.setattr(loop._SegmenterTrainer, "compute_loss", cramped)
+    monkeypatch.setattr(trainer.SegmenterTrainer, "compute_loss", cramped)
     recipe = tiny(kind=kind, steps=1, batch_size=BATCH, **TINY[kind])
     with pytest.raises(SettingsError, match="no memory for 4 samples at once; lower batch_size or crop"):
         get_segmenter(kind).fit(ToyDataset(), recipe, classes=CLASSES, seed=0, out=tmp_path / "o", scratch=tmp_path)
