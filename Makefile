@@ -7,7 +7,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 # beta and supersession notices of libraries drown the job's own lines
 export PYTHONWARNINGS := ignore
-# where it is set, every process compiles all modules anew: a third of what `dagster` takes to start
+# where it is set, every process compiles all modules again: a third of the time that `dagster` takes to start
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup new compare demo paper-demo doctor plan verify gc refresh prepare synthesize export anonymise train evaluate stock repro test test-fast check dev clean
@@ -52,7 +52,7 @@ demo refresh prepare synthesize export anonymise train evaluate: setup $(DAGSTER
 doctor: setup
 	@$(BIN)/python -m jobs.doctor $(if $(CALIBRATE),--calibrate)
 
-# what is printed is the params file; a first setup tells on standard error
+# standard output is the params file; the output of a first setup goes to standard error
 new: ANNOTATIONS := $(or $(ANNOTATIONS),$(COCO))
 new:
 	@$(MAKE) --silent setup >&2
@@ -71,7 +71,7 @@ gc: setup
 verify: setup
 	@$(BIN)/python -m jobs.verify
 
-# tells DVC what the demo made, so that `dvc status` is clean after it
+# records the demo's artifacts in DVC, so that `dvc status` is clean after it
 stock: setup
 	@if [ -z "$$INSTSYNTH_PARAMS" ] && ! [ dvc.lock -nt artifacts/.changed ]; then \
 	  $(BIN)/dvc --quiet commit data.dvc 2>/dev/null \

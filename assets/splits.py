@@ -60,7 +60,7 @@ def splits(out: PartitionWriter, _: str, settings: Settings, store: DeclaredStor
 
 
 def _checks(leaks: Sequence[Leak], allowed: bool) -> tuple[Check, ...]:
-    """The gate, and a warning of what it was told to let pass."""
+    """The blocking check, and a warning of near duplicates that the settings allow."""
     passed = [leak for leak in leaks if allowed and not leak.exact]
     stopped = [leak for leak in leaks if leak not in passed]
     described = (

@@ -158,7 +158,7 @@ def main() -> None:
         rows = {name: together(side, processes, folder, arguments.frames) for name, (side, processes) in ROWS.items()}
     table = pd.DataFrame(rows).T
     print(f"{arguments.frames} frames of 2048x1024, K={SELECTION.k}, phases 1 and 3 with PNG input/output")
-    print(f"{os.cpu_count()} cores, on which {busy:.1f} processes were at work before: times are worth what is idle")
+    print(f"{os.cpu_count()} cores, on which {busy:.1f} processes ran before: times are meaningful on idle cores")
     print(table.round(3).to_string())
     ratio, shared = table.loc["ours"] / table.loc["peer"], table.loc["ours, 2 processes"] / table.loc["ours"]
     print(

@@ -2,7 +2,7 @@
 
 The profile is refreshed without gates; the thresholds of `min_class_margin` and `min_mask_iou` are then those at which
 each accepts the same number of its crops. The arm of the generator is trained with each of them and without a gate;
-what is rejected keeps its original pixels, so all have equally many windows. Interrupted, it goes on where it was.
+what is rejected keeps its original pixels, so all have equally many windows. It can be resumed.
 
 python benchmarks/second_opinion.py --out build/second_opinion --accepted 0.5
 """

@@ -16,7 +16,7 @@ from jobs.launch import REFRESHING
 from jobs.planning import planned_assets
 from jobs.workers.orphans import fail_orphaned_runs
 
-AT_WORK = "is at work"
+AT_WORK = "is running"
 _LOOK_EVERY = 60
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,

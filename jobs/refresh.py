@@ -196,7 +196,7 @@ class _Walk:
         if progress.left_over is None:
             progress.left_over = self._workers.unfinished(asset)
             if progress.left_over:
-                self._log(f"{progress.place}: {len(progress.left_over)} runs of an earlier refresh are at work")
+                self._log(f"{progress.place}: {len(progress.left_over)} runs of an earlier refresh are still running")
                 return
         if progress.size is None:
             progress.size = ceil((len(progress.ready) + progress.waiting) / self._workers.runs_per_asset)

@@ -22,7 +22,7 @@ class MaskRuns:
     stop: np.ndarray
     owner: np.ndarray
     sizes: np.ndarray
-    """Height times width of each mask as its code tells it, int64 (N,)."""
+    """Pixels (height times width) of each mask according to its code, int64 (N,)."""
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,10 @@ class Kinded(Section):
     @classmethod
     def _refuse_settings_of_other_kinds(cls, values: dict[str, Any]) -> None:
         section = next(base for base in reversed(cls.__mro__) if issubclass(base, Kinded) and base is not Kinded)
-        for knob in values.keys() - cls.model_fields.keys():
-            owners = [kind for kind, other in section.kinds().items() if knob in other.model_fields]
+        for name in values.keys() - cls.model_fields.keys():
+            owners = [kind for kind, other in section.kinds().items() if name in other.model_fields]
             if owners:
-                raise ValueError(f"{knob} belongs to kind {' or '.join(owners)}, not to {values['kind']}; remove it")
+                raise ValueError(f"{name} belongs to kind {' or '.join(owners)}, not to {values['kind']}; remove it")
 
 
 def class_of_section(annotation: Any, value: Any) -> type[Kinded] | None:

@@ -132,7 +132,7 @@ def test_the_night_runs_what_is_stale_and_skips_with_a_reason(project, tmp_path)
             run = dg.DagsterRun(job_name=name, status=dg.DagsterRunStatus.STARTED)
             instance.add_run(run)
             skipped = tick(project, instance, selection={"min_area": 50, "k": 1})
-            assert skipped.skip_message == f"{name} is at work: run {run.run_id[:8]}"
+            assert skipped.skip_message == f"{name} is running: run {run.run_id[:8]}"
             instance.report_run_canceled(run)
         assert {"refresh", "prepare", "export"} <= set(REFRESHING)
         gone = subprocess.Popen([sys.executable, "-c", ""])

@@ -148,7 +148,7 @@ def test_runs_that_an_earlier_refresh_left_are_waited_for_and_not_doubled(projec
     second.left = {"frames": ("left", lambda: first.submit(first.graph["frames"], "ashford", "valdale"))}
     second.refresh()
     assert "frames" not in {key for key, _, _ in second.submitted}
-    assert second.said.count("[1/8] frames: 1 runs of an earlier refresh are at work") == 1
+    assert second.said.count("[1/8] frames: 1 runs of an earlier refresh are still running") == 1
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def frame_count(settings: DemoCitySettings, split: str) -> int:
 
 
 def repainted_frame(frame_id: str, settings: DemoCitySettings, split: str, number: int) -> np.ndarray:
-    """A frame of a demo city drawn again with every instance in a random colour of the full palette.
+    """A frame of a demo city rendered again with every instance in a random colour of the full palette.
 
     Nothing else changes, so that inside an instance's mask it is what a perfect generator would have painted.
 

@@ -79,7 +79,7 @@ class GenerativeConfig(BaseModel):
         1, ge=1, description="denoising steps at inference; more are an ensemble"
     )
     renewal_threshold: Annotated[float, Role.INFERENCE] = Field(
-        0.5, ge=0, le=1, description="between steps, boxes scored lower start anew"
+        0.5, ge=0, le=1, description="between steps, boxes scored lower are replaced by noise"
     )
     nms: Annotated[float, Role.INFERENCE] = Field(0.5, gt=0, le=1)
     ota_candidates: int = Field(5, ge=1)
