@@ -1,4 +1,4 @@
-"""What an artifact declares beside its body: its key and partitions, and everything that the body may read.
+"""Declarations of artifacts: key and partitions, and everything that the body may read.
 
     @artifact(
         "selected_instances",

@@ -39,7 +39,7 @@ def crops_preview(rows: Sequence[Mapping[str, Any]], key: str, total: int) -> Ma
 
 
 def sample(shown: int, total: int, what: str = "") -> str:
-    """How many of how many a picture shows, as text; "" where it shows all."""
+    """The numbers of displayed and of all items, as text; "" where all are displayed."""
     named = f" {what}" if what else ""
     return f"{shown} of {total}{named} shown" if shown < total else ""
 

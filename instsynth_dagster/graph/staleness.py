@@ -1,4 +1,4 @@
-"""Which partitions are stale, and why: one pure function over fingerprints.
+"""Staleness of partitions, with its reasons: one pure function over fingerprints.
 
 A fingerprint is sha256 over an asset's code version, the settings that it reads and the content digests of the upstream
 partitions that it reads. A partition is stale when it is missing or its manifest carries another fingerprint. Because

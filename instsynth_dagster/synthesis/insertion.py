@@ -145,7 +145,7 @@ class StandingThings:
 
 
 def standing_things(ids: np.ndarray, labels: np.ndarray, grounds: Collection[int], table: LabelTable) -> StandingThings:
-    """How far down every object reaches: instances and groups as units, other labels by connected pieces.
+    """The lowest row of every object: instances and groups as units, other labels by connected pieces.
 
     Args:
         ids: int32 (H, W).

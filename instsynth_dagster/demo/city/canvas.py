@@ -29,7 +29,7 @@ class Camera:
     height: float
 
     def project(self, world: np.ndarray) -> np.ndarray:
-        """World points (N,3) to pixels (N,2); points behind the near plane are pulled onto it."""
+        """Pixels (N,2) of world points (N,3); points behind the near plane are moved onto it."""
         depth = np.maximum(world[:, 2], _NEAR)
         x = self.center[0] + self.focal * world[:, 0] / depth
         y = self.center[1] + self.focal * (self.height - world[:, 1]) / depth
@@ -61,14 +61,14 @@ class Canvas:
         self.camera, self.light = camera, light
 
     def polygons(self, polygons: Sequence[np.ndarray], color: Color, value: int | None) -> None:
-        """Fills disjoint pixel polygons, each (N,2); `value` None leaves the ids as they are."""
+        """Fill disjoint pixel polygons, each (N,2); with `value` None the ids are unchanged."""
         fixed = [np.round(polygon * (1 << _SHIFT)).astype(np.int32) for polygon in polygons]
         cv2.fillPoly(self.image, fixed, color, lineType=cv2.LINE_AA, shift=_SHIFT)
         if value is not None:
             cv2.fillPoly(self.ids, fixed, (value,), lineType=cv2.LINE_8, shift=_SHIFT)
 
     def polyline(self, points: np.ndarray, color: Color, width: float, value: int | None, closed: bool = False) -> None:
-        """Draws a line of `width` pixels through pixel points (N,2)."""
+        """Draw a line of `width` pixels through pixel points (N,2)."""
         fixed = [np.round(points * (1 << _SHIFT)).astype(np.int32)]
         thickness = max(1, round(width))
         cv2.polylines(self.image, fixed, closed, color, thickness, cv2.LINE_AA, _SHIFT)
@@ -77,7 +77,9 @@ class Canvas:
 
 
 class Pen:
-    """Draws one object: local coordinates to the canvas, with its id, the scene's light and the haze of distance."""
+    """Drawing tool for one object: maps local coordinates to the canvas, with the object's id, the scene's light and
+    the haze of its distance.
+    """
 
     def __init__(self, canvas: Canvas, x: float, z: float, yaw: float, value: int, size: float = 1.0) -> None:
         self.canvas, self.value, self.size = canvas, value, size
@@ -97,7 +99,7 @@ class Pen:
         return mix(color, self.canvas.light.haze, self.fog)
 
     def faces(self, normal: np.ndarray | Sequence[float], point: np.ndarray | Sequence[float]) -> bool:
-        """Whether a local face looks at the camera."""
+        """Whether a local face is turned towards the camera."""
         return float(np.dot(normal, self.viewer - np.asarray(point))) > 0
 
     def shade(self, normal: Sequence[float]) -> float:
@@ -142,7 +144,7 @@ class Pen:
         self.fill(circle(u, v, w, radius, points), color)
 
     def cover(self, local: np.ndarray) -> None:
-        """Gives a polygon to this object's mask without painting it, as annotators do between spokes."""
+        """Add a polygon to this object's mask without painting it, as annotators do between spokes."""
         fixed = np.round(self.pixels(local) * (1 << _SHIFT)).astype(np.int32)
         cv2.fillPoly(self.canvas.ids, [fixed], (self.value,), lineType=cv2.LINE_8, shift=_SHIFT)
 

@@ -23,7 +23,7 @@ def city_frames(
 
 
 def write_demo_city(root: Path, split: str, city: str, settings: DemoCitySettings) -> int:
-    """Writes a city below `root` and returns its number of frames."""
+    """Write a city below `root`; returns its number of frames."""
     for frame_id, image, ids in city_frames(city, settings, split):
         write_frame(root, split, frame_id, image, ids, portable=True)
     return frame_count(settings, split)

@@ -1,4 +1,4 @@
-"""What an instance looks like in words, and the colours that make the words true."""
+"""Attributes of an instance in words, and the colours that match them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLOTHES = tuple(name for name in PAINTS if name != "silver")
 _DULL = {"red": "white", "blue": "black", "green": "silver", "yellow": "silver"}
 _DULL_CLOTHES = {"red": "white", "blue": "black", "green": "black", "yellow": "white"}
 PALETTES = ("full", "dull")
-"""What a city's vehicles and clothes may look like: every colour, or only white, black and silver (clothes: white and
+"""Colours of a city's vehicles and clothes: every colour, or only white, black and silver (clothes: white and
 black)."""
 
 _VARIANTS = {"person": ("man", "woman"), "rider": ("male", "female")}
@@ -64,7 +64,7 @@ def dulled(attributes: Attributes) -> Attributes:
 
 
 def recolored(attributes: Attributes, rng: np.random.Generator) -> Attributes:
-    """The same instance in a random colour of the full palette, each as likely as the others."""
+    """The same instance in a random colour of the full palette, all with equal probability."""
     colors = CLOTHES if attributes.class_name in _VARIANTS else tuple(PAINTS)
     return replace(attributes, color=str(rng.choice(colors)))
 

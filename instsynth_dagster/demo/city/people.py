@@ -83,7 +83,7 @@ def _head(pen: Pen, center: tuple[float, float, float], skin: Color, hair: Color
 
 
 def draw_rider(pen: Pen, cloth: Color, variant: str, rng: np.random.Generator, motorcycle: bool) -> None:
-    """Who sits on a two-wheeler drawn before with the same place and heading."""
+    """The rider of a two-wheeler that was drawn before at the same place and heading."""
     woman = variant == "female"
     skin, hair = SKIN[rng.integers(len(SKIN))], HAIR[rng.integers(len(HAIR))]
     legs = TROUSERS[rng.integers(len(TROUSERS))]

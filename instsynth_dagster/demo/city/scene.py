@@ -1,4 +1,4 @@
-"""Street scenes: who stands where, drawn from far to near, with Cityscapes ids."""
+"""Street scenes: places of all objects, drawn from far to near, with Cityscapes ids."""
 
 from __future__ import annotations
 
@@ -77,11 +77,13 @@ class _Place:
 
 
 Painter = Callable[[Attributes, bool], Attributes]
-"""What becomes of the looks of an instance, or of a member of a crowd (True)."""
+"""Maps the attributes of an instance, or of a member of a crowd (True), to those that are drawn."""
 
 
 def _painter(palette: str, repaint: int | None) -> Painter:
-    """Has its own random numbers, so that everything else in a scene is drawn as ever."""
+    """A function that changes the attributes of instances, with random numbers of its own, so that the rest of a scene
+    is unchanged.
+    """
     rng = np.random.default_rng(repaint)
 
     def paint(attributes: Attributes, crowd: bool) -> Attributes:
@@ -93,7 +95,7 @@ def _painter(palette: str, repaint: int | None) -> Painter:
 
 @dataclass
 class _Ledger:
-    """Ids given so far; numbering restarts at 0 per class. `paint` changes what is drawn."""
+    """Ids assigned so far; numbering restarts at 0 for each class. `paint` changes the attributes that are drawn."""
 
     paint: Painter
     counts: dict[str, int] = field(default_factory=dict)
@@ -266,7 +268,7 @@ def _draw_shadows(canvas: Canvas, places: list[_Place]) -> None:
 
 
 def _draw(canvas: Canvas, place: _Place, ledger: _Ledger, rng: np.random.Generator) -> None:
-    """Paints one instance, a rider together with what is ridden."""
+    """Draw one instance, a rider together with the vehicle."""
     name = place.class_name
 
     def pen_for(attributes: Attributes, size: float = 1.0) -> Pen:
@@ -332,7 +334,9 @@ def _develop(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
 def _drop_invisible(
     ids: np.ndarray, backdrop: np.ndarray, attributes: Mapping[int, Attributes]
 ) -> tuple[np.ndarray, dict[int, Attributes]]:
-    """Hands instances below `MIN_VISIBLE` pixels to the backdrop and closes the gaps in the numbering."""
+    """Ids in which instances below `MIN_VISIBLE` pixels are replaced by the background, without gaps in the
+    numbering.
+    """
     visible = np.bincount(ids.ravel(), minlength=34_000)
     lookup = np.arange(len(visible), dtype=np.int32)
     kept = _Ledger(lambda attributes, _: attributes)

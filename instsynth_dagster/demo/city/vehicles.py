@@ -29,7 +29,9 @@ class Body:
     paint: Color
 
     def draw(self, pen: Pen) -> float:
-        """Draws the faces that look at the camera, far ones first; returns the side (+1, -1) that shows, else 0."""
+        """Draw the faces that are turned towards the camera, far ones first; returns the visible side (+1, -1),
+        or 0.
+        """
         following = np.roll(self.profile, -1, axis=0)
         faces = []
         for (u, v, w), (u2, v2, w2), material in zip(self.profile, following, self.materials, strict=True):

@@ -256,7 +256,7 @@ def _annotation(number: int, image_id: int, category_id: int, rle: dict[str, Any
 
 
 def _summary(ap: np.ndarray, classes: Sequence[str]) -> CocoScores:
-    """From AP (10 overlaps, C classes, 4 areas)."""
+    """Scores from AP (10 overlaps, C classes, 4 areas)."""
     every, small, medium, large = (ap[..., area] for area in range(4))
     per_class = pd.DataFrame(
         {

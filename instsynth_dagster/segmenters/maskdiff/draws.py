@@ -91,7 +91,7 @@ class Instances:
         return None
 
     def _search(self, ids: np.ndarray) -> dict[int, dict[int, bool]]:
-        """By class index and id: whether the instance is large enough."""
+        """Whether each instance is large enough, by class index and id."""
         labels, found = self.dataset.labels, {}
         values = np.array([value for value in instance_areas(ids) if value >= labels.factor], dtype=np.int64)
         for label, label_id in enumerate(self._label_ids):

@@ -1,4 +1,4 @@
-"""What every generator keeps, and how a partition of instances is repainted."""
+"""The interface of every generator, and the repainting of a partition of instances."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a generator supports: whether it follows the shape of a mask or only its box, its native square size in
+    """Capabilities of a generator: whether it follows the shape of a mask or only its box, its native square size in
     pixels, soft mask edges, and the licence of the published weights.
     """
 

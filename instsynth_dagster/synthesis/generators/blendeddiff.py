@@ -24,7 +24,7 @@ _THIN = 0.75
 
 
 class BlendedDiff(StableDiffusionGenerator):
-    """Fills masks by blending the noised source around a text-to-image denoising."""
+    """A generator that blends the noised source around a text-to-image denoising."""
 
     LICENCE = "CreativeML OpenRAIL++-M"
 

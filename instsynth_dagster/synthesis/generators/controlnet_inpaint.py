@@ -29,7 +29,7 @@ from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffus
 
 
 class ControlNetInpaint(StableDiffusionGenerator):
-    """Fills masks with Stable Diffusion and a ControlNet."""
+    """A generator with Stable Diffusion and a ControlNet."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
         assert isinstance(settings, ControlNetInpaintSettings)

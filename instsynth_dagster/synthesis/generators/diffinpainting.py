@@ -9,7 +9,7 @@ from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffus
 
 
 class DiffInpainting(StableDiffusionGenerator):
-    """Fills masks with a Stable Diffusion inpainting checkpoint."""
+    """A generator with a Stable Diffusion inpainting checkpoint."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
         super().__init__(name, settings, device, lambda _: StableDiffusionInpaintPipeline)

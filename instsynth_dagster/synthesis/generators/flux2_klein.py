@@ -11,7 +11,7 @@ from instsynth_dagster.synthesis.generators.flow import FlowGenerator
 
 
 class Flux2Klein(FlowGenerator):
-    """Fills masks with FLUX.2 klein; guidance and negative prompt have an effect on the undistilled base only."""
+    """A generator with FLUX.2 klein; guidance and negative prompt have an effect on the undistilled base only."""
 
     LICENCE = "Apache-2.0 (4B); FLUX Non-Commercial License (9B)"
     PIPELINE = "Flux2KleinInpaintPipeline"

@@ -13,7 +13,7 @@ from instsynth_dagster.synthesis.generators.flow import FlowGenerator
 
 
 class FluxFill(FlowGenerator):
-    """Fills masks with FLUX.1 Fill, a distilled model that takes no negative prompt."""
+    """A generator with FLUX.1 Fill, a distilled model that takes no negative prompt."""
 
     LICENCE = "FLUX.1 [dev] Non-Commercial License"
     PIPELINE = "FluxFillPipeline"

@@ -30,7 +30,7 @@ _MAX_OBJECTS = 30
 
 
 class Gligen(StableDiffusionGenerator):
-    """Fills masks with a GLIGEN checkpoint, of 9 channels (inpainting) or 4 (generation)."""
+    """A generator with a GLIGEN checkpoint, of 9 channels (inpainting) or 4 (generation)."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
         # not StableDiffusionGLIGENPipeline: only the components are needed, and that class is deprecated

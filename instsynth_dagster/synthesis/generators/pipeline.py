@@ -45,7 +45,7 @@ class PipelineGenerator:
     """
 
     LICENCE = ""
-    """Of the family's published weights."""
+    """Licence of the family's published weights."""
 
     PATCH = 1
     """Cells of the latent that the denoiser takes as one token; the size must be a multiple of it in latents."""
@@ -54,7 +54,7 @@ class PipelineGenerator:
     """Cells of the latent that the pipeline's mask has one value for, along each axis."""
 
     GUIDANCE = "guidance_scale"
-    """What the pipeline calls the guidance."""
+    """Name of the pipeline's argument for guidance."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str, choose: Callable[[str], Any]) -> None:
         """The pipeline on a device; `choose` maps a source (folder or hub id) to the pipeline class."""

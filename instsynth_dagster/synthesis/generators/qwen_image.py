@@ -13,7 +13,7 @@ from instsynth_dagster.synthesis.generators.flow import FlowGenerator
 
 
 class QwenImage(FlowGenerator):
-    """Fills masks with Qwen-Image; prompts have different lengths and are masked."""
+    """A generator with Qwen-Image; prompts of different lengths are padded and masked."""
 
     LICENCE = "Apache-2.0"
     PIPELINE = "QwenImageInpaintPipeline"

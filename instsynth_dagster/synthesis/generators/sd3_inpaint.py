@@ -11,7 +11,7 @@ from instsynth_dagster.synthesis.generators.flow import FlowGenerator
 
 
 class SD3Inpaint(FlowGenerator):
-    """Fills masks with Stable Diffusion 3; a checkpoint without its T5 encoder works too."""
+    """A generator with Stable Diffusion 3; a checkpoint without its T5 encoder works too."""
 
     LICENCE = "Stability AI Community License"
     PIPELINE = "StableDiffusion3InpaintPipeline"

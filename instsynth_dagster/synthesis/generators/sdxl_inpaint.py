@@ -9,7 +9,7 @@ from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffus
 
 
 class SDXLInpaint(StableDiffusionGenerator):
-    """Fills masks with an XL inpainting checkpoint."""
+    """A generator with an XL inpainting checkpoint."""
 
     LICENCE = "CreativeML OpenRAIL++-M"
 

@@ -11,7 +11,7 @@ from instsynth_dagster.synthesis.generators.flow import FlowGenerator
 
 
 class ZImage(FlowGenerator):
-    """Fills masks with Z-Image; its pipeline takes prompts of different lengths as a list."""
+    """A generator with Z-Image; its pipeline takes prompts of different lengths as a list."""
 
     LICENCE = "Apache-2.0"
     PIPELINE = "ZImageInpaintPipeline"
