@@ -153,6 +153,7 @@ class _Shots:
         )
 
     def synthetic(self) -> Iterator[Any]:
+        """Windows of the repainted shots of novel classes."""
         yield from synthetic_samples(
             {name: self.drawn[name] for name in self._chosen.novel},
             self._chosen.novel,

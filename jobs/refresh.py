@@ -106,10 +106,10 @@ class _Progress:
     begun: float | None = None
     """When the first run was submitted."""
     made: list[float] = field(default_factory=list)
-    """Seconds that each partition took that was made."""
+    """Seconds of work of each partition that was made."""
 
     def summary(self) -> str:
-        """How long it took: what runs worked in all, and what passed meanwhile, for runs wait and work side by side."""
+        """Seconds of work of all runs, and seconds since the first one began; runs wait and run concurrently."""
         passed = time.monotonic() - (self.begun or time.monotonic())
         count = f"{len(self.made)} partition{'s' if len(self.made) != 1 else ''}"
         return f"{count} in {sum(self.made):.1f} s of work, {passed:.1f} s after the first run began"

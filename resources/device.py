@@ -34,6 +34,7 @@ class Device:
 
     @cached_property
     def name(self) -> str:
+        """ "cpu" or "cuda"."""
         import torch
 
         from instsynth_dagster.segmenters.training.launch import ALL_GPUS

@@ -38,6 +38,7 @@ def code_version(asset: Asset) -> str:
 
 
 def data_version(manifest: Manifest) -> str:
+    """Dagster's data version of a partition: the beginning of its content digest."""
     return manifest.digest[:32]
 
 

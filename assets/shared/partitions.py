@@ -52,6 +52,7 @@ def readers(asset: Asset) -> dict[str, dict[str, list[str]]]:
 
 
 def asset_key(key: str) -> dg.AssetKey:
+    """Dagster's key of an asset."""
     return dg.AssetKey(key.split("/"))
 
 
@@ -77,6 +78,7 @@ def partition_tags(first: str, last: str) -> dict[str, str]:
 
 
 def partitions_of_run(context: dg.AssetExecutionContext) -> Sequence[str]:
+    """Partitions that a run makes, in the graph's spelling."""
     if context.has_partition_key or context.has_partition_key_range:
         return [partition_of(key) for key in context.partition_keys]
     return ["all"]

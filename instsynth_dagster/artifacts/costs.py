@@ -41,6 +41,7 @@ class Ledger:
         self._storage = storage
 
     def spent(self) -> float:
+        """Device seconds of all attempts in the store."""
         return sum(attempt.seconds for attempt in self._attempts(LEDGER))
 
     def unfinished(self, folder: str, fingerprint: str) -> float:
@@ -72,6 +73,7 @@ class Meter:
         self._refused = False
 
     def spend(self, seconds: float) -> None:
+        """Charge device seconds to the budget."""
         self.used += seconds
         self.longest = max(self.longest, seconds)
 

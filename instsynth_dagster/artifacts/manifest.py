@@ -80,6 +80,7 @@ class Manifest:
         return manifest
 
     def to_json(self) -> bytes:
+        """JSON text of the manifest with its seal, as bytes."""
         return json.dumps({**_MANIFEST.dump_python(self, mode="json"), _SEAL: self._seal()}, indent=1).encode()
 
     def _seal(self) -> str:

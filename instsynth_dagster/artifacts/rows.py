@@ -45,6 +45,7 @@ class Parts:
         self._paths = paths
 
     def stored_bytes(self, row: int, column: str) -> StoredBytes:
+        """The encoded image in a column of a row, to be read on demand."""
         part, within = self._located(row)
         return StoredBytes(self._paths[part], within, column)
 

@@ -93,6 +93,12 @@ class Store:
         return manifest
 
     def require(self, asset: str, partition: str = UNPARTITIONED) -> Manifest:
+        """The manifest of a partition.
+
+        Raises:
+            ArtifactError: the partition does not exist.
+            DamagedArtifact: the manifest cannot be read.
+        """
         return _existing(self.manifest(asset, partition), asset, partition)
 
     def _reading(self, asset: str, partition: str, read: Callable[[Manifest], T]) -> T:

@@ -88,6 +88,7 @@ class Index:
         self.path = path
 
     def survey(self) -> Survey:
+        """The summary of the data set in the index."""
         with closing(self._open()) as connection:
             content = json.loads(connection.execute("SELECT told FROM survey").fetchone()[0])
         table = content["labels"]

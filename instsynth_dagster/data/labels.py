@@ -72,10 +72,12 @@ class LabelTable:
 
     @cached_property
     def by_name(self) -> dict[str, Label]:
+        """Labels by name."""
         return {label.name: label for label in self.labels}
 
     @cached_property
     def by_id(self) -> dict[int, Label]:
+        """Labels by id."""
         return {label.id: label for label in self.labels}
 
     @cached_property
@@ -123,9 +125,11 @@ class LabelTable:
         return self.by_name[name]
 
     def id_of(self, name: str) -> int:
+        """Id of the label with a name."""
         return self.by_name[name].id
 
     def ids_of(self, names: Iterable[str]) -> list[int]:
+        """Ids of the labels with these names, in their order."""
         return [self.by_name[name].id for name in names]
 
     def label_id(self, value: int) -> int:

@@ -48,6 +48,7 @@ class Work:
 
     @property
     def seconds(self) -> float:
+        """Total seconds of the work."""
         return self.times * self.each
 
 

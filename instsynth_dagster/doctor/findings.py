@@ -23,22 +23,27 @@ class Finding:
 
 
 def problem(text: str) -> Finding:
+    """A finding with which a run cannot succeed."""
     return Finding("problem", text)
 
 
 def warning(text: str) -> Finding:
+    """A finding that deserves attention."""
     return Finding("warning", text)
 
 
 def fact(text: str) -> Finding:
+    """A finding that is a plain statement."""
     return Finding("fact", text)
 
 
 def problems(findings: Iterable[Finding]) -> list[Finding]:
+    """The problems among findings."""
     return [finding for finding in findings if finding.kind == "problem"]
 
 
 def gigabytes(count: float) -> str:
+    """A number of bytes as text in GB, or in MB below one GB."""
     return f"{count / GB:.1f} GB" if count >= GB / 10 else f"{count / 1e6:.0f} MB"
 
 

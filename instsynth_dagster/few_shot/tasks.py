@@ -18,5 +18,6 @@ class FewShotTask:
 
     @classmethod
     def parse(cls, name: str) -> FewShotTask:
+        """The task with a name; inverse of `name`."""
         shots, _, seed = name.removeprefix("k").partition("-s")
         return cls(int(shots), int(seed))

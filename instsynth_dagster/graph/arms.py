@@ -92,6 +92,7 @@ class TrainingSet:
 
     @classmethod
     def parse(cls, name: str) -> TrainingSet:
+        """The training set with a name; inverse of `name`."""
         arm, _, percent = name.partition("@")
         return cls(arm, int(percent or 100))
 
@@ -109,14 +110,17 @@ class TrainingRun:
 
     @classmethod
     def parse(cls, name: str) -> TrainingRun:
+        """The run with a name; inverse of `name`."""
         data, _, seed = name.rpartition("-s")
         return cls(TrainingSet.parse(data), int(seed))
 
 
 def training_sets(settings: Settings) -> list[TrainingSet]:
+    """Every arm on every share of the labels."""
     return [TrainingSet(arm, percent) for percent in settings.label_percents for arm in settings.arms]
 
 
 def run_dimensions(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Dimensions of everything that is made for each training run and segmenter."""
     runs = tuple(TrainingRun(data, seed).name for data in training_sets(settings) for seed in settings.training_seeds)
     return {"run": runs, "segmenter": tuple(settings.segmenters)}

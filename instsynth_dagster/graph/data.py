@@ -68,4 +68,5 @@ def data_signature(settings: Settings) -> str:
 
 
 def split_of(settings: Settings, city: str) -> str:
+    """Folder of a demo city in the Cityscapes tree: "train" for a train city, otherwise "val"."""
     return "train" if city in settings.dataset.train_cities else "val"

@@ -47,6 +47,7 @@ class Asset:
 
     @property
     def partitions(self) -> list[str]:
+        """All partition keys, in order; "all" for an asset without dimensions."""
         if not self.dimensions:
             return ["all"]
         return ["|".join(keys) for keys in product(*(self.dimensions[name] for name in sorted(self.dimensions)))]

@@ -73,6 +73,7 @@ class Record:
     crops: Sequence[KeptCrop] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """JSON values of the record."""
         return asdict(self)
 
 

@@ -150,6 +150,7 @@ def html_templates() -> Environment:
 
 
 def paragraphs(text: str) -> list[str]:
+    """Paragraphs of a text, which empty lines separate."""
     return [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
 
 

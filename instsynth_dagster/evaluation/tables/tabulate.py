@@ -150,6 +150,7 @@ def markdown_of(tables: Mapping[str, pd.DataFrame], settings: Settings, lead: st
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], markdown: Mapping[str, str], folder: Path) -> None:
+    """Write tables as Parquet and texts as Markdown into a folder, under their names."""
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet")
     for name, text in markdown.items():

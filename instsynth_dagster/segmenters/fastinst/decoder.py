@@ -39,6 +39,8 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """Two linear layers with a residual connection and a norm behind them."""
+
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -204,7 +203,3 @@ def draw_shots(dataset: SegmentationDataset, config: MaskDiffConfig, seed: int) 
         for number, shot in enumerate(instances.others(label, -1, rng, config.shots)):
             shots[label, number] = instances.shot(*shot, config)
     return shots
-
-
-def collate_regions(items: list[dict[str, Tensor]]) -> dict[str, Any]:
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.data.labels import LabelTable
@@ -29,7 +30,7 @@ from instsynth_dagster.segmenters.contract import (
 )
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import MaskDenoiser
-from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, collate_regions, draw_shots, normalised
+from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, draw_shots, normalised
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
 from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, transferred_weights
 from instsynth_dagster.segmenters.shared.regions import cut_regions, enlarged, paste_mask
@@ -84,7 +85,7 @@ class MaskDiffSegmenter:
             model,
             RegionDraws(dataset, settings, config, seed, settings.steps * settings.batch_size),
             settings,
-            collate=collate_regions,
+            collate=default_collate,
             seed=seed,
             scratch=scratch,
             device=device,

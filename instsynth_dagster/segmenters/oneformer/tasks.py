@@ -22,6 +22,7 @@ def all_classes(things: Sequence[str], labels: LabelTable) -> tuple[str, ...]:
 
 
 def task_text(task: str) -> str:
+    """The text of a task's token."""
     return f"the task is {task}"
 
 

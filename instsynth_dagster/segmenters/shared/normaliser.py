@@ -46,6 +46,7 @@ class BatchTotals:
             _in_use = None
 
     def take(self, count: Tensor) -> Tensor:
+        """The next total: adds a count in the first pass, returns the total in the second."""
         position, self._next = self._next, self._next + 1
         if not self._counting:
             return self._totals[position]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import default_collate
 
 from instsynth_dagster.data.images import resize_ids, resize_image
 from instsynth_dagster.data.labels import LabelTable
@@ -33,7 +34,7 @@ from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.grouping import group, smoothed, to_pixels
 from instsynth_dagster.segmenters.siseg.instances import instance_table, numbered
 from instsynth_dagster.segmenters.siseg.network import STRIDE, SISeg
-from instsynth_dagster.segmenters.siseg.targets import class_components, collate_fields, semantic_classes, siseg_targets
+from instsynth_dagster.segmenters.siseg.targets import class_components, semantic_classes, siseg_targets
 from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 
@@ -83,7 +84,7 @@ class SISegSegmenter:
                 dataset, settings, siseg_targets(config, dataset.labels), seed, settings.steps * settings.batch_size
             ),
             settings,
-            collate=collate_fields,
+            collate=default_collate,
             seed=seed,
             scratch=scratch,
             device=device,

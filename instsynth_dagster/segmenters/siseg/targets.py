@@ -80,7 +80,3 @@ def siseg_targets(config: SISegConfig, labels: LabelTable) -> Targets:
         }
 
     return targets
-
-
-def collate_fields(items: list[dict[str, Tensor]]) -> dict[str, Any]:
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}

@@ -47,6 +47,7 @@ class Tally:
 
     @property
     def mostly_failures(self) -> bool:
+        """Whether more than half of the crops failed."""
         return 2 * self.failures > self.crops
 
     def check(self, name: str, settings: GeneratorSettings, last: bool) -> None:

@@ -73,6 +73,7 @@ def wrong_controlnet(name: str, unet: Mapping[str, Any], controlnet: Mapping[str
 
 
 def no_grounding(name: str) -> str:
+    """Error line for a UNet without grounding layers."""
     return f"generators.{name}.model: its UNet has no grounding; name a GLIGEN checkpoint"
 
 

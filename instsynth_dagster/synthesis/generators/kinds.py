@@ -13,6 +13,8 @@ _HERE = "instsynth_dagster.synthesis.generators"
 
 
 class BlendedDiffSettings(GeneratorSettings):
+    """Blended latent diffusion on a text-to-image checkpoint of Stable Diffusion."""
+
     kind: Literal["blendeddiff"]
     mask_dilations: int = Field(0, ge=0, description="thin masks start this much wider and shrink")
     IMPLEMENTATION = f"{_HERE}.blendeddiff:BlendedDiff"
@@ -41,41 +43,57 @@ class ControlNetInpaintSettings(GeneratorSettings):
 
 
 class DiffInpaintingSettings(GeneratorSettings):
+    """An inpainting checkpoint of Stable Diffusion."""
+
     kind: Literal["diffinpainting"]
     IMPLEMENTATION = f"{_HERE}.diffinpainting:DiffInpainting"
 
 
 class Flux2KleinSettings(GeneratorSettings):
+    """FLUX.2 klein."""
+
     kind: Literal["flux2_klein"]
     IMPLEMENTATION = f"{_HERE}.flux2_klein:Flux2Klein"
 
 
 class FluxFillSettings(GeneratorSettings):
+    """FLUX.1 Fill."""
+
     kind: Literal["flux_fill"]
     IMPLEMENTATION = f"{_HERE}.flux_fill:FluxFill"
 
 
 class GligenSettings(GeneratorSettings):
+    """A GLIGEN checkpoint."""
+
     kind: Literal["gligen"]
     grounded_steps: float = Field(1.0, ge=0, le=1, description="share of the steps with grounding on")
     IMPLEMENTATION = f"{_HERE}.gligen:Gligen"
 
 
 class QwenImageSettings(GeneratorSettings):
+    """Qwen-Image."""
+
     kind: Literal["qwen_image"]
     IMPLEMENTATION = f"{_HERE}.qwen_image:QwenImage"
 
 
 class SD3InpaintSettings(GeneratorSettings):
+    """Stable Diffusion 3 and 3.5."""
+
     kind: Literal["sd3_inpaint"]
     IMPLEMENTATION = f"{_HERE}.sd3_inpaint:SD3Inpaint"
 
 
 class SDXLInpaintSettings(GeneratorSettings):
+    """An inpainting checkpoint of Stable Diffusion XL."""
+
     kind: Literal["sdxl_inpaint"]
     IMPLEMENTATION = f"{_HERE}.sdxl_inpaint:SDXLInpaint"
 
 
 class ZImageSettings(GeneratorSettings):
+    """Z-Image."""
+
     kind: Literal["z_image"]
     IMPLEMENTATION = f"{_HERE}.z_image:ZImage"
