@@ -115,14 +115,14 @@ def test_shipped_files_are_valid_and_make_a_graph(name):
                 "prompts__car": {"templates": ["a car, {description}"]},
                 "captions": {"model": "x"},
             },
-            ["anonymise", "prompts.car", "tells what is to go"],
+            ["anonymise", "prompts.car", "describes what is hidden"],
         ),
         (
             {
                 "anonymise": {"generator": "diffinpainting", "classes": ["car"]},
                 "generators__diffinpainting": {"kind": "controlnet_inpaint", "model": "x", "controlnet": "y"},
             },
-            ["anonymise.generator", "the edges of what is to go"],
+            ["anonymise.generator", "the edges of what is hidden"],
         ),
         (
             {"segmenters": {"e": {"kind": "eomt", "backbone": "facebook/dinov2-base"}}},
