@@ -23,7 +23,7 @@ _FAMILIES = ("generative", "vision", "decoder")
 def _bar(title: str, total: int) -> Iterator[Progress]:
     with tqdm(total=total, desc=title, mininterval=5.0) as bar:
 
-        def progress(done: int, _: int) -> None:
+        def progress(done: int, *_: float) -> None:
             bar.update(done - bar.n)
 
         yield progress
