@@ -79,7 +79,12 @@ def main() -> None:
     parser.add_argument("--only", choices=EXTRACTORS, action="append", help="default: all three")
     parser.add_argument("--keep", type=Path, help="folder for the checkpoints")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--data", type=Path, default=Path("data/demo_city"), help="made by `make prepare`")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data/demo_city"),
+        help="made by `INSTSYNTH_PARAMS=profiles/generative.yaml make prepare`",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train, val = Cities(options.data, TRAIN), Cities(options.data, VAL)

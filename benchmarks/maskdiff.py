@@ -71,7 +71,12 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the checkpoint")
     parser.add_argument("--profile", type=Path, default=Path("profiles/generative.yaml"))
     parser.add_argument("--frames", type=int, help="of each train city, drawn anew; default: those that are there")
-    parser.add_argument("--data", type=Path, default=Path("data/demo_city"), help="made by `make prepare`")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data/demo_city"),
+        help="made by `INSTSYNTH_PARAMS=profiles/generative.yaml make prepare`",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings, segmenter = recipe(options), get_segmenter("maskdiff")

@@ -131,7 +131,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=TURNS, help="in which times are taken")
     parser.add_argument("--scenes", type=int, default=HELD_OUT, help="held out, for boxes")
     parser.add_argument("--build", type=Path, default=Path("build/pretraining"), help="for held-out scenes")
-    parser.add_argument("--data", type=Path, default=Path("data/demo_city"), help="made by `make prepare`")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/demo_city"), help="made by `make prepare` of that profile"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     values = yaml.safe_load(options.profile.read_text())["segmenters"]["truncated"]

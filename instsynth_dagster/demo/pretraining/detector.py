@@ -87,7 +87,7 @@ def mask2former_recipe(backbone: Path, steps: int = 9000) -> SegmenterSettings:
     )
 
 
-def fastinst_recipe(backbone: Path, steps: int = 5000) -> SegmenterSettings:
+def fastinst_recipe(backbone: Path, steps: int = 3500) -> SegmenterSettings:
     """How mini-fastinst is trained on a backbone folder, or on the backbone of a segmenter's folder."""
     return SegmenterSettings.model_validate(
         dict(kind="fastinst", backbone=str(backbone), architecture=FASTINST, steps=steps, **_RECIPE)

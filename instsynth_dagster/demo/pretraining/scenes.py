@@ -31,17 +31,21 @@ MIN_SIDE = 12
 """Shorter side, in pixels, of the smallest box that becomes a crop."""
 
 
-def render_scenes(store: Store, count: int, *, seed: int = 0, progress: Progress | None = None) -> None:
-    """Render scenes into the store, going on where a killed run stopped; nothing to do when they are there."""
+def render_scenes(
+    store: Store, count: int, *, palette: str = "full", seed: int = 0, progress: Progress | None = None
+) -> None:
+    """Render scenes in a palette of the demo city into the store, going on where a killed run stopped; nothing to do
+    when they are there. The same seed draws the same streets in any palette."""
     from instsynth_dagster.demo.city import render_scene
 
-    fingerprint = f"{content_seed('scenes with stuff', seed, count, *SIZE, repr(CLASS_WEIGHTS)):016x}"
+    fingerprint = f"{content_seed('scenes with stuff', seed, count, palette, *SIZE, repr(CLASS_WEIGHTS)):016x}"
     manifest = store.manifest(ASSET)
     if manifest and manifest.fingerprint == fingerprint:
         return
     with store.write(ASSET, "all", fingerprint) as out:
         for index in range(out.rows, count):
-            scene = render_scene(content_seed("pretraining scene", seed, index), *SIZE, class_weights=CLASS_WEIGHTS)
+            number = content_seed("pretraining scene", seed, index)
+            scene = render_scene(number, *SIZE, class_weights=CLASS_WEIGHTS, palette=palette)
             boxes = labelled_boxes(scene.ids, scene.attributes)
             out.add(
                 {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from instsynth_dagster.demo.pretraining.detector import (
     oneformer_recipe,
     train_detector,
 )
+from instsynth_dagster.demo.pretraining.recipe import Recipe
 from instsynth_dagster.demo.pretraining.scenes import SCENES, BoxScenes, box_ap50, instance_crops, render_scenes
 from instsynth_dagster.segmenters.contract import Progress
 from instsynth_dagster.settings import SegmenterSettings
@@ -27,46 +30,64 @@ Bars = Callable[[str, int], AbstractContextManager[Progress]]
 
 HELD_OUT, CROPS = 100, 12_000
 CROP_SIDE = 96
+BACKBONES = {"full": RECIPE, "dull": replace(RECIPE, steps=1500)}
+"""How mini-resnet is trained on the scenes of each palette; three colours are told apart sooner than seven."""
 
 
 def pretrain_vision(build: Path, checkpoints: Path, bars: Bars, *, steps: int | None = None) -> None:
     """Make mini-mask2former, mini-fastinst and mini-oneformer from nothing, model cards included.
 
-    mini-resnet, the backbone that they grow from, stays in `build`: it is not needed any more once they exist.
+    mini-fastinst learns from scenes in white, black and silver only, so that colours are something that the data set
+    of a demo can lack; the two others learn from scenes of every colour.
 
     Args:
-        build: rendered scenes, mini-resnet and unfinished trainings; the same call goes on from there.
+        build: rendered scenes, a backbone for each palette and unfinished trainings; the same call goes on from there.
+            The backbones are not needed any more once the three models exist.
         checkpoints: holds one `from_pretrained` folder per model, mini-clip (for its tokenizer) among them.
     """
     detectors = ("mini-mask2former", "mini-fastinst", "mini-oneformer")
     if all(is_complete(checkpoints / name) for name in detectors):
         return
-    store = Store(build)
-    with bars("rendering scenes", SCENES) as progress:
-        render_scenes(store, SCENES, progress=progress)
-    training, held_out = BoxScenes(store, 0, SCENES - HELD_OUT), BoxScenes(store, SCENES - HELD_OUT)
-    backbone = build / "mini-resnet" / "checkpoint"
-    if not is_complete(backbone):
-        make_backbone(training, held_out, backbone, build / "mini-resnet", bars)
     given = {} if steps is None else {"steps": steps}
-    # FastInst and OneFormer grow from the backbone that already looks for objects
+    full, dull = (_scenes_and_backbone(build / palette, palette, bars) for palette in ("full", "dull"))
+    # OneFormer grows from the backbone that already looks for objects
     mask2former = checkpoints / "mini-mask2former"
-    recipes = (
-        mask2former_recipe(backbone, **given),
-        fastinst_recipe(mask2former, **given),
-        oneformer_recipe(mask2former, checkpoints / "mini-clip", **given),
+    jobs = (
+        (full, mask2former_recipe(full.backbone, **given)),
+        (dull, fastinst_recipe(dull.backbone, **given)),
+        (full, oneformer_recipe(mask2former, checkpoints / "mini-clip", **given)),
     )
-    for name, recipe in zip(detectors, recipes, strict=True):
+    for name, (scenes, recipe) in zip(detectors, jobs, strict=True):
         if not is_complete(checkpoints / name):
-            make_detector(name, training, held_out, recipe, checkpoints, build, bars)
+            make_detector(name, scenes, recipe, checkpoints, build, bars)
 
 
-def make_backbone(training: BoxScenes, held_out: BoxScenes, out: Path, scratch: Path, bars: Bars) -> None:
+class _Scenes(NamedTuple):
+    """Scenes of one palette, and the backbone that knows their instances by name."""
+
+    training: BoxScenes
+    held_out: BoxScenes
+    backbone: Path
+
+
+def _scenes_and_backbone(build: Path, palette: str, bars: Bars) -> _Scenes:
+    store = Store(build)
+    with bars(f"rendering scenes ({palette})", SCENES) as progress:
+        render_scenes(store, SCENES, palette=palette, progress=progress)
+    backbone = build / "mini-resnet" / "checkpoint"
+    scenes = _Scenes(BoxScenes(store, 0, SCENES - HELD_OUT), BoxScenes(store, SCENES - HELD_OUT), backbone)
+    if not is_complete(backbone):
+        make_backbone(scenes, BACKBONES[palette], build / "mini-resnet", bars)
+    return scenes
+
+
+def make_backbone(scenes: _Scenes, recipe: Recipe, scratch: Path, bars: Bars) -> None:
     """Train mini-resnet on the crops of scenes and write its card."""
-    crops, names = zip(*islice(instance_crops(training, CROP_SIDE), CROPS), strict=True)
-    with bars("training mini-resnet", RECIPE.steps) as progress:
-        result = train_backbone(np.stack(crops), names, out=out, scratch=scratch, recipe=RECIPE, progress=progress)
-    crops, names = zip(*instance_crops(held_out, CROP_SIDE), strict=True)
+    out = scenes.backbone
+    crops, names = zip(*islice(instance_crops(scenes.training, CROP_SIDE), CROPS), strict=True)
+    with bars("training mini-resnet", recipe.steps) as progress:
+        result = train_backbone(np.stack(crops), names, out=out, scratch=scratch, recipe=recipe, progress=progress)
+    crops, names = zip(*instance_crops(scenes.held_out, CROP_SIDE), strict=True)
     accuracy = measure_accuracy(out, np.stack(crops), names)
     write_card(
         out,
@@ -76,16 +97,20 @@ def make_backbone(training: BoxScenes, held_out: BoxScenes, out: Path, scratch: 
 A small ResNet (transformers `ResNetForImageClassification`) that names colour and class of an instance in a procedural
 street ("red car"): an ImageNet in miniature, the backbone from which the demo's segmenters start.
 
-- **Data**: crops around the labelled boxes of {len(training)} rendered scenes; other seeds than any demo city, no
-  masks.
-- **Training**: {RECIPE.steps} steps of {RECIPE.batch_size} collages (1, 4 or 16 crops each), AdamW, learning rate
-  {RECIPE.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes.
-- **Measured** on {len(names)} crops of {len(held_out)} held-out scenes: class {accuracy["class"]:.1%}, class and colour
-  together {accuracy["name"]:.1%}.
+- **Data**: crops around the labelled boxes of {len(scenes.training)} rendered scenes; other seeds than any demo city,
+  no masks.
+- **Training**: {recipe.steps} steps of {recipe.batch_size} collages (1, 4 or 16 crops each), AdamW, learning rate
+  {recipe.learning_rate:g}, poly 0.9, {result.seconds / 60:.0f} minutes.
+- **Measured** on {len(names)} crops of {len(scenes.held_out)} held-out scenes: class {accuracy["class"]:.1%}, class
+  and colour together {accuracy["name"]:.1%}.
 """,
     )
 
 
+_SEEN = {
+    "mini-fastinst": """ All vehicles are white, black or silver and all clothes
+  white or black: it has never seen another colour on an instance."""
+}
 _ABOUT = {
     "mini-mask2former": """A small Mask2Former (transformers `Mask2FormerForUniversalSegmentation`)""",
     "mini-fastinst": """A small FastInst (this project's)""",
@@ -95,15 +120,14 @@ _ABOUT = {
 
 _START = {
     "mini-mask2former": "mini-resnet",
-    "mini-fastinst": "the backbone of mini-mask2former",
+    "mini-fastinst": "a mini-resnet of the same scenes",
     "mini-oneformer": "the backbone and the pixel decoder of mini-mask2former, its three tasks in turn",
 }
 
 
 def make_detector(
     name: str,
-    training: BoxScenes,
-    held_out: BoxScenes,
+    scenes: _Scenes,
     recipe: SegmenterSettings,
     checkpoints: Path,
     build: Path,
@@ -112,8 +136,8 @@ def make_detector(
     """Train a segmenter on the boxes of scenes and write its card."""
     out = checkpoints / name
     with bars(f"training {name}", recipe.steps) as progress:
-        result = train_detector(training, recipe, out=out, scratch=build / name, progress=progress)
-    ap50 = box_ap50(out, recipe, held_out)
+        result = train_detector(scenes.training, recipe, out=out, scratch=build / name, progress=progress)
+    ap50 = box_ap50(out, recipe, scenes.held_out)
     minutes = round(result.seconds / 60)
     start = _START[name]
     write_card(
@@ -124,11 +148,11 @@ def make_detector(
 {_ABOUT[name]} that finds instances in a procedural street by their
 boxes: an Objects365 in miniature, from which the demo starts. It has never seen an instance mask.
 
-- **Data**: {len(training)} rendered scenes; other seeds than any demo city, rare classes made common. The target "mask"
-  of an instance is its filled box.
+- **Data**: {len(scenes.training)} rendered scenes; other seeds than any demo city, rare classes made common. The target
+  "mask" of an instance is its filled box.{_SEEN.get(name, "")}
 - **Training**: from {start}, {recipe.steps} steps of {recipe.batch_size} crops
   {recipe.crop[0]}x{recipe.crop[1]}, AdamW, learning rate {recipe.learning_rate:g}, poly 0.9, {minutes} minutes.
-- **Measured** on {len(held_out)} held-out scenes: AP50 {ap50:.3f} for the boxes (Cityscapes protocol, mean of
+- **Measured** on {len(scenes.held_out)} held-out scenes: AP50 {ap50:.3f} for the boxes (Cityscapes protocol, mean of
   classes).
 """,
     )

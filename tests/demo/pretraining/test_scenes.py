@@ -12,7 +12,7 @@ from tests.demo.pretraining.toy_scenes import toy_scene
 def store(tmp_path, monkeypatch):
     calls = []
 
-    def render(seed, width, height, class_weights=None):
+    def render(seed, width, height, class_weights=None, palette="full"):
         calls.append(seed)
         if len(calls) == 5:
             raise KeyboardInterrupt

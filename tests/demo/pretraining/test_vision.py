@@ -17,15 +17,16 @@ from tests.segmenters.toy import TINY_RESNET, tiny
 def test_makes_its_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path, monkeypatch):
     rendered = []
 
-    def render(seed, width, height, class_weights=None):
-        rendered.append(seed)
+    def render(seed, width, height, class_weights=None, palette="full"):
+        rendered.append((palette, seed))
         return toy_scene(seed, width, height)
 
     monkeypatch.setattr(instsynth_dagster.demo.city, "render_scene", render, raising=False)
     monkeypatch.setattr(backbone, "ARCHITECTURE", {k: v for k, v in TINY_RESNET.items() if k[0] in "ehdl"})
     monkeypatch.setattr(vision, "SCENES", 14)
     monkeypatch.setattr(vision, "HELD_OUT", 3)
-    monkeypatch.setattr(vision, "RECIPE", Recipe(steps=3, batch_size=3, learning_rate=2e-3, checkpoint_every=2))
+    recipe = Recipe(steps=3, batch_size=3, learning_rate=2e-3, checkpoint_every=2)
+    monkeypatch.setattr(vision, "BACKBONES", {"full": recipe, "dull": recipe})
 
     def killed(*_args, **_kwargs):
         raise KeyboardInterrupt
@@ -42,12 +43,14 @@ def test_makes_its_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path,
         patch.setattr(vision, "train_detector", killed)
         with pytest.raises(KeyboardInterrupt):
             run()
-    weights = (tmp_path / "build/mini-resnet/checkpoint/model.safetensors").read_bytes()
+    backbones = [tmp_path / f"build/{palette}/mini-resnet/checkpoint/model.safetensors" for palette in ("full", "dull")]
+    weights = [path.read_bytes() for path in backbones]
     run()
-    assert len(rendered) == 14
-    assert weights == (tmp_path / "build/mini-resnet/checkpoint/model.safetensors").read_bytes()
+    assert len(rendered) == len(set(rendered)) == 28
+    assert {seed for palette, seed in rendered if palette == "full"} == {seed for _, seed in rendered}
+    assert weights == [path.read_bytes() for path in backbones]
     for name, measured in {
-        "build/mini-resnet/checkpoint": r"class \d+\.\d%",
+        "build/full/mini-resnet/checkpoint": r"class \d+\.\d%",
         "checkpoints/mini-mask2former": r"AP50 \d\.\d{3}",
         "checkpoints/mini-fastinst": r"AP50 \d\.\d{3}",
         "checkpoints/mini-oneformer": r"AP50 \d\.\d{3}",
@@ -55,5 +58,7 @@ def test_makes_its_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path,
         card = (tmp_path / name / "README.md").read_text()
         assert re.search(measured, card)
         assert str(tmp_path) not in card + (tmp_path / name / "config.json").read_text()
+    cards = [(tmp_path / f"checkpoints/mini-{name}/README.md").read_text() for name in ("mask2former", "fastinst")]
+    assert ["black or silver" in card for card in cards] == [False, True]
     get_segmenter("fastinst").restore(tmp_path / "checkpoints/mini-fastinst")
     build_model(tiny(model=str(tmp_path / "checkpoints/mini-mask2former")), ("person", "car"))
