@@ -80,7 +80,7 @@ stock: setup
 
 # DVC does not start without the data; the demo draws its own
 repro: setup
-	@test -d data/demo_city || $(MAKE) --silent prepare
+	@test -d data/shifted_city || $(MAKE) --silent prepare
 	@$(BIN)/python -m jobs.reproduce
 
 paper-demo: export INSTSYNTH_PARAMS := profiles/paper_demo.yaml
@@ -102,4 +102,4 @@ check: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf artifacts exports data/demo_city .dagster
+	rm -rf artifacts exports data/demo_city data/shifted_city .dagster
