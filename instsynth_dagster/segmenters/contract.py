@@ -127,6 +127,16 @@ class Segmenter(Protocol):
         ...
 
 
+def check_not_empty(dataset: SegmentationDataset) -> None:
+    """Check that a data set has samples to train on.
+
+    Raises:
+        SettingsError: it has none.
+    """
+    if not len(dataset):
+        raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
+
+
 def get_segmenter(kind: str) -> Segmenter:
     """The segmenter of a kind named in the settings."""
     kinds = SegmenterSettings.kinds()

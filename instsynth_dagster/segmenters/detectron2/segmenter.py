@@ -32,6 +32,7 @@ from instsynth_dagster.segmenters.contract import (
     Maps,
     Progress,
     SegmentationDataset,
+    check_not_empty,
 )
 from instsynth_dagster.segmenters.kinds import Detectron2Settings
 from instsynth_dagster.segmenters.shared.augmentation import (
@@ -76,8 +77,7 @@ class Detectron2Segmenter:
         progress: Progress | None = None,
     ) -> FitResult:
         """See `Segmenter.fit`."""
-        if not len(dataset):
-            raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
+        check_not_empty(dataset)
         assert isinstance(settings, Detectron2Settings)
         models = _models()
         config = models.read_config(settings, classes, device)

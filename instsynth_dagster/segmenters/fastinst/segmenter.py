@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from instsynth_dagster.data.labels import LabelTable
@@ -16,12 +16,17 @@ from instsynth_dagster.segmenters.fastinst.config import FastInstConfig
 from instsynth_dagster.segmenters.fastinst.model import FastInst
 from instsynth_dagster.segmenters.kinds import WithBackbone
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, backbone_description, load_backbone
-from instsynth_dagster.segmenters.shared.checkpoints import architecture, transferred_weights
+from instsynth_dagster.segmenters.shared.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    architecture,
+    save_checkpoint,
+    transferred_weights,
+)
 from instsynth_dagster.segmenters.shared.queries import QuerySegmenter
 from instsynth_dagster.segmenters.shared.scoring import class_probabilities
 from instsynth_dagster.settings import SegmenterSettings
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PER_CLASS = ("proposal.head.2.weight", "proposal.head.2.bias", "classes.4.weight", "classes.4.bias")
 """Suffixes of the names of parameters with a row for each class, and one for "no object"."""
 
@@ -46,9 +51,7 @@ class FastInstSegmenter(QuerySegmenter):
         return model.backbone
 
     def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out / WEIGHTS)
-        (out / CONFIG).write_text(model.sizes.model_dump_json(indent=2))
+        save_checkpoint(model, model.sizes.model_dump_json(indent=2), out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
         try:

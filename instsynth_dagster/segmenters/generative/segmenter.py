@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -27,12 +27,18 @@ from instsynth_dagster.segmenters.shared.augmentation import (
     instances_only,
 )
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
-from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, transferred_weights
+from instsynth_dagster.segmenters.shared.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    architecture,
+    for_inference,
+    save_checkpoint,
+    transferred_weights,
+)
 from instsynth_dagster.segmenters.shared.queries import QueryPredictor, QuerySegmenter
 from instsynth_dagster.segmenters.training.loop import train
 from instsynth_dagster.settings import SegmenterSettings
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PER_CLASS = ("class_logits.weight", "class_logits.bias")
 """Suffixes of the names of parameters that have a row for each class."""
 
@@ -118,9 +124,7 @@ class GenerativeSegmenter(QuerySegmenter):
         return batch
 
     def save(self, model: Any, classes: Sequence[str], out: Path) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out / WEIGHTS)
-        (out / CONFIG).write_text(model.sizes.model_dump_json(indent=2))
+        save_checkpoint(model, model.sizes.model_dump_json(indent=2), out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
         try:

@@ -26,18 +26,26 @@ from instsynth_dagster.segmenters.contract import (
     Predictor,
     Progress,
     SegmentationDataset,
+    check_not_empty,
     get_segmenter,
 )
 from instsynth_dagster.segmenters.maskdiff.config import MaskDiffConfig
 from instsynth_dagster.segmenters.maskdiff.denoiser import MaskDenoiser
 from instsynth_dagster.segmenters.maskdiff.draws import RegionDraws, as_pixels, draw_shots, normalised
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
-from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference, transferred_weights
+from instsynth_dagster.segmenters.shared.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    architecture,
+    for_inference,
+    save_checkpoint,
+    transferred_weights,
+)
 from instsynth_dagster.segmenters.shared.regions import cut_regions, enlarged, paste_mask
 from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 
-CONFIG, WEIGHTS, SHOTS, DETECTOR = "config.json", "model.safetensors", "shots.safetensors", "detector"
+SHOTS, DETECTOR = "shots.safetensors", "detector"
 _BATCH = 32
 
 
@@ -59,28 +67,18 @@ class MaskDiffSegmenter:
         progress: Progress | None = None,
     ) -> FitResult:
         """Train, see `Segmenter.fit`; the steps are the denoiser's, the detector has its own in its settings."""
-        if not len(dataset):
-            raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
+        check_not_empty(dataset)
         with isolated_random_state():
             torch.manual_seed(content_seed(seed, "initialisation"))
             model = _new_model(settings, classes)
         config = model.sizes
         stage_one = 0.0
         if config.detector and not config.trained_detector:
-            folder = scratch / DETECTOR
-            stage_one = (
-                get_segmenter(config.detector.kind)
-                .fit(
-                    dataset,
-                    config.detector,
-                    classes=classes,
-                    seed=seed,
-                    out=out / DETECTOR,
-                    scratch=folder,
-                    device=device,
-                )
-                .seconds
-            )
+            folder, state = out / DETECTOR, scratch / DETECTOR
+            inner = get_segmenter(config.detector.kind)
+            stage_one = inner.fit(
+                dataset, config.detector, classes=classes, seed=seed, out=folder, scratch=state, device=device
+            ).seconds
         log = train(
             model,
             RegionDraws(dataset, settings, config, seed, settings.steps * settings.batch_size),
@@ -92,11 +90,9 @@ class MaskDiffSegmenter:
             progress=progress,
         )
         if is_first_process():
-            out.mkdir(parents=True, exist_ok=True)
-            state = model.eval().to("cpu").state_dict()
-            save_file({name: value.contiguous() for name, value in state.items()}, out / WEIGHTS)
+            text = json.dumps(config.model_dump(mode="json", exclude_unset=True), indent=2)
+            save_checkpoint(model.eval().to("cpu"), text, out)
             save_file({"shots": draw_shots(dataset, config, seed)}, out / SHOTS)
-            (out / CONFIG).write_text(json.dumps(config.model_dump(mode="json", exclude_unset=True), indent=2))
         return FitResult(out, log.curve, log.seconds + stage_one, log.peak_memory)
 
     def load(

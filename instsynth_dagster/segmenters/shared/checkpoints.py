@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import SettingsError
 from instsynth_dagster.settings import SegmenterSettings
 from instsynth_dagster.settings.base import refusal
 
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -25,6 +28,13 @@ def architecture(kind: type[Config], values: Mapping[str, Any]) -> Config:
         return kind.model_validate(dict(values))
     except ValidationError as error:
         raise refusal(error, "segmenters.architecture") from None
+
+
+def save_checkpoint(model: nn.Module, config: str, out: Path) -> None:
+    """Fill a checkpoint folder: weights of a model on the CPU as safetensors, and its configuration as JSON text."""
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out / WEIGHTS)
+    (out / CONFIG).write_text(config)
 
 
 def for_inference(trained: Config, settings: SegmenterSettings) -> Config:

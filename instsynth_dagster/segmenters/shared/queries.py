@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 
 from instsynth_dagster.data.images import resize_image
 from instsynth_dagster.data.labels import LabelTable
-from instsynth_dagster.errors import CheckpointError, SettingsError
+from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.contract import FitResult, Maps, Progress, SegmentationDataset
+from instsynth_dagster.segmenters.contract import FitResult, Maps, Progress, SegmentationDataset, check_not_empty
 from instsynth_dagster.segmenters.shared.augmentation import (
     Targets,
     TrainingDraws,
@@ -114,8 +114,7 @@ class QuerySegmenter(ABC):
         progress: Progress | None = None,
     ) -> FitResult:
         """See `Segmenter.fit`."""
-        if not len(dataset):
-            raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
+        check_not_empty(dataset)
         with isolated_random_state(), quiet_transformers():
             torch.manual_seed(content_seed(seed, "initialisation"))
             model = self.build(settings, classes, dataset.labels)

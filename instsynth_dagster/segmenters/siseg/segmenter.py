@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.utils.data import default_collate
 
 from instsynth_dagster.data.images import resize_ids, resize_image
@@ -24,11 +24,18 @@ from instsynth_dagster.segmenters.contract import (
     Predictor,
     Progress,
     SegmentationDataset,
+    check_not_empty,
     get_segmenter,
 )
 from instsynth_dagster.segmenters.shared.augmentation import TrainingDraws
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE
-from instsynth_dagster.segmenters.shared.checkpoints import architecture, for_inference
+from instsynth_dagster.segmenters.shared.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    architecture,
+    for_inference,
+    save_checkpoint,
+)
 from instsynth_dagster.segmenters.shared.imagenet import as_pixels, normalised
 from instsynth_dagster.segmenters.siseg.config import SISegConfig
 from instsynth_dagster.segmenters.siseg.grouping import group, smoothed, to_pixels
@@ -38,7 +45,7 @@ from instsynth_dagster.segmenters.siseg.targets import class_components, semanti
 from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
 from instsynth_dagster.settings import SegmenterSettings
 
-CONFIG, WEIGHTS, SEMANTICS = "config.json", "model.safetensors", "semantics"
+SEMANTICS = "semantics"
 
 
 class SISegSegmenter:
@@ -57,27 +64,18 @@ class SISegSegmenter:
         progress: Progress | None = None,
     ) -> FitResult:
         """Train, see `Segmenter.fit`; the steps are those of the fields, the semantic segmenter has its own."""
-        if not len(dataset):
-            raise SettingsError("segmenters: the training set holds no samples; check dataset.train_cities")
+        check_not_empty(dataset)
         config = architecture(SISegConfig, settings.architecture | {"classes": tuple(classes)})
         with isolated_random_state():
             torch.manual_seed(content_seed(seed, "initialisation"))
             model = SISeg(config)
         before = 0.0
         if config.semantics and not config.trained_semantics:
-            before = (
-                get_segmenter(config.semantics.kind)
-                .fit(
-                    dataset,
-                    config.semantics,
-                    classes=classes,
-                    seed=seed,
-                    out=out / SEMANTICS,
-                    scratch=scratch / SEMANTICS,
-                    device=device,
-                )
-                .seconds
-            )
+            folder, state = out / SEMANTICS, scratch / SEMANTICS
+            inner = get_segmenter(config.semantics.kind)
+            before = inner.fit(
+                dataset, config.semantics, classes=classes, seed=seed, out=folder, scratch=state, device=device
+            ).seconds
         log = train(
             model,
             TrainingDraws(
@@ -91,10 +89,8 @@ class SISegSegmenter:
             progress=progress,
         )
         if is_first_process():
-            out.mkdir(parents=True, exist_ok=True)
-            state = model.eval().to("cpu").state_dict()
-            save_file({name: value.contiguous() for name, value in state.items()}, out / WEIGHTS)
-            (out / CONFIG).write_text(json.dumps(config.model_dump(mode="json", exclude_unset=True), indent=2))
+            text = json.dumps(config.model_dump(mode="json", exclude_unset=True), indent=2)
+            save_checkpoint(model.eval().to("cpu"), text, out)
         return FitResult(out, log.curve, log.seconds + before, log.peak_memory)
 
     def load(
