@@ -44,7 +44,7 @@ def few_shot_settings(project: Spied, **changes):
     section = {
         "novel": ["motorcycle"],
         "generator": "diffinpainting",
-        "shots": [1, 2],
+        "shots": [2],
         "seeds": [0, 1],
         "replicas": 2,
         "systems": SYSTEMS,
@@ -75,17 +75,18 @@ def test_few_shot_instances_with_and_without_synthesis(tmp_path, monkeypatch) ->
     assert given["maskdiff"].between(0, 1).all()
     assert given["fastinst"].isna().all()
     table = store.read("fsis_table")
-    assert len(table) == 3 * 2 * 2
+    assert len(table) == 3 * 2
     assert (table["seeds"] == 2).all()
     for name in SYSTEMS:
         config = (store.folder("fsis_base", name, "checkpoint") / "config.json").read_text()
         assert "motorcycle" not in config
 
     # another number of shots trains no base again
-    made = project.edited(**few_shot_settings(project, shots=[1]))
-    assert made == {"fsis_table": {UNPARTITIONED}}
+    made = project.edited(**few_shot_settings(project, shots=[1, 2], seeds=[1]))
+    assert made == {"fsis_scores": {"k1-s1"}, "fsis_table": {UNPARTITIONED}}
+    assert store.read("fsis_table")["shots"].value_counts().to_dict() == {1: 3 * 2, 2: 3 * 2}
     # nor does another protocol, whose AP is there already
-    made = project.edited(**few_shot_settings(project, shots=[1]), evaluation={"protocol": "coco"})
+    made = project.edited(**few_shot_settings(project, shots=[1, 2], seeds=[1]), evaluation={"protocol": "coco"})
     assert made == {"fsis_table": {UNPARTITIONED}}
 
 

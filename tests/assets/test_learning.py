@@ -85,6 +85,7 @@ def test_tables_hold_seeds_shares_and_maps(project) -> None:
     assert "over the share of labelled frames" in report
 
 
+@pytest.mark.slow
 def test_a_test_city_is_scored_apart_and_changes_nothing_else(project) -> None:
     dataset = {"root": project.root / "data", "train_cities": ["ashford", "birchley"], "val_cities": ["valdale"]}
     given = {"segmenters": {"tiny": tiny(kind="eomt", steps=1, **EOMT).model_dump(exclude_unset=True)}}
@@ -150,6 +151,7 @@ def test_two_processes_share_a_batch(project, tmp_path) -> None:
     assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_a_budget_stops_several_processes_after_the_same_step(project, tmp_path) -> None:
     project.refresh()
     recipe = tiny(kind="eomt", steps=3, batch_size=2, checkpoint_every=1, processes=2, **EOMT)
