@@ -17,7 +17,7 @@ from jobs.planning import planned_assets
 from jobs.workers.orphans import fail_orphaned_runs
 
 AT_WORK = "is running"
-_LOOK_EVERY = 60
+_POLL_SECONDS = 60
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -62,7 +62,7 @@ def build_sensor(read: Callable[[], Settings]) -> dg.SensorDefinition:
     @dg.sensor(
         name="new_data_version",
         job_name="refresh",
-        minimum_interval_seconds=_LOOK_EVERY,
+        minimum_interval_seconds=_POLL_SECONDS,
         description="Watches the files of the data set and its .dvc file.",
     )
     def new_data_version(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

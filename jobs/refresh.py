@@ -154,15 +154,15 @@ class _Walk:
         """
         open_above = {ref: set(upstream) for ref, upstream in self._reads.items()}
         self._open_above = open_above
-        self._look([ref for ref, upstream in open_above.items() if not upstream])
+        self._find_stale([ref for ref, upstream in open_above.items() if not upstream])
         while self._step():
             self._workers.wait()
         failure = "; ".join(dict.fromkeys(self._failures))
-        if failure and not self._damage_above():
+        if failure and not self._has_stale_input():
             raise dg.Failure(description=failure, allow_retries=False)
         return failure
 
-    def _look(self, refs: list[PartitionRef]) -> None:
+    def _find_stale(self, refs: list[PartitionRef]) -> None:
         """Check which partitions are stale, now that everything they read is up to date."""
         while refs:
             key, partition = refs.pop()
@@ -219,7 +219,7 @@ class _Walk:
         progress = self._assets[key]
         if progress.left_over and None not in [self._workers.outcome(run) for run in progress.left_over]:
             progress.left_over = []
-            self._look_again(key)
+            self._recheck(key)
         over = {run: outcome for run in progress.at_work if (outcome := self._workers.outcome(run)) is not None}
         if not over:
             return
@@ -229,13 +229,13 @@ class _Walk:
         if not (progress.at_work or progress.ready or progress.waiting or self._failures):
             self._log(f"{progress.place}: done, {progress.summary()}")
 
-    def _look_again(self, key: str) -> None:
+    def _recheck(self, key: str) -> None:
         """Check stale partitions that others may have made in the meantime."""
         self._manifest_of.forget(key)
         progress = self._assets[key]
         partitions, progress.ready = list(progress.ready), {}
         progress.waiting += len(partitions)
-        self._look([(key, partition) for partition in partitions])
+        self._find_stale([(key, partition) for partition in partitions])
 
     def _record(self, key: str, partitions: Sequence[str], failure: str) -> None:
         """Record the partitions that a run has made."""
@@ -253,7 +253,7 @@ class _Walk:
                 done.append((key, partition))
         if failure:
             self._failures.append(f"{key}: {failure}")
-        self._look([reader for ref in done for reader in self._up_to_date(ref)])
+        self._find_stale([reader for ref in done for reader in self._up_to_date(ref)])
 
     def _warn(self, manifest: Manifest) -> None:
         """Log the failed non-blocking checks of a partition."""
@@ -262,7 +262,7 @@ class _Walk:
                 text = check.description.removeprefix(f"{manifest.partition}: ")
                 self._log(f"warning: {manifest.asset}[{manifest.partition}]: {check.name}: {text}")
 
-    def _damage_above(self) -> bool:
+    def _has_stale_input(self) -> bool:
         """Whether any input of a failed partition, all up to date when it started, has become stale."""
         now = self._store.snapshot()
         seen: set[PartitionRef] = set()

@@ -60,7 +60,7 @@ class Making:
             Blocked: a blocking check failed; nothing is stored.
             ArtifactReplaced: an input was made again in the meantime; nothing is stored.
         """
-        manifest_of = self._look(partition)
+        manifest_of = self._current_manifests(partition)
         for upstream, upstream_partition in self.asset.upstream(partition):
             if manifest_of(upstream, upstream_partition) is None:
                 self.store.require(upstream, upstream_partition)
@@ -70,8 +70,8 @@ class Making:
             if found := self._up_to_date(partition, pointers):
                 return found
             read_at = pointers(partition)
-            manifest_of = self._look(partition)
-            unchanged = self._watch(partition, manifest_of)
+            manifest_of = self._current_manifests(partition)
+            unchanged = self._guard_inputs(partition, manifest_of)
             now = expected(self.asset, partition, manifest_of)
             if now is None:
                 raise ArtifactReplaced(f"{self.asset.key}[{partition}]: an input is being made again")
@@ -93,21 +93,21 @@ class Making:
         return Stored(self.store.require(self.asset.key, partition), True, read_at)
 
     def _up_to_date(self, partition: str, pointers: Callable[[str], Mapping[str, str]]) -> Stored | None:
-        if why_stale(self.asset, partition, self._look(partition)):
+        if why_stale(self.asset, partition, self._current_manifests(partition)):
             return None
         read_at = pointers(partition)
-        manifest_of = self._look(partition)  # again, because events in between would count as known
+        manifest_of = self._current_manifests(partition)  # again, because events in between would count as known
         if why_stale(self.asset, partition, manifest_of):
             return None
         manifest = manifest_of(self.asset.key, partition)
         assert manifest is not None
         return Stored(manifest, False, read_at)
 
-    def _look(self, partition: str) -> Snapshot:
+    def _current_manifests(self, partition: str) -> Snapshot:
         """The manifests of a partition and of all its inputs as they are now, with few requests to an object store."""
         return self.store.snapshot([*self.asset.upstream(partition), (self.asset.key, partition)])
 
-    def _watch(self, partition: str, manifest_of: Snapshot) -> Callable[[], None]:
+    def _guard_inputs(self, partition: str, manifest_of: Snapshot) -> Callable[[], None]:
         """A function that raises once the manifest of an input differs from the current one, even if its content is
         equal: an intermediate version may have been read.
         """
@@ -115,7 +115,7 @@ class Making:
         before = [manifest_of(*ref) for ref in refs]
 
         def unchanged() -> None:
-            manifest_now = self._look(partition)
+            manifest_now = self._current_manifests(partition)
             for (upstream, key), manifest in zip(refs, before, strict=True):
                 if manifest_now(upstream, key) != manifest:
                     raise ArtifactReplaced(

@@ -64,7 +64,7 @@ class Snapshot:
 
     def __call__(self, asset: str, partition: str) -> Manifest | None:
         if (asset, partition) not in self._known:
-            self._known[asset, partition] = self._look(asset, partition)
+            self._known[asset, partition] = self._load(asset, partition)
         return self._known[asset, partition]
 
     def forget(self, asset: str) -> None:
@@ -73,7 +73,7 @@ class Snapshot:
         for key in [key for key in self._known if key[0] == asset]:
             del self._known[key]
 
-    def _look(self, asset: str, partition: str) -> Manifest | None:
+    def _load(self, asset: str, partition: str) -> Manifest | None:
         found = self._listing
         unlisted = found is None or (found.asked is not None and (asset, partition) not in found.asked)
         if unlisted or asset in self._fresh:

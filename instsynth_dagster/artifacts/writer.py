@@ -128,7 +128,7 @@ class PartitionWriter:
 
     def add_table(self, table: pd.DataFrame) -> None:
         """Append a whole table as one part; after a kill it is added again."""
-        self._drop_resumed()
+        self._discard_resumed_rows()
         self._write_part(pa.Table.from_pandas(table, preserve_index=False), row_group_size=None)
 
     def folder(self, name: str) -> Path:
@@ -207,7 +207,7 @@ class PartitionWriter:
         if seconds > 0:
             self._ledger.note(self._folder, self.fingerprint, seconds, finished)
 
-    def _drop_resumed(self) -> None:
+    def _discard_resumed_rows(self) -> None:
         self._storage.remove(self._folder, [part.path for part, _, _ in self._parts[: self._resumed_parts]])
         del self._parts[: self._resumed_parts]
         self._resumed_parts = self.resumed_rows = 0

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _SETTINGS: TypeAdapter[Any] = TypeAdapter(DatasetSettings)
 CACHE = ".cache/annotations"
-_LOOKS_EVERY = 10.0
+_CHECK_SECONDS = 10.0
 """Seconds after which a process checks again whether its index is the newest."""
 _KEPT = 4
 """Number of indices of older annotations that are kept in the cache."""
@@ -62,11 +62,11 @@ def open_index(dataset: AnnotatedImages, local: Path) -> Index:
         UnreadableError: a file or folder is missing.
         DatasetError: the annotations are not in their format, or cannot be split as the settings say.
     """
-    return _looked_up(dataset.model_dump_json(), local, int(time.monotonic() / _LOOKS_EVERY))
+    return _cached_index(dataset.model_dump_json(), local, int(time.monotonic() / _CHECK_SECONDS))
 
 
 @lru_cache(maxsize=8)
-def _looked_up(described: str, local: Path, now: int) -> Index:
+def _cached_index(described: str, local: Path, now: int) -> Index:
     dataset = _SETTINGS.validate_json(described)
     folder = ImageFolder(dataset.root, dataset.images_within)
     places = [*dataset.annotation_places, *_group_files(dataset)]
@@ -83,7 +83,7 @@ def _looked_up(described: str, local: Path, now: int) -> Index:
         groups = image_groups(dataset, [image.file for image in annotated.images])
         splits = _splits(dataset, annotated, groups)
         write_index(path, dataset.root, annotated, groups, splits, dataset.orientation, dataset.overlap)
-        _forget_older(path.parent)
+        _remove_older(path.parent)
     return index
 
 
@@ -144,7 +144,7 @@ def _splits(dataset: AnnotatedImages, annotated: Annotated, groups: Mapping[str,
     return splits
 
 
-def _forget_older(folder: Path) -> None:
+def _remove_older(folder: Path) -> None:
     with suppress(OSError):
         found = sorted(folder.glob("*.sqlite"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in found[_KEPT:]:

@@ -60,7 +60,7 @@ def examine_dataset(settings: Settings, look_inside: bool) -> DatasetFacts:
     size, per_frame = _BYTES_PER_PIXEL, dict[str, float]()
     if look_inside and train:
         sample = train[:: max(1, len(train) // _SAMPLE)][:_SAMPLE]
-        inside, size, counts = _looked_at(settings, data, sample)
+        inside, size, counts = _examine_sample(settings, data, sample)
         found += inside
         per_frame = {name: count / len(sample) for name, count in counts.items()}
     return DatasetFacts(len(train), len(val), size, tuple(found), per_frame)
@@ -81,7 +81,9 @@ def _listed(data: DataSet, cities: Sequence[str]) -> tuple[list[str], list[Findi
     return frames, []
 
 
-def _looked_at(settings: Settings, data: DataSet, sample: Sequence[str]) -> tuple[list[Finding], float, Counter[str]]:
+def _examine_sample(
+    settings: Settings, data: DataSet, sample: Sequence[str]
+) -> tuple[list[Finding], float, Counter[str]]:
     """Findings about a sample, the bytes per pixel of its windows, and instances of each class."""
     found: list[Finding] = []
     counts: Counter[str] = Counter()

@@ -39,7 +39,7 @@ def read_params(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: expected a mapping of sections at the top level")
     try:
-        _Inspection().look_at(raw, ())
+        _ValueCheck().check(raw, ())
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     return raw
@@ -83,13 +83,13 @@ def _problem(error: Exception) -> str:
     return place + one_line(str(problem or error or type(error).__name__))
 
 
-class _Inspection:
+class _ValueCheck:
     """Visits all values; aliases count each time, so that a small file cannot expand to a huge one."""
 
     def __init__(self) -> None:
         self._left = _MOST_VALUES
 
-    def look_at(self, value: Any, place: tuple[str, ...]) -> None:
+    def check(self, value: Any, place: tuple[str, ...]) -> None:
         key = ".".join(place)
         self._left -= 1
         if self._left < 0:
@@ -101,10 +101,10 @@ class _Inspection:
                 if not isinstance(name, str):
                     raise SettingsError(f"{'.'.join((*place, str(name)))}: a key must be text; put it in quotes")
                 _check_text(name, ".".join((*place, name)))
-                self.look_at(inner, (*place, name))
+                self.check(inner, (*place, name))
         elif isinstance(value, list):
             for index, inner in enumerate(value):
-                self.look_at(inner, (*place, str(index)))
+                self.check(inner, (*place, str(index)))
         else:
             _check_scalar(value, key)
 

@@ -7,7 +7,7 @@ from typing import Any
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
-_PATIENCE = {"max_retries": 150, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}
+_RETRY_POLICY = {"max_retries": 150, "interval_start": 0, "interval_step": 0.5, "interval_max": 2}
 """Retries for about five minutes, after which a run that cannot be sent to the broker counts as failed."""
 
 
@@ -18,7 +18,7 @@ class QueueRunLauncher(CeleryRunLauncher):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.celery.conf.task_publish_retry_policy = _PATIENCE
+        self.celery.conf.task_publish_retry_policy = _RETRY_POLICY
 
     def terminate(self, run_id: str) -> bool:
         run = self._instance.get_run_by_id(run_id)

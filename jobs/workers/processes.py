@@ -26,7 +26,7 @@ from resources import build_resources
 GB = 2**30
 _TRIES = 2
 """Attempts for a run whose process is killed."""
-_PATIENCE, _AGAIN = 60.0, 5.0
+_INTERRUPT_SECONDS, _REPEAT_SECONDS = 60.0, 5.0
 """Seconds that an interrupted process has to store its work, and seconds between interrupts."""
 
 
@@ -103,7 +103,7 @@ class Processes:
         for process in processes:
             if process.run is None:
                 process.connection.close()  # which ends it
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _INTERRUPT_SECONDS
         for process in processes:
             self._end(process, deadline)
 
@@ -116,7 +116,7 @@ class Processes:
             elif process.run is not None:
                 process.handle.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                process.handle.wait(_AGAIN)
+                process.handle.wait(_REPEAT_SECONDS)
         process.connection.close()
 
     @staticmethod

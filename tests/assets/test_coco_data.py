@@ -135,7 +135,7 @@ def test_an_edited_annotation_makes_its_own_group_again_and_no_other(tmp_path, m
     number = next(image["id"] for image in data["images"] if image["file_name"].startswith(city.replace("-", " ")))
     data["annotations"] = [a for a in data["annotations"] if a["image_id"] != number]
     file.write_text(json.dumps(data))
-    monkeypatch.setattr("instsynth_dagster.data.opening._LOOKS_EVERY", 1e-9)
+    monkeypatch.setattr("instsynth_dagster.data.opening._CHECK_SECONDS", 1e-9)
     store, _ = made(load_settings(params))
     after = {name: store.require("frames", name).digest for name in cities}
     assert {name for name in cities if before[name] != after[name]} == {city}

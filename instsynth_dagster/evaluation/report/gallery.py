@@ -123,7 +123,7 @@ def _write_names(canvas: np.ndarray, marks: Sequence[tuple[np.ndarray, str, Colo
         x = float(np.clip(columns[0], 0, max(0, width - tag_width)))
         y = float(np.clip(rows[0] - tag_height, 0, height - tag_height))
         tag = (x, y, x + tag_width, y + tag_height)
-        if any(_meet(tag, other) for other in taken):
+        if any(_overlap(tag, other) for other in taken):
             continue
         taken.append(tag)
         draw.rounded_rectangle(tag, radius=size * 0.3, fill=color)
@@ -134,7 +134,7 @@ def _write_names(canvas: np.ndarray, marks: Sequence[tuple[np.ndarray, str, Colo
     return np.array(picture)
 
 
-def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

@@ -90,7 +90,7 @@ CACHE_BYTES = 256 << 20
 Sample = tuple[np.ndarray, np.ndarray]
 
 
-class _Recent:
+class _RecentSamples:
     """Samples by index; the least recently used one is dropped first."""
 
     def __init__(self, limit: int) -> None:
@@ -133,7 +133,7 @@ class ArmDataset:
         self._rows = rows.to_dict("records")
         self._data, self._store, self.labels = data, store, data.labels
         self._windows, self._labels = windows_asset, labels_asset or windows_asset
-        self._recent = _Recent(CACHE_BYTES)
+        self._recent = _RecentSamples(CACHE_BYTES)
         self._parts: dict[tuple[str, str], Parts] = {}
         self.is_synthetic = (rows["source"] == WINDOW).to_numpy()
         self.classes_in = rows.filter(like="instances_").to_numpy() > 0

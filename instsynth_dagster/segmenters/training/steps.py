@@ -21,7 +21,7 @@ from instsynth_dagster.segmenters.contract import Progress
 
 SOCKET = "INSTSYNTH_STEPS"
 """Environment variable with the path of the socket."""
-_LOOK_EVERY = 0.2
+_POLL_SECONDS = 0.2
 
 
 class WorkerSteps:
@@ -41,7 +41,7 @@ class WorkerSteps:
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(self._folder / "steps"))
         self._server.listen(1)
-        self._server.settimeout(_LOOK_EVERY)
+        self._server.settimeout(_POLL_SECONDS)
         self.environment = {SOCKET: str(self._folder / "steps")}
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()

@@ -11,7 +11,7 @@ from torch import nn
 from instsynth_dagster.evaluation.metrics.model_costs import measure
 from instsynth_dagster.evaluation.tables.few_label_views import cost_view, fsis_view, gfss_view, grouping_view
 from instsynth_dagster.few_shot.instances import summary
-from instsynth_dagster.segmenters.training.samples import _Recent
+from instsynth_dagster.segmenters.training.samples import _RecentSamples
 
 
 def fsis_rows() -> pd.DataFrame:
@@ -114,7 +114,7 @@ def test_recent_samples_stay_within_their_bytes() -> None:
         read.append(index)
         return np.zeros(60, np.uint8), np.zeros(10, np.int32)
 
-    recent = _Recent(250)
+    recent = _RecentSamples(250)
     for index in (0, 1, 0, 2, 0, 1):
         recent.get(index, sample)
     assert read == [0, 1, 2, 1]  # two of 100 bytes fit; 1 was the longest unused when 2 came
