@@ -62,7 +62,7 @@ def _reads(at: At) -> list[PartitionRef]:
 
 @artifact(
     "report",
-    code_version="3",
+    code_version="4",
     when=lambda settings: settings.segmenters and settings.dataset.val_cities,
     settings=[name for name in Settings.model_fields if role(Settings, name) is not Role.EXECUTION],
     reads=_reads,

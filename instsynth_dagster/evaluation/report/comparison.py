@@ -10,7 +10,7 @@ import pandas as pd
 from instsynth_dagster.evaluation.report.charts import Line, arm_colors, line_chart
 from instsynth_dagster.evaluation.report.record import KeptTable, Record, ReportPage
 from instsynth_dagster.evaluation.report.report import html_table, html_templates, paragraphs
-from instsynth_dagster.evaluation.tables.views import MINUS, MISSING, heading
+from instsynth_dagster.evaluation.tables.views import MINUS, MISSING, heading, scores_shown
 
 TEMPLATE = "comparison.html.j2"
 _CROPS = 64
@@ -52,19 +52,24 @@ def _side_by_side(
 def _tables(one: Record, other: Record) -> list[tuple[str, pd.DataFrame]]:
     """Title and text of the tables that both runs have."""
     found = []
+    leads = list(dict.fromkeys([one.lead, other.lead]))
+    ends = [f"{lead}{end}" for lead in leads for end in ("", "_low", "_high")]
     for kept in sorted({*one.tables} & {*other.tables}, key=_place):
         cells = _compared(one.tables[kept], other.tables[kept])
         if kept == _SCORES:
             classes = [column for column in cells if str(column).startswith(_CLASS)]
-            found.append(("Scores", _rows(cells.drop(columns=classes))))
-            by_class = cells[classes].rename(columns=lambda name: name.removeprefix(_CLASS))
-            found.append(("AP50 by class", _columns(by_class, "class")))
+            scores = [score for lead in leads for score in scores_shown(one.tables[kept].frame(), lead)]
+            found.append(("Scores", _rows(cells[[column for column in cells if column in (*scores, "samples")]])))
+            if len(leads) == 1:  # AP50 of a class is that of the leading protocol
+                by_class = cells[classes].rename(columns=lambda name: name.removeprefix(_CLASS))
+                found.append(("AP50 by class", _columns(by_class, "class")))
         elif kept == _INSTANCES:
             found.append(("Instances to learn from", _rows(cells.iloc[:, 0].unstack("arm", sort=False), str)))
         elif kept == _IMAGES:
             found.append(("Image metrics of the generators", _columns(cells, "metric")))
         else:
             title = "Differences between arms, with their 95 % intervals" if kept == _DIFFERENCES else kept
+            cells = cells[[column for column in cells if column in ends]] if kept == _DIFFERENCES else cells
             found.append((title[:1].upper() + title[1:], _rows(cells)))
     return [(title, table) for title, table in found if table.size]
 

@@ -24,7 +24,7 @@ from instsynth_dagster.evaluation.report.sections import (
     frame_section,
     kept_crops,
 )
-from instsynth_dagster.evaluation.tables.tables import CITYSCAPES_AP
+from instsynth_dagster.evaluation.tables.tables import CITYSCAPES_AP, COCO_AP
 from instsynth_dagster.evaluation.tables.views import (
     CLASS_COLUMNS,
     MISSING,
@@ -155,13 +155,14 @@ def paragraphs(text: str) -> list[str]:
 
 
 def _record(data: ReportData) -> Record:
-    """The record that a comparison with another run needs."""
+    """The record that a comparison with another run needs, which may be judged by the other protocol."""
+    leads = (CITYSCAPES_AP, COCO_AP)
     tables = {}
     if len(data.ap):
-        scores = scores_shown(data.ap, data.lead)
+        scores = dict.fromkeys(score for lead in leads for score in scores_shown(data.ap, lead))
         tables["scores"] = KeptTable.of(data.ap, _ARM, [*scores, *data.ap.filter(regex=CLASS_COLUMNS), "samples"])
     if len(data.differences):
-        ends = [data.lead, f"{data.lead}_low", f"{data.lead}_high"]
+        ends = [f"{lead}{end}" for lead in leads for end in ("", "_low", "_high") if lead in data.differences]
         tables["differences"] = KeptTable.of(data.differences, (*_ARM, "baseline"), ends)
     if len(data.instances):
         tables["instances"] = KeptTable.of(data.instances, ("arm", "class_name"), ["augmented"])

@@ -46,6 +46,21 @@ def test_what_differs_stands_side_by_side(pages, data: ReportData):  # noqa: F81
     assert data.verdict.split("\n\n")[0] in html
 
 
+def test_runs_by_two_protocols_are_compared_by_both(data: ReportData, tmp_path):  # noqa: F811
+    read = []
+    for name, lead, gain in (("a", "ap", 0.0), ("b", "coco_ap", 0.0321)):
+        ap = data.ap.assign(coco_ap=data.ap["coco_ap"] + gain, coco_ap50=0.5)
+        path = tmp_path / f"{name}.html"
+        path.write_text(stamped(render_report(replace(data, ap=ap, lead=lead)), {"commit": name}))
+        read.append(read_report(path))
+    html = render_comparison(*read, ("one", "two"))
+    same, other = (100 * data.ap[column][0] for column in ("ap", "coco_ap"))
+    assert f">{same:.1f} → {same:.1f}</td>" in html
+    assert f"{other:.1f} → {other + 3.21:.1f} (+3.2)" in html
+    assert "AP50 by class" not in html  # one run has it by Cityscapes, the other by COCO
+    assert "AP50 by class" in render_comparison(read[0], read[0], ("one", "one"))
+
+
 def test_the_same_crops_stand_beside_each_other(pages):
     html = render_comparison(*pages, ("one", "two"))
     assert html.count('<div class="pair"') == 3
