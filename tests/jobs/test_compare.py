@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from instsynth_dagster.artifacts.store import Store
@@ -29,6 +32,35 @@ def test_folders_of_results_stores_and_params_files_are_runs(tmp_path, monkeypat
         assert "After 20 steps." in html
         assert ">10</td>" in html
         assert ">20</td>" in html
+
+
+def shell(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_commits_whose_reports_are_in_the_cache_of_dvc_are_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    dvc, git = (sys.executable, "-m", "dvc"), ("git", "-c", "user.name=n", "-c", "user.email=n@example.org")
+    (tmp_path / "dvc.yaml").write_text("stages: {evaluate: {cmd: 'true', outs: [{artifacts/report: {persist: true}}]}}")
+    shell("git", "init", "-q")
+    shell(*dvc, "init", "-q")
+    shell("git", "add", ".")
+    shell(*git, "commit", "-qm", "nothing made yet")
+    for steps in (10, 20):
+        with Store(tmp_path / "artifacts").write("report", "all", f"{steps:064}") as out:
+            (out.folder("report") / "report.html").write_text(page(steps))
+        shell(*dvc, "commit", "--quiet", "--force", "dvc.yaml")
+        shell("git", "add", ".")
+        shell(*git, "commit", "-qm", str(steps))
+    main(["HEAD~1", "HEAD", "--out", "both.html"])
+    html = (tmp_path / "both.html").read_text()
+    assert html.index("After 10 steps.") < html.index("After 20 steps.")
+    assert "<td>generators.g.steps</td>" in html
+    with pytest.raises(SystemExit) as ended:
+        main(["HEAD~2", "HEAD"])
+    assert str(ended.value).startswith("error: HEAD~2: DVC cannot give artifacts/report of this commit (")
+    assert "\n" not in str(ended.value)
 
 
 @pytest.mark.parametrize(
