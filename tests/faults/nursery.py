@@ -3,9 +3,9 @@
     python -m tests.faults.nursery kill <settings json>
     python -m tests.faults.nursery race <settings json>
 
-`kill` refreshes a store, SIGKILLs the process five times in each of four phases at random moments, looks at the store
-after each kill, then lets a last one finish. `race` makes the same crops in two processes at once. Both print one JSON
-line.
+`kill` refreshes a store, SIGKILLs the process three times in each of four phases, at a random moment of its first,
+second and last third, looks at the store after each kill, then lets a last one finish. `race` makes the same crops in
+two processes at once. Both print one JSON line.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PHASES = {
     "diffinpainting/export": 0.1,
 }
 """Assets in whose making a kill falls, and the seconds within which it does."""
-KILLS_EACH = 5
+KILLS_EACH = 3
 SEED = 7
 """Of the moments."""
 ROWS_PER_PART = 2
@@ -125,9 +125,10 @@ def kill(settings: Settings) -> dict[str, Any]:
     graph, store = build_graph(settings), open_store(settings)
     killed: dict[str, int] = {}
     for asset, within in PHASES.items():
-        for _ in range(KILLS_EACH):
+        for third in range(KILLS_EACH):
             make_stale(store, graph, asset)
-            killed[asset] = killed.get(asset, 0) + kill_while_making(settings, asset, moments.uniform(0, within))
+            delay = (third + moments.random()) / KILLS_EACH * within
+            killed[asset] = killed.get(asset, 0) + kill_while_making(settings, asset, delay)
             whole_or_absent(store, graph, settings.artifacts.exports)
     pid, lines = forked(lambda log: refreshed(settings, log))
     lines.read()

@@ -89,7 +89,7 @@ def nursery(what: str, given: Settings) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_nothing(tmp_path, model, undisturbed):
+def test_kills_early_and_late_in_every_phase_change_nothing(tmp_path, model, undisturbed):
     killed = settings(tmp_path, model, train=True)
     assert nursery("kill", killed) == {"killed": dict.fromkeys(PHASES, KILLS_EACH), "code": 0}
     store = open_store(killed)
