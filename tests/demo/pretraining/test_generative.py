@@ -1,5 +1,6 @@
 import itertools
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,8 +39,16 @@ RECIPE = CorpusRecipe(per_class=3, sides=(48, 64), min_area=60)
 
 
 @pytest.fixture(scope="module")
-def corpora(tmp_path_factory):
-    return build_corpora(tmp_path_factory.mktemp("corpus"), RECIPE, progress=lambda done, total: None, workers=2)
+def rendered(tmp_path_factory):
+    """A folder with the corpora, to be copied."""
+    folder = tmp_path_factory.mktemp("corpus")
+    build_corpora(folder, RECIPE, progress=lambda done, total: None, workers=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpora(rendered):
+    return build_corpora(rendered, RECIPE, progress=lambda done, total: None)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +74,7 @@ def test_a_corpus_is_balanced_and_its_crops_show_what_the_caption_says(corpus):
         assert any(np.array_equal(crop, image) and np.array_equal(shape, mask) for crop, shape in again)
 
 
+@pytest.mark.slow
 def test_only_crops_that_lose_by_the_smaller_size_are_kept_at_the_larger(corpora):
     small, large = corpora[48], corpora[64]
     assert large.images.shape[1:] == (64, 64, 3)
@@ -105,6 +115,7 @@ def test_words_of_prompts_are_whole_tokens(tokenizer):
     assert tokenizer.tokenize(text) == [word + "</w>" for word in text.split()]
 
 
+@pytest.mark.slow
 def test_latents_are_what_the_pipeline_would_encode(corpus):
     torch.manual_seed(0)
     model = autoencoder.AutoencoderTiny(**autoencoder.ARCHITECTURE).eval()
@@ -118,7 +129,8 @@ def test_latents_are_what_the_pipeline_would_encode(corpus):
 
 
 @pytest.mark.slow
-def test_makes_all_checkpoints_with_measured_cards(tmp_path, monkeypatch):
+def test_makes_all_checkpoints_with_measured_cards(tmp_path, rendered, monkeypatch):
+    shutil.copytree(rendered, tmp_path / "build/corpus/training")  # the other one is rendered here
     few = {"batch_size": 4, "learning_rate": 1e-3, "checkpoint_every": 1}
     monkeypatch.setattr(generative, "TRAINING", RECIPE)
     monkeypatch.setattr(generative, "HELD_OUT", CorpusRecipe(per_class=2, sides=(48, 64), min_area=60, seed=1))
