@@ -14,6 +14,7 @@ from isal import isal_zlib
 
 from instsynth_dagster.errors import ArtifactError
 
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2
 """Colour types of PNG."""
 _UP = 2
@@ -40,12 +41,15 @@ def encode_png(array: np.ndarray, portable: bool = False) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, _RGB if array.ndim == 3 else _GREY, 0, 0, 0)
     packed = zlib.compress(rows.data, level=_LEVEL) if portable else isal_zlib.compress(rows, level=_LEVEL)
     chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
+    return b"".join([_SIGNATURE, *(part for chunk in chunks for part in _chunk(*chunk))])
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
-    checksum = isal_zlib.crc32(content, isal_zlib.crc32(name))
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+def _chunk(name: bytes, content: bytes) -> tuple[bytes, ...]:
+    return struct.pack(">I", len(content)), name, content, struct.pack(">I", _checksum(name, content))
+
+
+def _checksum(name: bytes, content: bytes | memoryview) -> int:
+    return int(isal_zlib.crc32(content, isal_zlib.crc32(name)))
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
@@ -75,7 +79,11 @@ def encode_stored(image: np.ndarray, form: Stored) -> bytes:
 
 def encoded_sample(image: np.ndarray, ids: np.ndarray, form: Stored = "png") -> dict[str, Any]:
     """Columns image_sha256, ids_sha256, image_png and ids_png of an image uint8 (H, W, 3) and its id map (H, W)."""
-    image_png, ids_png = encode_stored(image, form), encode_ids(ids)
+    return sample_columns(encode_stored(image, form), encode_ids(ids))
+
+
+def sample_columns(image_png: bytes, ids_png: bytes) -> dict[str, Any]:
+    """Columns of `encoded_sample` from the encoded image and id map."""
     return {
         "image_sha256": hashlib.sha256(image_png).hexdigest(),
         "ids_sha256": hashlib.sha256(ids_png).hexdigest(),
@@ -88,18 +96,60 @@ def decode_png(data: SupportsBytes) -> np.ndarray:
     """Inverse of `encode_png` and `encode_stored`; takes bytes, or an object that gives them
     (`artifacts.rows.StoredBytes`).
     """
-    array = _decoded(data)
-    return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)
-
-
-def _decoded(data: SupportsBytes) -> np.ndarray:
     try:
-        array = cv2.imdecode(np.frombuffer(bytes(data), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, TypeError):  # empty, or no bytes at all
+        png = bytes(data)
+    except TypeError:  # no bytes at all
+        png = b""
+    array = _as_encoded(png)
+    if array is None:
+        array = _decoded(png)
+        return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)
+    return array
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    """Image decoded by OpenCV, its channels in the order BGR."""
+    try:
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # empty
         array = None
     if array is None:
         raise ArtifactError("an image in an artifact cannot be decoded; delete the partition and refresh")
     return array
+
+
+_IDAT = 33
+"""Offset of the only data chunk in files written by `encode_png`."""
+
+
+def _as_encoded(png: bytes) -> np.ndarray | None:
+    """Pixels of a file written by `encode_png`, at twice the speed of OpenCV; None for any other or damaged file."""
+    if len(png) < _IDAT + 24 or png[: len(_SIGNATURE)] != _SIGNATURE or png[12:16] != b"IHDR":
+        return None
+    width, height, depth, colour, *plain = struct.unpack(">IIBBBBB", png[16:29])
+    if plain != [0, 0, 0] or (depth, colour) not in ((8, _RGB), (8, _GREY), (16, _GREY)):
+        return None
+    length, name = struct.unpack(">I4s", png[_IDAT : _IDAT + 8])
+    packed = memoryview(png)[_IDAT + 8 : -16]
+    if length != len(packed) or name != b"IDAT" or png[-16:-12] != struct.pack(">I", _checksum(name, packed)):
+        return None
+    try:
+        unpacked = np.frombuffer(isal_zlib.decompress(packed), np.uint8)
+    except isal_zlib.error:
+        return None
+    stride = width * depth // 8 * (3 if colour == _RGB else 1)
+    if unpacked.size != height * (1 + stride):
+        return None
+    rows = unpacked.reshape(height, 1 + stride)
+    if (rows[:, 0] != _UP).any():
+        return None
+    pixels = np.empty((height, stride), np.uint8)
+    pixels[:1] = rows[:1, 1:]
+    for above, difference, row in zip(pixels, rows[1:, 1:], pixels[1:], strict=False):
+        np.add(above, difference, out=row)
+    if colour == _RGB:
+        return pixels.reshape(height, width, 3)
+    return pixels if depth == 8 else pixels.view(">u2").astype(np.uint16)
 
 
 def encode_ids(ids: np.ndarray) -> bytes:
@@ -107,14 +157,17 @@ def encode_ids(ids: np.ndarray) -> bytes:
     if ids.min(initial=0) < 0:
         raise ArtifactError(f"an id map holds {ids.min()}; ids are not negative")
     if ids.max(initial=0) < 1 << 16:
-        return encode_png(ids.astype(np.uint16))
+        return encode_png(ids.astype(">u2"))
     planes = np.ascontiguousarray(ids, dtype="<u4").view(np.uint8).reshape(*ids.shape, 4)
     return cv2.imencode(".png", planes)[1].tobytes()
 
 
 def decode_ids(data: SupportsBytes) -> np.ndarray:
     """int32 (H, W): inverse of `encode_ids`."""
-    array = _decoded(data)
+    png = bytes(data)
+    array = _as_encoded(png)
+    if array is None:
+        array = _decoded(png)
     if array.ndim == 3 and array.shape[2] == 4:
         array = np.ascontiguousarray(array).view("<u4")[..., 0]
     if array.ndim != 2:
@@ -143,4 +196,4 @@ def interpolation(before: Sequence[int], after: Sequence[int]) -> int:
 
 def resize_ids(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Integer id map (H, W) resized to (width, height) by nearest neighbour; dtype unchanged."""
-    return cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(ids.dtype)
+    return cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(ids.dtype, copy=False)

@@ -79,28 +79,35 @@ def instance_index(ids: np.ndarray, labels: LabelTable) -> pd.DataFrame:
         np.minimum.at(low[:, axis], owner, first)
         np.maximum.at(high[:, axis], owner, last)
     label_ids = labels.label_ids(values)
+    names = [labels.by_id[label].name for label in label_ids.tolist()]
     return pd.DataFrame(
         {
-            "value": values,
-            "class_name": [labels.by_id[label].name for label in label_ids.tolist()],
-            "label_id": label_ids,
+            "value": values.astype(np.int64),
+            "class_name": pd.Series(names, dtype=object),
+            "label_id": label_ids.astype(np.int64),
             "is_group": ~labels.is_instance(values),
-            "area": area,
+            "area": area.astype(np.int64),
             "x1": low[:, 0],
             "y1": low[:, 1],
             "x2": high[:, 0],
             "y2": high[:, 1],
             "touches_border": (low == 0).any(axis=1) | (high[:, 0] == width) | (high[:, 1] == height),
             "components": [
-                len(component_masks(ids, int(v), (x1, y1, x2, y2)))
+                _components(ids, int(v), (x1, y1, x2, y2))[0]
                 for v, (x1, y1), (x2, y2) in zip(values, low, high, strict=True)
             ],
         }
-    ).astype(_INDEX_COLUMNS)
+    )
 
 
 def component_masks(ids: np.ndarray, value: int, box: tuple[int, int, int, int]) -> list[np.ndarray]:
     """8-connected components of one value as bool masks of its box (xyxy)."""
+    count, components = _components(ids, value, box)
+    return [components == index for index in range(1, count + 1)]
+
+
+def _components(ids: np.ndarray, value: int, box: tuple[int, int, int, int]) -> tuple[int, np.ndarray]:
+    """Number of 8-connected components of one value, and its box with their numbers, from 1."""
     x1, y1, x2, y2 = box
-    count, components = cv2.connectedComponents((ids[y1:y2, x1:x2] == value).astype(np.uint8), connectivity=8)
-    return [components == index for index in range(1, count)]
+    count, components = cv2.connectedComponents((ids[y1:y2, x1:x2] == value).view(np.uint8), connectivity=8)
+    return count - 1, components

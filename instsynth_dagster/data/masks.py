@@ -19,7 +19,8 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
 
 def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     """bool (H, W) mask of a compressed COCO RLE."""
-    return coco_mask.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
+    columns = coco_mask.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).T
+    return cv2.transpose(columns).view(bool)  # row by row in memory, as what it is laid over
 
 
 def resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
@@ -41,7 +42,5 @@ def cover_mask(mask: np.ndarray, side: int) -> np.ndarray:
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Tight box (xyxy, x2/y2 exclusive) of a bool (H, W) mask; the whole image for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return 0, 0, mask.shape[1], mask.shape[0]
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    x, y, width, height = cv2.boundingRect(np.asarray(mask, bool).view(np.uint8)) if mask.size else (0, 0, 0, 0)
+    return (x, y, x + width, y + height) if width else (0, 0, mask.shape[1], mask.shape[0])

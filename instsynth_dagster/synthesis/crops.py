@@ -98,11 +98,12 @@ def cut_selected(
     mask.
     """
     height, width = ids.shape
-    for row in selected.to_dict("records"):
+    for values in zip(*(selected[name].tolist() for name in _COLUMNS), strict=True):
+        row = dict(zip(_COLUMNS, values, strict=True))
         box = crop_box((row["x1"], row["y1"], row["x2"], row["y2"]), settings.margin, width, height)
         crop, mask = cut_crop(image, ids, row["value"], box)
         yield {
-            **{name: row[name] for name in _COLUMNS},
+            **row,
             **dict(zip(("crop_x1", "crop_y1", "crop_x2", "crop_y2"), box, strict=True)),
             "crop_png": encode_png(crop),
             "mask_counts": encode_rle(mask)["counts"],

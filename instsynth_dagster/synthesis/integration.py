@@ -46,11 +46,14 @@ def paste(
         painted = match_colors(painted, source, inside)
     left, top, right, bottom = mask_box(inside)
     near = (slice(top, bottom), slice(left, right))
-    alpha = feathered_alpha(mask, settings.feather)[in_crop][near][..., None]
+    alpha = feathered_alpha(mask, settings.feather)[in_crop][near]
     source, painted, inside = source[near], painted[near], inside[near]
-    blended = source + alpha * (painted.astype(np.float32) - source)
     composite = image.copy()
-    composite[y1:y2, x1:x2][near] = np.where(inside[..., None], np.rint(blended).clip(0, 255).astype(np.uint8), source)
+    changed = composite[y1:y2, x1:x2][near]
+    np.copyto(changed, painted, where=inside[..., None])
+    soft = inside & (alpha < 1)  # elsewhere the blend is what was painted
+    blended = source[soft] + alpha[soft][:, None] * (painted[soft].astype(np.float32) - source[soft])
+    changed[soft] = np.rint(blended).clip(0, 255).astype(np.uint8)
     return composite
 
 
@@ -66,7 +69,7 @@ def feathered_alpha(mask: np.ndarray, feather: float) -> np.ndarray:
     """
     if feather == 0:
         return mask.astype(np.float32)
-    framed = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    framed = cv2.copyMakeBorder(mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     return np.minimum(depth / (feather + 1), 1).astype(np.float32) * mask
 
@@ -89,4 +92,4 @@ def match_colors(painted: np.ndarray, source: np.ndarray, mask: np.ndarray) -> n
 
 def outside_difference(source: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> int:
     """Largest absolute difference of two images uint8 (H, W, 3) outside a mask bool (H, W)."""
-    return int(cv2.norm(source, painted, cv2.NORM_INF, (~mask).astype(np.uint8)))
+    return int(cv2.norm(source, painted, cv2.NORM_INF, (~mask).view(np.uint8)))

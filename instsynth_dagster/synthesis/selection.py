@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from instsynth_dagster.settings import SelectionSettings
@@ -20,12 +22,33 @@ def select_instances(instances: pd.DataFrame, settings: SelectionSettings, class
     Returns:
         The chosen rows with a column `rank` (0 = largest of its frame's chosen), by frame and rank.
     """
-    single = instances[~instances["is_group"].astype(bool)] if len(instances) else instances
-    single = single.sort_values(["area", "instance_id"], ascending=[False, True], kind="stable")
+    columns = (instances[name].tolist() for name in ("frame_id", "class_name", "area", "instance_id", "is_group"))
+    single = [
+        _Candidate(position, frame_id, class_name, (-area, instance_id))
+        for position, (frame_id, class_name, area, instance_id, is_group) in enumerate(zip(*columns, strict=True))
+        if not is_group
+    ]
+    single.sort(key=lambda one: one.order)
     chosen = _paper(single, settings) if settings.policy == "paper" else _balanced(single, settings, classes)
-    chosen = chosen[chosen["class_name"].isin(list(classes))]
-    chosen = chosen.sort_values(["frame_id", "area", "instance_id"], ascending=[True, False, True])
-    return chosen.assign(rank=chosen.groupby("frame_id").cumcount()).reset_index(drop=True)
+    chosen = [one for one in chosen if one.class_name in classes]
+    chosen.sort(key=lambda one: (one.frame_id, one.order))
+    seen: Counter[str] = Counter()
+    ranks = []
+    for one in chosen:
+        ranks.append(seen[one.frame_id])
+        seen[one.frame_id] += 1
+    table = instances.iloc[[one.position for one in chosen]].reset_index(drop=True)
+    return table.assign(rank=np.array(ranks, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An instance: its row in the index, its frame and class, and a sort key that puts the largest first."""
+
+    position: int
+    frame_id: str
+    class_name: str
+    order: tuple[int, str]
 
 
 def every_instance(instances: pd.DataFrame, class_name: str, min_area: int) -> pd.DataFrame:
@@ -40,24 +63,30 @@ def every_instance(instances: pd.DataFrame, class_name: str, min_area: int) -> p
     return chosen.assign(rank=chosen.groupby("frame_id").cumcount()).reset_index(drop=True)
 
 
-def _paper(single: pd.DataFrame, settings: SelectionSettings) -> pd.DataFrame:
+def _paper(single: Sequence[_Candidate], settings: SelectionSettings) -> list[_Candidate]:
     """Eq. 1: the K largest of each frame, over all instance classes."""
-    return single.groupby("frame_id", sort=False).head(settings.k)
-
-
-def _balanced(single: pd.DataFrame, settings: SelectionSettings, classes: Sequence[str]) -> pd.DataFrame:
-    """Rarest class first, so that frequent classes get only the places that rare ones leave."""
-    eligible = single[single["class_name"].isin(list(classes)) & (single["area"] >= settings.min_area)]
-    sizes = eligible["class_name"].value_counts()
     taken: Counter[str] = Counter()
-    picks: list[int] = []
-    for name in sorted(sizes.index, key=lambda name: (sizes[name], name)):
-        of_class = 0
-        for index, frame_id in eligible.loc[eligible["class_name"] == name, "frame_id"].items():
-            if of_class == settings.quota:
-                break
-            if taken[frame_id] < settings.k:
-                taken[frame_id] += 1
-                of_class += 1
-                picks.append(index)
-    return eligible.loc[picks]
+    picks = []
+    for one in single:
+        if taken[one.frame_id] < settings.k:
+            taken[one.frame_id] += 1
+            picks.append(one)
+    return picks
+
+
+def _balanced(single: Sequence[_Candidate], settings: SelectionSettings, classes: Sequence[str]) -> list[_Candidate]:
+    """Rarest class first, so that frequent classes get only the places that rare ones leave."""
+    of_class: dict[str, list[_Candidate]] = {}
+    for one in single:
+        if one.class_name in classes and -one.order[0] >= settings.min_area:
+            of_class.setdefault(one.class_name, []).append(one)
+    taken: Counter[str] = Counter()
+    picks = []
+    for _, found in sorted(of_class.items(), key=lambda item: (len(item[1]), item[0])):
+        room = settings.quota
+        for one in found:
+            if room and taken[one.frame_id] < settings.k:
+                taken[one.frame_id] += 1
+                room -= 1
+                picks.append(one)
+    return picks

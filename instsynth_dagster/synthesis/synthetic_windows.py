@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from instsynth_dagster.data.images import encode_png, encoded_sample
+from instsynth_dagster.data.images import encode_ids, encode_png, encode_stored, sample_columns
 from instsynth_dagster.data.instances import instance_areas
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.seeds import content_seed
@@ -18,7 +18,13 @@ from instsynth_dagster.synthesis.crops import box_of
 from instsynth_dagster.synthesis.gates import MASK_IOU, SCORES
 from instsynth_dagster.synthesis.generators.failures import UNCHANGED
 from instsynth_dagster.synthesis.integration import outside_difference, paste_row
-from instsynth_dagster.synthesis.windows import cut_window, paint_window, sample_window, synthetic_frame_id
+from instsynth_dagster.synthesis.windows import (
+    Window,
+    cut_window,
+    paint_window,
+    sample_window,
+    synthetic_frame_id,
+)
 
 PROVENANCE = ("generator", "weights_digest", "scheduler", "steps", "guidance", "strength", "prompt", "seed", "replica")
 
@@ -83,7 +89,6 @@ def synthetic_window(
         window equals the source's window bit for bit, unless it is stored as JPEG, which changes all pixels. A window
         in which the repainting changed nothing counts as not repainted, and as rejected.
     """
-    composite = image if row["repainted_png"] is None else paste_row(image, row, settings)
     window_seed = content_seed("window", row["instance_id"], row["slot"], seed)
     window = sample_window(box_of(row), image.shape[1], image.shape[0], settings, window_seed)
     value = int(row["value"])
@@ -92,12 +97,17 @@ def synthetic_window(
     source_image, window_ids = cut_window(source, ids, window, settings, areas, value, labels)
     window_areas = instance_areas(window_ids)
     target = window_ids == value
-    window_image = source_image if composite is source else paint_window(source_image, composite, window, target)
-    native = ids[window.y1 : window.y2, window.x1 : window.x2] == value
+    misplaced = misplaced_pixels(ids[window.y1 : window.y2, window.x1 : window.x2] == value, target)
+    ids_png = encode_ids(window_ids)
+    del window_ids  # peak memory is that of frames and windows: each is freed after its last use
+    window_image = _painted(source_image, source, image, row, window, target, settings)
+    difference = outside_difference(source_image, window_image, target)
     provenance = {key: row[key] for key in (*PROVENANCE, *VERDICT) if key in row}
     repainted = row["repainted_png"] is not None
-    if repainted and np.array_equal(window_image, source_image):
+    if repainted and cv2.norm(window_image, source_image, cv2.NORM_INF) == 0:
         repainted, provenance["rejection"] = False, provenance.get("rejection") or UNCHANGED
+    del source_image
+    image_png = encode_stored(window_image, settings.stored_as)
     label_id = labels.id_of(row["class_name"])
     return {
         "frame_id": synthetic_frame_id(city, label_id, index),
@@ -116,12 +126,26 @@ def synthetic_window(
         "scale": window.scale,
         "contains_box": window.contains_box,
         "target_pixels": window_areas.get(value, 0),
-        "misplaced_pixels": misplaced_pixels(native, target),
+        "misplaced_pixels": misplaced,
         "foreign_ids": sum(shown >= labels.factor and shown not in areas for shown in window_areas),
         "instance_classes": [labels.label_of(shown).name for shown in window_areas if shown >= labels.factor],
-        "outside_difference": outside_difference(source_image, window_image, target),
-        **encoded_sample(window_image, window_ids, settings.stored_as),
+        "outside_difference": difference,
+        **sample_columns(image_png, ids_png),
     }
+
+
+def _painted(
+    source_image: np.ndarray,
+    source: np.ndarray,
+    image: np.ndarray,
+    row: Mapping[str, Any],
+    window: Window,
+    target: np.ndarray,
+    settings: IntegrationSettings,
+) -> np.ndarray:
+    """The window of `source` with what `image` or the row's repainting shows inside the mask `target`."""
+    composite = image if row["repainted_png"] is None else paste_row(image, row, settings)
+    return source_image if composite is source else paint_window(source_image, composite, window, target)
 
 
 def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:
@@ -133,21 +157,36 @@ def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:
     Args:
         native, resized: bool (H, W) and (h, w), the same mask before and after.
     """
-    rows, columns = (
-        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
-        for new, old in zip(resized.shape, native.shape, strict=True)
+    around, shown = np.ones((3, 3), np.uint8), native.view(np.uint8)
+    depth = cv2.dilate(shown, around) + cv2.erode(shown, around)  # 0 outside, 1 at the contour, 2 inside
+    boxes = zip(_reach(depth), _reach(resized.view(np.uint8)), strict=True)
+    (rows, ys), (columns, xs) = (
+        _seen(within, found, old, new)
+        for (within, found), old, new in zip(boxes, native.shape, resized.shape, strict=True)
     )
-    around, shown = np.ones((3, 3), np.uint8), native.astype(np.uint8)
-    dilated, eroded = (change(shown, around).astype(bool) for change in (cv2.dilate, cv2.erode))
-    ys, xs = (  # the region that the mask can reach: the rest is empty in both
-        np.flatnonzero(np.asarray(dilated.any(axis=1 - axis))[where] | resized.any(axis=1 - axis))
-        for axis, where in ((0, rows), (1, columns))
-    )
-    near = np.ix_(rows[ys], columns[xs])
-    found = resized[np.ix_(ys, xs)]
-    wrong = int((found & ~dilated[near]).sum() + (eroded[near] & ~found).sum())
+    deep, found = depth[rows][:, columns], resized[ys, xs]
+    wrong = int(np.count_nonzero((deep == 0) & found) + np.count_nonzero((deep == 2) & ~found))
     enlarged = resized.shape[0] >= native.shape[0] and resized.shape[1] >= native.shape[1]
-    return wrong + (max(0, int(native.sum()) - int(resized.sum())) if enlarged else 0)
+    return wrong + (max(0, int(np.count_nonzero(native) - np.count_nonzero(resized))) if enlarged else 0)
+
+
+def _reach(shown: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the bounding box of the non-zero pixels of uint8 (H, W)."""
+    x, y, width, height = cv2.boundingRect(shown)
+    return slice(y, y + height), slice(x, x + width)
+
+
+def _seen(within: slice, found: slice, old: int, new: int) -> tuple[np.ndarray, slice]:
+    """Source pixels (by nearest neighbour) of the stretch of a resized axis that a mask can reach, and that stretch.
+
+    Args:
+        within, found: stretches that hold the mask before and after resizing; old, new: lengths of the axis.
+    """
+    middles = np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
+    first, last = np.searchsorted(middles, (within.start, within.stop))
+    if found.start < found.stop:
+        first, last = min(first, found.start), max(last, found.stop)
+    return middles[first:last], slice(first, last)
 
 
 def masks_conserved(window: Mapping[str, Any]) -> bool:

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from instsynth_dagster.data.images import decode_png, encode_png, encode_stored, png_size, resize_image
+from instsynth_dagster.data.images import (
+    decode_ids,
+    decode_png,
+    encode_ids,
+    encode_png,
+    encode_stored,
+    png_size,
+    resize_image,
+)
+from instsynth_dagster.errors import ArtifactError
 
 
 @pytest.fixture
@@ -57,5 +66,38 @@ def test_any_reader_finds_what_was_encoded(data, height, width, kind, portable):
         image.verify()
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         np.testing.assert_array_equal(np.asarray(image), array)
-    np.testing.assert_array_equal(decode_png(png), array)
+    decoded = decode_png(png)
+    np.testing.assert_array_equal(decoded, array)
+    assert decoded.dtype == array.dtype
     assert png_size(png) == (width, height)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+def test_files_of_other_writers_are_read(picture, mode):
+    image = Image.fromarray(picture if mode == "RGB" else picture[..., 0].astype(np.uint16 if mode == "I;16" else "u1"))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    np.testing.assert_array_equal(decode_png(file.getvalue()), np.asarray(image))
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_damaged_file_is_never_another_picture(place, bit):
+    """It is the picture, what OpenCV decodes, or an error: a wrong checksum leaves the file to OpenCV."""
+    array = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    png = bytearray(encode_png(array))
+    png[int(place * len(png))] ^= 1 << bit
+    read = cv2.imdecode(np.frombuffer(bytes(png), np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        decoded = decode_png(bytes(png))
+    except ArtifactError:
+        assert read is None
+    else:
+        assert np.array_equal(decoded, array) or np.array_equal(decoded, read)
+
+
+@pytest.mark.parametrize("largest", [9, 70_000])
+def test_id_maps_come_back_whatever_their_largest_value(largest):
+    ids = np.random.default_rng(0).integers(0, largest + 1, (7, 5), dtype=np.int32)
+    decoded = decode_ids(encode_ids(ids))
+    np.testing.assert_array_equal(decoded, ids)
+    assert decoded.dtype == np.int32

@@ -16,7 +16,14 @@ from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import crop_box, cut_crop
 from instsynth_dagster.synthesis.generators.failures import UNCHANGED
 from instsynth_dagster.synthesis.synthetic_windows import misplaced_pixels, synthetic_window
-from instsynth_dagster.synthesis.windows import Window, cut_window, paint_window, sample_window, synthetic_frame_id
+from instsynth_dagster.synthesis.windows import (
+    Window,
+    cut_window,
+    paint_window,
+    sample_window,
+    synthetic_frame_id,
+    truncated_normal,
+)
 
 SETTINGS = IntegrationSettings(window_size=(64, 32))
 
@@ -50,6 +57,11 @@ def test_lambda_follows_the_truncated_normal():
     assert min(drawn) >= 1
     np.testing.assert_allclose(np.mean(drawn), truncnorm.mean(-2, 417, loc=3, scale=1), atol=0.1)
     np.testing.assert_allclose(np.std(drawn), truncnorm.std(-2, 417, loc=3, scale=1), atol=0.1)
+
+
+@given(st.floats(1e-9, 1, exclude_max=True), st.floats(-6, 6), st.floats(1e-3, 500))
+def test_the_truncated_normal_is_scipy_s_to_the_last_bit(uniform, low, length):
+    assert truncated_normal(uniform, low, low + length) == truncnorm.ppf(uniform, low, low + length)
 
 
 def test_truncated_neighbours_become_groups_and_the_target_stays():
