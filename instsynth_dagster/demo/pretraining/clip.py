@@ -48,7 +48,7 @@ VISION: dict[str, Any] = {
 }
 RECIPE = Recipe(steps=1200, batch_size=128, learning_rate=1e-3, weight_decay=0.1)
 VISION_RECIPE = Recipe(steps=4000, batch_size=128, learning_rate=1e-3, weight_decay=0.1)
-"""Text is learned soon, sight late: after `RECIPE` the text tower is locked (LiT, Zhai et al. 2022)."""
+"""Text is learned sooner than vision: after `RECIPE` the text tower is locked (LiT, Zhai et al. 2022)."""
 
 _FRAMES = ("a photo of {}", "a photo of {}", "{}", "a picture of {}", "a photo of {} on a street", "a street with {}")
 _VARIANTS = {"person": ("man", "woman"), "rider": ("male", "female")}
@@ -82,7 +82,7 @@ def draw_caption(claim: Claim, generator: np.random.Generator) -> tuple[str, Cla
 
 
 def claims(corpus: Corpus) -> list[Claim]:
-    """What is true of each crop."""
+    """The claim that says all that is known of each crop."""
     columns = (corpus.table[name] for name in ("class_name", "color", "variant"))
     return [Claim(*row) for row in zip(*columns, strict=True)]
 
@@ -91,8 +91,8 @@ _COLORS = {"": 0} | {name: i for i, name in enumerate(PAINTS, 1)}
 _SEXES = {"": 0, "man": 1, "male": 1, "woman": 2, "female": 2}
 
 
-def code(claim: Claim) -> list[int]:
-    """A claim in numbers; 0 says nothing."""
+def claim_code(claim: Claim) -> list[int]:
+    """Class, colour and variant of a claim as numbers; 0 where it says nothing."""
     return [CITYSCAPES.classes.index(claim.class_name), _COLORS[claim.color], _SEXES[claim.variant]]
 
 
@@ -131,12 +131,12 @@ class CaptionedCrops(Dataset):
         return {
             "pixels": (pixels * generator.uniform(0.9, 1.1)).clamp(0, 255).to(torch.uint8),
             "input_ids": torch.tensor(self._tokens[text]),
-            "said": torch.tensor(code(said)),
-            "seen": torch.tensor(code(self._claims[chosen])),
+            "said": torch.tensor(claim_code(said)),
+            "seen": torch.tensor(claim_code(self._claims[chosen])),
         }
 
 
-class Contrast(nn.Module):
+class ContrastiveLoss(nn.Module):
     """CLIP's loss over a batch with all true pairs as positives."""
 
     def __init__(self, clip: CLIPModel) -> None:
@@ -211,7 +211,7 @@ def _fit(
     progress: Progress | None,
 ) -> FitResult:
     log = train(
-        Contrast(clip),
+        ContrastiveLoss(clip),
         CaptionedCrops(corpus, tokenizer, recipe.steps * recipe.batch_size, seed),
         recipe,
         collate=default_collate,

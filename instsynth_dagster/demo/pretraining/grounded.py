@@ -7,30 +7,26 @@ instance by box and class, the other half leave the grounding layers out, so tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
-from instsynth_dagster.demo.pretraining.corpus import Corpus
+from instsynth_dagster.demo.pretraining.cards import link_equal
 from instsynth_dagster.demo.pretraining.inpainting import (
     ARCHITECTURE,
-    BATCH,
     SCHEDULER,
+    MiniInpainting,
     draw_noise,
     load_unet,
     weighted_error,
 )
-from instsynth_dagster.demo.pretraining.latents import EncodedCrops, Foundations, load_fitting
-from instsynth_dagster.demo.pretraining.timed import TimedRecipe, train_within
-from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.contract import FitResult, Progress
-from instsynth_dagster.segmenters.training.loop import isolated_random_state
+from instsynth_dagster.demo.pretraining.latents import Foundations, load_fitting
+from instsynth_dagster.demo.pretraining.mini_generator import CardFacts, MiniGenerator
+from instsynth_dagster.demo.pretraining.timed import TimedRecipe
 from instsynth_dagster.synthesis.generators.gligen import grounding
 
-RECIPE = TimedRecipe(minutes=30, learning_rate=7e-4)
 OBJECT_DROPOUT = 0.1
 
 
@@ -56,9 +52,8 @@ class GroundedDenoising(nn.Module):
 
 def grounded_unet(inpainting: UNet2DConditionModel) -> UNet2DConditionModel:
     """A 4-channel UNet with new grounding layers, their gates shut, and everything else from an inpainting UNet."""
-    unet = UNet2DConditionModel(
-        **ARCHITECTURE | {"in_channels": 4}, sample_size=inpainting.config["sample_size"], attention_type="gated"
-    )
+    own = {"in_channels": 4, "attention_type": "gated", "sample_size": inpainting.config["sample_size"]}
+    unet = UNet2DConditionModel(**{name: inpainting.config[name] for name in ARCHITECTURE} | own)
     weights = inpainting.state_dict()
     weights["conv_in.weight"] = weights["conv_in.weight"][:, :4]
     missing, unexpected = unet.load_state_dict(weights, strict=False)
@@ -67,46 +62,36 @@ def grounded_unet(inpainting: UNet2DConditionModel) -> UNet2DConditionModel:
     return unet
 
 
-def train_grounded(
-    corpora: Mapping[int, Corpus],
-    foundations: Foundations,
-    inpainting: Path,
-    *,
-    out: Path,
-    latents: Path,
-    scratch: Path,
-    start: Path | None = None,
-    recipe: TimedRecipe = RECIPE,
-    seed: int = 2,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> FitResult:
-    """Train the UNet and write the whole pipeline (fp16) as a `from_pretrained` folder.
+class MiniGligen(MiniGenerator):
+    """mini-gligen, whose checkpoint holds a whole pipeline; autoencoder and text encoder are links to
+    mini-sd-inpaint's."""
 
-    Args:
-        corpora: the corpus by side.
-        inpainting: the folder of mini-sd-inpaint.
-        latents: folder for the encoded corpus, shared by trainings.
-        scratch: the state of an earlier call, from which this one goes on.
-        start: a grounded pipeline whose UNet to start from, as far as it fits; mini-sd-inpaint's otherwise.
-    """
-    with isolated_random_state():
-        torch.manual_seed(content_seed(seed, "grounding"))
+    name = "mini-gligen"
+    kinds = ("gligen", "blendeddiff")
+    recipe = TimedRecipe(minutes=30, learning_rate=7e-4)
+    batch = MiniInpainting.batch
+    seed = 2
+
+    def prepare(self, side: int, inpainting: Path, start: Path | None) -> tuple[nn.Module, nn.Module]:
         unet = grounded_unet(load_unet(inpainting))
-    if start:
-        load_fitting(unet, load_unet(start).state_dict())
-    scheduler = DDIMScheduler(**SCHEDULER)
-    batches = EncodedCrops(corpora, foundations, latents=latents, area=BATCH, seed=seed, device=device)
-    result = train_within(
-        GroundedDenoising(unet, scheduler),
-        unet,
-        batches,
-        recipe,
-        out=out,
-        scratch=scratch,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    foundations.save_pipeline(StableDiffusionPipeline, unet, scheduler, out)
-    return result
+        if start:
+            load_fitting(unet, load_unet(start).state_dict())
+        return unet, GroundedDenoising(unet, DDIMScheduler(**SCHEDULER))
+
+    def save(self, network: nn.Module, foundations: Foundations, out: Path, inpainting: Path) -> None:
+        foundations.save_pipeline(StableDiffusionPipeline, network, DDIMScheduler(**SCHEDULER), out)
+        for part in ("vae", "text_encoder"):  # the same bytes: kept once
+            link_equal(out / part, inpainting / part)
+
+    def card(self, facts: CardFacts) -> str:
+        return f"""# mini-gligen
+
+A small GLIGEN (diffusers `UNet2DConditionModel` with gated grounding, 4 channels) with mini-sd-inpaint's autoencoder
+and text encoder. With grounding it paints a class where its box says (generator `gligen`); without, it is a plain
+text-to-image model (base of `blendeddiff`).
+
+- **Data**: {facts.data} with boxes of rendered scenes; other seeds than any demo city.
+- **Training**: from mini-sd-inpaint's UNet, {facts.training}; half of the steps grounded.
+- **Measured**, `gligen`: {facts.judged["gligen"]}
+- **Measured**, `blendeddiff`: {facts.judged["blendeddiff"]}
+"""

@@ -6,7 +6,6 @@ UNet's skip connections through convolutions that start at zero. The UNet itself
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,13 @@ from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from instsynth_dagster.demo.pretraining.corpus import Corpus
-from instsynth_dagster.demo.pretraining.inpainting import (
-    SCHEDULER,
-    draw_noise,
-    load_unet,
-    weighted_error,
-)
+from instsynth_dagster.demo.pretraining.inpainting import SCHEDULER, draw_noise, load_unet, weighted_error
 from instsynth_dagster.demo.pretraining.latents import SCALE, EncodedCrops, Foundations
-from instsynth_dagster.demo.pretraining.timed import TimedRecipe, train_within
+from instsynth_dagster.demo.pretraining.mini_generator import CardFacts, Corpora, MiniGenerator
+from instsynth_dagster.demo.pretraining.timed import TimedRecipe
 from instsynth_dagster.models.quiet import quiet_diffusers
-from instsynth_dagster.seeds import content_seed
-from instsynth_dagster.segmenters.contract import FitResult, Progress
-from instsynth_dagster.segmenters.training.loop import isolated_random_state
 from instsynth_dagster.synthesis.generators.conditions import soft_edges
 
-RECIPE = TimedRecipe(minutes=40, learning_rate=1e-3, average=0.998)
-BATCH = 16
-"""Crops of the smallest size in a batch; what there is to learn is simpler than painting, so steps count for more."""
 CONDITION_CHANNELS = (16, 32, 64)
 """Two halvings: from pixels to latent cells."""
 _SHARED = (
@@ -73,7 +62,7 @@ class GuidedCrops:
     """Batches of `EncodedCrops` with "edges", float32 (B, 3, S, S) in 0..1, of the instances themselves: a hole that is
     larger than its instance has no edge of its own."""
 
-    def __init__(self, corpora: Mapping[int, Corpus], crops: EncodedCrops) -> None:
+    def __init__(self, corpora: Corpora, crops: EncodedCrops) -> None:
         self._corpora, self._crops = corpora, crops
 
     def __call__(self, number: int) -> dict[str, Tensor]:
@@ -113,44 +102,36 @@ def load_controlnet(folder: Path) -> ControlNetModel:
         return ControlNetModel.from_pretrained(folder, local_files_only=True).float()
 
 
-def train_guided(
-    corpora: Mapping[int, Corpus],
-    foundations: Foundations,
-    inpainting: Path,
-    *,
-    out: Path,
-    latents: Path,
-    scratch: Path,
-    start: Path | None = None,
-    recipe: TimedRecipe = RECIPE,
-    seed: int = 3,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> FitResult:
-    """Train the ControlNet and write it (fp16) as a `from_pretrained` folder; it holds nothing of mini-sd-inpaint.
+class MiniControlNet(MiniGenerator):
+    """mini-controlnet, whose checkpoint holds nothing of mini-sd-inpaint, without which it cannot paint."""
 
-    Args:
-        corpora: the corpus by side.
-        inpainting: the folder of mini-sd-inpaint.
-        latents: folder for the encoded corpus, shared by trainings.
-        scratch: the state of an earlier call, from which this one goes on.
-        start: a ControlNet to start from; a copy of mini-sd-inpaint's encoder otherwise.
-    """
-    unet = load_unet(inpainting)
-    with isolated_random_state():
-        torch.manual_seed(content_seed(seed, "controlnet"))
+    name = "mini-controlnet"
+    kinds = ("controlnet_inpaint",)
+    recipe = TimedRecipe(minutes=40, learning_rate=1e-3, average=0.998)
+    batch = 16  # what there is to learn is simpler than painting, so steps count for more
+    seed = 3
+
+    def prepare(self, side: int, inpainting: Path, start: Path | None) -> tuple[nn.Module, nn.Module]:
+        unet = load_unet(inpainting)
         controlnet = load_controlnet(start) if start else fresh_controlnet(unet)
-    crops = EncodedCrops(corpora, foundations, latents=latents, area=BATCH, seed=seed, device=device)
-    result = train_within(
-        GuidedDenoising(unet, controlnet, DDIMScheduler(**SCHEDULER)),
-        controlnet,
-        GuidedCrops(corpora, crops),
-        recipe,
-        out=out,
-        scratch=scratch,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    controlnet.cpu().eval().half().save_pretrained(out)
-    return result
+        return controlnet, GuidedDenoising(unet, controlnet, DDIMScheduler(**SCHEDULER))
+
+    def batches(self, corpora: Corpora, crops: EncodedCrops) -> GuidedCrops:
+        return GuidedCrops(corpora, crops)
+
+    def save(self, network: nn.Module, foundations: Foundations, out: Path, inpainting: Path) -> None:
+        network.half().save_pretrained(out)
+
+    def settings(self, folder: Path, inpainting: Path) -> dict[str, str]:
+        return {"model": str(inpainting), "controlnet": str(folder)}
+
+    def card(self, facts: CardFacts) -> str:
+        return f"""# mini-controlnet
+
+A small ControlNet (diffusers `ControlNetModel`) for mini-sd-inpaint, without which it paints nothing: it is shown the
+edges of an instance (Canny inside the mask, and the mask's outline) and keeps its structure under another prompt.
+
+- **Data**: {facts.data} with masks of rendered scenes; other seeds than any demo city.
+- **Training**: from mini-sd-inpaint's encoder, {facts.training}.
+- **Measured**: {facts.judged["controlnet_inpaint"]}
+"""

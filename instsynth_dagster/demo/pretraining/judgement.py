@@ -49,8 +49,8 @@ class Judgement:
 def judge(
     settings: GeneratorSettings, corpora: Mapping[int, Corpus], clip_folder: Path, per_class: int, device: str = "cpu"
 ) -> Judgement:
-    """Repaint the first instances of each class three times, each at the size that loses nothing of it; the first time
-    counts, all are shown.
+    """Repaint the first instances of each class, each at the size that loses nothing of it, for the figures; those that
+    the contact sheet shows are repainted twice more, with other prompts and seeds.
 
     Args:
         corpora: held-out crops by side, see `build_corpora`.
@@ -58,28 +58,45 @@ def judge(
     table = corpora[min(corpora)].table
     chosen = np.concatenate([np.flatnonzero(table["class_name"] == name)[:per_class] for name in CITYSCAPES.classes])
     native = at_native_size(corpora, set(chosen.tolist()))
-    repainted = [[repaint_held_out(settings, part, replica, device) for part in native] for replica in range(3)]
-    largest = max(corpora)
-    judged = Corpus(
-        np.concatenate([_resized(part.images, largest) for part in native]),
-        np.concatenate([np.stack([resize_mask(mask, largest) for mask in part.masks]) for part in native]),
-        pd.concat([part.table for part in native], ignore_index=True),
-    )
-    versions = [
-        Repainted(
-            np.concatenate([_resized(part.images, largest) for part in parts]),
-            [about for part in parts for about in part.wanted],
-        )
-        for parts in repainted
-    ]
+    painted = [repaint_held_out(settings, part, 0, device) for part in native]
     sharp = [
-        sharpness(painted, image, mask)
-        for part, source in zip(repainted[0], native, strict=True)
-        for painted, image, mask in zip(part.images, source.images, source.masks, strict=True)
+        sharpness(*crop)
+        for part, source in zip(painted, native, strict=True)
+        for crop in zip(part.images, source.images, source.masks, strict=True)
     ]
-    accuracy = measure_prompts(clip_folder, judged, versions[0])
+    side = max(corpora)
+    judged, first = joined_crops(native, side), joined_paintings(painted, side)
+    accuracy = measure_prompts(clip_folder, judged, first)
     by_class = pd.Series(sharp).groupby(judged.table["class_name"]).median().to_dict()  # a dark source gives any ratio
-    return Judgement(accuracy, by_class, len(judged), repainting_sheet(judged, versions))
+    shown = fullest_crops(judged)
+    again = at_native_size(corpora, set(judged.table["number"].iloc[shown]))
+    versions = [first.take(shown)] + [
+        joined_paintings([repaint_held_out(settings, part, replica, device) for part in again], side)
+        for replica in (1, 2)
+    ]
+    return Judgement(accuracy, by_class, len(judged), repainting_sheet(judged.take(shown), versions))
+
+
+def fullest_crops(corpus: Corpus, per_class: int = 2) -> np.ndarray:
+    """int (N,): ascending numbers of the crops of each class that their instance fills most, because they are seen
+    best."""
+    filled = pd.Series(corpus.masks.mean(axis=(1, 2)))
+    return np.sort(filled.groupby(corpus.table["class_name"]).nlargest(per_class).index.get_level_values(1))
+
+
+def joined_crops(parts: Sequence[Corpus], side: int) -> Corpus:
+    """Crops of several sizes one after the other, all resized to one."""
+    return Corpus(
+        np.concatenate([_resized(part.images, side) for part in parts]),
+        np.concatenate([np.stack([resize_mask(mask, side) for mask in part.masks]) for part in parts]),
+        pd.concat([part.table for part in parts], ignore_index=True),
+    )
+
+
+def joined_paintings(parts: Sequence[Repainted], side: int) -> Repainted:
+    """Repaintings of several sizes one after the other, all resized to one."""
+    images = np.concatenate([_resized(part.images, side) for part in parts])
+    return Repainted(images, [about for part in parts for about in part.wanted])
 
 
 def at_native_size(corpora: Mapping[int, Corpus], numbers: Collection[int] | None = None) -> list[Corpus]:
@@ -110,6 +127,10 @@ class Repainted:
 
     images: np.ndarray
     wanted: list[Attributes]
+
+    def take(self, which: np.ndarray) -> Repainted:
+        """Some of them, by numbers."""
+        return Repainted(self.images[which], [self.wanted[number] for number in which])
 
 
 def repaint_held_out(settings: GeneratorSettings, corpus: Corpus, replica: int = 0, device: str = "cpu") -> Repainted:
@@ -156,17 +177,14 @@ def measure_prompts(clip_folder: Path, corpus: Corpus, repainted: Repainted) -> 
     return accuracy
 
 
-def repainting_sheet(corpus: Corpus, versions: Sequence[Repainted], per_class: int = 2, tile: int = 144) -> np.ndarray:
-    """One row per class: source crops, each followed by its repaintings with their prompts; uint8 (H, W, 3).
-
-    Shown are the instances that fill most of their crop, because they are seen best.
-    """
-    tiles, captions = [], []
-    filled = corpus.masks.mean(axis=(1, 2))
+def repainting_sheet(corpus: Corpus, versions: Sequence[Repainted], tile: int = 144) -> np.ndarray:
+    """One row per class: its source crops, each followed by its repaintings with their prompts; uint8 (H, W, 3)."""
+    tiles, captions, across = [], [], 1
     for name in CITYSCAPES.classes:
         of_class = np.flatnonzero(corpus.table["class_name"] == name)
-        for index in of_class[np.argsort(-filled[of_class], kind="stable")[:per_class]]:
+        across = max(across, len(of_class))
+        for index in of_class:
             tiles += [corpus.images[index], *(version.images[index] for version in versions)]
             prompts = [caption(version.wanted[index]).removeprefix("a photo of ") for version in versions]
             captions += ["source", *prompts]
-    return contact_sheet([resize_image(t, (tile, tile)) for t in tiles], per_class * (1 + len(versions)), captions)
+    return contact_sheet([resize_image(t, (tile, tile)) for t in tiles], across * (1 + len(versions)), captions)

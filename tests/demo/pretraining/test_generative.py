@@ -19,16 +19,15 @@ from instsynth_dagster.demo.pretraining import (
     autoencoder,
     clip,
     generative,
-    grounded,
-    guided,
     inpainting,
     sharpening,
     timed,
 )
 from instsynth_dagster.demo.pretraining.cards import link_equal
-from instsynth_dagster.demo.pretraining.clip import Claim, code, draw_caption, true_pairs
+from instsynth_dagster.demo.pretraining.clip import Claim, claim_code, draw_caption, true_pairs
 from instsynth_dagster.demo.pretraining.corpus import CorpusRecipe, build_corpora, scene_crops
-from instsynth_dagster.demo.pretraining.judgement import at_native_size
+from instsynth_dagster.demo.pretraining.grounded import grounded_unet
+from instsynth_dagster.demo.pretraining.judgement import at_native_size, fullest_crops
 from instsynth_dagster.demo.pretraining.latents import load_fitting, touched_cells
 from instsynth_dagster.demo.pretraining.recipe import Recipe
 from instsynth_dagster.demo.pretraining.timed import TimedRecipe
@@ -36,6 +35,13 @@ from instsynth_dagster.demo.pretraining.vocabulary import train_tokenizer
 from tests.demo.pretraining.toy_scenes import silent_bar
 
 RECIPE = CorpusRecipe(per_class=3, sides=(48, 64), min_area=60)
+
+
+PLAIN = inpainting.ARCHITECTURE | {
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+}
+"""Attention at the coarsest cells only, as in checkpoints that are older than the recipe."""
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +92,15 @@ def test_only_crops_that_lose_by_the_smaller_size_are_kept_at_the_larger(corpora
     assert len(at_native_size(corpora, {0})) == 1
 
 
+def test_a_contact_sheet_shows_the_fullest_crops_of_each_class(corpora):
+    small = corpora[48]
+    shown = fullest_crops(small, per_class=1)
+    assert sorted(small.table["class_name"].iloc[shown]) == sorted(CITYSCAPES.classes)
+    for number in shown:
+        of_class = small.table["class_name"] == small.table["class_name"].iloc[number]
+        assert small.masks[number].mean() == small.masks[of_class.to_numpy()].mean(axis=(1, 2)).max()
+
+
 @given(st.sampled_from(CITYSCAPES.classes), st.sampled_from(["", *PAINTS]), st.integers(0, 2**32))
 def test_a_drawn_caption_says_nothing_false(class_name, color, seed):
     variants = {"person": ["man", "woman"], "rider": ["male", "female"]}.get(class_name, [""])
@@ -97,7 +112,7 @@ def test_a_drawn_caption_says_nothing_false(class_name, color, seed):
     assert all(word not in text.split() for word in PAINTS if word != said.color)
     assert not said.color or said.color in text.split()
     others = [Claim(class_name, other, truth.variant) for other in PAINTS]
-    pairs = true_pairs(torch.tensor([code(said)]), torch.tensor([code(truth), *map(code, others)]))[0]
+    pairs = true_pairs(torch.tensor([claim_code(said)]), torch.tensor([claim_code(truth), *map(claim_code, others)]))[0]
     assert pairs[0]
     assert pairs[1:].tolist() == [said.color in ("", other.color) for other in others]
 
@@ -141,11 +156,11 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, rendered, monkeypat
     monkeypatch.setattr(clip, "VISION_RECIPE", Recipe(steps=2, **few))
     monkeypatch.setattr(clip, "VISION", clip.VISION | {"image_size": 48, "num_hidden_layers": 1})
     monkeypatch.setattr(autoencoder, "RECIPE", Recipe(steps=2, **few))
-    for module in (sharpening, inpainting, grounded, guided):
-        monkeypatch.setattr(module, "RECIPE", TimedRecipe(minutes=0.002, learning_rate=1e-3))
-    monkeypatch.setattr(inpainting, "BATCH", 4)
-    monkeypatch.setattr(grounded, "BATCH", 4)
-    monkeypatch.setattr(guided, "BATCH", 4)
+    short = TimedRecipe(minutes=0.002, learning_rate=1e-3)
+    monkeypatch.setattr(sharpening, "RECIPE", short)
+    for generator in generative.GENERATORS:
+        monkeypatch.setattr(type(generator), "recipe", short)
+        monkeypatch.setattr(type(generator), "batch", 4)
 
     ticks = itertools.count()
     monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
@@ -154,7 +169,7 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, rendered, monkeypat
         generative.pretrain_generative(tmp_path / "build", tmp_path / "checkpoints", silent_bar, **given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(generative.inpainting, "train_inpainting", _killed)
+        patch.setattr(generative, "train_generator", _killed)
         with pytest.raises(KeyboardInterrupt):
             run()
     weights = (tmp_path / "checkpoints/mini-clip/model.safetensors").stat()
@@ -205,15 +220,20 @@ def test_a_thin_hole_is_never_lost_between_cells():
 
 def test_a_network_begins_as_the_one_it_grew_from():
     torch.manual_seed(0)
-    plain = inpainting.ARCHITECTURE | {
-        "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    }
-    old, new = (UNet2DConditionModel(sample_size=12, **kind).eval() for kind in (plain, inpainting.ARCHITECTURE))
+    old, new = (UNet2DConditionModel(sample_size=12, **kind).eval() for kind in (PLAIN, inpainting.ARCHITECTURE))
     load_fitting(new, old.state_dict())
     inputs = torch.randn(1, 9, 12, 12), torch.tensor([500]), torch.randn(1, 4, 128)
     with torch.no_grad():
         torch.testing.assert_close(new(*inputs).sample, old(*inputs).sample)
+
+
+@pytest.mark.parametrize("kind", [PLAIN, inpainting.ARCHITECTURE], ids=["older", "new"])
+def test_grounding_grows_from_an_inpainting_network_whatever_its_attention(kind):
+    unet = UNet2DConditionModel(sample_size=12, **kind)
+    grounded = grounded_unet(unet)
+    assert grounded.config["down_block_types"] == kind["down_block_types"]
+    assert (grounded.config["in_channels"], grounded.config["attention_type"]) == (4, "gated")
+    assert torch.equal(grounded.conv_in.weight, unet.conv_in.weight[:, :4])
 
 
 def _killed(*_args, **_kwargs):
