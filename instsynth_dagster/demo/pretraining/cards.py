@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,13 +38,22 @@ def write_card(folder: Path, result: FitResult, text: str) -> None:
 @contextmanager
 def listed_anew(checkpoints: Path) -> Iterator[None]:
     """Around trainings: SHA256SUMS forgets the checkpoints that are not there yet and lists all of them at the end."""
+    _keep_listed(checkpoints, lambda name: is_complete(checkpoints / name))
+    yield
+    write_sums(checkpoints)
+
+
+def unlist(folder: Path) -> None:
+    """Strike a checkpoint from the SHA256SUMS beside it, because its files are about to change: what is listed is
+    loaded only as it was."""
+    _keep_listed(folder.parent, lambda name: name != folder.name)
+
+
+def _keep_listed(checkpoints: Path, kept: Callable[[str], bool]) -> None:
     sums = checkpoints / SUMS
     if sums.exists():
         lines = sums.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if is_complete(checkpoints / line[66:].split("/")[0])]
-        write_atomically(sums, "".join(kept).encode())
-    yield
-    write_sums(checkpoints)
+        write_atomically(sums, "".join(line for line in lines if kept(line[66:].split("/")[0])).encode())
 
 
 def link_equal(folder: Path, original: Path) -> None:

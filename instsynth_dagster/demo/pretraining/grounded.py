@@ -8,6 +8,7 @@ instance by box and class, the other half leave the grounding layers out, so tha
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -52,7 +53,7 @@ class GroundedDenoising(nn.Module):
 
 def grounded_unet(inpainting: UNet2DConditionModel) -> UNet2DConditionModel:
     """A 4-channel UNet with new grounding layers, their gates shut, and everything else from an inpainting UNet."""
-    own = {"in_channels": 4, "attention_type": "gated", "sample_size": inpainting.config["sample_size"]}
+    own: dict[str, Any] = {"in_channels": 4, "attention_type": "gated", "sample_size": inpainting.config["sample_size"]}
     unet = UNet2DConditionModel(**{name: inpainting.config[name] for name in ARCHITECTURE} | own)
     weights = inpainting.state_dict()
     weights["conv_in.weight"] = weights["conv_in.weight"][:, :4]
@@ -78,7 +79,7 @@ class MiniGligen(MiniGenerator):
             load_fitting(unet, load_unet(start).state_dict())
         return unet, GroundedDenoising(unet, DDIMScheduler(**SCHEDULER))
 
-    def save(self, network: nn.Module, foundations: Foundations, out: Path, inpainting: Path) -> None:
+    def save(self, network: Any, foundations: Foundations, out: Path, inpainting: Path) -> None:
         foundations.save_pipeline(StableDiffusionPipeline, network, DDIMScheduler(**SCHEDULER), out)
         for part in ("vae", "text_encoder"):  # the same bytes: kept once
             link_equal(out / part, inpainting / part)

@@ -7,6 +7,7 @@ UNet's skip connections through convolutions that start at zero. The UNet itself
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ class MiniControlNet(MiniGenerator):
     def batches(self, corpora: Corpora, crops: EncodedCrops) -> GuidedCrops:
         return GuidedCrops(corpora, crops)
 
-    def save(self, network: nn.Module, foundations: Foundations, out: Path, inpainting: Path) -> None:
+    def save(self, network: Any, foundations: Foundations, out: Path, inpainting: Path) -> None:
         network.half().save_pretrained(out)
 
     def settings(self, folder: Path, inpainting: Path) -> dict[str, str]:

@@ -114,7 +114,7 @@ class MiniInpainting(MiniGenerator):
             load_fitting(unet, load_unet(start).state_dict())
         return unet, Denoising(unet, DDIMScheduler(**SCHEDULER))
 
-    def save(self, network: nn.Module, foundations: Foundations, out: Path, inpainting: Path) -> None:
+    def save(self, network: Any, foundations: Foundations, out: Path, inpainting: Path) -> None:
         foundations.save_pipeline(StableDiffusionInpaintPipeline, network, DDIMScheduler(**SCHEDULER), out)
 
     def card(self, facts: CardFacts) -> str:

@@ -140,7 +140,7 @@ def repaint_held_out(settings: GeneratorSettings, corpus: Corpus, replica: int =
     """
     generator = load_generator(settings.kind, settings, device)
     wanted = [
-        _another(row.class_name, row.color, content_seed("judged", index, replica))
+        other_attributes(row.class_name, row.color, content_seed("judged", index, replica))
         for index, row in enumerate(corpus.table.itertuples())
     ]
     images = []
@@ -154,7 +154,8 @@ def repaint_held_out(settings: GeneratorSettings, corpus: Corpus, replica: int =
     return Repainted(np.concatenate(images), wanted)
 
 
-def _another(class_name: str, color: str, seed: int) -> Attributes:
+def other_attributes(class_name: str, color: str, seed: int) -> Attributes:
+    """Attributes of a class by chance, of another colour than `color`."""
     generator = np.random.default_rng(seed)
     while True:
         about = draw_attributes(generator, class_name)

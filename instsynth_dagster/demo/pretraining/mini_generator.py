@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from instsynth_dagster.demo.pretraining.cards import unlist
 from instsynth_dagster.demo.pretraining.corpus import Corpus
 from instsynth_dagster.demo.pretraining.latents import EncodedCrops, Foundations
 from instsynth_dagster.demo.pretraining.timed import TimedRecipe, train_within
@@ -65,7 +66,7 @@ class MiniGenerator(ABC):
         return crops
 
     @abstractmethod
-    def save(self, network: nn.Module, foundations: Foundations, out: Path, inpainting: Path) -> None:
+    def save(self, network: Any, foundations: Foundations, out: Path, inpainting: Path) -> None:
         """Write the trained network, fp16, as the `from_pretrained` folder `out`."""
 
     def settings(self, folder: Path, inpainting: Path) -> dict[str, str]:
@@ -117,5 +118,6 @@ def train_generator(
         device=device,
         progress=progress,
     )
+    unlist(out)
     generator.save(network.cpu().eval(), foundations, out, inpainting)
     return result

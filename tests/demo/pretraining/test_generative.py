@@ -23,7 +23,7 @@ from instsynth_dagster.demo.pretraining import (
     sharpening,
     timed,
 )
-from instsynth_dagster.demo.pretraining.cards import link_equal
+from instsynth_dagster.demo.pretraining.cards import link_equal, unlist
 from instsynth_dagster.demo.pretraining.clip import Claim, claim_code, draw_caption, true_pairs
 from instsynth_dagster.demo.pretraining.corpus import CorpusRecipe, build_corpora, scene_crops
 from instsynth_dagster.demo.pretraining.grounded import grounded_unet
@@ -32,6 +32,7 @@ from instsynth_dagster.demo.pretraining.latents import load_fitting, touched_cel
 from instsynth_dagster.demo.pretraining.recipe import Recipe
 from instsynth_dagster.demo.pretraining.timed import TimedRecipe
 from instsynth_dagster.demo.pretraining.vocabulary import train_tokenizer
+from instsynth_dagster.models.digests import SUMS, write_sums
 from tests.demo.pretraining.toy_scenes import silent_bar
 
 RECIPE = CorpusRecipe(per_class=3, sides=(48, 64), min_area=60)
@@ -206,7 +207,10 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, rendered, monkeypat
 
     run()  # nothing is missing
     before = (tmp_path / "checkpoints/mini-sd-inpaint/vae/config.json").read_bytes(), gligen.state_dict()
-    run(minutes=0.01)
+    write_sums(tmp_path / "checkpoints")
+    run(minutes=0.01)  # what it writes again is not what was listed
+    listed = (tmp_path / "checkpoints" / SUMS).read_text().splitlines()
+    assert {line[66:].split("/")[0] for line in listed} == {"mini-clip"}
     assert (tmp_path / "checkpoints/mini-sd-inpaint/vae/config.json").read_bytes() == before[0]
     after = UNet2DConditionModel.from_pretrained(tmp_path / "checkpoints/mini-gligen/unet").state_dict()
     assert any(not torch.equal(value, after[name]) for name, value in before[1].items())
@@ -251,3 +255,12 @@ def test_equal_parts_are_kept_once(tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(ValueError, match="not equal"):
         link_equal(tmp_path / "other", tmp_path / "original")
+
+
+def test_a_checkpoint_whose_files_change_is_listed_no_more(tmp_path):
+    unlist(tmp_path / "mini-gligen")  # nothing is listed
+    names = ("mini-clip/a", "mini-gligen/b", "mini-gligen/unet/c", "mini-gligen2/d")
+    lines = [f"{'a' * 64}  {name}\n" for name in names]
+    (tmp_path / SUMS).write_text("".join(lines))
+    unlist(tmp_path / "mini-gligen")
+    assert (tmp_path / SUMS).read_text() == lines[0] + lines[3]
