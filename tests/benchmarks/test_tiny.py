@@ -34,8 +34,8 @@ COMMANDS = {
     "--build {data}": "GMACs",
 }
 """And what they print."""
-NOT_TINY = {"first_run.py", "on_a_gpu.py", "second_opinion.py"}
-"""A step of `.ci/run`, and that and more; one with a test of its own."""
+NOT_TINY = {"first_run.py", "on_a_gpu.py", "second_opinion.py", "sharpness.py"}
+"""A step of `.ci/run`, and that and more; one with a test of its own; one that draws a corpus of several sizes."""
 pytestmark = pytest.mark.slow
 
 
