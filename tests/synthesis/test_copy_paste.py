@@ -100,5 +100,5 @@ def test_a_frame_whose_numbers_are_all_used_is_passed_over():
     assert chosen == "c"
     image = np.zeros((64, 128, 3), np.uint8)
     assert copy_paste(row, chosen, image, before, SETTINGS, 0, CITYSCAPES)[2]["value"] == 26999
-    with pytest.raises(DatasetError, match="all 2 of its city hold 1000 instances of car"):
+    with pytest.raises(DatasetError, match="all 2 frames of its city hold 1000 instances of car"):
         first_with_room(row, ["a", "b"], 0, ids.__getitem__, CITYSCAPES)
