@@ -183,7 +183,7 @@ def test_a_pin_is_checked(tmp_path):
     (tmp_path / "model" / "config.json").write_text("[]")
     with pytest.raises(CheckpointError, match="does not match the pin"):
         verified(pin)
-    with pytest.raises(CheckpointError, match="not there"):
+    with pytest.raises(CheckpointError, match="missing"):
         verified(f"owner/name{PIN}{'0' * 64}")
 
 

@@ -297,5 +297,5 @@ def test_single_files(tmp_path, content):
 def test_a_source_that_is_neither_folder_nor_id(source):
     for name in ("clip", "backbone", "diffinpainting"):
         loader = LOADERS[name]
-        found = outcome("checkpoints", lambda loader=loader: loader.load(source), loader.key, "no such", "not there")
+        found = outcome("checkpoints", lambda loader=loader: loader.load(source), loader.key, "no such", "missing")
         assert isinstance(found, CheckpointError)

@@ -73,7 +73,7 @@ def test_parts_that_are_never_loaded_are_not_judged(tmp_path):
     assert pipeline_index(model)["safety_checker"] == SAFETY["safety_checker"]
     assert load_complete_pipeline(StableDiffusionPipeline, str(model), dtype=torch.float32).safety_checker is None
     index.write_text(json.dumps(json.loads(index.read_text()) | {"unet": ["stable_diffusion", "UNet"]}))
-    with pytest.raises(CheckpointError, match="asks for unet from 'stable_diffusion', which is not run"):
+    with pytest.raises(CheckpointError, match="names unet from 'stable_diffusion', which is not run"):
         pipeline_index(model)
 
 

@@ -181,7 +181,7 @@ def test_stages_that_share_weights_are_one() -> None:
     decoder = Decoder(config(stages=3, shared_stages=True), (4, 8, 16))
     pyramid = [torch.randn(1, 16, 64 // stride, 64 // stride) for stride in (4, 8, 16)]
     boxes = torch.tensor([[[4.0, 4, 30, 40], [20, 10, 60, 50]]])
-    found = decoder(pyramid, boxes, torch.tensor([7]), (64, 64))
+    found = decoder(pyramid, boxes, torch.tensor([7]))
     assert len(found) == 3
     assert not torch.equal(found[0].boxes, found[1].boxes)
 

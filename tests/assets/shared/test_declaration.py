@@ -62,5 +62,5 @@ def test_another_code_version_of_a_kind_makes_stale_what_this_kind_makes(monkeyp
     for asset in ("trained_segmenters", "segmentation_scores"):
         changed = {partition for partition in before[asset] if before[asset][partition] != after[asset][partition]}
         assert changed == {partition for partition in before[asset] if partition.endswith("|oneformer")}
-    assert before["siseg"] == after["siseg"]
+    assert before["siseg"] != after["siseg"]  # its architecture holds a OneFormer
     assert before["gligen/inpainted_crops"] == after["gligen/inpainted_crops"]

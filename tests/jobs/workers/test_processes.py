@@ -33,7 +33,8 @@ from tests.assets.test_graph import Project, settings_for
 HELD_UP = "INSTSYNTH_TEST_HELD_UP"
 """Folder into which processes that are held up write their process id."""
 REFRESH = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 from pathlib import Path
 import dagster as dg
 from assets import build_graph
