@@ -135,7 +135,7 @@ def _as_encoded(png: bytes) -> np.ndarray | None:
         return None
     try:
         unpacked = np.frombuffer(isal_zlib.decompress(packed), np.uint8)
-    except isal_zlib.error:
+    except isal_zlib.error:  # type: ignore[misc]  # an exception class; the stubs say an instance
         return None
     stride = width * depth // 8 * (3 if colour == _RGB else 1)
     if unpacked.size != height * (1 + stride):

@@ -213,7 +213,7 @@ def write_generator_card(
 def _settings(kind: str, names: Mapping[str, str]) -> GeneratorSettings:
     smallest, *larger = TRAINING.sides
     return GeneratorSettings.model_validate(
-        {"kind": kind, "size": smallest, "sizes": larger, "batch_size": 8} | SAMPLING[kind] | names
+        {"kind": kind, "size": smallest, "sizes": larger, "batch_size": 8} | SAMPLING[kind] | dict(names)
     )
 
 
