@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from instsynth_dagster.errors import one_line
 
-if TYPE_CHECKING:
-    from dagster._core.execution.plan.objects import StepFailureData
-    from dagster._utils.error import SerializableErrorInfo
-
-_FAILURE = "dagster._core.definitions.events.Failure: "
+_FAILURE = f"{dg.Failure.__module__}.{dg.Failure.__qualname__}: "
 _STACK = "\n\nStack Trace:"
 _INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
-def cause(failure: StepFailureData | None, error: SerializableErrorInfo | None) -> str:
-    """The reason why a step or run failed, in a line: the message of an expected failure, otherwise class and message
-    of the innermost exception. The run's own log keeps the stack trace.
+def cause(event: dg.DagsterEvent) -> str:
+    """The reason of the failure that an event of a step or run reports, in a line: the message of an expected failure,
+    otherwise class and message of the innermost exception; "" where it reports none. The run's own log keeps the stack
+    trace.
     """
+    failure = event.step_failure_data if event.is_step_failure else None
     if failure and failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
+    error = failure.error if failure else event.engine_event_data.error if event.is_engine_event else None
     while error and error.cause:
         error = error.cause
     return one_line(error.message) if error else ""

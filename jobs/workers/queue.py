@@ -101,10 +101,6 @@ class RunQueue:
     def _cause(self, run: str) -> str:
         for record in self._instance.all_logs(run):
             event = record.dagster_event
-            if event is None:
-                continue
-            failure = event.step_failure_data if event.is_step_failure else None
-            error = failure.error if failure else event.is_engine_event and event.engine_event_data.error
-            if reason := cause(failure, error or None):
-                return reason if failure else f"run {run[:8]}: {reason}"
+            if event and (reason := cause(event)):
+                return reason if event.is_step_failure else f"run {run[:8]}: {reason}"
         return f"run {run[:8]} failed outside its step"

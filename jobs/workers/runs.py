@@ -91,8 +91,6 @@ class InThisProcess:
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
-        if event.is_step_failure:
-            failure = event.step_failure_data
-            if reason := cause(failure, failure.error):
-                return reason
+        if event.is_step_failure and (reason := cause(event)):
+            return reason
     return "run failed"

@@ -86,3 +86,9 @@ def test_a_task_of_celery_names_its_run():
     for kind, name in ((ExecuteRunArgs, "execute_job_args_packed"), (ResumeRunArgs, "resume_job_args_packed")):
         packed = pack_value(kind(JobPythonOrigin("refresh", repository), "abc", None))
         assert dagster_internals.run_of_task({name: packed}) == "abc", MOVED
+
+
+def test_no_other_module_names_internals_of_dagster():
+    folders = ("instsynth_dagster", "resources", "assets", "jobs")
+    named = {path for folder in folders for path in (ROOT / folder).rglob("*.py") if "dagster._" in path.read_text()}
+    assert named == {ROOT / "jobs/workers/dagster_internals.py"}
