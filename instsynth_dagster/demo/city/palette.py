@@ -30,6 +30,15 @@ _VARIANTS = {"person": ("man", "woman"), "rider": ("male", "female")}
 _CAR_COLORS = np.array([0.17, 0.16, 0.09, 0.18, 0.14, 0.10, 0.16])
 
 
+def palette_colors(palette: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the colours of vehicles and of clothes in one of `PALETTES`."""
+    if palette == "full":
+        return tuple(PAINTS), CLOTHES
+    vehicles = dict.fromkeys(_DULL.get(name, name) for name in PAINTS)
+    clothes = dict.fromkeys(_DULL_CLOTHES.get(name, name) for name in CLOTHES)
+    return tuple(vehicles), tuple(clothes)
+
+
 @dataclass(frozen=True)
 class Attributes:
     """Class, colour and variant ('man'/'woman' for a person, 'male'/'female' for a rider, else '')."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from instsynth_dagster.artifacts.store import Store
+from instsynth_dagster.demo.city.palette import palette_colors
 from instsynth_dagster.demo.pretraining.backbone import RECIPE, measure_accuracy, train_backbone
 from instsynth_dagster.demo.pretraining.cards import is_complete, write_card
 from instsynth_dagster.demo.pretraining.detector import (
@@ -62,26 +63,28 @@ def pretrain_vision(build: Path, checkpoints: Path, bars: Bars, *, steps: int | 
             make_detector(name, scenes, recipe, checkpoints, build, bars)
 
 
-class _Scenes(NamedTuple):
-    """Scenes of one palette, and the backbone that knows their instances by name."""
+class PaletteScenes(NamedTuple):
+    """Scenes of one palette of the demo city, and the folder of the backbone that knows their instances by name."""
 
+    palette: str
     training: BoxScenes
     held_out: BoxScenes
     backbone: Path
 
 
-def _scenes_and_backbone(build: Path, palette: str, bars: Bars) -> _Scenes:
+def _scenes_and_backbone(build: Path, palette: str, bars: Bars) -> PaletteScenes:
     store = Store(build)
     with bars(f"rendering scenes ({palette})", SCENES) as progress:
         render_scenes(store, SCENES, palette=palette, progress=progress)
     backbone = build / "mini-resnet" / "checkpoint"
-    scenes = _Scenes(BoxScenes(store, 0, SCENES - HELD_OUT), BoxScenes(store, SCENES - HELD_OUT), backbone)
+    training, held_out = BoxScenes(store, 0, SCENES - HELD_OUT), BoxScenes(store, SCENES - HELD_OUT)
+    scenes = PaletteScenes(palette, training, held_out, backbone)
     if not is_complete(backbone):
         make_backbone(scenes, BACKBONES[palette], build / "mini-resnet", bars)
     return scenes
 
 
-def make_backbone(scenes: _Scenes, recipe: Recipe, scratch: Path, bars: Bars) -> None:
+def make_backbone(scenes: PaletteScenes, recipe: Recipe, scratch: Path, bars: Bars) -> None:
     """Train mini-resnet on the crops of scenes and write its card."""
     out = scenes.backbone
     crops, names = zip(*islice(instance_crops(scenes.training, CROP_SIDE), CROPS), strict=True)
@@ -107,10 +110,6 @@ street ("red car"): an ImageNet in miniature, the backbone from which the demo's
     )
 
 
-_SEEN = {
-    "mini-fastinst": """ All vehicles are white, black or silver and all clothes
-  white or black: it has never seen another colour on an instance."""
-}
 _ABOUT = {
     "mini-mask2former": """A small Mask2Former (transformers `Mask2FormerForUniversalSegmentation`)""",
     "mini-fastinst": """A small FastInst (this project's)""",
@@ -127,7 +126,7 @@ _START = {
 
 def make_detector(
     name: str,
-    scenes: _Scenes,
+    scenes: PaletteScenes,
     recipe: SegmenterSettings,
     checkpoints: Path,
     build: Path,
@@ -149,10 +148,19 @@ def make_detector(
 boxes: an Objects365 in miniature, from which the demo starts. It has never seen an instance mask.
 
 - **Data**: {len(scenes.training)} rendered scenes; other seeds than any demo city, rare classes made common. The target
-  "mask" of an instance is its filled box.{_SEEN.get(name, "")}
+  "mask" of an instance is its filled box.{_colors_seen(scenes.palette)}
 - **Training**: from {start}, {recipe.steps} steps of {recipe.batch_size} crops
   {recipe.crop[0]}x{recipe.crop[1]}, AdamW, learning rate {recipe.learning_rate:g}, poly 0.9, {minutes} minutes.
 - **Measured** on {len(scenes.held_out)} held-out scenes: AP50 {ap50:.3f} for the boxes (Cityscapes protocol, mean of
   classes).
 """,
     )
+
+
+def _colors_seen(palette: str) -> str:
+    """A sentence for a model card on the colours that a palette lacks; "" where it lacks none."""
+    if palette_colors(palette) == palette_colors("full"):
+        return ""
+    vehicles, clothes = (" or ".join([", ".join(names[:-1]), names[-1]]) for names in palette_colors(palette))
+    return f""" All vehicles are {vehicles} and all clothes
+  {clothes}: it has never seen another colour on an instance."""

@@ -9,7 +9,7 @@ import pytest
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES, list_frames, read_frame
 from instsynth_dagster.data.instances import instance_index
 from instsynth_dagster.demo.city import caption, city_frames, render_scene, repainted_frame, write_demo_city
-from instsynth_dagster.demo.city.palette import PAINTS
+from instsynth_dagster.demo.city.palette import PAINTS, palette_colors
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import DemoCitySettings
 
@@ -41,13 +41,15 @@ def test_other_paint_changes_no_shape_and_nothing_but_the_painted(given):
 
 @pytest.mark.slow
 def test_a_dull_city_wears_no_colours_and_a_repainted_one_all():
-    dull, repainted = set(), set()
+    vehicles, clothes, repainted = set(), set(), set()
     for seed in range(6):
-        dull |= {kind.color for kind in render_scene(seed, 256, 128, palette="dull").attributes.values()}
+        for kind in render_scene(seed, 256, 128, palette="dull").attributes.values():
+            (clothes if kind.variant else vehicles).add(kind.color)
         again = render_scene(seed, 256, 128, palette="dull", repaint=0)
         repainted |= {kind.color for kind in again.attributes.values()}
-    assert dull == {"white", "black", "silver"}
-    assert repainted == set(PAINTS)
+    assert vehicles == set(palette_colors("dull")[0]) == {"white", "black", "silver"}
+    assert clothes == set(palette_colors("dull")[1]) == {"white", "black"}
+    assert repainted == set(palette_colors("full")[0]) == set(PAINTS)
     with pytest.raises(ValueError, match="'pale' is not one of full, dull"):
         render_scene(0, 256, 128, palette="pale")
 

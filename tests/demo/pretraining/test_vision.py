@@ -59,6 +59,8 @@ def test_makes_its_models_with_measured_cards_and_goes_on_after_a_kill(tmp_path,
         assert re.search(measured, card)
         assert str(tmp_path) not in card + (tmp_path / name / "config.json").read_text()
     cards = [(tmp_path / f"checkpoints/mini-{name}/README.md").read_text() for name in ("mask2former", "fastinst")]
-    assert ["black or silver" in card for card in cards] == [False, True]
+    dull = """All vehicles are white, black or silver and all clothes
+  white or black: it has never seen another colour on an instance."""
+    assert [dull in card for card in cards] == [False, True]
     get_segmenter("fastinst").restore(tmp_path / "checkpoints/mini-fastinst")
     build_model(tiny(model=str(tmp_path / "checkpoints/mini-mask2former")), ("person", "car"))
