@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instsynth_dagster.doctor.findings import Finding, fact, gigabytes, problem, warning
+from instsynth_dagster.doctor.findings import Finding, fact, gigabytes, problem, problems, warning
 from instsynth_dagster.doctor.required import RequiredModel, required_models
 from instsynth_dagster.errors import UserError
 from instsynth_dagster.models.conversion import converted_folder
 from instsynth_dagster.models.digests import file_digest, verified
-from instsynth_dagster.models.hub import HubUnreachable, Listing, cached_snapshot, card_licence, file_names, listing
+from instsynth_dagster.models.hub import Listing, cached_snapshot, card_licence, file_names, listing, remedy
 from instsynth_dagster.models.references import CONVERT, HubReference, hub_reference, without_mark
 from instsynth_dagster.models.weight_files import INDEX, TORCH, Weights, needed, weights_by_part
 from instsynth_dagster.settings import GeneratorSettings, Settings
@@ -75,8 +75,6 @@ def _examined(required: RequiredModel, settings: Settings, ask_hub: bool) -> Mod
         if folder is not None:
             return _of_folder(required, folder, convert, settings)
         return _of_hub(required, hub_reference(required.source), settings, ask_hub)
-    except HubUnreachable as error:
-        return Model(required, 0, 0, 0, 0, (warning(f"{required.key}: could not be checked: {error}"),))
     except UserError as error:
         return Model(required, 0, 0, 0, 0, (problem(_tried(required, str(error))),))
 
@@ -121,7 +119,8 @@ def _of_hub(required: RequiredModel, reference: HubReference, settings: Settings
     found += _unpinned(required, reference, known)
     found += _of_other_weights(required, known.sizes if known.reached else None, known.digests)
     if ask_hub and not known.reached:
-        found.append(warning(f"{required.key}: {reference}: looked at in the cache only: {known.refusal}"))
+        lacking = f"; {remedy(reference)}" if problems(found) else ""
+        found.append(warning(f"{required.key}: {reference}: looked at in the cache only: {known.refusal}{lacking}"))
     return Model(
         required,
         size,

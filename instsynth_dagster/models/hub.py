@@ -11,10 +11,6 @@ from instsynth_dagster.models.references import HubReference
 from instsynth_dagster.models.weight_files import needed, weights_by_part
 
 
-class HubUnreachable(CheckpointError):
-    """The hub does not respond, and the cache does not hold the requested files."""
-
-
 @dataclass(frozen=True)
 class Listing:
     """Known facts about a repository at one revision.
@@ -49,7 +45,7 @@ def listing(reference: HubReference) -> Listing:
         if cached is None:
             if _answered(error):
                 raise CheckpointError(f"{reference}: {refusal}") from None
-            raise HubUnreachable(f"{reference}: not in the cache, and {refusal}") from None
+            raise CheckpointError(f"{reference}: not in the cache, and {refusal}; {remedy(reference)}") from None
         return _of_cache(cached, refusal)
     files = info.siblings or []
     return Listing(
@@ -83,7 +79,8 @@ def snapshot(
     if not known.reached:
         assert known.folder is not None
         if with_weights and not is_complete(known.folder, variant, parts):
-            raise CheckpointError(f"{reference}: the cache holds it in part only, and {known.refusal}")
+            partly = f"{reference}: the cache holds it in part only, and {known.refusal}"
+            raise CheckpointError(f"{partly}; {remedy(reference)}")
         return known.folder
     wanted = needed(known.sizes, variant, parts, with_weights)
     try:
@@ -160,6 +157,15 @@ def _answered(error: Exception) -> bool:
     from huggingface_hub.errors import HfHubHTTPError
 
     return isinstance(error, HfHubHTTPError)
+
+
+def remedy(reference: HubReference) -> str:
+    """The command that fills the cache of the hub, for a line that says what is missing."""
+    revision = "" if reference.revision == "main" else f" --revision {reference.revision}"
+    return (
+        f"nothing that needs it runs until its files are there: .venv/bin/hf download {reference.name}{revision} "
+        "where the hub can be reached (HF_HOME names the cache)"
+    )
 
 
 def _refusal(reference: HubReference, error: Exception) -> str:

@@ -184,13 +184,16 @@ def test_other_weights_and_unfit_ones_are_found_without_a_download(root, tmp_pat
     assert any("vae/none is not the file" in line for line in lines)
 
 
-def test_without_a_hub_it_says_what_it_could_not_check(root, tmp_path, hub, monkeypatch):  # noqa: F811
+def test_without_a_hub_nothing_runs_until_the_weights_are_there(root, tmp_path, hub, monkeypatch):  # noqa: F811
     hub.folders["owner/net"] = save_tiny_clip(tmp_path / "clip")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     given = settings(root, str(save_tiny_inpainting(tmp_path / "sd")), judge={"clip": "owner/net"})
     found = examine_thoroughly(given)
-    assert not problems(found)
-    assert any(finding.text.startswith("judge.clip: could not be checked: owner/net") for finding in found)
+    (line,) = [finding.text for finding in problems(found)]
+    assert line.startswith(
+        "judge.clip: owner/net: not in the cache, and HF_HUB_OFFLINE forbids contacting the hub; nothing"
+    )
+    assert ".venv/bin/hf download owner/net where" in line
     assert any("6 car" in finding.text or "3 car" in finding.text for finding in found)
 
 
