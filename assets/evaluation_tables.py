@@ -24,7 +24,7 @@ from resources.dataset import Dataset
 
 @artifact(
     "evaluation_tables",
-    code_version="4",
+    code_version="5",
     when=lambda settings: settings.segmenters and settings.dataset.val_cities,
     settings=[
         "seed",

@@ -20,6 +20,17 @@ WITHOUT_GENERATOR = (ZOOM_CROP, COPY_PASTE, COLOR_JITTER, ORACLE, PASTED_INSERT)
 """Arms whose samples are made without a generator."""
 
 
+def cheap_rivals(arm: str) -> tuple[str, ...]:
+    """The arms that show what a generator's arm is worth more than other colours, or than real instances pasted, in
+    samples of the same kind; none for an arm without a generator.
+    """
+    if arm.removesuffix(FRAME) in (REAL, FROM_SEMANTICS, ANONYMISED, *WITHOUT_GENERATOR):
+        return ()
+    if arm.endswith(INSERT):
+        return (PASTED_INSERT,)
+    return (f"{COLOR_JITTER}{FRAME}",) if arm.endswith(FRAME) else (COLOR_JITTER, COPY_PASTE)
+
+
 def window_generators(settings: Settings) -> list[str]:
     """Generators whose repaintings become windows: all except one that only anonymises."""
     only = {settings.anonymise.generator} if settings.anonymise else set()

@@ -137,11 +137,12 @@ def result_table(
     rows = ap[ap["segmenter"] == segmenter]
     metrics = sorted(scores_shown(rows, lead), key=lambda metric: "ap" in metric)
     against = differences[differences["segmenter"] == segmenter]
+    rivals = [baseline for baseline in against["baseline"].unique() if baseline not in BASELINES]
     table = pd.concat(
         [
             names(rows),
             *(score_texts(rows, metric) for metric in metrics),
-            *(_against(rows, against, baseline, lead) for baseline in BASELINES),
+            *(_against(rows, against, baseline, lead) for baseline in [*BASELINES, *rivals]),
             readable(rows[["seeds"]]),
         ],
         axis=1,

@@ -25,10 +25,9 @@ from instsynth_dagster.evaluation.metrics.bootstrap import (
 )
 from instsynth_dagster.evaluation.metrics.coco_ap import CocoMatches, coco_scores
 from instsynth_dagster.evaluation.metrics.instance_ap import FrameMatches, average_precision, class_mean
-from instsynth_dagster.graph import PASTED_INSERT
+from instsynth_dagster.graph import cheap_rivals
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.segmenters.training.samples import ANONYMISED
-from instsynth_dagster.settings import INSERT
 
 BASELINES = ("real", "zoom_crop")
 METRICS = ("ap", "ap50", "coco_ap", "coco_ap50", "pq", "miou")
@@ -250,9 +249,7 @@ def _named(key: ArmKey, baseline: str) -> dict[str, object]:
 
 
 def _pairs(comparison: Comparison) -> list[tuple[ArmKey, str]]:
-    """Each arm with its available baselines: `real` for all other arms, `zoom_crop` for all but itself and `real`, and
-    for instances in new places real ones pasted at the same places.
-    """
+    """Each arm with those of its baselines that have been trained on."""
     return [
         (key, baseline)
         for key in comparison.arms
@@ -262,10 +259,12 @@ def _pairs(comparison: Comparison) -> list[tuple[ArmKey, str]]:
 
 
 def _baselines(arm: str) -> Sequence[str]:
+    """`real` for all other arms, `zoom_crop` for all but itself and `real`, and for a generator's arm what the same
+    integration gives without a generator.
+    """
     if arm in BASELINES:
         return BASELINES[: BASELINES.index(arm)]
-    inserted = arm.endswith(INSERT) and arm != PASTED_INSERT
-    return (*BASELINES, PASTED_INSERT) if inserted else BASELINES
+    return (*BASELINES, *cheap_rivals(arm))
 
 
 def _difference(comparison: Comparison, key: ArmKey, baseline: str, metric: str) -> tuple[float, float, float]:

@@ -28,7 +28,8 @@ _BETTER, _WORSE, _OPEN = "better", "worse", "open"
 
 
 def verdict(differences: pd.DataFrame, lead: str = CITYSCAPES_AP) -> str:
-    """Whether each arm beat `real` and `zoom_crop`, one paragraph for each segmenter and arm.
+    """Whether each arm beat `real`, `zoom_crop` and rivals without a generator, one paragraph for each segmenter and
+    arm.
 
     Args:
         differences: a `difference_table`.
@@ -55,8 +56,8 @@ def _paragraph(rows: pd.DataFrame, lead: str) -> str:
     return f"{_conclusion(arm, found)} Trained on {arm}{share}, {segmenter} {clauses}."
 
 
-def _listed(clauses: Sequence[str]) -> str:
-    return " and ".join([", ".join(clauses[:-1]), clauses[-1]] if len(clauses) > 1 else clauses)
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def _finding(row: Mapping[Hashable, Any], lead: str) -> str:
@@ -94,13 +95,17 @@ def _conclusion(arm: str, found: dict[str, str]) -> str:
             _OPEN: "No gain is shown.",
         }[real or _OPEN] + tail
     if zoom == _BETTER:
-        over_real = "." if real in (_BETTER, None) else ", but no gain over real is shown."
-        return f"Repainting helped beyond zooming in{over_real}"
+        undecided = [baseline for baseline, finding in found.items() if finding != _BETTER]
+        return f"Repainting helped beyond zooming in{_but(undecided)}."
     if zoom == _WORSE:
         return "Repainting cost part of what the same windows give untouched."
     if real == _BETTER:
         return "The gain over real may be the zoom alone: the same windows of untouched frames do as well."
     return "No gain from repainting is shown."
+
+
+def _but(undecided: Sequence[str]) -> str:
+    return f", but no gain over {_listed(undecided)} is shown" if undecided else ""
 
 
 def _caveat(differences: pd.DataFrame) -> str:

@@ -183,14 +183,20 @@ def test_intervals_hold_the_noise_of_training() -> None:
     assert spans[0] > 1.2 * spans[1]
 
 
-def test_newcomers_are_held_against_real_instances_at_the_same_places() -> None:
-    arms = ("real", "zoom_crop", "copy_paste_insert", "diffinpainting_insert", "diffinpainting")
-    runs = [scored(arm, 1) for arm in arms]
+def test_generators_are_held_against_what_needs_none() -> None:
+    controls = ("color_jitter", "color_jitter_frame", "copy_paste", "copy_paste_insert", "oracle_frame")
+    made = ("diffinpainting", "diffinpainting_refined", "diffinpainting_frame", "diffinpainting_insert")
+    runs = [scored(arm, 1) for arm in ("real", "zoom_crop", *controls, *made)]
     table = difference_table(compare(runs, seed=0, resamples=5, classes=CITYSCAPES.classes))
-    pairs = list(zip(table["arm"], table["baseline"], strict=True))
-    assert ("diffinpainting_insert", "copy_paste_insert") in pairs
-    assert [arm for arm, baseline in pairs if baseline == "copy_paste_insert"] == ["diffinpainting_insert"]
-    assert ("copy_paste_insert", "real") in pairs
+    beside = table.groupby("arm")["baseline"].agg(set).to_dict()
+    common = {"real", "zoom_crop"}
+    assert beside == {
+        "zoom_crop": {"real"},
+        **dict.fromkeys(controls, common),
+        **dict.fromkeys(made[:2], common | {"color_jitter", "copy_paste"}),
+        "diffinpainting_frame": common | {"color_jitter_frame"},
+        "diffinpainting_insert": common | {"copy_paste_insert"},
+    }
 
 
 def test_runs_on_other_frames_are_refused(runs: list[Run]) -> None:
@@ -225,6 +231,12 @@ def test_verdict_claims_what_the_intervals_show(real, zoom_crop, says: str) -> N
     assert text.count("includes zero") == [real, zoom_crop].count(OPEN)
     assert "24 val frames" in text
     assert "one training seed" in text
+
+
+def test_verdict_names_the_rivals_that_were_not_beaten() -> None:
+    assert "zooming in." in verdict(differences(real=UP, zoom_crop=UP, color_jitter=UP))
+    text = verdict(differences(real=OPEN, zoom_crop=UP, color_jitter=DOWN, copy_paste=UP))
+    assert "beyond zooming in, but no gain over real and color_jitter is shown." in text
 
 
 def test_other_data_are_judged_by_the_ap_of_coco(runs: list[Run]) -> None:
