@@ -100,7 +100,7 @@ def decode_png(data: SupportsBytes) -> np.ndarray:
         png = bytes(data)
     except TypeError:  # no bytes at all
         png = b""
-    array = _as_encoded(png)
+    array = decode_as_encoded(png)
     if array is None:
         array = _decoded(png)
         return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array)
@@ -118,27 +118,28 @@ def _decoded(data: bytes) -> np.ndarray:
     return array
 
 
-_IDAT = 33
-"""Offset of the only data chunk in files written by `encode_png`."""
+_HEADER = 33
+"""Bytes before the only data chunk of files written by `encode_png`."""
+_END = b"".join(_chunk(b"IEND", b""))
 
 
-def _as_encoded(png: bytes) -> np.ndarray | None:
-    """Pixels of a file written by `encode_png`, at twice the speed of OpenCV; None for any other or damaged file."""
-    if len(png) < _IDAT + 24 or png[: len(_SIGNATURE)] != _SIGNATURE or png[12:16] != b"IHDR":
+def decode_as_encoded(png: bytes) -> np.ndarray | None:
+    """Pixels of a file written by `encode_png`, uint8 (H, W, 3), uint8 (H, W) or uint16 (H, W), at twice the speed of
+    OpenCV and three times that of Pillow; None for any other or damaged file.
+    """
+    if png[:_HEADER] != _SIGNATURE + b"".join(_chunk(b"IHDR", png[16:29])) or not png.endswith(_END):
         return None
     width, height, depth, colour, *plain = struct.unpack(">IIBBBBB", png[16:29])
     if plain != [0, 0, 0] or (depth, colour) not in ((8, _RGB), (8, _GREY), (16, _GREY)):
         return None
-    length, name = struct.unpack(">I4s", png[_IDAT : _IDAT + 8])
-    packed = memoryview(png)[_IDAT + 8 : -16]
-    if length != len(packed) or name != b"IDAT" or png[-16:-12] != struct.pack(">I", _checksum(name, packed)):
-        return None
-    try:
-        unpacked = np.frombuffer(isal_zlib.decompress(packed), np.uint8)
-    except isal_zlib.error:  # type: ignore[misc]  # an exception class; the stubs say an instance
+    length, name = struct.unpack(">I4s", png[_HEADER : _HEADER + 8])
+    packed = memoryview(png)[_HEADER + 8 : -4 - len(_END)]
+    checksum = struct.pack(">I", _checksum(name, packed))
+    if length != len(packed) or name != b"IDAT" or png[-4 - len(_END) : -len(_END)] != checksum:
         return None
     stride = width * depth // 8 * (3 if colour == _RGB else 1)
-    if unpacked.size != height * (1 + stride):
+    unpacked = _unpacked(packed, height * (1 + stride))
+    if unpacked is None:
         return None
     rows = unpacked.reshape(height, 1 + stride)
     if (rows[:, 0] != _UP).any():
@@ -150,6 +151,16 @@ def _as_encoded(png: bytes) -> np.ndarray | None:
     if colour == _RGB:
         return pixels.reshape(height, width, 3)
     return pixels if depth == 8 else pixels.view(">u2").astype(np.uint16)
+
+
+def _unpacked(packed: memoryview, size: int) -> np.ndarray | None:
+    """uint8 (size,) of a whole zlib stream; None for a damaged one and for one of another size."""
+    stream = isal_zlib.decompressobj()
+    try:
+        unpacked = stream.decompress(packed, size + 1)
+    except isal_zlib.error:  # type: ignore[misc]  # an exception class; the stubs say an instance
+        return None
+    return np.frombuffer(unpacked, np.uint8) if stream.eof and len(unpacked) == size else None
 
 
 def encode_ids(ids: np.ndarray) -> bytes:
@@ -165,7 +176,7 @@ def encode_ids(ids: np.ndarray) -> bytes:
 def decode_ids(data: SupportsBytes) -> np.ndarray:
     """int32 (H, W): inverse of `encode_ids`."""
     png = bytes(data)
-    array = _as_encoded(png)
+    array = decode_as_encoded(png)
     if array is None:
         array = _decoded(png)
     if array.ndim == 3 and array.shape[2] == 4:

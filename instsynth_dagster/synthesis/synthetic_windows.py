@@ -17,10 +17,11 @@ from instsynth_dagster.settings import IntegrationSettings
 from instsynth_dagster.synthesis.crops import box_of
 from instsynth_dagster.synthesis.gates import MASK_IOU, SCORES
 from instsynth_dagster.synthesis.generators.failures import UNCHANGED
-from instsynth_dagster.synthesis.integration import outside_difference, paste_row
+from instsynth_dagster.synthesis.integration import outside_difference, patch_of_row
 from instsynth_dagster.synthesis.windows import (
     Window,
-    cut_window,
+    cut_ids,
+    cut_image,
     paint_window,
     sample_window,
     synthetic_frame_id,
@@ -93,13 +94,15 @@ def synthetic_window(
     window = sample_window(box_of(row), image.shape[1], image.shape[0], settings, window_seed)
     value = int(row["value"])
     areas = instance_areas(ids)
-    source = image if untouched is None else untouched
-    source_image, window_ids = cut_window(source, ids, window, settings, areas, value, labels)
+    # peak memory is that of frames and windows: each is made late and freed after its last use
+    window_ids = cut_ids(ids, window, settings, areas, value, labels)
     window_areas = instance_areas(window_ids)
     target = window_ids == value
     misplaced = misplaced_pixels(ids[window.y1 : window.y2, window.x1 : window.x2] == value, target)
     ids_png = encode_ids(window_ids)
-    del window_ids  # peak memory is that of frames and windows: each is freed after its last use
+    del window_ids
+    source = image if untouched is None else untouched
+    source_image = cut_image(source, window, settings)
     window_image = _painted(source_image, source, image, row, window, target, settings)
     difference = outside_difference(source_image, window_image, target)
     provenance = {key: row[key] for key in (*PROVENANCE, *VERDICT) if key in row}
@@ -144,8 +147,10 @@ def _painted(
     settings: IntegrationSettings,
 ) -> np.ndarray:
     """The window of `source` with what `image` or the row's repainting shows inside the mask `target`."""
-    composite = image if row["repainted_png"] is None else paste_row(image, row, settings)
-    return source_image if composite is source else paint_window(source_image, composite, window, target)
+    patch = None if row["repainted_png"] is None else patch_of_row(image, row, settings)
+    if image is source and patch is None:
+        return source_image
+    return paint_window(source_image, image, window, target, patch)
 
 
 def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:

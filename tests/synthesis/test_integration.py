@@ -52,11 +52,18 @@ def test_a_hard_paste_replaces_the_whole_mask():
     assert changed[14:26, 36:42].all()
 
 
-def test_outside_difference_sees_a_leak():
-    image = np.zeros((4, 4, 3), np.uint8)
+@pytest.mark.parametrize("place", [(0, 3), (5, 3), (3, 0), (3, 5), (3, 2)])
+def test_outside_difference_sees_a_leak_wherever_it_is(place):
+    image = np.zeros((6, 6, 3), np.uint8)
+    mask = np.zeros((6, 6), bool)
+    mask[2:4, 2:4], mask[3, 2] = True, False
     leaked = image.copy()
-    leaked[0, 0, 1] = 7
-    assert outside_difference(image, leaked, np.zeros((4, 4), bool)) == 7
+    leaked[mask] = 200
+    assert outside_difference(image, leaked, mask) == 0
+    leaked[*place, 1] = 7
+    assert outside_difference(image, leaked, mask) == 7
+    assert outside_difference(image, leaked, np.zeros((6, 6), bool)) == 200
+    assert outside_difference(image, leaked, np.ones((6, 6), bool)) == 0
 
 
 def test_alpha_rises_inside_the_mask_only():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ from PIL import Image
 
 from instsynth_dagster.artifacts.files import write_atomically
 from instsynth_dagster.data.formats.polygons import stacked_outlines
-from instsynth_dagster.data.images import encode_png
+from instsynth_dagster.data.images import decode_as_encoded, encode_png, png_size
 from instsynth_dagster.data.instances import instance_areas
 from instsynth_dagster.data.labels import Label, LabelTable
-from instsynth_dagster.data.reading import decoded, is_image_name
+from instsynth_dagster.data.reading import MAX_PIXELS, decoded, is_image_name
 from instsynth_dagster.errors import DatasetError
 
 
@@ -211,6 +212,9 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         DatasetError: the file cannot be decoded completely, or has more than 8 bits a channel.
     """
+    pixels = _as_written(path)
+    if pixels is not None and pixels.ndim == 3:
+        return pixels
     image = _decode(path)
     if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "1"):
         raise DatasetError(f"{path}: an image must have 8 bits a channel, this one has mode {image.mode}")
@@ -223,12 +227,15 @@ def read_ids(path: Path, labels: LabelTable = CITYSCAPES) -> np.ndarray:
     Raises:
         DatasetError: the file cannot be decoded, is an 8-bit map (ids would be truncated), or holds unknown labels.
     """
-    image = _decode(path)
-    if image.mode not in ("I;16", "I;16B", "I"):
-        raise DatasetError(
-            f"{path}: an 8-bit id map (mode {image.mode}); ids above 255 were cut off, export it as 16-bit PNG"
-        )
-    ids = np.asarray(image).astype(np.int32)
+    pixels = _as_written(path)
+    if pixels is None or pixels.dtype != np.uint16:
+        image = _decode(path)
+        if image.mode not in ("I;16", "I;16B", "I"):
+            raise DatasetError(
+                f"{path}: an 8-bit id map (mode {image.mode}); ids above 255 were cut off, export it as 16-bit PNG"
+            )
+        pixels = np.asarray(image)
+    ids = pixels.astype(np.int32)
     unknown = _unknown_values(ids, labels)
     if unknown.size:
         raise DatasetError(f"{path}: id {unknown[0]} belongs to no label of the data set's table")
@@ -242,6 +249,15 @@ def read_frame(frame: Frame, labels: LabelTable = CITYSCAPES) -> tuple[np.ndarra
         (height, width), (ids_height, ids_width) = image.shape[:2], ids.shape
         raise DatasetError(f"{frame.ids}: {ids_width}x{ids_height} pixels, but its image has {width}x{height}")
     return image, ids
+
+
+def _as_written(path: Path) -> np.ndarray | None:
+    """Pixels of a PNG that `write_frame` wrote; None for any other file, and for one that cannot be read."""
+    try:
+        png = path.read_bytes()
+    except OSError:  # reported by `_decode`
+        return None
+    return decode_as_encoded(png) if math.prod(png_size(png)) <= MAX_PIXELS else None
 
 
 def _decode(path: Path) -> Image.Image:

@@ -113,6 +113,35 @@ def test_the_index_against_a_plain_loop(seed):
     assert set(instance_index(ids, labels=CITYSCAPES)["value"]) == set(np.unique(ids)) - {7}
 
 
+@pytest.mark.parametrize("written", ["by_this_project", "by_opencv", "by_pillow"])
+def test_a_frame_reads_the_same_whoever_wrote_it(tmp_path, written):
+    rng = np.random.default_rng(0)
+    image, ids = rng.integers(0, 256, (20, 40, 3), dtype=np.uint8), rng.choice([7, 26000, 26001], (20, 40))
+    write_frame(tmp_path, "train", "a_000000_000001", image, ids)
+    (frame,) = list_frames(tmp_path, "a")
+    if written == "by_opencv":
+        cv2.imwrite(str(frame.image), image[..., ::-1])
+        cv2.imwrite(str(frame.ids), ids.astype(np.uint16))
+    if written == "by_pillow":
+        Image.fromarray(image).save(frame.image)
+        Image.fromarray(ids.astype(np.uint16)).save(frame.ids)
+    for found, expected, dtype in zip(read_frame(frame), (image, ids), (np.uint8, np.int32), strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("place", [5, 20, 29, 60, -20, -14])
+def test_a_flipped_bit_is_reported(tmp_path, place):
+    """In the signature, the header, its checksum, the data and the data's checksum."""
+    write_frame(tmp_path, "train", "a_000000_000001", np.zeros((20, 40, 3), np.uint8), np.full((20, 40), 7))
+    (frame,) = list_frames(tmp_path, "a")
+    damaged = bytearray(frame.image.read_bytes())
+    damaged[place] ^= 4
+    frame.image.write_bytes(damaged)
+    with pytest.raises(DatasetError, match=frame.image.name):
+        read_frame(frame)
+
+
 def truncate(frame: Frame) -> Path:
     frame.image.write_bytes(frame.image.read_bytes()[:-200])
     return frame.image
