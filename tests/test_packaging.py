@@ -8,12 +8,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_only_the_projects_own_package_is_installed() -> None:
+    from setuptools import find_packages
+
     include = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
     found = {
         ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "instsynth_dagster").rglob("__init__.py")

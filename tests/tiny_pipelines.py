@@ -6,26 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    ControlNetModel,
-    DDIMScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionInpaintPipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
+import transformers
 
 TOKENS = 24
 UNET: dict[str, Any] = {
@@ -45,8 +28,8 @@ def save_tiny_inpainting(folder: Path, in_channels: int = 9) -> Path:
     """A Stable Diffusion inpainting pipeline as a `from_pretrained` folder; the same weights every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        unet = UNet2DConditionModel(in_channels=in_channels, **UNET)
-        pipeline = StableDiffusionInpaintPipeline(unet=unet, **_rest(folder))
+        unet = diffusers.UNet2DConditionModel(in_channels=in_channels, **UNET)
+        pipeline = diffusers.StableDiffusionInpaintPipeline(unet=unet, **_rest(folder))
     return _saved(pipeline, folder)
 
 
@@ -54,11 +37,11 @@ def save_tiny_gligen(folder: Path, in_channels: int = 4) -> Path:
     """A text-to-image pipeline whose UNet has gated grounding layers, their gates opened."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        unet = UNet2DConditionModel(in_channels=in_channels, attention_type="gated", **UNET)
+        unet = diffusers.UNet2DConditionModel(in_channels=in_channels, attention_type="gated", **UNET)
         for name, parameter in unet.named_parameters():
             if "alpha_" in name:
                 torch.nn.init.constant_(parameter, 1.0)
-        pipeline = StableDiffusionPipeline(unet=unet, **_rest(folder))
+        pipeline = diffusers.StableDiffusionPipeline(unet=unet, **_rest(folder))
     return _saved(pipeline, folder)
 
 
@@ -70,21 +53,21 @@ def save_tiny_xl(folder: Path, in_channels: int = 4) -> Path:
         config = rest["text_encoder"].config
         config.projection_dim = 16
         pooled = 16 + 6 * 8  # text_embeds and six time ids of 8
-        unet = UNet2DConditionModel(
+        unet = diffusers.UNet2DConditionModel(
             in_channels=in_channels,
             **UNET | {"cross_attention_dim": 32},
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=pooled,
         )
-        pipeline = StableDiffusionXLPipeline(
+        pipeline = diffusers.StableDiffusionXLPipeline(
             unet=unet,
             vae=rest["vae"],
             text_encoder=rest["text_encoder"],
-            text_encoder_2=CLIPTextModelWithProjection(config),
+            text_encoder_2=transformers.CLIPTextModelWithProjection(config),
             tokenizer=rest["tokenizer"],
             tokenizer_2=rest["tokenizer"],
-            scheduler=EulerDiscreteScheduler(num_train_timesteps=100),
+            scheduler=diffusers.EulerDiscreteScheduler(num_train_timesteps=100),
             add_watermarker=False,
         )
     return _saved(pipeline, folder)
@@ -93,10 +76,10 @@ def save_tiny_xl(folder: Path, in_channels: int = 4) -> Path:
 def save_tiny_guided(folder: Path, in_channels: int = 9, xl: bool = False) -> Path:
     """An inpainting or text-to-image pipeline, and in `controlnet` beside it a ControlNet that changes its pictures."""
     save = save_tiny_xl if xl else save_tiny_inpainting
-    plain = UNet2DConditionModel.from_pretrained(save(folder / "plain", in_channels=4), subfolder="unet")
+    plain = diffusers.UNet2DConditionModel.from_pretrained(save(folder / "plain", in_channels=4), subfolder="unet")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        controlnet = ControlNetModel.from_unet(plain, conditioning_embedding_out_channels=(8, 8, 8))
+        controlnet = diffusers.ControlNetModel.from_unet(plain, conditioning_embedding_out_channels=(8, 8, 8))
         for name, parameter in controlnet.named_parameters():
             if name.startswith("controlnet_"):
                 torch.nn.init.normal_(parameter, std=0.2)
@@ -111,8 +94,8 @@ def save_tiny_clip(folder: Path) -> Path:
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        clip = CLIPModel(
-            CLIPConfig(
+        clip = transformers.CLIPModel(
+            transformers.CLIPConfig(
                 text_config=text | small,
                 vision_config=small | {"image_size": 16, "patch_size": 8},
                 projection_dim=16,
@@ -121,7 +104,7 @@ def save_tiny_clip(folder: Path) -> Path:
     clip.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     side = {"height": 16, "width": 16}
-    CLIPImageProcessor(size=side, crop_size=side).save_pretrained(folder / "model")
+    transformers.CLIPImageProcessor(size=side, crop_size=side).save_pretrained(folder / "model")
     return folder / "model"
 
 
@@ -134,15 +117,15 @@ def _rest(folder: Path) -> dict[str, Any]:
     """Everything of a Stable Diffusion pipeline but the UNet."""
     tokenizer = letters_tokenizer(folder)
     return {
-        "vae": AutoencoderKL(
+        "vae": diffusers.AutoencoderKL(
             block_out_channels=(8, 8, 8),
             down_block_types=("DownEncoderBlock2D",) * 3,
             up_block_types=("UpDecoderBlock2D",) * 3,
             norm_num_groups=4,
             latent_channels=4,
         ),
-        "text_encoder": CLIPTextModel(
-            CLIPTextConfig(
+        "text_encoder": transformers.CLIPTextModel(
+            transformers.CLIPTextConfig(
                 vocab_size=len(tokenizer),
                 hidden_size=16,
                 intermediate_size=16,
@@ -154,14 +137,14 @@ def _rest(folder: Path) -> dict[str, Any]:
             )
         ),
         "tokenizer": tokenizer,
-        "scheduler": DDIMScheduler(num_train_timesteps=100),
+        "scheduler": diffusers.DDIMScheduler(num_train_timesteps=100),
         "safety_checker": None,
         "feature_extractor": None,
         "requires_safety_checker": False,
     }
 
 
-def letters_tokenizer(folder: Path) -> CLIPTokenizer:
+def letters_tokenizer(folder: Path) -> transformers.CLIPTokenizer:
     """Letters only."""
     characters = [chr(code) for code in range(33, 127)]
     vocabulary = ["<|startoftext|>", "<|endoftext|>", *characters, *(f"{c}</w>" for c in characters)]
@@ -169,4 +152,4 @@ def letters_tokenizer(folder: Path) -> CLIPTokenizer:
     text_files.mkdir(parents=True)
     (text_files / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
     (text_files / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer.from_pretrained(text_files, model_max_length=TOKENS)
+    return transformers.CLIPTokenizer.from_pretrained(text_files, model_max_length=TOKENS)

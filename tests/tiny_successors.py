@@ -8,31 +8,8 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderKLFlux2,
-    AutoencoderKLQwenImage,
-    FlowMatchEulerDiscreteScheduler,
-    Flux2Transformer2DModel,
-    FluxTransformer2DModel,
-    QwenImageTransformer2DModel,
-    SD3Transformer2DModel,
-    ZImageTransformer2DModel,
-)
+import transformers
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2Tokenizer,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    T5Config,
-    T5EncoderModel,
-    T5Tokenizer,
-)
 
 from tests.tiny_pipelines import TOKENS, letters_tokenizer, save_tiny_xl
 
@@ -42,12 +19,12 @@ WIDTH = 16
 def save_tiny_sd3(folder: Path) -> Path:
     parts = {f"tokenizer{suffix}": letters_tokenizer(folder / f"letters{suffix}") for suffix in ("", "_2")}
     parts |= {
-        "text_encoder": CLIPTextModelWithProjection(_clip()),
-        "text_encoder_2": CLIPTextModelWithProjection(_clip()),
+        "text_encoder": transformers.CLIPTextModelWithProjection(_clip()),
+        "text_encoder_2": transformers.CLIPTextModelWithProjection(_clip()),
         "tokenizer_3": _t5_tokenizer(),
         "text_encoder_3": _t5(),
         "vae": _vae(16),
-        "transformer": SD3Transformer2DModel(
+        "transformer": diffusers.SD3Transformer2DModel(
             sample_size=16,
             patch_size=2,
             in_channels=16,
@@ -65,12 +42,12 @@ def save_tiny_sd3(folder: Path) -> Path:
 
 def save_tiny_flux_fill(folder: Path) -> Path:
     parts = {
-        "text_encoder": CLIPTextModel(_clip()),
+        "text_encoder": transformers.CLIPTextModel(_clip()),
         "tokenizer": letters_tokenizer(folder / "letters"),
         "text_encoder_2": _t5(),
         "tokenizer_2": _t5_tokenizer(),
         "vae": _vae(4),
-        "transformer": FluxTransformer2DModel(
+        "transformer": diffusers.FluxTransformer2DModel(
             # noisy and masked latents of 2x2 cells, and 8x8 mask pixels for each cell
             in_channels=16 + 16 + 4 * 4 * 4,
             out_channels=16,
@@ -90,9 +67,9 @@ def save_tiny_flux_fill(folder: Path) -> Path:
 def save_tiny_flux2_klein(folder: Path) -> Path:
     parts = {
         # klein reads hidden layers 9, 18 and 27
-        "text_encoder": Qwen3ForCausalLM(_qwen3(layers=28)),
+        "text_encoder": transformers.Qwen3ForCausalLM(_qwen3(layers=28)),
         "tokenizer": _qwen_tokenizer(),
-        "vae": AutoencoderKLFlux2(
+        "vae": diffusers.AutoencoderKLFlux2(
             block_out_channels=(8, 8, 8),
             down_block_types=("DownEncoderBlock2D",) * 3,
             up_block_types=("UpDecoderBlock2D",) * 3,
@@ -100,7 +77,7 @@ def save_tiny_flux2_klein(folder: Path) -> Path:
             latent_channels=4,
             norm_num_groups=4,
         ),
-        "transformer": Flux2Transformer2DModel(
+        "transformer": diffusers.Flux2Transformer2DModel(
             in_channels=16,
             num_layers=1,
             num_single_layers=1,
@@ -116,7 +93,7 @@ def save_tiny_flux2_klein(folder: Path) -> Path:
 
 
 def save_tiny_z_image(folder: Path) -> Path:
-    transformer = ZImageTransformer2DModel(
+    transformer = diffusers.ZImageTransformer2DModel(
         in_channels=16,
         dim=32,
         n_layers=1,
@@ -131,7 +108,7 @@ def save_tiny_z_image(folder: Path) -> Path:
         # left empty by the constructor
         torch.nn.init.normal_(getattr(transformer, name))
     parts = {
-        "text_encoder": Qwen3ForCausalLM(_qwen3(layers=2)),
+        "text_encoder": transformers.Qwen3ForCausalLM(_qwen3(layers=2)),
         "tokenizer": _qwen_tokenizer(),
         "vae": _vae(16),
         "transformer": transformer,
@@ -144,11 +121,11 @@ def save_tiny_qwen_image(folder: Path) -> Path:
     text = _qwen3(layers=2).to_dict() | {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2]}}
     text = {key: value for key, value in text.items() if key not in ("model_type", "architectures", "layer_types")}
     vision = {"depth": 1, "hidden_size": WIDTH, "intermediate_size": WIDTH, "num_heads": 2, "out_hidden_size": WIDTH}
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision | {"fullatt_block_indexes": [0]})
+    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision | {"fullatt_block_indexes": [0]})
     parts = {
-        "text_encoder": Qwen2_5_VLForConditionalGeneration(config),
+        "text_encoder": transformers.Qwen2_5_VLForConditionalGeneration(config),
         "tokenizer": tokenizer,
-        "vae": AutoencoderKLQwenImage(
+        "vae": diffusers.AutoencoderKLQwenImage(
             base_dim=8,
             z_dim=4,
             dim_mult=[1, 1, 1],
@@ -157,7 +134,7 @@ def save_tiny_qwen_image(folder: Path) -> Path:
             latents_mean=[0.0] * 4,
             latents_std=[1.0] * 4,
         ),
-        "transformer": QwenImageTransformer2DModel(
+        "transformer": diffusers.QwenImageTransformer2DModel(
             in_channels=16,
             out_channels=4,
             num_layers=1,
@@ -186,7 +163,7 @@ TINY: dict[str, Callable[[Path], Path]] = {
 
 
 def _save(pipeline: str, parts: dict[str, Any], folder: Path) -> Path:
-    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
     for part in parts.values():
         if isinstance(part, torch.nn.Module):
             _redraw(part)
@@ -203,8 +180,8 @@ def _redraw(module: torch.nn.Module) -> None:
                 parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
 
 
-def _clip() -> CLIPTextConfig:
-    return CLIPTextConfig(
+def _clip() -> transformers.CLIPTextConfig:
+    return transformers.CLIPTextConfig(
         vocab_size=190,
         hidden_size=WIDTH,
         intermediate_size=WIDTH,
@@ -217,8 +194,8 @@ def _clip() -> CLIPTextConfig:
     )
 
 
-def _vae(latents: int) -> AutoencoderKL:
-    return AutoencoderKL(
+def _vae(latents: int) -> diffusers.AutoencoderKL:
+    return diffusers.AutoencoderKL(
         block_out_channels=(8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -231,17 +208,19 @@ def _vae(latents: int) -> AutoencoderKL:
     )
 
 
-def _t5() -> T5EncoderModel:
-    return T5EncoderModel(T5Config(vocab_size=128, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+def _t5() -> transformers.T5EncoderModel:
+    return transformers.T5EncoderModel(
+        transformers.T5Config(vocab_size=128, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    )
 
 
-def _t5_tokenizer() -> T5Tokenizer:
+def _t5_tokenizer() -> transformers.T5Tokenizer:
     letters = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)]
-    return T5Tokenizer(vocab=[*letters, *((chr(code), -2.0) for code in range(97, 123))], extra_ids=0)
+    return transformers.T5Tokenizer(vocab=[*letters, *((chr(code), -2.0) for code in range(97, 123))], extra_ids=0)
 
 
-def _qwen3(layers: int) -> Qwen3Config:
-    return Qwen3Config(
+def _qwen3(layers: int) -> transformers.Qwen3Config:
+    return transformers.Qwen3Config(
         vocab_size=300,
         hidden_size=WIDTH,
         intermediate_size=WIDTH,
@@ -252,8 +231,8 @@ def _qwen3(layers: int) -> Qwen3Config:
     )
 
 
-def _qwen_tokenizer() -> Qwen2Tokenizer:
+def _qwen_tokenizer() -> transformers.Qwen2Tokenizer:
     vocabulary = {letter: index for index, letter in enumerate(sorted(ByteLevel.alphabet()))}
-    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[])
+    tokenizer = transformers.Qwen2Tokenizer(vocab=vocabulary, merges=[])
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     return tokenizer

@@ -11,13 +11,7 @@ from typing import Any
 
 import dagster as dg
 import yaml
-from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget, instance_for_test
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._daemon.backfill import execute_backfill_iteration
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from assets.shared.partitions import shown_key
 from instsynth_dagster.settings import Settings
@@ -52,6 +46,11 @@ class Browser:
         self._load()
 
     def _load(self) -> None:
+        from dagster._core.remote_origin import InProcessCodeLocationOrigin
+        from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget
+        from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+        from dagster._core.workspace.context import WorkspaceProcessContext
+
         self._loads += 1
         definitions = self._folder / f"loaded_{self._loads}.py"  # a process loads a file once
         definitions.write_text(_DEFINITIONS.format(params=str(self._params)))
@@ -70,6 +69,8 @@ class Browser:
         self._load()
 
     def ask(self, query: str, **variables: Any) -> Any:
+        from dagster_graphql.test.utils import execute_dagster_graphql
+
         answer = execute_dagster_graphql(self._process.create_request_context(), query, variables)
         assert not answer.errors, answer.errors
         return answer.data
@@ -96,6 +97,8 @@ class Browser:
 
     def backfill(self, assets: Sequence[str], partitions: Sequence[str] | None) -> str:
         """Launch a backfill (of all partitions: None) and let the daemon work; returns how it ended."""
+        from dagster._daemon.backfill import execute_backfill_iteration
+
         named = {"partitionNames": list(map(shown_key, partitions or ()))}
         chosen = {"allPartitions": True} if partitions is None else named
         asked = {"assetSelection": [_key(asset) for asset in assets], "title": "test", **chosen}
@@ -144,6 +147,8 @@ def _key(asset: str) -> dict[str, list[str]]:
 @contextmanager
 def browser(folder: Path, settings: Settings) -> Iterator[Browser]:
     """A browser on an instance of its own below `folder`."""
+    from dagster._core.test_utils import instance_for_test
+
     home = folder / "dagster_home"
     home.mkdir(exist_ok=True)
     launcher = {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}

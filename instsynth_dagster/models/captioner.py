@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+import transformers
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
@@ -26,8 +26,12 @@ class Captioner:
         try:
             name, where = pretrained(model)
             with quiet_transformers():
-                self._model: Any = load_complete_model(AutoModelForImageTextToText, name, dtype=torch.float32, **where)
-                self._processor: Any = AutoProcessor.from_pretrained(name, **where, trust_remote_code=False)
+                self._model: Any = load_complete_model(
+                    transformers.AutoModelForImageTextToText, name, dtype=torch.float32, **where
+                )
+                self._processor: Any = transformers.AutoProcessor.from_pretrained(
+                    name, **where, trust_remote_code=False
+                )
         except Exception as error:  # the library raises nearly any error on damaged files
             raise CheckpointError(f"captions.model: {model} cannot be loaded: {reason(error)}") from None
         self._model.eval().to(device)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from torch.nn import functional as F
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.models.digests import weights_digest
@@ -31,9 +31,9 @@ class Clip:
         try:
             name, where = pretrained(model)
             with quiet_transformers():
-                self._clip = load_complete_model(CLIPModel, name, dtype=torch.float32, **where)
-                self._tokenizer = load_complete_tokenizer(CLIPTokenizer, name, **where)
-                self._processor = CLIPImageProcessor.from_pretrained(name, **where)
+                self._clip = load_complete_model(transformers.CLIPModel, name, dtype=torch.float32, **where)
+                self._tokenizer = load_complete_tokenizer(transformers.CLIPTokenizer, name, **where)
+                self._processor = transformers.CLIPImageProcessor.from_pretrained(name, **where)
         except Exception as error:  # the library raises nearly any error on damaged files
             raise CheckpointError(f"judge.clip: {model} cannot be loaded: {error or type(error).__name__}") from None
         self._clip.eval().to(device)

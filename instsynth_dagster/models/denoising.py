@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from diffusers import DDIMScheduler
+import diffusers
 
 
 def cosine_schedule(
@@ -21,7 +21,7 @@ def cosine_schedule(
     Args:
         signal_scale: x0 lies between plus and minus this value.
     """
-    return DDIMScheduler(
+    return diffusers.DDIMScheduler(
         num_train_timesteps=timesteps,
         beta_schedule="squaredcos_cap_v2",
         prediction_type=prediction,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
@@ -29,8 +29,12 @@ class DepthEstimator:
         try:
             name, where = pretrained(model)
             with quiet_transformers():
-                loaded = load_complete_model(AutoModelForDepthEstimation, name, dtype=torch.float32, **where)
-                self._processor = AutoImageProcessor.from_pretrained(name, **where, trust_remote_code=False)
+                loaded = load_complete_model(
+                    transformers.AutoModelForDepthEstimation, name, dtype=torch.float32, **where
+                )
+                self._processor = transformers.AutoImageProcessor.from_pretrained(
+                    name, **where, trust_remote_code=False
+                )
         except Exception as error:  # the library raises nearly any error on damaged files
             raise CheckpointError(f"{key}: {model} cannot be loaded: {reason(error)}") from None
         config = loaded.config

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import diffusers
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,7 +36,7 @@ def smaller_unet(teacher: Any, remove: Removed) -> Any:
     if remove == "innermost":
         config["down_block_types"] = (*config["down_block_types"][:-1], "DownBlock2D")
         config["up_block_types"] = ("UpBlock2D", *config["up_block_types"][1:])
-    student = UNet2DConditionModel(**config)
+    student = diffusers.UNet2DConditionModel(**config)
     own = student.state_dict()
     known = {
         name: weight

@@ -11,11 +11,8 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderTiny, DDPMScheduler, UNet2DConditionModel
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
+import transformers
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.quiet import quiet_diffusers, quiet_transformers
@@ -32,7 +29,7 @@ class Parts:
     """Parts of a Stable Diffusion folder: autoencoder, UNet, noise schedule, and an encoded caption float (1, T, D)."""
 
     vae: nn.Module
-    unet: UNet2DConditionModel
+    unet: diffusers.UNet2DConditionModel
     schedule: Any
     caption: Tensor
 
@@ -51,15 +48,17 @@ def load_parts(source: str, caption: str, *, tiny_vae: str | None = None, key: s
         index = pipeline_index(source)
         with quiet_diffusers(), quiet_transformers():
             if tiny_vae:
-                vae: Any = load_complete_model(AutoencoderTiny, small, **small_where, **options)
+                vae: Any = load_complete_model(diffusers.AutoencoderTiny, small, **small_where, **options)
             else:
                 vae = load_complete_model(
                     getattr(diffusers, index["vae"][1]), name, subfolder="vae", **where, **options
                 )
-            unet: Any = load_complete_model(UNet2DConditionModel, name, subfolder="unet", **where, **options)
-            text: Any = load_complete_model(CLIPTextModel, name, subfolder="text_encoder", dtype=torch.float32, **where)
-            tokenizer = load_complete_tokenizer(CLIPTokenizer, name, subfolder="tokenizer", **where)
-            schedule = DDPMScheduler.from_pretrained(name, subfolder="scheduler", **where)
+            unet: Any = load_complete_model(diffusers.UNet2DConditionModel, name, subfolder="unet", **where, **options)
+            text: Any = load_complete_model(
+                transformers.CLIPTextModel, name, subfolder="text_encoder", dtype=torch.float32, **where
+            )
+            tokenizer = load_complete_tokenizer(transformers.CLIPTokenizer, name, subfolder="tokenizer", **where)
+            schedule = diffusers.DDPMScheduler.from_pretrained(name, subfolder="scheduler", **where)
     except CheckpointError:
         raise
     except UNLOADABLE as error:
@@ -140,6 +139,8 @@ class UNetTaps(nn.Module):
 
     def _encode(self, pixels: Tensor) -> Tensor:
         """The deterministic mean, times the factor that brings latents to unit variance."""
+        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
+
         return retrieve_latents(self.vae.encode(pixels), sample_mode="argmax") * self.vae.config.scaling_factor
 
     def _keep(self, stage: int) -> Any:
@@ -162,6 +163,8 @@ def _latent_stride(vae: Any) -> int:
 
 def _truncate(vae: Any, unet: Any, last: int) -> None:
     """Remove the layers on which no tap depends."""
+    from diffusers.models.attention import BasicTransformerBlock
+
     unet.up_blocks = nn.ModuleList(list(unet.up_blocks)[: last + 1])
     unet.up_blocks[last].upsamplers = None
     unet.conv_norm_out, unet.conv_out = None, nn.Identity()

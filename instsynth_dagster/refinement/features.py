@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoConfig, CLIPVisionModel, Mask2FormerForUniversalSegmentation
 
 from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
@@ -67,9 +67,9 @@ def _clip(settings: FeatureSettings, device: str) -> Extractor:
     name: str = settings.model
     try:
         name, where = pretrained(name)
-        config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+        config: Any = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
         patch = int(getattr(config, "vision_config", config).patch_size)
-        model: Any = load_complete_model(CLIPVisionModel, name, dtype=torch.float32, **where)
+        model: Any = load_complete_model(transformers.CLIPVisionModel, name, dtype=torch.float32, **where)
     except UNLOADABLE as error:
         raise CheckpointError(f"refinement.features.model: {name}: {reason(error)}") from None
     model.eval().to(device)
@@ -85,7 +85,7 @@ def _clip(settings: FeatureSettings, device: str) -> Extractor:
 
 
 def _segmenter(settings: FeatureSettings, device: str) -> Extractor:
-    model: Any = load_pretrained(Mask2FormerForUniversalSegmentation, settings.model).eval().to(device)
+    model: Any = load_pretrained(transformers.Mask2FormerForUniversalSegmentation, settings.model).eval().to(device)
 
     @torch.inference_mode()
     def extract(image: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import transformers
 from torch import Tensor, nn
-from transformers import EomtForUniversalSegmentation
 
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
@@ -28,9 +28,11 @@ class EomtSegmenter(QuerySegmenter):
         if height != width:
             raise SettingsError(f"segmenters.crop: eomt reads squares, not {height}x{width}")
         if not settings.model:
-            return transformers_models.new_model(EomtForUniversalSegmentation, settings, image_size=height, **named)
+            return transformers_models.new_model(
+                transformers.EomtForUniversalSegmentation, settings, image_size=height, **named
+            )
         model = transformers_models.load_pretrained(
-            EomtForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **named
+            transformers.EomtForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **named
         )
         if model.config.image_size != height:
             size = model.config.image_size
@@ -44,7 +46,7 @@ class EomtSegmenter(QuerySegmenter):
         transformers_models.save(model, out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
-        model = transformers_models.load_pretrained(EomtForUniversalSegmentation, str(folder))
+        model = transformers_models.load_pretrained(transformers.EomtForUniversalSegmentation, str(folder))
         return model, transformers_models.classes_of(model)
 
     def infer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import transformers
 from torch import Tensor, nn
-from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.segmenters.kinds import WithBackbone
@@ -32,7 +32,7 @@ class Mask2FormerSegmenter(QuerySegmenter):
         _image_processor(len(classes)).save_pretrained(out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
-        model = transformers_models.load_pretrained(Mask2FormerForUniversalSegmentation, str(folder))
+        model = transformers_models.load_pretrained(transformers.Mask2FormerForUniversalSegmentation, str(folder))
         return model, transformers_models.classes_of(model)
 
     def infer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,9 @@ class Mask2FormerSegmenter(QuerySegmenter):
         return class_probabilities(output.class_queries_logits[0]), output.masks_queries_logits[0]
 
 
-def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2FormerForUniversalSegmentation:
+def build_model(
+    settings: SegmenterSettings, classes: Sequence[str]
+) -> transformers.Mask2FormerForUniversalSegmentation:
     """A model to train: pretrained with a new class head, or new on a (pretrained) backbone.
 
     `settings.architecture` holds values of `Mask2FormerConfig`; its `backbone_config` describes a backbone with random
@@ -54,10 +56,10 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
     labels = transformers_models.class_labels(classes)
     if settings.model:
         return transformers_models.load_pretrained(
-            Mask2FormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
+            transformers.Mask2FormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **labels
         )
     return transformers_models.new_model(
-        Mask2FormerForUniversalSegmentation,
+        transformers.Mask2FormerForUniversalSegmentation,
         settings,
         encoder=lambda model: model.model.pixel_level_module.encoder,
         backbone=settings.backbone,
@@ -65,8 +67,8 @@ def build_model(settings: SegmenterSettings, classes: Sequence[str]) -> Mask2For
     )
 
 
-def _image_processor(num_labels: int) -> Mask2FormerImageProcessor:
+def _image_processor(num_labels: int) -> transformers.Mask2FormerImageProcessor:
     """The image processor of the checkpoint, for other tools."""
-    return Mask2FormerImageProcessor(
+    return transformers.Mask2FormerImageProcessor(
         do_resize=False, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD, size_divisor=STRIDE, num_labels=num_labels
     )

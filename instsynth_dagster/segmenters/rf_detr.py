@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torchvision.ops import box_convert, masks_to_boxes
-from transformers import RfDetrForInstanceSegmentation
 
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import SettingsError
@@ -26,10 +26,10 @@ class RfDetrSegmenter(QuerySegmenter):
         named = transformers_models.class_labels(classes)
         model = (
             transformers_models.load_pretrained(
-                RfDetrForInstanceSegmentation, settings.model, ignore_mismatched_sizes=True, **named
+                transformers.RfDetrForInstanceSegmentation, settings.model, ignore_mismatched_sizes=True, **named
             )
             if settings.model
-            else transformers_models.new_model(RfDetrForInstanceSegmentation, settings, **named)
+            else transformers_models.new_model(transformers.RfDetrForInstanceSegmentation, settings, **named)
         )
         model.loss_function = _divided_by_batch_boxes(model.loss_function, model.config.group_detr)
         stride = self.stride(model)
@@ -49,7 +49,7 @@ class RfDetrSegmenter(QuerySegmenter):
         transformers_models.save(model, out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
-        model = transformers_models.load_pretrained(RfDetrForInstanceSegmentation, str(folder))
+        model = transformers_models.load_pretrained(transformers.RfDetrForInstanceSegmentation, str(folder))
         return model, transformers_models.classes_of(model)
 
     def infer(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch.nn import functional as F
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.models.sources import load_complete_model, load_complete_tokenizer, pipeline_index, pretrained
 from instsynth_dagster.settings import GeneratorSettings
 
-_KINDS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
+_KINDS = ("CLIPTextModel", "CLIPTextModelWithProjection")
 _PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 _BATCH = 64
 
@@ -28,7 +28,7 @@ class TextEncoder:
     """
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str = "cpu") -> None:
-        self._encoders: list[tuple[Any, CLIPTokenizer]] = []
+        self._encoders: list[tuple[Any, transformers.CLIPTokenizer]] = []
         problems = []
         for source in (settings.model, *settings.mirrors):
             try:
@@ -55,17 +55,19 @@ class TextEncoder:
         return F.normalize(torch.cat(pooled, dim=1).float(), dim=1).cpu().numpy()
 
 
-def _load(source: str, device: str) -> list[tuple[Any, CLIPTokenizer]]:
+def _load(source: str, device: str) -> list[tuple[Any, transformers.CLIPTokenizer]]:
     name, where = pretrained(source, parts=_PARTS)
     index = pipeline_index(source)
     encoders = []
     with quiet_transformers():
         for part in ("text_encoder", "text_encoder_2"):
-            kind = _KINDS.get((index.get(part) or [None, ""])[1])
-            if kind:
-                encoder = load_complete_model(kind, name, subfolder=part, dtype=torch.float32, **where)
+            kind = (index.get(part) or [None, ""])[1]
+            if kind in _KINDS:
+                encoder = load_complete_model(
+                    getattr(transformers, kind), name, subfolder=part, dtype=torch.float32, **where
+                )
                 tokenizer = load_complete_tokenizer(
-                    CLIPTokenizer, name, subfolder=part.replace("text_encoder", "tokenizer"), **where
+                    transformers.CLIPTokenizer, name, subfolder=part.replace("text_encoder", "tokenizer"), **where
                 )
                 encoders.append((encoder.eval().to(device), tokenizer))
     return encoders

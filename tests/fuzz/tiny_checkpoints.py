@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, ResNetConfig, ResNetForImageClassification
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.models.clip import Clip
@@ -85,15 +85,17 @@ def _save_maskdiff(folder: Path) -> Path:
 def _save_resnet(folder: Path) -> Path:
     torch.manual_seed(0)
     shape = {key: value for key, value in TINY_RESNET.items() if key not in ("model_type", "out_features")}
-    ResNetForImageClassification(ResNetConfig(**shape, num_labels=2)).save_pretrained(folder / "model")
+    transformers.ResNetForImageClassification(transformers.ResNetConfig(**shape, num_labels=2)).save_pretrained(
+        folder / "model"
+    )
     return folder / "model"
 
 
 def _save_gpt(folder: Path) -> Path:
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=190, n_embd=8, n_layer=1, n_head=2, n_positions=64)).save_pretrained(
-        folder / "model"
-    )
+    transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=190, n_embd=8, n_layer=1, n_head=2, n_positions=64)
+    ).save_pretrained(folder / "model")
     letters_tokenizer(folder).save_pretrained(folder / "model")
     return folder / "model"
 

@@ -6,11 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+import transformers
 from safetensors.torch import load_file, save_file
-from transformers import CLIPModel, ResNetConfig, ResNetForImageClassification
 
 from instsynth_dagster.artifacts.files import file_sha256
 from instsynth_dagster.errors import CheckpointError
@@ -44,8 +44,8 @@ def to_variant(folder: Path, variant: str = "fp16") -> Path:
 
 
 def tiny_resnet(folder: Path) -> Path:
-    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 4, 8, 8], depths=[1, 1, 1, 1], num_labels=2)
-    ResNetForImageClassification(config).save_pretrained(folder)
+    config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4, 4, 8, 8], depths=[1, 1, 1, 1], num_labels=2)
+    transformers.ResNetForImageClassification(config).save_pretrained(folder)
     return folder
 
 
@@ -71,7 +71,10 @@ def test_parts_that_are_never_loaded_are_not_judged(tmp_path):
     index = model / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | SAFETY))
     assert pipeline_index(model)["safety_checker"] == SAFETY["safety_checker"]
-    assert load_complete_pipeline(StableDiffusionPipeline, str(model), dtype=torch.float32).safety_checker is None
+    assert (
+        load_complete_pipeline(diffusers.StableDiffusionPipeline, str(model), dtype=torch.float32).safety_checker
+        is None
+    )
     index.write_text(json.dumps(json.loads(index.read_text()) | {"unet": ["stable_diffusion", "UNet"]}))
     with pytest.raises(CheckpointError, match="names unet from 'stable_diffusion', which is not run"):
         pipeline_index(model)
@@ -143,10 +146,12 @@ def test_a_variant_is_taken_where_a_part_has_it(tmp_path):
     folder = save_tiny_inpainting(tmp_path)
     for part in ("unet", "vae"):
         to_variant(folder / part)
-    pipeline = load_complete_pipeline(StableDiffusionPipeline, str(folder), dtype=torch.float16, variant="fp16")
+    pipeline = load_complete_pipeline(
+        diffusers.StableDiffusionPipeline, str(folder), dtype=torch.float16, variant="fp16"
+    )
     assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.float16}
     with pytest.raises((OSError, CheckpointError)):
-        load_complete_pipeline(StableDiffusionPipeline, str(folder), dtype=torch.float16)
+        load_complete_pipeline(diffusers.StableDiffusionPipeline, str(folder), dtype=torch.float16)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -158,7 +163,7 @@ def test_no_part_of_a_pipeline_is_filled_up_with_random_weights(tmp_path, part, 
     save_file({name: value for name, value in tensors.items() if name != lost}, path, metadata={"format": "pt"})
     monkeypatch.setattr("logging.root.manager.disable", 100)
     with pytest.raises(ValueError, match="lack"):
-        load_complete_pipeline(StableDiffusionPipeline, str(folder), dtype=torch.float32)
+        load_complete_pipeline(diffusers.StableDiffusionPipeline, str(folder), dtype=torch.float32)
 
 
 def test_a_mirror_is_the_same_weights_or_refused(tmp_path, hub):
@@ -198,7 +203,7 @@ def test_a_backbone_of_torch_files_is_the_same_backbone(tmp_path, monkeypatch):
 def test_shards_are_converted_with_their_index(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     folder = save_tiny_clip(tmp_path / "clip")
-    whole = CLIPModel.from_pretrained(folder, use_safetensors=True)
+    whole = transformers.CLIPModel.from_pretrained(folder, use_safetensors=True)
     (folder / "model.safetensors").unlink()
     tensors = sorted(whole.state_dict().items())
     names = [f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2)]
@@ -207,5 +212,5 @@ def test_shards_are_converted_with_their_index(tmp_path, monkeypatch):
         torch.save(dict(half), folder / name)
     index = {"metadata": {}, "weight_map": {key: name for name, half in halves.items() for key, _ in half}}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    made = load_complete_model(CLIPModel, pretrained(f"{folder}+convert")[0])
+    made = load_complete_model(transformers.CLIPModel, pretrained(f"{folder}+convert")[0])
     assert weights_digest({"": made}) == weights_digest({"": whole})

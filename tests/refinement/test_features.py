@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model, ResNetConfig, ResNetForImageClassification
+import transformers
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.refinement.features import build_extractor
@@ -18,14 +18,14 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (56, 84, 3), dtype=np.uint8)
 
 def save_resnet(folder):
     torch.manual_seed(0)
-    ResNetForImageClassification(ResNetConfig(**TINY_RESNET)).save_pretrained(folder)
+    transformers.ResNetForImageClassification(transformers.ResNetConfig(**TINY_RESNET)).save_pretrained(folder)
     return folder
 
 
 def save_dinov2(folder):
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 56, "patch_size": 14}
-    Dinov2Model(Dinov2Config(**sizes)).save_pretrained(folder)
+    transformers.Dinov2Model(transformers.Dinov2Config(**sizes)).save_pretrained(folder)
     return folder
 
 

@@ -8,23 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    CLIPTokenizer,
-    Sam2Config,
-    Sam2ImageProcessor,
-    Sam2Model,
-    Sam2Processor,
-    Sam2VideoVideoProcessor,
-    Sam3ImageProcessor,
-    Sam3TrackerConfig,
-    Sam3TrackerModel,
-    Sam3TrackerProcessor,
-    Sam3VideoProcessor,
-    SamConfig,
-    SamImageProcessor,
-    SamModel,
-    SamProcessor,
-)
+import transformers
 
 from instsynth_dagster.errors import CheckpointError, SettingsError
 from instsynth_dagster.refinement.refiners import build_refiner, segment_anything
@@ -51,12 +35,12 @@ def save_tiny_sam(folder):
     prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 8, "image_embedding_size": 8}
     decoder = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_dim": 16}
     decoder |= {"iou_head_hidden_dim": 16, "iou_head_depth": 2}
-    config = SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-    SamModel(config).save_pretrained(folder)
+    config = transformers.SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    transformers.SamModel(config).save_pretrained(folder)
     sizes = {"longest_edge": 64}, {"height": 64, "width": 64}
     mask = {"longest_edge": 16}, {"height": 16, "width": 16}
-    images = SamImageProcessor(size=sizes[0], pad_size=sizes[1], mask_size=mask[0], mask_pad_size=mask[1])
-    SamProcessor(images).save_pretrained(folder)
+    images = transformers.SamImageProcessor(size=sizes[0], pad_size=sizes[1], mask_size=mask[0], mask_pad_size=mask[1])
+    transformers.SamProcessor(images).save_pretrained(folder)
     return folder
 
 
@@ -82,10 +66,10 @@ def save_tiny_sam2(folder):
     prompt = {"hidden_size": 32, "image_size": 64, "patch_size": 16}
     decoder = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "mlp_dim": 32}
     decoder |= {"iou_head_hidden_dim": 16}
-    config = Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-    Sam2Model(config).save_pretrained(folder)
-    images = Sam2ImageProcessor(size={"height": 64, "width": 64}, mask_size={"height": 16, "width": 16})
-    Sam2Processor(images, target_size=64).save_pretrained(folder)
+    config = transformers.Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    transformers.Sam2Model(config).save_pretrained(folder)
+    images = transformers.Sam2ImageProcessor(size={"height": 64, "width": 64}, mask_size={"height": 16, "width": 16})
+    transformers.Sam2Processor(images, target_size=64).save_pretrained(folder)
     return folder
 
 
@@ -112,14 +96,16 @@ def save_tiny_sam3(folder):
     prompt = {"hidden_size": 32, "image_size": 112, "patch_size": 14}
     decoder = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "mlp_dim": 32}
     decoder |= {"iou_head_hidden_dim": 16}
-    config = Sam3TrackerConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-    Sam3TrackerModel(config).save_pretrained(folder)
-    Sam3TrackerProcessor(sam3_images(), target_size=112).save_pretrained(folder)
+    config = transformers.Sam3TrackerConfig(
+        vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder
+    )
+    transformers.Sam3TrackerModel(config).save_pretrained(folder)
+    transformers.Sam3TrackerProcessor(sam3_images(), target_size=112).save_pretrained(folder)
     return folder
 
 
-def sam3_images() -> Sam3ImageProcessor:
-    return Sam3ImageProcessor(size={"height": 112, "width": 112}, mask_size={"height": 32, "width": 32})
+def sam3_images() -> transformers.Sam3ImageProcessor:
+    return transformers.Sam3ImageProcessor(size={"height": 112, "width": 112}, mask_size={"height": 32, "width": 32})
 
 
 def save_tiny_sam3_as_published(folder):
@@ -129,8 +115,10 @@ def save_tiny_sam3_as_published(folder):
     tracker |= {"model_type": "sam3_tracker_video", "image_size": 112}
     config = {"model_type": "sam3_video", "tracker_config": tracker, "detector_config": {"model_type": "sam3"}}
     (folder / "config.json").write_text(json.dumps(config))
-    tokenizer = CLIPTokenizer.from_pretrained("checkpoints/mini-clip")
-    Sam3VideoProcessor(sam3_images(), Sam2VideoVideoProcessor(), tokenizer, target_size=112).save_pretrained(folder)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained("checkpoints/mini-clip")
+    transformers.Sam3VideoProcessor(
+        sam3_images(), transformers.Sam2VideoVideoProcessor(), tokenizer, target_size=112
+    ).save_pretrained(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import ResNetConfig
+import transformers
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError, SettingsError
@@ -59,7 +59,7 @@ def labels(*counts: int, size=(64, 96)):
 
 def test_r50_d3_has_the_published_number_of_parameters():
     """34 M in the paper's Table 1, of 80 classes."""
-    resnet50 = ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"]).to_dict()
+    resnet50 = transformers.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"]).to_dict()
     with torch.device("meta"):
         built = FastInst(FastInstConfig(classes=tuple(map(str, range(80))), backbone_config=resnet50))
     assert sum(parameter.numel() for parameter in built.parameters()) == pytest.approx(34e6, rel=0.03)

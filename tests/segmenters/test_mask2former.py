@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
-from transformers import AutoConfig, Mask2FormerForUniversalSegmentation, ResNetBackbone, ResNetForImageClassification
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.masks import decode_rle
@@ -84,7 +84,7 @@ def test_curve_and_checkpoint_folder(trained):
         "model.safetensors",
         "preprocessor_config.json",
     ]
-    config = AutoConfig.from_pretrained(result.folder)
+    config = transformers.AutoConfig.from_pretrained(result.folder)
     assert config.id2label == dict(enumerate(CLASSES))
     assert str(folder) not in (result.folder / "config.json").read_text()
 
@@ -188,12 +188,12 @@ def test_padding_is_right_and_below():
 
 
 def test_backbone_weights_are_taken_over(tmp_path):
-    classifier = ResNetForImageClassification(AutoConfig.for_model(**TINY_RESNET))
+    classifier = transformers.ResNetForImageClassification(transformers.AutoConfig.for_model(**TINY_RESNET))
     classifier.save_pretrained(tmp_path)
     architecture = {k: v for k, v in TINY_ARCHITECTURE.items() if k != "backbone_config"}
     model = build_model(tiny(backbone=str(tmp_path), architecture=architecture), CLASSES)
     encoder = model.model.pixel_level_module.encoder.state_dict()
-    expected = ResNetBackbone.from_pretrained(tmp_path).state_dict()
+    expected = transformers.ResNetBackbone.from_pretrained(tmp_path).state_dict()
     assert encoder.keys() == expected.keys()
     assert all(torch.equal(encoder[name], expected[name]) for name in expected)
 
@@ -203,7 +203,7 @@ def test_pretrained_segmenter_gets_a_new_class_head(trained):
     model = build_model(tiny(model=str(trained[0] / "checkpoint")), ("person", "car", "bus", "train"))
     assert model.class_predictor.out_features == 5
     assert model.criterion.empty_weight.tolist() == pytest.approx([1, 1, 1, 1, 0.1])
-    before = Mask2FormerForUniversalSegmentation.from_pretrained(trained[0] / "checkpoint").state_dict()
+    before = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(trained[0] / "checkpoint").state_dict()
     name = "model.transformer_module.queries_features.weight"
     assert torch.equal(model.state_dict()[name], before[name])
 
@@ -263,7 +263,7 @@ def test_unknown_kind_is_named():
 def test_a_batch_that_the_device_cannot_hold_is_worked_through_in_pieces(tmp_path, monkeypatch, caplog):
     recipe = tiny(batch_size=4, steps=4, checkpoint_every=2)
     whole = fit(tmp_path / "whole", recipe)
-    original, seen = Mask2FormerForUniversalSegmentation.forward, []
+    original, seen = transformers.Mask2FormerForUniversalSegmentation.forward, []
 
     def cramped(self, pixel_values, **rest):
         """As on a device whose memory holds two images, and one of them has got company after step 2."""
@@ -272,12 +272,14 @@ def test_a_batch_that_the_device_cannot_hold_is_worked_through_in_pieces(tmp_pat
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(self, pixel_values, **rest)
 
-    monkeypatch.setattr(Mask2FormerForUniversalSegmentation, "forward", cramped)
+    monkeypatch.setattr(transformers.Mask2FormerForUniversalSegmentation, "forward", cramped)
     halved = fit(tmp_path / "halved", recipe)
     assert seen == [4, *[2] * 8, 2, *[1] * 16]  # each piece is passed twice
     assert "out of memory on the device with 4 samples at once; going on with 2" in caplog.text
     assert halved.curve["step"].tolist() == whole.curve["step"].tolist()
     np.testing.assert_allclose(halved.curve["loss"], whole.curve["loss"], rtol=0.1)  # other points are drawn
-    monkeypatch.setattr(Mask2FormerForUniversalSegmentation, "forward", lambda *_, **__: cramped(None, [0] * 9))
+    monkeypatch.setattr(
+        transformers.Mask2FormerForUniversalSegmentation, "forward", lambda *_, **__: cramped(None, [0] * 9)
+    )
     with pytest.raises(SettingsError, match="the device has no memory for one sample; lower crop"):
         fit(tmp_path / "none", recipe)

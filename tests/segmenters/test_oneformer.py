@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPTokenizer
+import transformers
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError, SettingsError
@@ -115,7 +115,7 @@ def test_every_task_is_drawn_and_the_draw_is_seeded() -> None:
 
 def test_texts_are_of_this_image_alone() -> None:
     """The library's processor writes the classes of the images before it into the list of each image."""
-    tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(TOKENIZER)
     batches = TaskBatches(tokenizer, CLASSES, 16, 16, num_texts=4)
     pixels = torch.zeros(3, 8, 8)
     car, person = CLASSES.index("car"), CLASSES.index("person")

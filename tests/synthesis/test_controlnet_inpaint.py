@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.settings import GeneratorSettings
@@ -34,7 +34,7 @@ def depth_model(tmp_path_factory) -> Path:
 
 
 def save_depth(folder: Path, estimation: str) -> Path:
-    backbone = Dinov2Config(
+    backbone = transformers.Dinov2Config(
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -43,7 +43,7 @@ def save_depth(folder: Path, estimation: str) -> Path:
         out_features=["stage1", "stage2"],
         reshape_hidden_states=False,
     )
-    config = DepthAnythingConfig(
+    config = transformers.DepthAnythingConfig(
         backbone_config=backbone,
         patch_size=14,
         reassemble_hidden_size=16,
@@ -56,8 +56,8 @@ def save_depth(folder: Path, estimation: str) -> Path:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        DepthAnythingForDepthEstimation(config).save_pretrained(folder)
-    DPTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(folder)
+        transformers.DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    transformers.DPTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(folder)
     return folder
 
 

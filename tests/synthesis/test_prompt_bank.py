@@ -2,9 +2,9 @@ import hashlib
 
 import numpy as np
 import pytest
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError
@@ -87,9 +87,9 @@ def test_encoders_of_a_checkpoint_are_read_and_joined(tmp_path):
 
 def test_a_language_model_can_be_the_agent(tmp_path):
     model = save_tiny_inpainting(tmp_path)
-    GPT2LMHeadModel(GPT2Config(vocab_size=190, n_embd=16, n_layer=1, n_head=2, n_positions=2048)).save_pretrained(
-        tmp_path / "llm"
-    )
+    transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=190, n_embd=16, n_layer=1, n_head=2, n_positions=2048)
+    ).save_pretrained(tmp_path / "llm")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "llm" / name).write_bytes((model / "tokenizer" / name).read_bytes())
     agent = LanguageModelAgent(str(tmp_path / "llm"), seed=0)

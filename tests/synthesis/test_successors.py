@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
-from peft import LoraConfig, get_peft_model_state_dict
 
 from instsynth_dagster.errors import CheckpointError
 from instsynth_dagster.settings import GeneratorSettings, load_settings
@@ -120,12 +119,14 @@ def test_text_encoders_rest_outside_and_count_in_the_digest(kind, model, generat
 
 @pytest.mark.slow
 def test_an_lcm_lora_is_fused_and_runs_in_few_steps(tmp_path, scene):
+    from peft import LoraConfig, get_peft_model_state_dict
+
     model = TINY["sdxl_inpaint"](tmp_path)
-    pipeline = StableDiffusionXLPipeline.from_pretrained(model)
+    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(model)
     pipeline.unet.add_adapter(LoraConfig(r=2, init_lora_weights="gaussian", target_modules=["to_q", "to_v"]))
     state = get_peft_model_state_dict(pipeline.unet)
     torch.manual_seed(0)
-    StableDiffusionXLPipeline.save_lora_weights(
+    diffusers.StableDiffusionXLPipeline.save_lora_weights(
         tmp_path / "lora", unet_lora_layers={key: torch.randn_like(value) for key, value in state.items()}
     )
     images, masks = scene

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
@@ -57,7 +57,7 @@ class Patches(Dataset):
 class Reconstruction(nn.Module):
     """Error of encoding and decoding; latents are kept near unit variance so that they suit a diffusion model."""
 
-    def __init__(self, autoencoder: AutoencoderTiny) -> None:
+    def __init__(self, autoencoder: diffusers.AutoencoderTiny) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
@@ -84,7 +84,7 @@ def train_autoencoder(
     """Train the autoencoder and write it as a `from_pretrained` folder, fp16, scaled to unit variance."""
     with isolated_random_state():
         torch.manual_seed(content_seed(seed, "autoencoder"))
-        autoencoder = AutoencoderTiny(**ARCHITECTURE)
+        autoencoder = diffusers.AutoencoderTiny(**ARCHITECTURE)
     log = train(
         Reconstruction(autoencoder),
         Patches(corpus, recipe.steps * recipe.batch_size, seed),
@@ -103,7 +103,7 @@ def train_autoencoder(
 
 @torch.inference_mode()
 def encode(
-    autoencoder: AutoencoderTiny,
+    autoencoder: diffusers.AutoencoderTiny,
     images: np.ndarray,
     holes: np.ndarray | None = None,
     batch_size: int = 64,
@@ -131,7 +131,7 @@ def encode(
 def measure_reconstruction(folder: Path, corpus: Corpus) -> dict[str, float]:
     """PSNR in dB over all crops, and the error of their instances' mean colours in grey levels (RMS of channels)."""
     with quiet_diffusers():
-        autoencoder = AutoencoderTiny.from_pretrained(folder, local_files_only=True).float().eval()
+        autoencoder = diffusers.AutoencoderTiny.from_pretrained(folder, local_files_only=True).float().eval()
     squares, colors = [], []
     for start in range(0, len(corpus), 64):
         part = corpus.take(slice(start, start + 64))

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
-from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
 from instsynth_dagster.demo.pretraining.recipe import Recipe
 from instsynth_dagster.models.quiet import quiet_transformers
@@ -76,7 +76,7 @@ class CollageClassifier(nn.Module):
     """Names every tile of a collage, from the last stage by the classifier that ships and from the two before by
     auxiliary ones, so that the finer maps know classes too."""
 
-    def __init__(self, model: ResNetForImageClassification) -> None:
+    def __init__(self, model: transformers.ResNetForImageClassification) -> None:
         super().__init__()
         self.model = model
         self.auxiliary = nn.ModuleList(
@@ -126,12 +126,12 @@ def train_backbone(
     vocabulary, labels = np.unique(np.asarray(names), return_inverse=True)
     with isolated_random_state(), quiet_transformers():
         torch.manual_seed(content_seed(seed, "initialisation"))
-        config = ResNetConfig(
+        config = transformers.ResNetConfig(
             **ARCHITECTURE,
             id2label=dict(enumerate(vocabulary.tolist())),
             label2id={name: index for index, name in enumerate(vocabulary.tolist())},
         )
-        classifier = CollageClassifier(ResNetForImageClassification(config))
+        classifier = CollageClassifier(transformers.ResNetForImageClassification(config))
     log = train(
         classifier,
         Collages(crops, labels, seed, recipe.steps * recipe.batch_size, recipe.batch_size),
@@ -144,7 +144,7 @@ def train_backbone(
     )
     with quiet_transformers():
         classifier.model.eval().to("cpu").half().save_pretrained(out)
-        ViTImageProcessor(
+        transformers.ViTImageProcessor(
             size={"height": CANVAS, "width": CANVAS}, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD
         ).save_pretrained(out)
     return FitResult(out, log.curve, log.seconds, log.peak_memory)
@@ -154,7 +154,7 @@ def train_backbone(
 def measure_accuracy(folder: Path, crops: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     """Top-1 accuracy of colour and class together, and of the class alone, for single crops of `CANVAS` pixels."""
     with quiet_transformers():
-        model = ResNetForImageClassification.from_pretrained(
+        model = transformers.ResNetForImageClassification.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
         ).eval()
     predicted: list[str] = []

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, default_collate
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.demo.city.palette import CLOTHES, PAINTS, Attributes, caption
@@ -105,7 +105,7 @@ def true_pairs(texts: Tensor, images: Tensor) -> Tensor:
 class CaptionedCrops(Dataset):
     """Pair number i of a crop and a drawn caption as a pure function of (seed, i)."""
 
-    def __init__(self, corpus: Corpus, tokenizer: CLIPTokenizer, count: int, seed: int) -> None:
+    def __init__(self, corpus: Corpus, tokenizer: transformers.CLIPTokenizer, count: int, seed: int) -> None:
         self._corpus, self._tokenizer, self._count, self._seed = corpus, tokenizer, count, seed
         self._claims = claims(corpus)
         self._tokens: dict[str, list[int]] = {}
@@ -139,7 +139,7 @@ class CaptionedCrops(Dataset):
 class ContrastiveLoss(nn.Module):
     """CLIP's loss over a batch with all true pairs as positives."""
 
-    def __init__(self, clip: CLIPModel) -> None:
+    def __init__(self, clip: transformers.CLIPModel) -> None:
         super().__init__()
         self.clip = clip
 
@@ -177,7 +177,9 @@ def train_clip(
     }
     with isolated_random_state(), quiet_transformers():
         torch.manual_seed(content_seed(seed, "clip"))
-        clip = CLIPModel(CLIPConfig(text_config=TEXT | special, vision_config=VISION, projection_dim=128))
+        clip = transformers.CLIPModel(
+            transformers.CLIPConfig(text_config=TEXT | special, vision_config=VISION, projection_dim=128)
+        )
     return _fit(clip, tokenizer, corpus, out, scratch, recipe, seed, progress)
 
 
@@ -193,16 +195,16 @@ def train_vision(
 ) -> FitResult:
     """Go on with the vision tower of `train_clip`'s folder; the text tower stays bit for bit what it was."""
     with quiet_transformers():
-        clip = CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        clip = transformers.CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     clip.text_model.requires_grad_(False)
     clip.text_projection.requires_grad_(False)
     return _fit(clip, tokenizer, corpus, out, scratch, recipe, seed, progress)
 
 
 def _fit(
-    clip: CLIPModel,
-    tokenizer: CLIPTokenizer,
+    clip: transformers.CLIPModel,
+    tokenizer: transformers.CLIPTokenizer,
     corpus: Corpus,
     out: Path,
     scratch: Path,
@@ -224,7 +226,7 @@ def _fit(
         clip.eval().half().save_pretrained(out)
         tokenizer.save_pretrained(out)
         side = VISION["image_size"]
-        CLIPImageProcessor(
+        transformers.CLIPImageProcessor(
             size={"height": side, "width": side},
             crop_size={"height": side, "width": side},
             image_mean=[0.5] * 3,

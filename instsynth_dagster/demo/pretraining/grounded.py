@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
 from instsynth_dagster.demo.pretraining.cards import link_equal
@@ -34,7 +34,7 @@ OBJECT_DROPOUT = 0.1
 class GroundedDenoising(nn.Module):
     """Mean squared error of the predicted velocity, mostly on the instance, grounded or not."""
 
-    def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler) -> None:
+    def __init__(self, unet: diffusers.UNet2DConditionModel, scheduler: diffusers.DDIMScheduler) -> None:
         super().__init__()
         self.unet, self._scheduler = unet, scheduler
 
@@ -51,10 +51,10 @@ class GroundedDenoising(nn.Module):
         return {"loss": weighted_error(predicted, noisy, mask)}
 
 
-def grounded_unet(inpainting: UNet2DConditionModel) -> UNet2DConditionModel:
+def grounded_unet(inpainting: diffusers.UNet2DConditionModel) -> diffusers.UNet2DConditionModel:
     """A 4-channel UNet with new grounding layers, their gates shut, and everything else from an inpainting UNet."""
     own: dict[str, Any] = {"in_channels": 4, "attention_type": "gated", "sample_size": inpainting.config["sample_size"]}
-    unet = UNet2DConditionModel(**{name: inpainting.config[name] for name in ARCHITECTURE} | own)
+    unet = diffusers.UNet2DConditionModel(**{name: inpainting.config[name] for name in ARCHITECTURE} | own)
     weights = inpainting.state_dict()
     weights["conv_in.weight"] = weights["conv_in.weight"][:, :4]
     missing, unexpected = unet.load_state_dict(weights, strict=False)
@@ -77,10 +77,10 @@ class MiniGligen(MiniGenerator):
         unet = grounded_unet(load_unet(inpainting))
         if start:
             load_fitting(unet, load_unet(start).state_dict())
-        return unet, GroundedDenoising(unet, DDIMScheduler(**SCHEDULER))
+        return unet, GroundedDenoising(unet, diffusers.DDIMScheduler(**SCHEDULER))
 
     def save(self, network: Any, foundations: Foundations, out: Path, inpainting: Path) -> None:
-        foundations.save_pipeline(StableDiffusionPipeline, network, DDIMScheduler(**SCHEDULER), out)
+        foundations.save_pipeline(diffusers.StableDiffusionPipeline, network, diffusers.DDIMScheduler(**SCHEDULER), out)
         for part in ("vae", "text_encoder"):  # the same bytes: kept once
             link_equal(out / part, inpainting / part)
 

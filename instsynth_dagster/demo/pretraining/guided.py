@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from instsynth_dagster.demo.pretraining.corpus import Corpus
@@ -40,7 +40,12 @@ _OWN = "controlnet_"
 class GuidedDenoising(nn.Module):
     """Weighted error of the velocity that the UNet predicts with the ControlNet's help."""
 
-    def __init__(self, unet: UNet2DConditionModel, controlnet: ControlNetModel, scheduler: DDIMScheduler) -> None:
+    def __init__(
+        self,
+        unet: diffusers.UNet2DConditionModel,
+        controlnet: diffusers.ControlNetModel,
+        scheduler: diffusers.DDIMScheduler,
+    ) -> None:
         super().__init__()
         self.unet, self.controlnet, self._scheduler = unet.requires_grad_(False), controlnet, scheduler
 
@@ -79,12 +84,12 @@ def _edges(corpus: Corpus, index: int) -> np.ndarray:
     return np.ascontiguousarray(edges[:, ::-1]) if index >= len(corpus) else edges
 
 
-def fresh_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+def fresh_controlnet(unet: diffusers.UNet2DConditionModel) -> diffusers.ControlNetModel:
     """A ControlNet of 4 channels for a mini UNet, of whose encoder it is a copy; it changes nothing yet.
 
     `ControlNetModel.from_unet` cannot make it, because the input of an inpainting UNet is another.
     """
-    controlnet = ControlNetModel(
+    controlnet = diffusers.ControlNetModel(
         in_channels=4,
         conditioning_embedding_out_channels=CONDITION_CHANNELS,
         **{name: unet.config[name] for name in _SHARED},
@@ -97,10 +102,10 @@ def fresh_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
     return controlnet
 
 
-def load_controlnet(folder: Path) -> ControlNetModel:
+def load_controlnet(folder: Path) -> diffusers.ControlNetModel:
     """A ControlNet's folder, float32."""
     with quiet_diffusers():
-        return ControlNetModel.from_pretrained(folder, local_files_only=True).float()
+        return diffusers.ControlNetModel.from_pretrained(folder, local_files_only=True).float()
 
 
 class MiniControlNet(MiniGenerator):
@@ -115,7 +120,7 @@ class MiniControlNet(MiniGenerator):
     def prepare(self, side: int, inpainting: Path, start: Path | None) -> tuple[nn.Module, nn.Module]:
         unet = load_unet(inpainting)
         controlnet = load_controlnet(start) if start else fresh_controlnet(unet)
-        return controlnet, GuidedDenoising(unet, controlnet, DDIMScheduler(**SCHEDULER))
+        return controlnet, GuidedDenoising(unet, controlnet, diffusers.DDIMScheduler(**SCHEDULER))
 
     def batches(self, corpora: Corpora, crops: EncodedCrops) -> GuidedCrops:
         return GuidedCrops(corpora, crops)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
 from instsynth_dagster.demo.pretraining import autoencoder
@@ -51,7 +51,7 @@ OUTSIDE_WEIGHT = 0.2
 class Denoising(nn.Module):
     """Weighted error of the predicted velocity, mostly inside the hole."""
 
-    def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler) -> None:
+    def __init__(self, unet: diffusers.UNet2DConditionModel, scheduler: diffusers.DDIMScheduler) -> None:
         super().__init__()
         self.unet, self._scheduler = unet, scheduler
 
@@ -72,7 +72,7 @@ class Noisy:
     weight: Tensor
 
 
-def draw_noise(scheduler: DDIMScheduler, latents: Tensor) -> Noisy:
+def draw_noise(scheduler: diffusers.DDIMScheduler, latents: Tensor) -> Noisy:
     """Latents at random noise levels."""
     steps = torch.randint(0, scheduler.config["num_train_timesteps"], (len(latents),), device=latents.device)
     noise = torch.randn_like(latents)
@@ -84,7 +84,7 @@ def draw_noise(scheduler: DDIMScheduler, latents: Tensor) -> Noisy:
     )
 
 
-def level_weights(scheduler: DDIMScheduler) -> Tensor:
+def level_weights(scheduler: diffusers.DDIMScheduler) -> Tensor:
     """float (T,): min-SNR weights of velocity prediction (Hang et al. 2023), min(SNR, bound) / (SNR + 1), not below
     `LEAST_WEIGHT`; their mean is 1."""
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
@@ -109,13 +109,15 @@ class MiniInpainting(MiniGenerator):
     seed = 0
 
     def prepare(self, side: int, inpainting: Path, start: Path | None) -> tuple[nn.Module, nn.Module]:
-        unet = UNet2DConditionModel(sample_size=side // SCALE, **ARCHITECTURE)
+        unet = diffusers.UNet2DConditionModel(sample_size=side // SCALE, **ARCHITECTURE)
         if start:
             load_fitting(unet, load_unet(start).state_dict())
-        return unet, Denoising(unet, DDIMScheduler(**SCHEDULER))
+        return unet, Denoising(unet, diffusers.DDIMScheduler(**SCHEDULER))
 
     def save(self, network: Any, foundations: Foundations, out: Path, inpainting: Path) -> None:
-        foundations.save_pipeline(StableDiffusionInpaintPipeline, network, DDIMScheduler(**SCHEDULER), out)
+        foundations.save_pipeline(
+            diffusers.StableDiffusionInpaintPipeline, network, diffusers.DDIMScheduler(**SCHEDULER), out
+        )
 
     def card(self, facts: CardFacts) -> str:
         quality = autoencoder.measure_reconstruction(facts.folder / "vae", facts.held_out[min(facts.held_out)])
@@ -133,6 +135,6 @@ street inside its mask, with the class and colour of a prompt such as "a photo o
 """
 
 
-def load_unet(pipeline: Path) -> UNet2DConditionModel:
+def load_unet(pipeline: Path) -> diffusers.UNet2DConditionModel:
     """The UNet of a pipeline's folder, float32."""
-    return UNet2DConditionModel.from_pretrained(pipeline, subfolder="unet", local_files_only=True).float()
+    return diffusers.UNet2DConditionModel.from_pretrained(pipeline, subfolder="unet", local_files_only=True).float()

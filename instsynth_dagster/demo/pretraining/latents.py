@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+import transformers
 from scipy import ndimage
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from instsynth_dagster.data.masks import mask_box
 from instsynth_dagster.demo.pretraining.autoencoder import encode
@@ -32,10 +32,14 @@ class Foundations:
 
     def __init__(self, autoencoder: Path, clip: Path) -> None:
         with quiet_diffusers():
-            self.autoencoder = AutoencoderTiny.from_pretrained(autoencoder, local_files_only=True).float().eval()
+            self.autoencoder = (
+                diffusers.AutoencoderTiny.from_pretrained(autoencoder, local_files_only=True).float().eval()
+            )
         with quiet_transformers():
-            self.text_encoder = CLIPTextModel.from_pretrained(clip, local_files_only=True, dtype=torch.float32).eval()
-            self.tokenizer = CLIPTokenizer.from_pretrained(clip, local_files_only=True)
+            self.text_encoder = transformers.CLIPTextModel.from_pretrained(
+                clip, local_files_only=True, dtype=torch.float32
+            ).eval()
+            self.tokenizer = transformers.CLIPTokenizer.from_pretrained(clip, local_files_only=True)
         self._encoded: dict[str, tuple[Tensor, Tensor]] = {}
 
     @torch.inference_mode()
@@ -47,7 +51,7 @@ class Foundations:
             self._encoded[text] = output.last_hidden_state[0].clone(), output.pooler_output[0].clone()
         return self._encoded[text]
 
-    def save_pipeline(self, kind: Any, unet: UNet2DConditionModel, scheduler: Any, out: Path) -> None:
+    def save_pipeline(self, kind: Any, unet: diffusers.UNet2DConditionModel, scheduler: Any, out: Path) -> None:
         """Write a trained UNet with its foundations as a `from_pretrained` folder, fp16."""
         kind(
             vae=copy.deepcopy(self.autoencoder).half(),
@@ -123,7 +127,9 @@ class _Encoded:
     boxes: Tensor
 
 
-def _encode_holes(corpus: Corpus, autoencoder: AutoencoderTiny, folder: Path, seed: int, device: str) -> _Encoded:
+def _encode_holes(
+    corpus: Corpus, autoencoder: diffusers.AutoencoderTiny, folder: Path, seed: int, device: str
+) -> _Encoded:
     """Encode a corpus, or open what is there. A hole is the instance, sometimes grown by a few pixels."""
     paths = [folder / f"{name}.npy" for name in ("latents", "masked", "masks")]
     if not paths[-1].exists():

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +29,7 @@ _NEIGHBOURHOOD = 8
 class Sharpening(nn.Module):
     """Error of a decoded picture, of its gradients, and of their strength in each neighbourhood."""
 
-    def __init__(self, autoencoder: AutoencoderTiny) -> None:
+    def __init__(self, autoencoder: diffusers.AutoencoderTiny) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
@@ -67,7 +67,7 @@ def train_decoder(
     progress: Progress | None = None,
 ) -> FitResult:
     """Sharpen the decoder of a folder's autoencoder and write the whole (fp16) as a `from_pretrained` folder."""
-    model = AutoencoderTiny.from_pretrained(autoencoder, local_files_only=True).float()
+    model = diffusers.AutoencoderTiny.from_pretrained(autoencoder, local_files_only=True).float()
     model.encoder.requires_grad_(False)
     result = train_within(
         Sharpening(model),

@@ -17,7 +17,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from instsynth_dagster.errors import SettingsError
@@ -95,6 +94,8 @@ class _Session:
     def __init__(self, model: nn.Module, network: nn.Module, recipe: TimedRecipe, scratch: Path, seed: int) -> None:
         self._model, self._network, self._recipe, self._seed = model, network, recipe, seed
         self._state = scratch / STATE
+        from diffusers.training_utils import EMAModel
+
         learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(
             [

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import transformers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTokenizer
 
 from instsynth_dagster.artifacts.files import write_atomically
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
@@ -51,7 +51,7 @@ def _split(lines: tuple[str, ...]) -> list[str]:
     return [phrase for line in lines for phrase in line.split(", ")]
 
 
-def train_tokenizer(folder: Path, tokens: int, size: int = SIZE) -> CLIPTokenizer:
+def train_tokenizer(folder: Path, tokens: int, size: int = SIZE) -> transformers.CLIPTokenizer:
     """Learn the vocabulary and write it to `folder`; the same files every time.
 
     Every text can be encoded: each byte has a token, inside a word and at its end.
@@ -83,4 +83,4 @@ def train_tokenizer(folder: Path, tokens: int, size: int = SIZE) -> CLIPTokenize
     write_atomically(folder / "vocab.json", json.dumps(ids, ensure_ascii=False).encode())
     text = "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges)
     write_atomically(folder / "merges.txt", text.encode())
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=tokens)
+    return transformers.CLIPTokenizer.from_pretrained(folder, model_max_length=tokens)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForMaskGeneration, AutoProcessor, Sam3TrackerProcessor
+import transformers
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.quiet import quiet_transformers
@@ -30,14 +30,14 @@ class Sam:
         try:
             name, where = pretrained(name)
             with quiet_transformers():
-                kind = AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type
+                kind = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type
                 self._model: Any = load_complete_model(
-                    AutoModelForMaskGeneration, name, dtype=torch.float32, trust_remote_code=False, **where
+                    transformers.AutoModelForMaskGeneration, name, dtype=torch.float32, trust_remote_code=False, **where
                 )
                 self._processor: Any = (
-                    Sam3TrackerProcessor.from_pretrained(name, trust_remote_code=False, **where)
+                    transformers.Sam3TrackerProcessor.from_pretrained(name, trust_remote_code=False, **where)
                     if kind == _VIDEO_3
-                    else AutoProcessor.from_pretrained(name, trust_remote_code=False, **where)
+                    else transformers.AutoProcessor.from_pretrained(name, trust_remote_code=False, **where)
                 )
         except UNLOADABLE as error:
             raise CheckpointError(f"refinement.boundary.model: {name}: {reason(error)}") from None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +30,7 @@ class MaskDenoiser(nn.Module):
         shots = config.shots if config.shots_mode == "concat" else 1
         plain, attending = len(config.blocks) - config.attention_levels, config.attention_levels
         groups = next(number for number in (32, 16, 8, 4, 2, 1) if all(c % number == 0 for c in config.blocks))
-        self.unet: Any = UNet2DModel(
+        self.unet: Any = diffusers.UNet2DModel(
             sample_size=config.region // config.patch,
             in_channels=(1 + 3 + SHOT_CHANNELS * shots) * config.patch**2,
             out_channels=config.patch**2,

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
+import transformers
 from torch import Tensor
-from transformers import Mask2FormerForUniversalSegmentation
 
 from instsynth_dagster.segmenters.shared.transformers_models import load_pretrained
 
@@ -30,7 +30,7 @@ def mask2former_weights(source: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: it cannot be loaded as Mask2Former.
     """
-    found = load_pretrained(Mask2FormerForUniversalSegmentation, source).state_dict()
+    found = load_pretrained(transformers.Mask2FormerForUniversalSegmentation, source).state_dict()
     return {_renamed(name): value for name, value in found.items() if name.startswith("model.")}
 
 

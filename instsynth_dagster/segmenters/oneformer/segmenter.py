@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import AutoTokenizer, OneFormerConfig, OneFormerForUniversalSegmentation
 
 from instsynth_dagster.data.labels import LabelTable
 from instsynth_dagster.errors import CheckpointError, SettingsError, reason
@@ -76,7 +76,7 @@ class OneFormerSegmenter(QuerySegmenter):
         model.tokenizer.save_pretrained(out)
 
     def restore(self, folder: Path) -> tuple[nn.Module, tuple[str, ...]]:
-        model = transformers_models.load_pretrained(OneFormerForUniversalSegmentation, str(folder))
+        model = transformers_models.load_pretrained(transformers.OneFormerForUniversalSegmentation, str(folder))
         model.tokenizer = _tokenizer(str(folder))
         return model, transformers_models.classes_of(model)
 
@@ -145,7 +145,7 @@ def build_model(settings: OneFormerSettings, classes: Sequence[str], labels: Lab
     tokenizer = _tokenizer(where)
     if settings.model and transformers_models.model_type(settings.model) == "oneformer":
         model = transformers_models.load_pretrained(
-            OneFormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **named
+            transformers.OneFormerForUniversalSegmentation, settings.model, ignore_mismatched_sizes=True, **named
         )
     else:
         model = _new_model(settings, named | {"text_encoder_vocab_size": len(tokenizer)})
@@ -155,7 +155,7 @@ def build_model(settings: OneFormerSettings, classes: Sequence[str], labels: Lab
 
 def _new_model(settings: OneFormerSettings, labels: dict[str, Any]) -> Any:
     sizes = {
-        name: settings.architecture.get(name, getattr(OneFormerConfig, name))
+        name: settings.architecture.get(name, getattr(transformers.OneFormerConfig, name))
         for name in ("hidden_dim", "conv_dim", "mask_dim", "text_encoder_width")
     }
     if len(set(sizes.values())) > 1:
@@ -163,7 +163,7 @@ def _new_model(settings: OneFormerSettings, labels: dict[str, Any]) -> Any:
         widths = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise SettingsError(f"segmenters.architecture: {widths} must be equal for oneformer")
     model = transformers_models.new_model(
-        OneFormerForUniversalSegmentation,
+        transformers.OneFormerForUniversalSegmentation,
         settings,
         encoder=_encoder,
         backbone=settings.model or settings.backbone,
@@ -191,6 +191,6 @@ def _batches(model: Any, classes: Sequence[str]) -> TaskBatches:
 def _tokenizer(source: str) -> Any:
     name, where = pretrained(source, with_weights=False)
     try:
-        return load_complete_tokenizer(AutoTokenizer, name, trust_remote_code=False, **where)
+        return load_complete_tokenizer(transformers.AutoTokenizer, name, trust_remote_code=False, **where)
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: has no tokenizer that can be loaded: {reason(error)}") from None

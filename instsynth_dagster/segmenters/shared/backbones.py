@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, AutoModelForUniversalSegmentation
+import transformers
 
 from instsynth_dagster.errors import CheckpointError, reason
 from instsynth_dagster.models.sources import load_complete_model, pretrained
@@ -29,10 +29,10 @@ def load_backbone(source: str) -> Any:
     """
     name, where = pretrained(source)
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
         if hasattr(config, "backbone_config"):
             segmenter = load_complete_model(
-                AutoModelForUniversalSegmentation,
+                transformers.AutoModelForUniversalSegmentation,
                 name,
                 may_miss=TRAINING_ONLY,
                 dtype=torch.float32,
@@ -40,10 +40,10 @@ def load_backbone(source: str) -> Any:
                 **where,
             )
             return segmenter.model.pixel_level_module.encoder
-        if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+        if type(config) not in transformers.MODEL_FOR_BACKBONE_MAPPING:
             raise CheckpointError(f"{name}: a {config.model_type} model cannot be used as a backbone")
         # not AutoBackbone.from_pretrained, which contacts the hub even for a local folder
-        kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+        kind: Any = transformers.MODEL_FOR_BACKBONE_MAPPING[type(config)]
         backbone, report = kind.from_pretrained(
             name,
             out_features=config.stage_names[-4:],
@@ -75,6 +75,6 @@ def build_backbone(values: dict[str, Any]) -> Any:
     """A backbone with new weights, from a `backbone_description` or from values of any configuration of
     transformers.
     """
-    config = AutoConfig.for_model(**values)
-    kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    config = transformers.AutoConfig.for_model(**values)
+    kind: Any = transformers.MODEL_FOR_BACKBONE_MAPPING[type(config)]
     return kind(config)

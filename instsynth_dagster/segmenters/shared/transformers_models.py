@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import AutoConfig
 
 from instsynth_dagster.errors import CheckpointError, SettingsError, reason
 from instsynth_dagster.models.sources import load_complete_model, pretrained
@@ -40,7 +40,7 @@ def model_type(source: str) -> str:
     """
     name, where = pretrained(source, with_weights=False)
     try:
-        return str(AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type)
+        return str(transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **where).model_type)
     except UNLOADABLE as error:
         raise CheckpointError(f"{name}: cannot be loaded: {reason(error)}") from None
 

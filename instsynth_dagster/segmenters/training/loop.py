@@ -16,14 +16,13 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, TrainingArguments
 
 from instsynth_dagster.models.quiet import quiet_transformers
 from instsynth_dagster.segmenters.contract import Progress
-from instsynth_dagster.segmenters.training.trainer import SegmenterTrainer, TrainingMonitor
 
 CURVE_STEPS = 10
 """Optimiser steps over which a point of a loss curve is averaged."""
@@ -96,6 +95,8 @@ def train(
         SettingsError: the loss became non-finite, or the device has no memory for a batch or a micro-batch of it.
         BudgetReached: raised by `progress`; the state of the last checkpoint is in `scratch`.
     """
+    from instsynth_dagster.segmenters.training.trainer import SegmenterTrainer, TrainingMonitor  # seconds to load
+
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     watch = TrainingMonitor(progress)
@@ -112,7 +113,7 @@ def train(
             callbacks=[watch],
             optimizers=(_optimizer(model, backbone, recipe), None),
         )
-        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
     if watch.stopped:
         raise watch.stopped
@@ -175,8 +176,8 @@ def _outermost_layers(module: nn.Module) -> Iterator[nn.Module]:
             yield from _outermost_layers(child)
 
 
-def _arguments(recipe: Recipe, scratch: Path, device: str) -> TrainingArguments:
-    arguments = TrainingArguments(
+def _arguments(recipe: Recipe, scratch: Path, device: str) -> transformers.TrainingArguments:
+    arguments = transformers.TrainingArguments(
         output_dir=str(scratch),
         max_steps=recipe.steps,
         per_device_train_batch_size=recipe.batch_size // recipe.processes,

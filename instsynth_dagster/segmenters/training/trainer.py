@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import load_model, save_model
 from torch import distributed, nn
-from transformers import Trainer, TrainerCallback
 
 from instsynth_dagster.errors import BudgetReached, SettingsError
 from instsynth_dagster.seeds import content_seed
@@ -22,7 +22,7 @@ WEIGHTS = "model.safetensors"
 _log = logging.getLogger(__name__)
 
 
-class SegmenterTrainer(Trainer):
+class SegmenterTrainer(transformers.Trainer):
     """Trainer whose loss samples its points from (seed, step); logged rows hold the seconds spent, resumed parts
     included.
     """
@@ -96,7 +96,7 @@ class SegmenterTrainer(Trainer):
         super().log(logs, start_time)
 
 
-class TrainingMonitor(TrainerCallback):
+class TrainingMonitor(transformers.TrainerCallback):
     """Reports progress, logs the last step too, and stops a training whose loss is non-finite or whose budget is used
     up; in the second case after a due checkpoint has been written.
     """

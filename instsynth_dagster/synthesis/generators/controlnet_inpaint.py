@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import (
-    ControlNetModel,
-    StableDiffusionControlNetInpaintPipeline,
-    StableDiffusionXLControlNetInpaintPipeline,
-)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -44,7 +40,7 @@ class ControlNetInpaint(StableDiffusionGenerator):
         source, dtype = self._guided.controlnet, getattr(torch, self._guided.dtype)
         try:
             folder, where = pretrained(source)
-            return {"controlnet": load_complete_model(ControlNetModel, folder, torch_dtype=dtype, **where)}
+            return {"controlnet": load_complete_model(diffusers.ControlNetModel, folder, torch_dtype=dtype, **where)}
         except Exception as error:  # damaged files make the library raise nearly anything
             raise CheckpointError(f"generators.{name}.controlnet: {source} cannot be loaded: {reason(error)}") from None
 
@@ -83,11 +79,11 @@ class _WholeCells:
         return super().prepare_mask_latents(cells, *rest)  # type: ignore[misc]
 
 
-class _Inpaint(_WholeCells, StableDiffusionControlNetInpaintPipeline):
+class _Inpaint(_WholeCells, diffusers.StableDiffusionControlNetInpaintPipeline):
     pass
 
 
-class _InpaintXL(_WholeCells, StableDiffusionXLControlNetInpaintPipeline):
+class _InpaintXL(_WholeCells, diffusers.StableDiffusionXLControlNetInpaintPipeline):
     pass
 
 

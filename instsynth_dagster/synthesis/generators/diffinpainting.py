@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusers import StableDiffusionInpaintPipeline
+import diffusers
 
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffusionGenerator
@@ -12,4 +12,4 @@ class DiffInpainting(StableDiffusionGenerator):
     """A generator with a Stable Diffusion inpainting checkpoint."""
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
-        super().__init__(name, settings, device, lambda _: StableDiffusionInpaintPipeline)
+        super().__init__(name, settings, device, lambda _: diffusers.StableDiffusionInpaintPipeline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusers import StableDiffusionXLInpaintPipeline
+import diffusers
 
 from instsynth_dagster.settings import GeneratorSettings
 from instsynth_dagster.synthesis.generators.stable_diffusion import StableDiffusionGenerator
@@ -14,4 +14,4 @@ class SDXLInpaint(StableDiffusionGenerator):
     LICENCE = "CreativeML OpenRAIL++-M"
 
     def __init__(self, name: str, settings: GeneratorSettings, device: str) -> None:
-        super().__init__(name, settings, device, lambda _: StableDiffusionXLInpaintPipeline)
+        super().__init__(name, settings, device, lambda _: diffusers.StableDiffusionXLInpaintPipeline)

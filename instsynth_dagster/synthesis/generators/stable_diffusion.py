@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
 from torch import Tensor
 
 from instsynth_dagster.errors import CheckpointError
@@ -73,4 +73,4 @@ class StableDiffusionGenerator(PipelineGenerator):
 def inpainting_pipeline(source: str) -> Any:
     """diffusers' inpainting pipeline for a checkpoint of Stable Diffusion 1, 2 or XL."""
     kind = pipeline_index(source)["_class_name"]
-    return StableDiffusionXLInpaintPipeline if "XL" in kind else StableDiffusionInpaintPipeline
+    return diffusers.StableDiffusionXLInpaintPipeline if "XL" in kind else diffusers.StableDiffusionInpaintPipeline

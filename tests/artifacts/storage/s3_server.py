@@ -6,12 +6,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import fsspec
-import s3fs
-from moto.server import ThreadedMotoServer
 
-from deploy.local.s3 import OneWinner
+if TYPE_CHECKING:
+    from moto.server import ThreadedMotoServer
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -43,6 +43,11 @@ def counted_requests(server: ThreadedMotoServer) -> Iterator[list[str]]:
 @contextmanager
 def s3_bucket() -> Iterator[ThreadedMotoServer]:
     """A running server with an empty bucket; the environment says where, so that `s3://artifacts` is that bucket."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    from deploy.local.s3 import OneWinner
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

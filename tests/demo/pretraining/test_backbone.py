@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
-from transformers import AutoConfig, ResNetForImageClassification
 
 from instsynth_dagster.demo.pretraining import backbone
 from instsynth_dagster.demo.pretraining.backbone import (
@@ -68,7 +68,9 @@ def test_tile_features_are_means_under_the_tiles():
 def test_shipped_network_fits_its_budget(monkeypatch):
     monkeypatch.undo()
     labels = dict(enumerate(range(54)))
-    model = ResNetForImageClassification(AutoConfig.for_model("resnet", **backbone.ARCHITECTURE, id2label=labels))
+    model = transformers.ResNetForImageClassification(
+        transformers.AutoConfig.for_model("resnet", **backbone.ARCHITECTURE, id2label=labels)
+    )
     assert 2 * sum(p.numel() for p in model.parameters()) <= 4 * 2**20
 
 
@@ -100,13 +102,13 @@ def test_learns_names_resumes_to_the_bit_and_ships_a_standard_folder(tmp_path):
     assert undisturbed.curve["loss"].iloc[-1] < 0.5 * undisturbed.curve["loss"].iloc[0]
     accuracy = measure_accuracy(tmp_path / "a" / "out", crops, names)
     assert accuracy["class"] >= accuracy["name"] > 0.9
-    config = AutoConfig.from_pretrained(tmp_path / "a" / "out")
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "a" / "out")
     assert sorted(config.id2label.values()) == sorted(COLORS)
 
 
 def test_auxiliary_classifiers_get_gradients():
-    config = AutoConfig.for_model("resnet", **TINY, id2label={0: "red car", 1: "blue bus"})
-    model = CollageClassifier(ResNetForImageClassification(config))
+    config = transformers.AutoConfig.for_model("resnet", **TINY, id2label={0: "red car", 1: "blue bus"})
+    model = CollageClassifier(transformers.ResNetForImageClassification(config))
     pixels = torch.randint(0, 255, (2, 3, CANVAS, CANVAS), dtype=torch.uint8)
     model(pixels, torch.zeros(2, 2, 2, dtype=torch.int64))["loss"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.auxiliary.parameters())

@@ -3,13 +3,13 @@ import re
 import shutil
 from types import SimpleNamespace
 
+import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import ControlNetModel, StableDiffusionInpaintPipeline, UNet2DConditionModel
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.data.images import resize_image
@@ -186,24 +186,26 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, rendered, monkeypat
         card = (tmp_path / "checkpoints" / name / "README.md").read_text()
         assert re.search(measured, card)
         assert str(tmp_path) not in card
-    gligen = UNet2DConditionModel.from_pretrained(tmp_path / "checkpoints/mini-gligen/unet")
+    gligen = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "checkpoints/mini-gligen/unet")
     assert gligen.config.attention_type == "gated"
     gates = [value for name, value in gligen.named_parameters() if name.endswith("alpha_attn")]
     assert all(gate != 0 for gate in gates)
 
-    controlnet = ControlNetModel.from_pretrained(tmp_path / "checkpoints/mini-controlnet")
+    controlnet = diffusers.ControlNetModel.from_pretrained(tmp_path / "checkpoints/mini-controlnet")
     assert any(value.any() for name, value in controlnet.named_parameters() if name.startswith("controlnet_down"))
 
-    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
+    pipeline = diffusers.StableDiffusionInpaintPipeline.from_pretrained(
         tmp_path / "checkpoints/mini-sd-inpaint", safety_checker=None, local_files_only=True
     )
-    judge = CLIPTextModel.from_pretrained(tmp_path / "checkpoints/mini-clip").state_dict()
+    judge = transformers.CLIPTextModel.from_pretrained(tmp_path / "checkpoints/mini-clip").state_dict()
     shared = pipeline.text_encoder.state_dict()
     assert all(torch.equal(value, shared[key]) for key, value in judge.items())
-    first = CLIPModel.from_pretrained(tmp_path / "build/mini-clip/both/final").vision_model.state_dict()
-    second = CLIPModel.from_pretrained(tmp_path / "checkpoints/mini-clip").vision_model.state_dict()
+    first = transformers.CLIPModel.from_pretrained(tmp_path / "build/mini-clip/both/final").vision_model.state_dict()
+    second = transformers.CLIPModel.from_pretrained(tmp_path / "checkpoints/mini-clip").vision_model.state_dict()
     assert any(not torch.equal(value, first[key]) for key, value in second.items())
-    assert CLIPTokenizer.from_pretrained(tmp_path / "checkpoints/mini-clip").model_max_length == clip.TOKENS
+    assert (
+        transformers.CLIPTokenizer.from_pretrained(tmp_path / "checkpoints/mini-clip").model_max_length == clip.TOKENS
+    )
 
     run()  # nothing is missing
     before = (tmp_path / "checkpoints/mini-sd-inpaint/vae/config.json").read_bytes(), gligen.state_dict()
@@ -212,7 +214,7 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, rendered, monkeypat
     listed = (tmp_path / "checkpoints" / SUMS).read_text().splitlines()
     assert {line[66:].split("/")[0] for line in listed} == {"mini-clip"}
     assert (tmp_path / "checkpoints/mini-sd-inpaint/vae/config.json").read_bytes() == before[0]
-    after = UNet2DConditionModel.from_pretrained(tmp_path / "checkpoints/mini-gligen/unet").state_dict()
+    after = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "checkpoints/mini-gligen/unet").state_dict()
     assert any(not torch.equal(value, after[name]) for name, value in before[1].items())
 
 
@@ -224,7 +226,9 @@ def test_a_thin_hole_is_never_lost_between_cells():
 
 def test_a_network_begins_as_the_one_it_grew_from():
     torch.manual_seed(0)
-    old, new = (UNet2DConditionModel(sample_size=12, **kind).eval() for kind in (PLAIN, inpainting.ARCHITECTURE))
+    old, new = (
+        diffusers.UNet2DConditionModel(sample_size=12, **kind).eval() for kind in (PLAIN, inpainting.ARCHITECTURE)
+    )
     load_fitting(new, old.state_dict())
     inputs = torch.randn(1, 9, 12, 12), torch.tensor([500]), torch.randn(1, 4, 128)
     with torch.no_grad():
@@ -233,7 +237,7 @@ def test_a_network_begins_as_the_one_it_grew_from():
 
 @pytest.mark.parametrize("kind", [PLAIN, inpainting.ARCHITECTURE], ids=["older", "new"])
 def test_grounding_grows_from_an_inpainting_network_whatever_its_attention(kind):
-    unet = UNet2DConditionModel(sample_size=12, **kind)
+    unet = diffusers.UNet2DConditionModel(sample_size=12, **kind)
     grounded = grounded_unet(unet)
     assert grounded.config["down_block_types"] == kind["down_block_types"]
     assert (grounded.config["in_channels"], grounded.config["attention_type"]) == (4, "gated")

@@ -1,9 +1,9 @@
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import UNet2DConditionModel
 
 from instsynth_dagster.demo.pretraining import inpainting
 from instsynth_dagster.demo.pretraining.corpus import Corpus
@@ -14,7 +14,7 @@ from instsynth_dagster.synthesis.generators.conditions import soft_edges
 CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"
 
 
-def check_start(unet: UNet2DConditionModel) -> None:
+def check_start(unet: diffusers.UNet2DConditionModel) -> None:
     unet.eval()
     controlnet = fresh_controlnet(unet).eval()
     torch.manual_seed(0)
@@ -33,7 +33,7 @@ def check_start(unet: UNet2DConditionModel) -> None:
 
 
 def test_it_begins_as_a_copy_that_changes_nothing():
-    check_start(UNet2DConditionModel(sample_size=12, **inpainting.ARCHITECTURE))
+    check_start(diffusers.UNet2DConditionModel(sample_size=12, **inpainting.ARCHITECTURE))
     check_start(load_unet(CHECKPOINTS / "mini-sd-inpaint"))
 
 

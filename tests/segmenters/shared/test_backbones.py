@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoConfig,
-    ConvNextConfig,
-    ConvNextForImageClassification,
-    ResNetForImageClassification,
-    SwinConfig,
-    SwinForImageClassification,
-)
 
 from instsynth_dagster.data.formats.cityscapes import CITYSCAPES
 from instsynth_dagster.errors import CheckpointError
@@ -22,12 +15,14 @@ from tests.segmenters.test_contract import TINY
 from tests.segmenters.toy import TINY_RESNET, ToyDataset, tiny
 
 CLASSIFIERS = {
-    "resnet": lambda: ResNetForImageClassification(AutoConfig.for_model(**TINY_RESNET)),
-    "swin": lambda: SwinForImageClassification(
-        SwinConfig(image_size=96, embed_dim=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2], window_size=12)
+    "resnet": lambda: transformers.ResNetForImageClassification(transformers.AutoConfig.for_model(**TINY_RESNET)),
+    "swin": lambda: transformers.SwinForImageClassification(
+        transformers.SwinConfig(
+            image_size=96, embed_dim=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2], window_size=12
+        )
     ),
-    "convnext": lambda: ConvNextForImageClassification(
-        ConvNextConfig(hidden_sizes=[8, 16, 16, 16], depths=[1, 1, 1, 1])
+    "convnext": lambda: transformers.ConvNextForImageClassification(
+        transformers.ConvNextConfig(hidden_sizes=[8, 16, 16, 16], depths=[1, 1, 1, 1])
     ),
 }
 
