@@ -123,10 +123,11 @@ class Record:
         """Pointers of the upstream assets; to be read before the partition is checked, so that later events count as
         later.
         """
-        found = {}
-        for upstream in {key for key, _ in self._asset.upstream(partition)}:
-            newest = self._instance.fetch_materializations(asset_key(upstream), limit=1).records
-            found[upstream] = str(newest[0].storage_id) if newest else "NULL"
+        keys = {asset_key(upstream): upstream for upstream, _ in self._asset.upstream(partition)}
+        found = dict.fromkeys(keys.values(), "NULL")
+        for record in self._instance.get_asset_records(list(keys)) if keys else ():
+            if newest := record.asset_entry.last_materialization_record:
+                found[keys[record.asset_entry.asset_key]] = str(newest.storage_id)
         return found
 
     def materialization(
