@@ -4,8 +4,8 @@ the long tests at the end."""
 import gc
 import os
 import sys
-from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 
 # before the first import of torch or OpenCV: workers of pytest-xdist share the cores, and a training's last bits depend
 # on the number of threads
@@ -17,10 +17,16 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+MODELS = {"demo", "doctor", "fuzz", "models", "refinement", "segmenters", "synthesis"}
+"""Folders of tests for which a process loads libraries of models."""
+_frozen = 0
+"""How many modules were loaded at the last `gc.freeze`."""
+
 
 @pytest.hookimpl(trylast=True)  # without those that `-m` leaves out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let every worker begin with files that hold slow tests.
+    """Let every worker begin with files that hold slow tests; without such files, let only one load libraries of
+    models, which takes longer than most of the tests.
 
     Each worker of pytest-xdist is given an equal stretch of the list and works through it; one that is done takes half
     of what another has left, from its end. A file stays together, since its tests share fixtures.
@@ -38,6 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             weights[least] += count
             stretches[least] += file
     rest = [item for count, file in zip(slow, files, strict=True) if not count for item in file]
+    if not any(slow):
+        stretches[-1] = [item for item in rest if _folder(item) in MODELS]
+        rest = [item for item in rest if _folder(item) not in MODELS]
     for stretch in stretches:
         missing = max(0, len(items) // workers - len(stretch))
         stretch += rest[:missing]
@@ -45,23 +54,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for stretch in stretches for item in stretch] + rest
 
 
-def pytest_collection_finish() -> None:
-    """Take what the imports have made out of garbage collection: every training asks for collections, and walking
-    a million objects that are never garbage is most of the time of a small one."""
-    gc.collect()
-    gc.freeze()
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+def pytest_runtest_setup() -> None:
+    """Take what imports have made out of garbage collection: every training asks for collections, and walking a million
+    objects that are never garbage is most of the time of a small one."""
+    global _frozen
+    if len(sys.modules) > _frozen + 200:  # the libraries of models are loaded by the first test that uses them
+        gc.collect()
+        gc.freeze()
+        _frozen = len(sys.modules)
 
 
 def pytest_unconfigure() -> None:
     gc.unfreeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def quick_instances() -> Iterator[None]:
-    """An instance of Dagster in memory is not marked with the revision of its tables: nothing migrates it, and reading
-    all migrations takes longer than the rest of a small run's bookkeeping."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "dagster" in sys.modules:
-            for storage in ("runs", "event_log"):
-                patch.setattr(f"dagster._core.storage.{storage}.in_memory.stamp_alembic_rev", lambda *_, **__: None)
-        yield

@@ -74,6 +74,7 @@ def test_an_interrupted_write_loses_no_row(tmp_path_factory, rows, stop):
         assert list(stopped.iterate("crops", "aachen|car")) == rows
 
 
+@pytest.mark.slow
 @given(rows=rows_strategy, stop=st.integers(0, 11))
 def test_a_resumed_write_knows_all_its_rows(tmp_path_factory, rows, stop):
     store = Store(tmp_path_factory.mktemp("store"), rows_per_part=3)

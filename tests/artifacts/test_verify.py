@@ -16,14 +16,16 @@ FOLDER = "crops/aachen/car"
 ROWS = [{"value": value} for value in range(7)]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def server():
     with s3_bucket():
         yield
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", pytest.param("s3", marks=pytest.mark.slow)])
 def store(request, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        request.getfixturevalue("server")
     root = tmp_path / "store" if request.param == "disk" else f"s3://{BUCKET}/{tmp_path.name}"
     made = Store(root, 3, tmp_path / "cache")
     make(made)
@@ -111,8 +113,9 @@ def copies(cache: Path, content: bytes) -> list[Path]:
     return [path for path in cache.rglob("*") if path.is_file() and path.read_bytes() == content]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["part", "folder"])
-def test_a_damaged_local_copy_is_named_and_fetched_again(tmp_path: Path, kind: str):
+def test_a_damaged_local_copy_is_named_and_fetched_again(server, tmp_path: Path, kind: str):
     root, cache = f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache"
     make(Store(root, 3, tmp_path / "elsewhere"))
 

@@ -19,6 +19,7 @@ from instsynth_dagster.settings import Settings
 from jobs.refresh import refresh
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
+from tests.instances import empty_instance
 
 CITIES = {"ashford": "train", "birchley": "train", "valdale": "val"}
 CLASSES = ("person", "car", "bus", "motorcycle")
@@ -68,7 +69,7 @@ class Project:
         store = resources["store"]
         before = {key: _written(store, key) for key in self.partitions(graph)}
         planned = {(item.asset, item.partition) for item in plan(list(graph.values()), store.manifest)}
-        with dg.DagsterInstance.ephemeral() as instance:
+        with empty_instance() as instance:
             refresh(graph, store, InThisProcess(build_assets(graph), resources, instance), lambda _: None)
         made = [key for key in self.partitions(graph) if _written(store, key) != before[key]]
         assert set(made) <= planned
@@ -203,7 +204,7 @@ def test_dagster_calls_everything_synced_until_an_input_changes(project):
         refresh(graph, resources["store"], InThisProcess(definitions, resources, instance), lambda _: None)
         return definitions, graph
 
-    with dg.DagsterInstance.ephemeral() as instance:
+    with empty_instance() as instance:
         definitions, graph = run(instance)
         for asset in ("frames", "selected_instances", "zoom_crop/is_cityscapes", "training_sets"):
             assert statuses(instance, definitions, graph, asset) == {(StaleStatus.FRESH,)}

@@ -107,6 +107,7 @@ def leaky(root: Path, copied: bool = False) -> dict[str, Any]:
     return settings_for(root).dataset.model_dump(mode="json", exclude_unset=True)
 
 
+@pytest.mark.slow
 def test_a_frame_that_is_left_out_counts_as_absent(tmp_path) -> None:
     project = Project(tmp_path)
     section = leaky(tmp_path, copied=True) | {"near_duplicates": "allow"}  # which an exact copy is not
@@ -124,6 +125,7 @@ def test_a_frame_that_is_left_out_counts_as_absent(tmp_path) -> None:
             project.refresh(dataset=section | {"leave_out": [wrong]}, arms=["real"])
 
 
+@pytest.mark.slow
 def test_near_duplicates_may_be_allowed_and_are_told(tmp_path) -> None:
     project = Project(tmp_path)
     project.refresh(dataset=leaky(tmp_path) | {"near_duplicates": "allow"}, arms=["real"])

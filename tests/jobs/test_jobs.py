@@ -28,6 +28,7 @@ from jobs.workers.orphans import HOST, PROCESS, fail_orphaned_runs, process_tags
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
 from tests.assets.test_graph import Project, settings_for, write_city
+from tests.instances import empty_instance
 
 
 @pytest.fixture
@@ -41,12 +42,12 @@ def planned(project, **changes):
 
 
 @pytest.mark.slow
-def test_the_plan_says_what_why_and_how_long(project):
+def test_the_plan_says_what_why_and_how_long(project, bring_up_to_date):
     first = {item.asset: item for item in planned(project)}
     assert first["frames"].certain == 3
     assert first["frames"].seconds is None
     assert "never made before, so not counted" in list(describe(list(first.values())))[-1]
-    project.refresh()
+    bring_up_to_date(project)
     assert planned(project) == []
     assert list(describe([])) == ["nothing is stale"]
     made = {item.asset: item for item in planned(project, selection={"min_area": 50, "k": 1})}
@@ -93,8 +94,8 @@ def test_what_was_never_made_is_counted_by_what_is_known_of_the_device(tmp_path)
 
 
 @pytest.mark.slow
-def test_verifying_names_what_a_refresh_makes_again(project):
-    project.refresh()
+def test_verifying_names_what_a_refresh_makes_again(project, bring_up_to_date):
+    bring_up_to_date(project)
     store, graph = project.store, build_graph(settings_for(project.root))
     assert damaged(graph, store) == []
     part = next(store.directory("selected_instances", "ashford|car").glob("*.parquet"))
@@ -105,7 +106,7 @@ def test_verifying_names_what_a_refresh_makes_again(project):
     assert [line.split(": damaged")[0] for line in lines] == [str(manifest), str(part)]
     assert {"frames", "selected_instances"} <= {item.asset for item in planned(project) if item.certain}
     settings = settings_for(project.root)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with empty_instance() as instance:
         workers = InThisProcess(build_assets(graph), build_resources(settings), instance)
         refresh(graph, store, workers, lambda _: None)
     assert damaged(graph, store) == []
@@ -118,13 +119,13 @@ def tick(project, instance, **changes):
 
 
 @pytest.mark.slow
-def test_the_night_runs_what_is_stale_and_skips_with_a_reason(project, tmp_path):
+def test_the_night_runs_what_is_stale_and_skips_with_a_reason(project, tmp_path, bring_up_to_date):
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
         (request,) = tick(project, instance).run_requests
         assert request.tags["instsynth/stale"] == str(len(project.partitions(build_graph(settings_for(project.root)))))
         assert request.tags["instsynth/first"] == "frames: missing"
-        project.refresh()
+        bring_up_to_date(project)
         assert tick(project, instance).skip_message.startswith("nothing is stale: ")
         (request,) = tick(project, instance, selection={"min_area": 50, "k": 1}).run_requests
         assert request.tags["instsynth/stale"] == "8"
@@ -147,7 +148,7 @@ def test_a_params_file_that_cannot_be_read_skips_the_night():
     def broken():
         raise SettingsError("params.yaml: seed: not a number")
 
-    with dg.DagsterInstance.ephemeral() as instance:
+    with empty_instance() as instance:
         context = dg.build_schedule_context(instance=instance)
         assert (
             build_schedule(NightlySettings(), broken).evaluate_tick(context).skip_message
@@ -156,16 +157,16 @@ def test_a_params_file_that_cannot_be_read_skips_the_night():
 
 
 @pytest.mark.slow
-def test_the_sensor_sees_a_new_frame_and_a_new_dvc_revision(project):
+def test_the_sensor_sees_a_new_frame_and_a_new_dvc_revision(project, bring_up_to_date):
     sensor = build_sensor(lambda: settings_for(project.root))
-    with dg.DagsterInstance.ephemeral() as instance:
+    with empty_instance() as instance:
 
         def look(cursor):
             return sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
 
         first = look(None)
         assert len(first.run_requests) == 1
-        project.refresh()
+        bring_up_to_date(project)
         assert look(first.cursor).skip_message == "the data set is unchanged since the last evaluation"
         write_city(project.root / "data", "ashford", "train", frames=3)
         second = look(first.cursor)
@@ -226,7 +227,7 @@ def test_killed_runs_are_marked_and_living_ones_are_left(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     tags = process_tags()
-    with dg.DagsterInstance.ephemeral() as instance:
+    with empty_instance() as instance:
         runs = {
             "killed": {HOST: tags[HOST], PROCESS: str(gone.pid)},
             "living": tags,
@@ -253,7 +254,7 @@ def test_a_job_runs_its_part_of_the_graph_and_carries_its_cost(project, monkeypa
     graph, resources = build_graph(settings), build_resources(settings)
     jobs = {job.name: job for job in build_jobs(settings, graph, build_assets(graph), resources)}
     store = resources["store"]
-    with dg.DagsterInstance.ephemeral() as instance:
+    with empty_instance() as instance:
         assert jobs["prepare"].execute_in_process(instance=instance).success
         assert store.manifest("selected_instances", "ashford|car")
         assert store.manifest("zoom_crop/is_cityscapes", "ashford|car") is None
@@ -306,7 +307,7 @@ def test_a_job_without_anything_to_make_says_what_the_params_file_lacks(project)
     settings = settings_for(project.root)
     graph, resources = build_graph(settings), build_resources(settings)
     (job,) = [job for job in build_jobs(settings, graph, [], resources) if job.name == "anonymise"]
-    with dg.DagsterInstance.ephemeral() as instance:
+    with empty_instance() as instance:
         result = job.execute_in_process(instance=instance, raise_on_error=False)
     assert not result.success
     (failed,) = [event for event in result.all_events if event.is_step_failure]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import ceil
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -18,6 +19,7 @@ from jobs.refresh import Refreshed, partition_ranges, partitions_between, refres
 from jobs.workers.runs import AssetRuns
 from resources import build_resources
 from tests.assets.test_graph import Project, settings_for
+from tests.instances import empty_instance
 
 
 class Here:
@@ -26,12 +28,11 @@ class Here:
 
     runs_per_asset = 2
 
-    def __init__(self, project: Project, slow: int = 0, slower: str = "", room: int = 99, **changes) -> None:
+    def __init__(self, project: Recorded, slow: int = 0, slower: str = "", room: int = 99, **changes) -> None:
         settings = settings_for(project.root, **changes)
         self.graph = build_graph(settings)
         self._resources = build_resources(settings)
-        instance = dg.DagsterInstance.ephemeral()
-        self._runs = AssetRuns(build_assets(self.graph), self._resources, instance, {})
+        self._runs = AssetRuns(build_assets(self.graph), self._resources, project.instance, {})
         self.store: Store = self._resources["store"]
         self._slow, self._slower, self._room = slow, slower, room
         self._asked: dict[str, int] = {}
@@ -82,9 +83,18 @@ class Here:
         return refresh(self.graph, self.store, self, self.said.append)
 
 
+class Recorded(Project):
+    """A project whose runs one instance of Dagster records."""
+
+    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
+        super().__init__(root)
+        self.instance = instance
+
+
 @pytest.fixture
-def project(tmp_path) -> Project:
-    return Project(tmp_path)
+def project(tmp_path) -> Iterator[Recorded]:
+    with empty_instance() as instance:
+        yield Recorded(tmp_path, instance)
 
 
 @pytest.mark.slow
@@ -110,6 +120,7 @@ def test_what_an_asset_took_is_told_as_work_and_as_time_that_passed(project):
     assert sum(counts) == made
 
 
+@pytest.mark.slow
 def test_digests_do_not_depend_on_how_the_graph_is_cut_into_runs(project, tmp_path):
     here = Here(project)
     here.refresh()
@@ -175,8 +186,8 @@ def test_pieces_cover_what_is_stale_exactly(data, pieces):
 
 
 @pytest.mark.slow
-def test_a_file_that_a_run_finds_damaged_is_made_again(project):
-    Here(project).refresh()
+def test_a_file_that_a_run_finds_damaged_is_made_again(project, bring_up_to_date):
+    bring_up_to_date(project)
     cluster = Here(project, selection={"min_area": 50, "k": 1})
     part = next(cluster.store.directory("instances", "ashford").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-1] + b"?")
@@ -186,9 +197,9 @@ def test_a_file_that_a_run_finds_damaged_is_made_again(project):
 
 
 @pytest.mark.slow
-def test_a_partition_does_not_wait_for_others_of_the_assets_it_reads(project):
+def test_a_partition_does_not_wait_for_others_of_the_assets_it_reads(project, bring_up_to_date):
     """While crops of one class are still being cut, windows are made of those of the others."""
-    project.refresh()
+    bring_up_to_date(project)
     crops, windows = "selected_instances", "zoom_crop/is_cityscapes"
     cluster = Here(project, slower=f"{crops} birchley|car birchley|car", selection={"min_area": 50, "k": 1})
     cluster.runs_per_asset = 8  # a partition each

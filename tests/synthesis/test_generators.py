@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from instsynth_dagster.data.images import decode_png, encode_png
@@ -166,6 +167,7 @@ def test_the_thinnest_mask_is_painted_wherever_it_lies(generator):
 
 
 @pytest.mark.slow
+@given_settings(max_examples=25)  # of each kind; they share the functions
 @given(st.integers(0, 2**31), st.integers(0, 40))
 def test_a_latent_cell_is_on_when_any_of_its_pixels_is(generator, seed, count):
     """`Tensor.unfold` is the oracle; and of the pixels of whole cells pipelines may pick any."""

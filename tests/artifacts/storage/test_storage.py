@@ -23,7 +23,7 @@ from tests.artifacts.storage.s3_server import BUCKET, s3_bucket
 FINGERPRINT = "a" * 64
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def server():
     with s3_bucket():
         yield
@@ -31,7 +31,15 @@ def server():
 
 @pytest.fixture(params=["disk", "s3"])
 def root(request, tmp_path: Path) -> str:
-    return str(tmp_path / "store") if request.param == "disk" else f"s3://{BUCKET}/{tmp_path.name}"
+    if request.param == "disk":
+        return str(tmp_path / "store")
+    request.getfixturevalue("server")
+    return f"s3://{BUCKET}/{tmp_path.name}"
+
+
+@pytest.fixture
+def objects(server, tmp_path: Path) -> ObjectStorage:
+    return ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
 
 
 @pytest.fixture
@@ -208,9 +216,8 @@ def leased(storage: ObjectStorage, said: list[str] | None = None) -> Lease:
 
 
 @pytest.mark.slow
-def test_a_dead_holder_is_succeeded_and_a_sleeping_one_finds_out(tmp_path: Path, clock, monkeypatch):
-    storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
-    sleeping = leased(storage)
+def test_a_dead_holder_is_succeeded_and_a_sleeping_one_finds_out(objects: ObjectStorage, clock, monkeypatch):
+    sleeping = leased(objects)
     sleeping.__enter__()
     said: list[str] = []
     waits = iter([TERM, 1.0])
@@ -219,7 +226,7 @@ def test_a_dead_holder_is_succeeded_and_a_sleeping_one_finds_out(tmp_path: Path,
         clock.now += next(waits)  # a third wait would be one too many
 
     monkeypatch.setattr("instsynth_dagster.artifacts.waiting.time.sleep", wait)
-    with leased(storage, said) as successor:
+    with leased(objects, said) as successor:
         assert clock.now == TERM + 1
         successor.check()
         with pytest.raises(LockLost):
@@ -227,15 +234,14 @@ def test_a_dead_holder_is_succeeded_and_a_sleeping_one_finds_out(tmp_path: Path,
         sleeping.__exit__(None, None, None)  # does not disturb the successor
         successor.check()
     assert said[0].startswith("waiting for another run (process ")
-    with leased(storage) as third:
+    with leased(objects) as third:
         third.check()
-    assert len(storage.names(".locks/crops/car")) == 1
+    assert len(objects.names(".locks/crops/car")) == 1
 
 
 @pytest.mark.slow
-def test_a_living_holder_is_never_succeeded(tmp_path: Path, clock, monkeypatch):
-    storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
-    holder, waits = leased(storage), iter(range(8))
+def test_a_living_holder_is_never_succeeded(objects: ObjectStorage, clock, monkeypatch):
+    holder, waits = leased(objects), iter(range(8))
     holder.__enter__()
 
     def wait(_: float) -> None:
@@ -247,28 +253,28 @@ def test_a_living_holder_is_never_succeeded(tmp_path: Path, clock, monkeypatch):
             holder.renew()
 
     monkeypatch.setattr("instsynth_dagster.artifacts.waiting.time.sleep", wait)
-    with leased(storage):
+    with leased(objects):
         assert next(waits, None) is None
 
 
-def test_a_heart_renews_until_it_is_stopped_or_overtaken(tmp_path: Path):
-    storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
-    with Lease(storage, ".locks/crops/car", "another run", print, term=0.04) as lease:
-        (first,) = storage.names(".locks/crops/car")
-        before = storage.read(f".locks/crops/car/{first}")
-        while storage.read(f".locks/crops/car/{first}") == before:
+@pytest.mark.slow
+def test_a_heart_renews_until_it_is_stopped_or_overtaken(objects: ObjectStorage):
+    with Lease(objects, ".locks/crops/car", "another run", print, term=0.04) as lease:
+        (first,) = objects.names(".locks/crops/car")
+        before = objects.read(f".locks/crops/car/{first}")
+        while objects.read(f".locks/crops/car/{first}") == before:
             pass
-        storage.create(".locks/crops/car/00000009.json", b"{}")
+        objects.create(".locks/crops/car/00000009.json", b"{}")
         lease._heart.join(60)
         assert not lease._heart.is_alive()
 
 
-def test_of_many_creators_one_wins(tmp_path: Path):
-    storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
+@pytest.mark.slow
+def test_of_many_creators_one_wins(objects: ObjectStorage):
     won = []
 
     def create(number: int) -> None:
-        if storage.create("lock", str(number).encode()):
+        if objects.create("lock", str(number).encode()):
             won.append(number)
 
     threads = [threading.Thread(target=create, args=(number,)) for number in range(12)]
@@ -277,45 +283,45 @@ def test_of_many_creators_one_wins(tmp_path: Path):
     for thread in threads:
         thread.join()
     assert len(won) == 1
-    assert storage.read("lock") == str(won[0]).encode()
+    assert objects.read("lock") == str(won[0]).encode()
 
 
-def test_scratch_travels_and_its_marker_comes_last(tmp_path: Path):
-    storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
+@pytest.mark.slow
+def test_scratch_travels_and_its_marker_comes_last(objects: ObjectStorage, tmp_path: Path):
     here, there = tmp_path / "here", tmp_path / "there"
-    with ScratchMirror(storage, "model/all/scratch", here, every=60) as mirror:
+    with ScratchMirror(objects, "model/all/scratch", here, every=60) as mirror:
         (here / "checkpoint-1").mkdir()
         (here / "checkpoint-1" / "weights").write_bytes(b"w")
         mirror.upload(settled=0)
         (here / "checkpoint-1" / "state.json").write_text("{}")
         mirror.upload(settled=30)  # too young
-        assert storage.names("model/all/scratch") == ["checkpoint-1/weights"]
-    with ScratchMirror(storage, "model/all/scratch", there, every=60) as mirror:
+        assert objects.names("model/all/scratch") == ["checkpoint-1/weights"]
+    with ScratchMirror(objects, "model/all/scratch", there, every=60) as mirror:
         assert (there / "checkpoint-1" / "state.json").read_text() == "{}"
         (there / "checkpoint-1" / "weights").unlink()
         mirror.upload(settled=0)
-        assert storage.names("model/all/scratch") == ["checkpoint-1/state.json"]
+        assert objects.names("model/all/scratch") == ["checkpoint-1/state.json"]
 
 
-def test_a_store_that_refuses_for_a_while_is_asked_again(tmp_path: Path, monkeypatch):
+@pytest.mark.slow
+def test_a_store_that_refuses_for_a_while_is_asked_again(objects: ObjectStorage, monkeypatch):
     monkeypatch.setattr("instsynth_dagster.artifacts.storage.objects._WAITS", (0.0, 0.0, 0.0))
-    storage = ObjectStorage(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "cache")
-    original, refusals = storage._fs.pipe_file, [OSError("SlowDown"), TimeoutError("no answer")]
+    original, refusals = objects._fs.pipe_file, [OSError("SlowDown"), TimeoutError("no answer")]
 
     def refusing(*args, **kwargs):
         if refusals:
             raise refusals.pop()
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(storage._fs, "pipe_file", refusing)
-    storage.write("one", b"1")
-    assert storage.read("one") == b"1"
+    monkeypatch.setattr(objects._fs, "pipe_file", refusing)
+    objects.write("one", b"1")
+    assert objects.read("one") == b"1"
     refusals += [OSError("SlowDown")] * 4
     with pytest.raises(ConnectionError, match=r"does not answer: SlowDown"):
-        storage.write("two", b"2")
-    monkeypatch.setattr(storage._fs, "pipe_file", lambda *_: (_ for _ in ()).throw(PermissionError("forbidden")))
+        objects.write("two", b"2")
+    monkeypatch.setattr(objects._fs, "pipe_file", lambda *_: (_ for _ in ()).throw(PermissionError("forbidden")))
     with pytest.raises(ArtifactError, match=r"access denied \(forbidden\); check the credentials"):
-        storage.write("three", b"3")
+        objects.write("three", b"3")
 
 
 def test_an_unknown_kind_of_store_is_named(tmp_path: Path):

@@ -86,6 +86,7 @@ def yolo(root: Path) -> tuple[Path, Any, dict[str, Any]]:
     return root / "data.yaml", data, {"format": "yolo", "annotations": "data.yaml"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [coco, coco_panoptic, labelme, bdd100k, mapillary, yolo])
 def test_any_value_may_be_another(made: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -26,6 +26,7 @@ def test_the_same_seed_gives_the_same_bytes():
     assert (first.image != other.image).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{"palette": "dull"}, {"repaint": 1}, {"palette": "dull", "repaint": 1}])
 def test_other_paint_changes_no_shape_and_nothing_but_the_painted(given):
     for seed in range(3):
@@ -54,6 +55,7 @@ def test_a_dull_city_wears_no_colours_and_a_repainted_one_all():
         render_scene(0, 256, 128, palette="pale")
 
 
+@pytest.mark.slow
 def test_only_train_cities_and_those_like_them_are_dull(tmp_path):
     settings = DemoCitySettings(width=256, height=128, frames_per_city=1, palette="dull", like_train=("calm",))
     written = {}
@@ -75,6 +77,7 @@ def test_a_class_can_be_rare_in_the_train_cities_alone():
     assert cars["train"] < 0.3 * cars["val"]
 
 
+@pytest.mark.slow
 def test_a_frame_is_drawn_again_in_other_colours():
     settings = DemoCitySettings(width=256, height=128, frames_per_city=2, palette="dull")
     (_, _, _), (frame_id, image, ids) = city_frames("dim", settings, "train")

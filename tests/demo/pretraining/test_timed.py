@@ -36,6 +36,7 @@ def test_the_learning_rate_rises_stays_and_ends_at_zero():
     assert factors == pytest.approx([0, 1, 1, 1, 0.5, 0, 0])
 
 
+@pytest.mark.slow
 def test_a_later_call_goes_on_where_the_first_ended(tmp_path):
     torch.manual_seed(0)
     recipe = TimedRecipe(minutes=0.1, learning_rate=0.05, weight_decay=0.0)

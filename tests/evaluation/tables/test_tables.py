@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ def truth() -> list[np.ndarray]:
     return [random_ids(rng) for _ in range(FRAMES)]
 
 
+@cache
 def scored(arm: str, seed: int, lost: float = 0.0) -> Run:
     """A run whose predictions are shaken ground truth, a share of them lost."""
     rng = np.random.default_rng(seed)
@@ -172,6 +174,7 @@ def test_resampled_trainings_have_the_variance_of_their_mean(count: int) -> None
     assert means.var() == pytest.approx(values.var(ddof=1) / count, rel=0.05)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_noise_of_training() -> None:
     steady = [replace(scored("real", 1), seed=seed) for seed in range(4)]
     noisy = [replace(scored("diffinpainting", 1, lost), seed=seed) for seed, lost in enumerate((0.0, 0.9, 0.0, 0.9))]

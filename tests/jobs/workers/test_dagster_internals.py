@@ -48,6 +48,7 @@ def test_a_pool_has_the_limit_that_was_set_and_gets_back_what_a_run_held(tmp_pat
             pytest.fail(f"{MOVED}: {error}")
 
 
+@pytest.mark.slow
 def test_a_run_that_a_command_began_is_one_of_the_code_location(tmp_path):
     workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())
     (location,) = [entry["python_module"]["module_name"] for entry in workspace["load_from"]]
