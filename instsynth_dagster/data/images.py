@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import sys
 import zlib
 from collections.abc import Sequence
 from typing import Any, Literal, SupportsBytes
@@ -121,6 +122,8 @@ def _decoded(data: bytes) -> np.ndarray:
 _HEADER = 33
 """Bytes before the only data chunk of files written by `encode_png`."""
 _END = b"".join(_chunk(b"IEND", b""))
+_PIECE = 1 << 16
+"""Bytes of a file that are unpacked at once."""
 
 
 def decode_as_encoded(png: bytes) -> np.ndarray | None:
@@ -138,29 +141,37 @@ def decode_as_encoded(png: bytes) -> np.ndarray | None:
     if length != len(packed) or name != b"IDAT" or png[-4 - len(_END) : -len(_END)] != checksum:
         return None
     stride = width * depth // 8 * (3 if colour == _RGB else 1)
-    unpacked = _unpacked(packed, height * (1 + stride))
-    if unpacked is None:
-        return None
-    rows = unpacked.reshape(height, 1 + stride)
-    if (rows[:, 0] != _UP).any():
-        return None
     pixels = np.empty((height, stride), np.uint8)
-    pixels[:1] = rows[:1, 1:]
-    for above, difference, row in zip(pixels, rows[1:, 1:], pixels[1:], strict=False):
-        np.add(above, difference, out=row)
+    if not _unpack(packed, pixels):
+        return None
     if colour == _RGB:
         return pixels.reshape(height, width, 3)
-    return pixels if depth == 8 else pixels.view(">u2").astype(np.uint16)
+    if depth == 8:
+        return pixels
+    values = pixels.view(np.uint16)
+    return values.byteswap(inplace=True) if sys.byteorder == "little" else values
 
 
-def _unpacked(packed: memoryview, size: int) -> np.ndarray | None:
-    """uint8 (size,) of a whole zlib stream; None for a damaged one and for one of another size."""
-    stream = isal_zlib.decompressobj()
-    try:
-        unpacked = stream.decompress(packed, size + 1)
-    except isal_zlib.error:  # type: ignore[misc]  # an exception class; the stubs say an instance
-        return None
-    return np.frombuffer(unpacked, np.uint8) if stream.eof and len(unpacked) == size else None
+def _unpack(packed: memoryview, pixels: np.ndarray) -> bool:
+    """Fill pixels uint8 (rows, bytes) from a zlib stream of filtered rows, piece by piece, so that no second array of
+    their size is made; returns whether the stream is whole, of this size, and filtered as `encode_png` does.
+    """
+    stream, length = isal_zlib.decompressobj(), 1 + pixels.shape[1]
+    above, done, rest = np.zeros(pixels.shape[1], np.uint8), 0, b""
+    for start in range(0, len(packed), _PIECE):
+        try:
+            unpacked = rest + stream.decompress(packed[start : start + _PIECE])
+        except isal_zlib.error:  # type: ignore[misc]  # an exception class; the stubs say an instance
+            return False
+        whole = len(unpacked) // length
+        rows = np.frombuffer(unpacked, np.uint8, whole * length).reshape(whole, length)
+        if done + whole > len(pixels) or (rows[:, 0] != _UP).any():
+            return False
+        for difference, shown in zip(rows[:, 1:], pixels[done : done + whole], strict=True):
+            np.add(above, difference, out=shown)
+            above = shown
+        done, rest = done + whole, unpacked[whole * length :]
+    return stream.eof and done == len(pixels) and not rest
 
 
 def encode_ids(ids: np.ndarray) -> bytes:

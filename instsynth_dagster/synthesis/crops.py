@@ -55,12 +55,12 @@ def cut_crop(image: np.ndarray, ids: np.ndarray, value: int, box: Box) -> tuple[
     x1, y1, x2, y2 = box
     inside = (slice(max(y1, 0), min(y2, height)), slice(max(x1, 0), min(x2, width)))
     pads = (max(-y1, 0), max(y2 - height, 0), max(-x1, 0), max(x2 - width, 0))
-    mask = (ids[inside] == value).astype(np.uint8)
+    mask = ids[inside] == value
     if not any(pads):
-        return image[inside].copy(), mask.astype(bool)
-    crop = np.pad(image[inside], (pads[:2], pads[2:], (0, 0)), mode="reflect" if min(mask.shape) > 1 else "edge")
-    padded = cv2.copyMakeBorder(mask, *pads, cv2.BORDER_CONSTANT, value=0)
-    return np.ascontiguousarray(crop), padded.astype(bool)
+        return image[inside].copy(), mask
+    border = cv2.BORDER_REFLECT_101 if min(mask.shape) > 1 else cv2.BORDER_REPLICATE
+    padded = cv2.copyMakeBorder(mask.view(np.uint8), *pads, cv2.BORDER_CONSTANT, value=0)
+    return cv2.copyMakeBorder(image[inside], *pads, border), padded.view(bool)
 
 
 def cut_box(image: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
@@ -97,17 +97,25 @@ def cut_selected(
     """Rows of `selected_instances` for the chosen instances of one frame: the row of the index, crop box, crop and
     mask.
     """
-    height, width = ids.shape
     for values in zip(*(selected[name].tolist() for name in _COLUMNS), strict=True):
-        row = dict(zip(_COLUMNS, values, strict=True))
-        box = crop_box((row["x1"], row["y1"], row["x2"], row["y2"]), settings.margin, width, height)
-        crop, mask = cut_crop(image, ids, row["value"], box)
-        yield {
-            **row,
-            **dict(zip(("crop_x1", "crop_y1", "crop_x2", "crop_y2"), box, strict=True)),
-            "crop_png": encode_png(crop),
-            "mask_counts": encode_rle(mask)["counts"],
-        }
+        # in a call of its own: a crop that is larger than its frame is not kept while its row is used
+        yield _selected_row(image, ids, dict(zip(_COLUMNS, values, strict=True)), settings)
+
+
+def _selected_row(
+    image: np.ndarray, ids: np.ndarray, row: Mapping[str, Any], settings: SelectionSettings
+) -> dict[str, Any]:
+    height, width = ids.shape
+    box = crop_box(box_of(row), settings.margin, width, height)
+    crop, mask = cut_crop(image, ids, row["value"], box)
+    counts = encode_rle(mask)["counts"]
+    del mask
+    return {
+        **row,
+        **dict(zip(("crop_x1", "crop_y1", "crop_x2", "crop_y2"), box, strict=True)),
+        "crop_png": encode_png(crop),
+        "mask_counts": counts,
+    }
 
 
 def focus(image: np.ndarray, mask: np.ndarray, margin: float = 0.1, cut_out: bool = False) -> np.ndarray:

@@ -19,7 +19,6 @@ from instsynth_dagster.synthesis.gates import MASK_IOU, SCORES
 from instsynth_dagster.synthesis.generators.failures import UNCHANGED
 from instsynth_dagster.synthesis.integration import outside_difference, patch_of_row
 from instsynth_dagster.synthesis.windows import (
-    Window,
     cut_ids,
     cut_image,
     paint_window,
@@ -101,9 +100,11 @@ def synthetic_window(
     misplaced = misplaced_pixels(ids[window.y1 : window.y2, window.x1 : window.x2] == value, target)
     ids_png = encode_ids(window_ids)
     del window_ids
+    patch = None if row["repainted_png"] is None else patch_of_row(image, row, settings)
     source = image if untouched is None else untouched
     source_image = cut_image(source, window, settings)
-    window_image = _painted(source_image, source, image, row, window, target, settings)
+    same = image is source and patch is None
+    window_image = source_image if same else paint_window(source_image, image, window, target, patch)
     difference = outside_difference(source_image, window_image, target)
     provenance = {key: row[key] for key in (*PROVENANCE, *VERDICT) if key in row}
     repainted = row["repainted_png"] is not None
@@ -135,22 +136,6 @@ def synthetic_window(
         "outside_difference": difference,
         **sample_columns(image_png, ids_png),
     }
-
-
-def _painted(
-    source_image: np.ndarray,
-    source: np.ndarray,
-    image: np.ndarray,
-    row: Mapping[str, Any],
-    window: Window,
-    target: np.ndarray,
-    settings: IntegrationSettings,
-) -> np.ndarray:
-    """The window of `source` with what `image` or the row's repainting shows inside the mask `target`."""
-    patch = None if row["repainted_png"] is None else patch_of_row(image, row, settings)
-    if image is source and patch is None:
-        return source_image
-    return paint_window(source_image, image, window, target, patch)
 
 
 def misplaced_pixels(native: np.ndarray, resized: np.ndarray) -> int:

@@ -48,6 +48,18 @@ def test_a_crop_shows_the_whole_mask_and_no_black(case, margin):
     assert crop.shape == (*mask.shape, 3)
 
 
+@given(st.integers(2, 60), st.integers(2, 60), st.integers(0, 90), st.integers(0, 2**31))
+def test_a_crop_beyond_the_frame_shows_its_reflection(width, height, beyond, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    ids = np.random.default_rng(seed).integers(0, 2, (height, width), dtype=np.int32)
+    left, top, right, bottom = -beyond, -(beyond // 2), width + beyond // 3, height + beyond
+    crop, mask = cut_crop(image, ids, 1, (left, top, right, bottom))
+    pads = (-top, bottom - height), (-left, right - width)
+    np.testing.assert_array_equal(crop, np.pad(image, (*pads, (0, 0)), mode="reflect"))
+    np.testing.assert_array_equal(mask, np.pad(ids == 1, pads))
+    assert mask.dtype == bool
+
+
 @pytest.mark.parametrize("value", [32000, 24064, 26112])
 def test_ids_divisible_by_256_keep_their_mask(value):
     ids = np.zeros((20, 20), np.int32)
