@@ -138,3 +138,14 @@ def test_a_partition_that_is_lost_and_made_again_stays_one_fact(ui, tmp_path):
     assert ui.materialize("frames", partition="ashford").is_success
     assert len(set(versions(ui, "frames", "ashford"))) == 1
     assert assert_marks_are_the_plan(ui, tmp_path) == set()
+
+
+def test_a_cancelled_backfill_ends_as_that_and_the_next_one_makes_everything(ui, tmp_path):
+    cities = ("ashford", "birchley", "valdale")
+    started = ui.launch_backfill(["frames"], cities)
+    ui.cancel_backfill(started)
+    assert ui.end_of_backfill(started) == "CANCELED"
+    assert [versions(ui, "frames", city) for city in cities] == [[], [], []]
+    assert ui.backfill(["frames"], cities) == "COMPLETED_SUCCESS"
+    for city in cities:
+        assert versions(ui, "frames", city) == [stored(tmp_path, "frames", city)]

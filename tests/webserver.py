@@ -31,7 +31,9 @@ _LAUNCH = """mutation($run: ExecutionParams!) { launchPipelineExecution(executio
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message stack } } }"""
 _BACKFILL = """mutation($backfill: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $backfill) {
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message stack } } }"""
-_LOOKS, _UNFINISHED = 50, ("REQUESTED", "FAILING")
+_CANCEL = """mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) {
+  __typename ... on CancelBackfillSuccess { backfillId } ... on PythonError { message stack } } }"""
+_LOOKS, _UNFINISHED = 50, ("REQUESTED", "FAILING", "CANCELING")
 _REPOSITORY = {"repositoryLocationName": "tests", "repositoryName": "__repository__"}
 
 
@@ -97,15 +99,27 @@ class Browser:
 
     def backfill(self, assets: Sequence[str], partitions: Sequence[str] | None) -> str:
         """Launch a backfill (of all partitions: None) and let the daemon work; returns how it ended."""
-        from dagster._daemon.backfill import execute_backfill_iteration
+        return self.end_of_backfill(self.launch_backfill(assets, partitions))
 
+    def launch_backfill(self, assets: Sequence[str], partitions: Sequence[str] | None) -> str:
+        """Launch a backfill, on which the daemon has not worked yet; returns its id."""
         named = {"partitionNames": list(map(shown_key, partitions or ()))}
         chosen = {"allPartitions": True} if partitions is None else named
         asked = {"assetSelection": [_key(asset) for asset in assets], "title": "test", **chosen}
         answer = self.ask(_BACKFILL, backfill=asked)["launchPartitionBackfill"]
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return str(answer["backfillId"])
+
+    def cancel_backfill(self, backfill: str) -> None:
+        answer = self.ask(_CANCEL, id=backfill)["cancelPartitionBackfill"]
+        assert answer["__typename"] == "CancelBackfillSuccess", answer
+
+    def end_of_backfill(self, backfill: str) -> str:
+        """Let the daemon work until a backfill has ended; returns how."""
+        from dagster._daemon.backfill import execute_backfill_iteration
+
         for _ in range(_LOOKS):
-            if (found := self.instance.get_backfill(answer["backfillId"])) and found.status.value not in _UNFINISHED:
+            if (found := self.instance.get_backfill(backfill)) and found.status.value not in _UNFINISHED:
                 return str(found.status.value)
             for error in execute_backfill_iteration(self._process, logging.getLogger("backfill")):
                 assert error is None, error
