@@ -70,3 +70,11 @@ def pytest_runtest_setup() -> None:
 
 def pytest_unconfigure() -> None:
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the finished run of `toy_run.make`, made once for all workers; to be copied, not changed."""
+    from tests.toy_run import made_once, make
+
+    return made_once(tmp_path_factory.getbasetemp(), "toy_run", make)

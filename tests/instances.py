@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
+import pytest
 
 _IDLE: list[dg.DagsterInstance] = []
+_MIGRATIONS: dict[str, Any] = {}
+"""What alembic has read, by the folder."""
 
 
 @contextmanager
@@ -20,3 +24,21 @@ def empty_instance() -> Iterator[dg.DagsterInstance]:
     finally:
         instance.wipe()
         _IDLE.append(instance)
+
+
+@contextmanager
+def migrations_read_once() -> Iterator[None]:
+    """For instances on the disk, on which every run has tables of its own to be marked with the newest migration."""
+    from alembic.script import ScriptDirectory
+
+    read = ScriptDirectory.from_config
+
+    def once(config: Any) -> ScriptDirectory:
+        folder = config.get_main_option("script_location")
+        if folder not in _MIGRATIONS:
+            _MIGRATIONS[folder] = read(config)
+        return _MIGRATIONS[folder]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", once)
+        yield

@@ -24,8 +24,9 @@ from jobs.refresh import refresh
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
 from resources.no_pickles import NoPickles
+from tests.instances import migrations_read_once
 from tests.settings.test_settings import SHIPPED
-from tests.test_end_to_end import raw_settings
+from tests.toy_run import raw_settings
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("instsynth_dagster", "assets", "resources", "jobs", "benchmarks")
@@ -132,11 +133,12 @@ def test_dagster_pickles_nothing(name):
 @pytest.mark.slow
 def test_what_a_run_leaves_is_no_pickle(tmp_path):
     """A job through Dagster's own storage: its folder holds events and logs, and no value of an op."""
-    raw = raw_settings(tmp_path, tmp_path / "none", generators={}, arms=["zoom_crop"])
+    workers = {"processes": 1}  # this one
+    raw = raw_settings(tmp_path, tmp_path / "none", generators={}, arms=["zoom_crop"], workers=workers)
     settings = Settings.model_validate(raw)
     definitions = build_definitions(settings, lambda: settings)
     (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+    with migrations_read_once(), dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
         assert definitions.get_job_def("prepare").execute_in_process(instance=instance).success
     values = [path for path in (tmp_path / "home" / "storage").rglob("*") if path.is_file()]
     assert not [path for path in values if "compute_logs" not in path.parts and path.suffix != ".db"]
@@ -227,7 +229,7 @@ def test_a_secret_of_the_environment_is_written_nowhere(tmp_path, monkeypatch, c
     settings = Settings.model_validate(raw)
     graph, resources = build_graph(settings), build_resources(settings)
     (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+    with migrations_read_once(), dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
         refresh(graph, resources["store"], InThisProcess(build_assets(graph), resources, instance), print)
         events = [str(record) for run in instance.get_runs() for record in instance.all_logs(run.run_id)]
     written = [path for path in tmp_path.rglob("*") if path.is_file()]

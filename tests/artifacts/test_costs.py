@@ -20,8 +20,8 @@ from instsynth_dagster.settings import CostSettings, Settings
 from jobs.results import COSTS, write_results
 from tests.segmenters.test_mask2former import fit
 from tests.segmenters.toy import tiny
-from tests.test_end_to_end import CLASSES, CROPS, raw_settings, run
 from tests.tiny_pipelines import save_tiny_inpainting
+from tests.toy_run import CLASSES, CROPS, MODEL, ROWS_PER_PART, copied, raw_settings, run, toy_settings
 
 FOLDER, FINGERPRINT = "crops/aachen/car", "a" * 64
 
@@ -107,27 +107,28 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny_inpainting(tmp_path_factory.mktemp("tiny"))
+def model(toy_run):
+    return toy_run / MODEL
 
 
 @pytest.mark.slow
-def test_a_budget_stops_the_graph_and_a_larger_one_goes_on(tmp_path, model, monkeypatch):
+def test_a_budget_stops_the_graph_and_a_larger_one_goes_on(tmp_path, toy_run, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(
         "instsynth_dagster.synthesis.generators.base.time", SimpleNamespace(monotonic=lambda: float(next(ticks)))
     )  # every batch takes one second
-    whole = run(raw_settings(tmp_path / "whole", model, arms=["real", "diffinpainting"]))
+    whole = Store(toy_run / "artifacts")
     batches = sum(-(-whole.require(CROPS, f"oakham|{name}").rows // 2) for name in CLASSES)
-    raw = raw_settings(tmp_path / "poor", model, arms=["real", "diffinpainting"])
+    dataset = copied(toy_run, tmp_path, above=CROPS)
+    raw = raw_settings(tmp_path, toy_run / MODEL, arms=["real", "diffinpainting"], dataset=dataset)
     with pytest.raises(dg.Failure, match=r"costs\.device_hours: the next piece of work would exceed the budget"):
-        run(raw | {"costs": {"device_hours": (batches - 1.5) / HOUR}})
-    spent = Ledger(LocalStorage(tmp_path / "poor/artifacts")).spent()
+        run(raw | {"costs": {"device_hours": (batches - 1.5) / HOUR}}, ROWS_PER_PART)
+    spent = Ledger(LocalStorage(tmp_path / "artifacts")).spent()
     assert spent == batches - 2
     with pytest.raises(dg.Failure, match="would exceed"):  # nothing is done with what is left
-        run(raw | {"costs": {"device_hours": (batches - 1.5) / HOUR}})
-    assert Ledger(LocalStorage(tmp_path / "poor/artifacts")).spent() == spent
-    rich = run(raw | {"costs": {"device_hours": (batches + 1.0) / HOUR}})
+        run(raw | {"costs": {"device_hours": (batches - 1.5) / HOUR}}, ROWS_PER_PART)
+    assert Ledger(LocalStorage(tmp_path / "artifacts")).spent() == spent
+    rich = run(raw | {"costs": {"device_hours": (batches + 1.0) / HOUR}}, ROWS_PER_PART)
     assert Ledger(rich.storage).spent() == batches
     for name in CLASSES:
         assert rich.require(CROPS, f"oakham|{name}").digest == whole.require(CROPS, f"oakham|{name}").digest
@@ -151,19 +152,17 @@ def test_who_uses_no_device_pays_for_none(tmp_path, model):
 
 
 @pytest.mark.parametrize(("bank", "pool"), [(None, None), ({"encoder": "diffinpainting"}, "device")])
-def test_only_a_diverse_bank_waits_for_the_device(tmp_path, model, bank, pool):
+def test_only_a_diverse_bank_waits_for_the_device(tmp_path, bank, pool):
+    model = save_tiny_inpainting(tmp_path)
     settings = Settings.model_validate(raw_settings(tmp_path, model, arms=["real"], prompt_bank=bank))
     (definition,) = (made for made in build_assets(build_graph(settings)) if made.key.path == ["prompt_bank"])
     assert definition.op.pool == pool
 
 
 @pytest.mark.slow
-def test_costs_of_crops_and_tables(tmp_path, model):
-    segmenters = {"m": tiny(crop=(64, 128)).model_dump(mode="json")}
-    raw = raw_settings(tmp_path, model, arms=["real", "diffinpainting"], segmenters=segmenters)
+def test_costs_of_crops_and_tables(tmp_path, toy_run):
     costs = CostSettings(price_per_hour=3600, currency="EUR")  # a euro a second
-    store = run(raw)
-    settings = Settings.model_validate(raw)
+    settings, store = Settings.model_validate(toy_settings(toy_run)), Store(toy_run / "artifacts")
     graph, manifest_of = build_graph(settings), store.snapshot()
     (crops,) = crop_costs(graph, manifest_of, costs).to_dict("records")
     made = [store.require(CROPS, f"oakham|{name}") for name in CLASSES]

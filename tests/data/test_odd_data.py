@@ -8,8 +8,8 @@ import pytest
 
 from instsynth_dagster.data.formats.cityscapes import write_frame
 from instsynth_dagster.data.images import decode_png
-from tests.test_end_to_end import raw_settings, run
 from tests.tiny_pipelines import save_tiny_inpainting
+from tests.toy_run import raw_settings, run
 
 HEIGHT, WIDTH = 64, 128
 

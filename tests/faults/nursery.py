@@ -1,40 +1,43 @@
 """Runs of the graph in processes of their own, forked from one that has imported everything already.
 
-    python -m tests.faults.nursery kill <settings json>
-    python -m tests.faults.nursery race <settings json>
+`Nursery` starts `python -m tests.faults.nursery`, which reads commands from its standard input, a JSON line each:
 
 `kill` refreshes a store, SIGKILLs the process three times in each of four phases, at a random moment of its first,
-second and last third, looks at the store after each kill, then lets a last one finish. `race` makes the same crops in
-two processes at once. Both print one JSON line.
+second and last third, looks at the store after each kill, then lets a last one finish. `kill_after_a_part` kills a
+refresh when it has stored a part of the first crops. `race` makes the same crops in two processes at once.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
+import fsspec
 
-# what a refresh imports only when an asset runs
-import instsynth_dagster.segmenters.mask2former
-import instsynth_dagster.synthesis.generators.diffinpainting  # noqa: F401
 from assets import build_assets, build_graph
 from assets.shared.partitions import asset_key, partition_tags
 from instsynth_dagster.artifacts.store import Store, open_store
+from instsynth_dagster.artifacts.writer import PartitionWriter
 from instsynth_dagster.settings import Settings
 from instsynth_dagster.synthesis.export import COCO_JSON
 from jobs.refresh import refresh
 from jobs.workers.runs import InThisProcess
 from resources import build_resources
+from tests.instances import empty_instance
+from tests.toy_run import CROPS, ROWS_PER_PART
 
-CROPS = "diffinpainting/inpainted_crops"
 PHASES = {
     CROPS: 0.6,
     "diffinpainting/is_cityscapes": 0.3,
@@ -42,17 +45,26 @@ PHASES = {
     "diffinpainting/export": 0.1,
 }
 """Assets in whose making a kill falls, and the seconds within which it does."""
+LIBRARIES = (
+    "instsynth_dagster.segmenters.mask2former",
+    "instsynth_dagster.segmenters.training.trainer",
+    "instsynth_dagster.synthesis.generators.diffinpainting",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_inpaint",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.mask2former.modeling_mask2former",
+    "transformers.models.resnet.modeling_resnet",
+)
+"""What a refresh imports only when an asset runs."""
 KILLS_EACH = 3
 SEED = 7
 """Of the moments."""
-ROWS_PER_PART = 2
 
 
 def refreshed(settings: Settings, log: Callable[[str], None]) -> Store:
     """Refresh a store, with small parts."""
     graph, resources = build_graph(settings), build_resources(settings)
     resources["store"].rows_per_part = ROWS_PER_PART
-    with dg.DagsterInstance.ephemeral() as instance:
+    with empty_instance() as instance:
         workers = InThisProcess(build_assets(graph), resources, instance)
         refresh(graph, resources["store"], workers, log)
     return resources["store"]
@@ -135,6 +147,25 @@ def kill(settings: Settings) -> dict[str, Any]:
     return {"killed": killed, "code": exit_status(pid)}
 
 
+def kill_after_a_part(settings: Settings) -> dict[str, Any]:
+    """The exit status of a refresh that is killed when it has stored a part of the first crops."""
+
+    def work(log: Callable[[str], None]) -> None:
+        flush = PartitionWriter._flush
+
+        def flush_and_die(out: PartitionWriter) -> None:
+            flush(out)
+            if out.asset == CROPS:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        PartitionWriter._flush = flush_and_die  # type: ignore[method-assign]
+        refreshed(settings, log)
+
+    pid, lines = forked(work)
+    lines.read()
+    return {"code": exit_status(pid)}
+
+
 def race(settings: Settings) -> dict[str, Any]:
     """Exit statuses of two processes that make the same crops at once."""
     both = [forked(lambda _: make_crops(settings)) for _ in range(2)]
@@ -145,11 +176,50 @@ def exit_status(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+class Nursery:
+    """A process that others are forked from. It makes nothing itself: torch forks no process that has trained."""
+
+    def __enter__(self) -> Self:
+        self._errors = tempfile.TemporaryFile("w+")
+        command = [sys.executable, "-m", "tests.faults.nursery"]
+        given = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors, "text": True}
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, **given)
+        return self
+
+    def __call__(self, command: str, settings: Settings) -> dict[str, Any]:
+        """The answer to a command, in the environment of this process."""
+        assert self._process.stdin
+        assert self._process.stdout
+        given = [command, settings.model_dump_json(exclude_unset=True), dict(os.environ)]
+        self._process.stdin.write(f"{json.dumps(given)}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        self._errors.seek(0)
+        assert answer, self._errors.read()[-3000:]
+        return json.loads(answer)
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+        self._errors.close()
+
+
 def main() -> None:
-    _, what, text = sys.argv
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever else is printed
+    for module in LIBRARIES:
+        import_module(module)
     with dg.DagsterInstance.ephemeral():
         pass  # the first of a process imports a good deal
-    print(json.dumps({"kill": kill, "race": race}[what](Settings.model_validate_json(text))))
+    gc.collect()
+    gc.freeze()  # what the children share with this process
+    for line in sys.stdin:
+        command, settings, environment = json.loads(line)
+        os.environ.clear()
+        os.environ.update(environment)
+        fsspec.config.set_conf_env(fsspec.config.conf)  # which fsspec reads when it is imported
+        answer = {"kill": kill, "kill_after_a_part": kill_after_a_part, "race": race}[command]
+        print(json.dumps(answer(Settings.model_validate_json(settings))), file=answers)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
+import signal
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
+import fsspec
 import pandas as pd
 import pytest
 import torch
@@ -19,10 +18,8 @@ from instsynth_dagster.artifacts.costs import Ledger
 from instsynth_dagster.artifacts.store import Store, open_store
 from instsynth_dagster.settings import Settings
 from tests.artifacts.storage.s3_server import BUCKET, s3_bucket
-from tests.faults.nursery import KILLS_EACH, PHASES, refreshed, whole_or_absent
-from tests.segmenters.toy import tiny
-from tests.test_end_to_end import CLASSES, CROPS, raw_settings
-from tests.tiny_pipelines import save_tiny_inpainting
+from tests.faults.nursery import KILLS_EACH, PHASES, Nursery, refreshed, whole_or_absent
+from tests.toy_run import ARMS, CLASSES, CROPS, MODEL, SEGMENTERS, copied, raw_settings, toy_settings
 
 pytestmark = pytest.mark.slow
 WINDOWS = "diffinpainting/is_cityscapes"
@@ -37,14 +34,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return save_tiny_inpainting(tmp_path_factory.mktemp("tiny"))
-
-
-def settings(folder: Path, model: Path, train: bool = False, root: str | None = None, **changes) -> Settings:
-    segmenters = {"m": tiny(steps=8, checkpoint_every=1, crop=(64, 128)).model_dump(mode="json")} if train else {}
-    raw = raw_settings(folder, model, arms=["real", "diffinpainting"], segmenters=segmenters, **changes)
+def settings(folder: Path, toy_run: Path, train: bool = False, root: str | None = None, **changes) -> Settings:
+    """Those of the toy run, with artifacts below `folder`."""
+    raw = raw_settings(folder, toy_run / MODEL, arms=ARMS, segmenters=SEGMENTERS if train else {}, **changes)
     artifacts = {"root": root, "cache": str(folder / "cache"), "exports": str(folder / "exports")}
     return Settings.model_validate(raw | ({"artifacts": artifacts} if root else {}))
 
@@ -60,18 +52,20 @@ def digests(store: Store, of: Settings) -> dict[tuple[str, str], str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, model) -> Settings:
-    """A store in which everything is made; a test that damages it leaves it whole again."""
-    given = settings(tmp_path_factory.mktemp("undisturbed"), model, train=True)
-    refreshed(given, lambda _: None)
-    return given
+def undisturbed(toy_run) -> tuple[dict[tuple[str, str], str], pd.DataFrame]:
+    """Digests and the loss curve of a run to which nothing has happened."""
+    store = Store(toy_run / "artifacts")
+    made = digests(store, Settings.model_validate(toy_settings(toy_run)))
+    return made, store.read("trained_segmenters", "diffinpainting-s0|m")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(whole) -> tuple[dict[tuple[str, str], str], pd.DataFrame]:
-    """Digests and the loss curve of a run to which nothing has happened yet."""
-    store = open_store(whole)
-    return digests(store, whole), store.read("trained_segmenters", "diffinpainting-s0|m")
+def whole(tmp_path_factory, toy_run) -> Settings:
+    """A store in which everything is made; a test that damages it leaves it whole again."""
+    folder = tmp_path_factory.mktemp("whole")
+    given = settings(folder, toy_run, train=True, dataset=copied(toy_run, folder))
+    refreshed(given, lambda _: None)
+    return given
 
 
 def changed(found: dict[tuple[str, str], str], undisturbed) -> list[tuple[str, str]]:
@@ -79,24 +73,33 @@ def changed(found: dict[tuple[str, str], str], undisturbed) -> list[tuple[str, s
     return [ref for ref, digest in found.items() if undisturbed[0][ref] != digest]
 
 
-def nursery(what: str, given: Settings) -> dict[str, Any]:
-    """What the nursery tells of a command."""
-    command = [sys.executable, "-m", "tests.faults.nursery", what, given.model_dump_json(exclude_unset=True)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return json.loads(ran.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as started:
+        yield started
 
 
 @pytest.mark.slow
-def test_kills_early_and_late_in_every_phase_change_nothing(tmp_path, model, undisturbed):
-    killed = settings(tmp_path, model, train=True)
+def test_kills_early_and_late_in_every_phase_change_nothing(tmp_path, toy_run, nursery, undisturbed):
+    killed = settings(tmp_path, toy_run, train=True, dataset=copied(toy_run, tmp_path, above=CROPS))
     assert nursery("kill", killed) == {"killed": dict.fromkeys(PHASES, KILLS_EACH), "code": 0}
     store = open_store(killed)
     assert changed(digests(store, killed), undisturbed) == []
     pd.testing.assert_frame_equal(store.read("trained_segmenters", "diffinpainting-s0|m"), undisturbed[1])
     left = [path.name for path in tmp_path.rglob("*") if ".tmp-" in path.name or path.name.endswith(".scratch")]
     assert left == []
+
+
+@pytest.mark.slow
+def test_killed_while_generating_it_goes_on_after_its_last_whole_part(tmp_path, toy_run, nursery, undisturbed):
+    given = settings(tmp_path, toy_run, dataset=copied(toy_run, tmp_path, above=CROPS))
+    assert nursery("kill_after_a_part", given) == {"code": -signal.SIGKILL}
+    [part] = (tmp_path / "artifacts" / CROPS).rglob("*.parquet")
+    assert not (part.parent / "manifest.json").exists()
+    before = part.stat().st_mtime_ns
+    store = refreshed(given, lambda _: None)
+    assert part.stat().st_mtime_ns == before
+    assert changed(digests(store, given), undisturbed) == []
 
 
 @pytest.fixture
@@ -114,8 +117,8 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_stops_and_a_larger_one_goes_on(tmp_path, model, small_disk, undisturbed):
-    given = settings(tmp_path, model, root=str(small_disk / "artifacts"))
+def test_a_full_disk_stops_and_a_larger_one_goes_on(tmp_path, toy_run, small_disk, undisturbed):
+    given = settings(tmp_path, toy_run, root=str(small_disk / "artifacts"))
     with pytest.raises(dg.Failure, match=r"no space left on the disk; free some; finished work is kept") as caught:
         refreshed(given, lambda _: None)
     assert "\n" not in caught.value.description
@@ -177,13 +180,20 @@ class Refusing:
         return self._application(environment, start_response)
 
 
+def put(folder: Path, prefix: str) -> None:
+    """Copy a folder into the bucket."""
+    fsspec.filesystem("s3").put(f"{folder}/", f"{prefix}/", recursive=True)
+
+
 @pytest.mark.slow
-def test_a_store_that_refuses_writes_is_waited_for(tmp_path, model, monkeypatch, undisturbed):
+def test_a_store_that_refuses_writes_is_waited_for(tmp_path, toy_run, monkeypatch, undisturbed):
     monkeypatch.setattr("instsynth_dagster.artifacts.storage.objects._WAITS", (0.0, 0.0, 0.0))
     monkeypatch.setattr("assets.shared.stored.RETRY_SECONDS", 0)
     with s3_bucket() as server:
         refusing = server._server.app = Refusing(server._server.app)
-        given = settings(tmp_path, model, root=f"s3://{BUCKET}/refusing")
+        dataset = copied(toy_run, tmp_path, above=CROPS)
+        given = settings(tmp_path, toy_run, root=f"s3://{BUCKET}/refusing", dataset=dataset)
+        put(tmp_path / "artifacts", f"{BUCKET}/refusing")
 
         def log(line: str) -> None:
             if f"{CROPS}: " in line and not refusing.refused:
@@ -203,17 +213,16 @@ def test_a_store_that_refuses_writes_is_waited_for(tmp_path, model, monkeypatch,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["disk", "s3"])
-def test_two_runs_of_one_partition_make_it_once(tmp_path, model, undisturbed, where):
+def test_two_runs_of_one_partition_make_it_once(tmp_path, toy_run, nursery, undisturbed, where):
     with s3_bucket():
-        given = settings(tmp_path, model, root=f"s3://{BUCKET}/two" if where == "s3" else None)
-        store = refreshed(given, lambda _: None)
-        for name in CLASSES:
-            for asset in (CROPS, WINDOWS):
-                store.storage.remove(f"{asset}/oakham/{name}", store.storage.entries(f"{asset}/oakham/{name}"))
-        paid = Ledger(store.storage).spent()
-        notes = len(store.storage.names(".costs"))
+        root = f"s3://{BUCKET}/two" if where == "s3" else None
+        given = settings(tmp_path, toy_run, root=root, dataset=copied(toy_run, tmp_path, above=CROPS))
+        if where == "s3":
+            put(tmp_path / "artifacts", f"{BUCKET}/two")
+        store = open_store(given)
+        assert Ledger(store.storage).spent() == 0
         assert nursery("race", given) == {"codes": [0, 0]}
-        assert len(store.storage.names(".costs")) == notes + len(CLASSES)  # paid for once
-        assert Ledger(store.storage).spent() > paid
+        assert len(store.storage.names(".costs")) == len(CLASSES)  # paid for once
+        assert Ledger(store.storage).spent() > 0
         made = {(CROPS, f"oakham|{name}"): store.require(CROPS, f"oakham|{name}").digest for name in CLASSES}
         assert changed(made, undisturbed) == []
