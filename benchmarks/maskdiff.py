@@ -27,7 +27,7 @@ from instsynth_dagster.demo.city import write_demo_city
 from instsynth_dagster.few_shot.systems import MIN_SIDE
 from instsynth_dagster.segmenters.contract import get_segmenter
 from instsynth_dagster.segmenters.maskdiff.segmenter import given_box_iou
-from instsynth_dagster.segmenters.training.loop import is_first_process
+from instsynth_dagster.segmenters.training.steps import is_first_process
 from instsynth_dagster.settings import DemoCitySettings, SegmenterSettings
 
 SIDES = (MIN_SIDE, 16, 24, 32, 48, 64, 100_000)

@@ -14,9 +14,11 @@ from instsynth_dagster.artifacts.store import UNPARTITIONED
 from instsynth_dagster.data.opening import open_dataset
 from instsynth_dagster.errors import BudgetReached, SettingsError
 from instsynth_dagster.graph import TrainingRun, TrainingSet
+from instsynth_dagster.segmenters.contract import FitResult, Progress
 from instsynth_dagster.segmenters.training.launch import train_run
 from instsynth_dagster.segmenters.training.samples import labelled_frames
 from instsynth_dagster.settings import Settings
+from resources import build_resources
 from tests.assets.test_graph import Project, settings_for, write_city
 from tests.segmenters.test_contract import TINY
 from tests.segmenters.test_oneformer import ARCHITECTURE
@@ -127,35 +129,19 @@ def run_of(settings: Settings, project: Project) -> tuple:
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_batch(project, tmp_path) -> None:
+def test_two_processes_share_a_batch_and_a_budget_stops_them_after_the_same_step(project, tmp_path) -> None:
     # without batch norm, which sees one image where it would see two
-    recipe = tiny(kind="eomt", steps=2, batch_size=2, checkpoint_every=1, **EOMT)
-    project.refresh()
-    results = {}
-    for processes in (1, 2):
+    recipe = tiny(kind="eomt", steps=3, batch_size=2, checkpoint_every=1, **EOMT)
+    project.refresh(arms=["real"])
+
+    def trained(processes: int, progress: Progress | None = None) -> FitResult:
         given = recipe.model_copy(update={"processes": processes}).model_dump(exclude_unset=False)
         settings = settings_for(project.root, segmenters={"tiny": given})
         folder = tmp_path / f"by{processes}"
-        (folder / "scratch").mkdir(parents=True)
-        results[processes] = train_run(
-            *run_of(settings, project),
-            out=folder / "checkpoint",
-            scratch=folder / "scratch",
-            device="cpu",
-        )
-    alone, shared = (results[n].curve["loss"].to_numpy() for n in (1, 2))
-    # each process draws its own points, so the losses differ a little
-    assert shared == pytest.approx(alone, rel=0.02)
-    ours, theirs = (load_file(results[n].folder / "model.safetensors") for n in (1, 2))
-    assert ours.keys() == theirs.keys()
-    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+        (folder / "scratch").mkdir(parents=True, exist_ok=True)
+        places = {"out": folder / "checkpoint", "scratch": folder / "scratch", "device": "cpu"}
+        return train_run(*run_of(settings, project), progress=progress, **places)
 
-
-@pytest.mark.slow
-def test_a_budget_stops_several_processes_after_the_same_step(project, tmp_path) -> None:
-    project.refresh()
-    recipe = tiny(kind="eomt", steps=3, batch_size=2, checkpoint_every=1, processes=2, **EOMT)
-    settings = settings_for(project.root, segmenters={"tiny": recipe.model_dump(exclude_unset=False)})
     seen: list[int] = []
 
     def poor(done: int, _: int, _loss: float | None = None) -> None:
@@ -163,20 +149,24 @@ def test_a_budget_stops_several_processes_after_the_same_step(project, tmp_path)
         if done == 2:
             raise BudgetReached("costs.device_hours: used up")
 
-    places = {"out": tmp_path / "out", "scratch": tmp_path / "scratch", "device": "cpu"}
-    places["scratch"].mkdir()
     with pytest.raises(BudgetReached, match="used up"):
-        train_run(*run_of(settings, project), progress=poor, **places)
-    result = train_run(*run_of(settings, project), progress=lambda done, *_: seen.append(done), **places)
+        trained(2, poor)
+    shared = trained(2, lambda done, *_: seen.append(done))
     assert seen == [1, 2, 3]
-    assert result.curve["step"].tolist() == [3]
+    alone = trained(1)
+    assert shared.curve["step"].tolist() == alone.curve["step"].tolist() == [3]
+    # each process draws its own points, so the losses differ a little
+    assert shared.curve["loss"].to_numpy() == pytest.approx(alone.curve["loss"].to_numpy(), rel=0.02)
+    ours, theirs = (load_file(result.folder / "model.safetensors") for result in (alone, shared))
+    assert ours.keys() == theirs.keys()
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.slow
 def test_a_failed_worker_is_one_clear_line(project, tmp_path) -> None:
-    project.refresh()
-    recipe = tiny(processes=2, model=str(tmp_path / "nowhere")).model_dump()
-    settings = settings_for(project.root, segmenters={"tiny": recipe})
+    """There is no training set for it to read."""
+    settings = settings_for(project.root, segmenters={"tiny": tiny(processes=2).model_dump()})
+    project.store = build_resources(settings)["store"]
     with pytest.raises(SettingsError, match="a worker of the 2 that train real-s0"):
         train_run(*run_of(settings, project), out=tmp_path / "o", scratch=tmp_path, device="cpu")
 

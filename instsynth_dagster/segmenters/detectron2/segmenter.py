@@ -42,7 +42,8 @@ from instsynth_dagster.segmenters.shared.augmentation import (
 )
 from instsynth_dagster.segmenters.shared.backbones import UNLOADABLE, backbone_description, load_backbone
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
+from instsynth_dagster.segmenters.training.loop import isolated_random_state, train
+from instsynth_dagster.segmenters.training.steps import is_first_process
 from instsynth_dagster.settings import SegmenterSettings
 
 ARM = "instsynth_train"

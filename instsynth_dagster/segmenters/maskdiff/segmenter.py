@@ -42,7 +42,8 @@ from instsynth_dagster.segmenters.shared.checkpoints import (
     transferred_weights,
 )
 from instsynth_dagster.segmenters.shared.regions import cut_regions, enlarged, paste_mask
-from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
+from instsynth_dagster.segmenters.training.loop import isolated_random_state, train
+from instsynth_dagster.segmenters.training.steps import is_first_process
 from instsynth_dagster.settings import SegmenterSettings
 
 SHOTS, DETECTOR = "shots.safetensors", "detector"

@@ -28,7 +28,8 @@ from instsynth_dagster.segmenters.shared.augmentation import (
 )
 from instsynth_dagster.segmenters.shared.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from instsynth_dagster.segmenters.shared.scoring import Geometry, score_instances
-from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
+from instsynth_dagster.segmenters.training.loop import isolated_random_state, train
+from instsynth_dagster.segmenters.training.steps import is_first_process
 from instsynth_dagster.settings import SegmenterSettings
 
 STRIDE = 32

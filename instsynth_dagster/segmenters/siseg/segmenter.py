@@ -42,7 +42,8 @@ from instsynth_dagster.segmenters.siseg.grouping import group, smoothed, to_pixe
 from instsynth_dagster.segmenters.siseg.instances import instance_table, numbered
 from instsynth_dagster.segmenters.siseg.network import STRIDE, SISeg
 from instsynth_dagster.segmenters.siseg.targets import class_components, semantic_classes, siseg_targets
-from instsynth_dagster.segmenters.training.loop import is_first_process, isolated_random_state, train
+from instsynth_dagster.segmenters.training.loop import isolated_random_state, train
+from instsynth_dagster.segmenters.training.steps import is_first_process
 from instsynth_dagster.settings import SegmenterSettings
 
 SEMANTICS = "semantics"

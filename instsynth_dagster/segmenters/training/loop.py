@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
 from collections.abc import Callable, Iterator
@@ -137,11 +136,6 @@ def mean_curve(history: pd.DataFrame) -> pd.DataFrame:
     sums = windows["loss"].agg(lambda losses: float(np.cumsum(losses.to_numpy(np.float32))[-1]))
     curve["loss"] = sums / windows.size()
     return curve[["step", "loss", "learning_rate"]].reset_index(drop=True)
-
-
-def is_first_process() -> bool:
-    """Whether this is the only process of a training or the first of several, which writes the results."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

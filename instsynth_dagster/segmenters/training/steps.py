@@ -24,6 +24,11 @@ SOCKET = "INSTSYNTH_STEPS"
 _POLL_SECONDS = 0.2
 
 
+def is_first_process() -> bool:
+    """Whether this is the only process of a training or the first of several, which writes the results."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class WorkerSteps:
     """Context manager that calls `progress` with the steps of one worker; `stopped` is the exception that `progress`
     raised.

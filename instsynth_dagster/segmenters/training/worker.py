@@ -13,8 +13,7 @@ from instsynth_dagster.data.dataset import DataSet
 from instsynth_dagster.errors import BudgetReached, UserError
 from instsynth_dagster.graph import TrainingRun
 from instsynth_dagster.segmenters.training.launch import CURVE, JOB, RESULT, Job, fit_run
-from instsynth_dagster.segmenters.training.loop import is_first_process
-from instsynth_dagster.segmenters.training.steps import report_steps
+from instsynth_dagster.segmenters.training.steps import is_first_process, report_steps
 from instsynth_dagster.settings import SegmenterSettings
 
 
