@@ -13,7 +13,7 @@ import dagster as dg
 from assets.shared.columns import describe_column
 from assets.shared.kept import REPORTED, address, outcomes, reported
 from assets.shared.made import Check, Markdown, Page
-from assets.shared.partitions import Graph, asset_key, shown_key
+from assets.shared.partitions import Graph, asset_key, partition_of, shown_key
 from instsynth_dagster.artifacts.manifest import Manifest
 from instsynth_dagster.artifacts.store import UNPARTITIONED, Store
 from instsynth_dagster.artifacts.writer import PIECE
@@ -157,23 +157,34 @@ class Record:
             tags[f"dagster/input_event_pointer/{name}"] = read_at[upstream]
         return tags
 
-    def newest(self, partition: str) -> tuple[str, Mapping[str, str]]:
-        """Run and tags of the newest materialization of a partition in Dagster's records."""
+    def reported_by(self, run_id: str) -> set[str]:
+        """Partitions whose materialization a run has recorded."""
+        entries = self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        events = [entry.dagster_event for entry in entries if entry.dagster_event]
+        return {_partition(event.partition) for event in events if event.asset_key == asset_key(self._asset.key)}
+
+    def _newest_tags(self, partition: str) -> Mapping[str, str]:
+        """Tags of the newest materialization of a partition in Dagster's records."""
         chosen = dg.AssetRecordsFilter(
             asset_key(self._asset.key), asset_partitions=None if partition == UNPARTITIONED else [shown_key(partition)]
         )
         for record in self._instance.fetch_materializations(chosen, limit=1).records:
-            return record.run_id, _tags(record)
-        return "", {}
+            return _tags(record)
+        return {}
 
-    def report_unknown(self, manifest_of: ManifestOf, but: Collection[str] = ()) -> list[str]:
+    def report_unknown(self, seen: ManifestOf, manifest_of: ManifestOf, but: Collection[str] = ()) -> list[str]:
         """Report partitions that the store holds and Dagster does not know: made by killed runs, recorded by another
-        instance, or restored by `dvc pull`. Returns these partitions; those in `but` are left to the caller.
+        instance, or restored by `dvc pull`. Returns these partitions.
+
+        Args:
+            seen: manifests as they were read just before, all at once; by these partitions are known.
+            manifest_of: reads the manifest of one that is not known.
+            but: partitions that are left to the caller.
         """
         reported = []
         latest = self._latest_tags()
         for partition in self._asset.partitions:
-            if partition in but or self._is_known(partition, manifest_of, latest):
+            if partition in but or self._is_known(partition, seen, latest):
                 continue
             read_at = self.pointers(partition)
             manifest = intact_manifest(manifest_of, self._asset.key, partition)
@@ -196,15 +207,19 @@ class Record:
                 tags.get(_CODE) == self._code_version or bool(why_stale(self._asset, partition, manifest_of))
             )
 
-        return says_so(latest.get(partition, {})) or says_so(self.newest(partition)[1])
+        return says_so(latest.get(partition, {})) or says_so(self._newest_tags(partition))
 
     def _latest_tags(self) -> dict[str, Mapping[str, str]]:
         """Tags of the newest materialization of each partition among the asset's last ones."""
         found: dict[str, Mapping[str, str]] = {}
         last = self._instance.fetch_materializations(asset_key(self._asset.key), limit=len(self._asset.partitions))
         for record in last.records:
-            found.setdefault(record.partition_key or UNPARTITIONED, _tags(record))
+            found.setdefault(_partition(record.partition_key), _tags(record))
         return found
+
+
+def _partition(key: str | None) -> str:
+    return partition_of(key) if key else UNPARTITIONED
 
 
 def _tags(record: dg.EventLogRecord) -> Mapping[str, str]:
@@ -215,6 +230,8 @@ def _tags(record: dg.EventLogRecord) -> Mapping[str, str]:
 def report_all_unknown(instance: dg.DagsterInstance, store: Store, graph: Graph, log: Callable[[str], None]) -> None:
     """`Record.report_unknown` of every asset of a graph, upstream first."""
     manifest_of = store.snapshot()
-    reported = sum(len(Record(instance, store, asset).report_unknown(manifest_of)) for asset in graph.values())
+    reported = sum(
+        len(Record(instance, store, asset).report_unknown(manifest_of, manifest_of)) for asset in graph.values()
+    )
     if reported:
         log(f"{reported} partitions that exist in the store are reported to Dagster")

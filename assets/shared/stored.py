@@ -19,7 +19,10 @@ from assets.shared.partitions import (
     partitions_of_run,
     readers,
 )
+from instsynth_dagster.artifacts.snapshot import Snapshot
+from instsynth_dagster.artifacts.store import Store
 from instsynth_dagster.errors import ArtifactError, UserError, is_transient, what_happened
+from instsynth_dagster.graph.staleness import Asset
 from resources.progress import progress_bar, reporting_to
 
 RETRIES, RETRY_SECONDS = 3, 10
@@ -83,9 +86,12 @@ def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making
     store, asset = making.store, making.asset
     partitions = partitions_of_run(context)
     record = Record(context.instance, store, asset)
-    for upstream in readers(asset):
-        Record(context.instance, store, graph[upstream]).report_unknown(store.manifest)
-    record.report_unknown(store.manifest, but=partitions)
+    upstream = [graph[key] for key in readers(asset)]
+    seen = _manifests(store, *upstream, asset)
+    for above in upstream:
+        Record(context.instance, store, above).report_unknown(seen, store.manifest)
+    record.report_unknown(seen, store.manifest, but=partitions)
+    reported = record.reported_by(context.run_id)  # by an earlier attempt
     failure: Exception | None = None
     single: dg.AssetMaterialization | None = None
     with reporting_to(context.log.info), progress_bar(asset.key, len(partitions)) as progress:
@@ -100,18 +106,23 @@ def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making
             event = record.materialization(stored.manifest, stored.read_at, store.manifest)
             if len(partitions) == 1:
                 single = event
-            elif record.newest(partition)[0] != context.run_id:  # an earlier attempt may have reported it
+            elif partition not in reported:
                 context.log_event(event)
             progress(done, len(partitions))
     chosen = {key.name: key.name in asset.declaration.checks for key in context.selected_asset_check_keys}
     blocked = [failure.outcome] if isinstance(failure, Blocked) else []
-    for result in check_results(asset, chosen, store.manifest, blocked):
+    for result in check_results(asset, chosen, _manifests(store, asset), blocked):
         if not (result.passed or chosen[str(result.check_name)]):
             context.log.warning(f"{asset.key}: {result.check_name}: {result.description}")
         yield result
     if failure:
         raise dg.Failure(description=str(failure), allow_retries=False)
     yield from _output(context, single)
+
+
+def _manifests(store: Store, *assets: Asset) -> Snapshot:
+    """The manifests of all partitions of some assets as they are now."""
+    return store.snapshot([(asset.key, partition) for asset in assets for partition in asset.partitions])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from assets import build_assets, build_graph
+from assets.shared.events import Record
 from assets.shared.partitions import shown_key
 from instsynth_dagster.artifacts.manifest import MANIFEST
 from instsynth_dagster.artifacts.store import Store
@@ -56,10 +58,12 @@ def settings_for(root: Path, **changes: Any) -> Settings:
 class Project:
     """A project on disk that can be refreshed under changed settings, as a user would."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, drawn: bool = False) -> None:
+        """A project in a folder, where its data are drawn already or are drawn now."""
         self.root = root
         for city, split in CITIES.items():
-            write_city(root / "data", city, split)
+            if not drawn:
+                write_city(root / "data", city, split)
 
     def refresh(self, **changes: Any) -> list[tuple[str, str]]:
         """Refresh and return the partitions that a plan made just before called certainly or possibly stale."""
@@ -92,10 +96,28 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def first_refresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished project and a copy of it."""
+    folder = tmp_path_factory.mktemp("refreshed")
+    project = Project(folder / "project")
+    assert set(project.refresh()) == set(Project.partitions(project.graph))
+    shutil.copytree(folder / "project", folder / "copy")
+    return folder
+
+
+@pytest.fixture
+def refreshed(first_refresh: Path) -> Project:
+    """The finished project, whatever the test before has done to it."""
+    folder = first_refresh
+    shutil.rmtree(folder / "project")
+    shutil.copytree(folder / "copy", folder / "project")
+    return Project(folder / "project", drawn=True)
+
+
 @pytest.mark.slow
-def test_once_then_nothing_then_only_what_changed(project):
-    everything = project.refresh()
-    assert set(everything) == set(project.partitions(project.graph))
+def test_once_then_nothing_then_only_what_changed(refreshed):
+    project = refreshed
     assert project.refresh() == []
     windows = project.store.read("zoom_crop/is_cityscapes", "ashford|motorcycle")
     assert len(windows) == 2
@@ -121,7 +143,8 @@ def test_once_then_nothing_then_only_what_changed(project):
 
 
 @pytest.mark.slow
-def test_copy_paste_windows_name_the_frame_they_are_cut_from(project):
+def test_copy_paste_windows_name_the_frame_they_are_cut_from(refreshed):
+    project = refreshed
     project.refresh(arms=["real", "copy_paste"])
     windows = project.store.read("copy_paste/is_cityscapes", "ashford|car")
     frames = project.store.read("frames", "ashford").set_index("frame_id")
@@ -135,17 +158,15 @@ def test_copy_paste_windows_name_the_frame_they_are_cut_from(project):
 
 
 @pytest.mark.slow
-def test_a_deleted_partition_that_comes_back_equal_stops_the_wave(project):
-    project.refresh()
-    (project.store.directory("selected_instances", "ashford|car") / "manifest.json").unlink()
-    assert project.refresh() == [("selected_instances", "ashford|car")]
+def test_a_deleted_partition_that_comes_back_equal_stops_the_wave(refreshed):
+    (refreshed.root / "artifacts/selected_instances/ashford/car/manifest.json").unlink()
+    assert refreshed.refresh() == [("selected_instances", "ashford|car")]
 
 
 @pytest.mark.slow
-def test_a_deleted_export_is_written_again(project):
-    project.refresh()
-    next((project.root / "exports/zoom_crop").rglob("*.json")).unlink()
-    assert project.refresh() == [("zoom_crop/export", "all")]
+def test_a_deleted_export_is_written_again(refreshed):
+    next((refreshed.root / "exports/zoom_crop").rglob("*.json")).unlink()
+    assert refreshed.refresh() == [("zoom_crop/export", "all")]
 
 
 def test_a_val_image_in_a_train_city_stops_everything_below(project):
@@ -180,7 +201,7 @@ def test_definitions_load(project, monkeypatch):
 
 
 @pytest.mark.slow
-def test_dagster_calls_everything_synced_until_an_input_changes(project):
+def test_dagster_calls_everything_synced_until_an_input_changes(project, monkeypatch):
     """The UI compares data versions and input pointers of events; ours must say what the manifests say."""
     from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
     from dagster._core.loader import LoadingContextForTest
@@ -208,6 +229,18 @@ def test_dagster_calls_everything_synced_until_an_input_changes(project):
         definitions, graph = run(instance)
         for asset in ("frames", "selected_instances", "zoom_crop/is_cityscapes", "training_sets"):
             assert statuses(instance, definitions, graph, asset) == {(StaleStatus.FRESH,)}
+        asked: list[tuple] = []
+
+        def unasked(*_: str) -> None:
+            raise AssertionError("a manifest is read by itself")
+
+        fetch = instance.fetch_materializations
+        monkeypatch.setattr(
+            instance, "fetch_materializations", lambda *of, **most: asked.append(of) or fetch(*of, **most)
+        )
+        store = resources["store"]
+        assert Record(instance, store, graph["selected_instances"]).report_unknown(store.snapshot(), unasked) == []
+        assert len(asked) == 1  # for all of its partitions
         settings = settings_for(project.root, selection={"min_area": 50, "k": 1})
         changed = {key: asset for key, asset in build_graph(settings).items() if "is_cityscapes" not in key}
         early = {key: changed[key] for key in list(changed)[: list(changed).index("selected_instances") + 1]}
