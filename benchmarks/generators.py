@@ -88,12 +88,17 @@ def measure(name: str, settings: GeneratorSettings, count: int, device: str) -> 
     }
 
 
+def _given(arguments: argparse.Namespace) -> dict[str, int]:
+    return {name: getattr(arguments, name) for name in ("size", "steps") if getattr(arguments, name)}
+
+
 def _of_params(arguments: argparse.Namespace) -> Iterator[tuple[str, GeneratorSettings]]:
-    yield from load_settings(arguments.params).generators.items()
+    for name, settings in load_settings(arguments.params).generators.items():
+        yield name, settings.model_copy(update=_given(arguments))
 
 
 def _real_sizes(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, GeneratorSettings]]:
-    given = {name: getattr(arguments, name) for name in ("size", "steps") if getattr(arguments, name)}
+    given = _given(arguments)
     for kind in PAPER:
         settings = real_size(kind, folder, arguments.dtype, arguments.small)
         settings = settings.model_copy(update=given | {"compile": arguments.compile})
@@ -112,8 +117,8 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="with --real-size: narrow ones, to see that they run")
     parser.add_argument("--dtype", default="bfloat16", help="with --real-size")
     parser.add_argument("--compile", action="store_true", help="with --real-size")
-    parser.add_argument("--size", type=int, help="instead of the paper's, with --real-size")
-    parser.add_argument("--steps", type=int, help="instead of the paper's, with --real-size")
+    parser.add_argument("--size", type=int, help="of crops, instead of the paper's or the params file's")
+    parser.add_argument("--steps", type=int, help="of denoising, likewise")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         generators = _real_sizes(arguments, Path(folder)) if arguments.real_size else _of_params(arguments)

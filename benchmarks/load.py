@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bic
 REPLICAS = 10
 
 
-def settings(folder: Path, frames: int) -> dict[str, Any]:
+def settings(folder: Path, cities: int, frames: int) -> dict[str, Any]:
     from tests.tiny_pipelines import save_tiny_clip, save_tiny_inpainting
 
     return {
@@ -32,7 +33,7 @@ def settings(folder: Path, frames: int) -> dict[str, Any]:
         "artifacts": {"root": str(folder / "artifacts"), "exports": str(folder / "exports")},
         "dataset": {
             "root": str(folder / "data"),
-            "train_cities": CITIES,
+            "train_cities": CITIES[:cities],
             "val_cities": ["dunmere"],
             "demo_city": {"width": 128, "height": 64, "frames_per_city": frames},
         },
@@ -55,7 +56,7 @@ def settings(folder: Path, frames: int) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
+def run(folder: Path, crops: int) -> dict[str, Any]:
     """Refresh a new store twice; everything in this process."""
     import dagster as dg
 
@@ -65,7 +66,9 @@ def run(folder: Path, crops: int, frames: int) -> dict[str, Any]:
     from jobs.workers.runs import InThisProcess
     from resources import build_resources
 
-    given = Settings.model_validate(settings(folder, frames))
+    total = -(-crops // (REPLICAS * 4))  # about four instances of a frame are large enough
+    cities = min(total, len(CITIES))
+    given = Settings.model_validate(settings(folder, cities, -(-total // cities)))
     graph, resources = build_graph(given), build_resources(given)
     definitions, store = build_assets(graph), resources["store"]
     timed, memory = {}, {}
@@ -146,18 +149,12 @@ def _made(folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=int, nargs="+", default=[5_000, 20_000, 50_000])
-    parser.add_argument("--frames", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
-    if options.frames:
-        with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(run(Path(folder), options.crops[0], options.frames)))
-        return
     rows = []
     for crops in options.crops:
-        frames = -(-crops // (REPLICAS * 4 * len(CITIES)))  # about four instances of a frame are large enough
-        command = [sys.executable, __file__, "--crops", str(crops), "--frames", str(frames)]
-        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        with ProcessPoolExecutor(1, get_context("fork")) as alone, tempfile.TemporaryDirectory() as folder:
+            rows.append(alone.submit(run, Path(folder), crops).result())
         print(json.dumps(rows[-1]), flush=True)
     draw(rows, options.picture)
 

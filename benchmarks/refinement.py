@@ -141,7 +141,7 @@ def ablation(settings: RefinementSettings, scenes: int, seeds: int) -> None:
         print(f"{name:18} {cells[0]:>16} {cells[1]:>16} {cells[2]:>16} {mean[3]:>13.0%} {mean[4]:>7.1f}", flush=True)
 
 
-def speed(settings: RefinementSettings, crops: int = 200, side: int = 128) -> None:
+def speed(settings: RefinementSettings, crops: int, side: int = 128) -> None:
     extract = build_extractor(settings.features, "cpu")
     refiner = build_refiner(settings.boundary, "cpu") if settings.boundary else None
     cases = []
@@ -169,11 +169,12 @@ def main() -> None:
     parser.add_argument("--params", default="profiles/refined.yaml")
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--crops", type=int, default=200, help="that are timed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     settings = load_settings(Path(arguments.params)).refinement
     assert settings is not None, f"{arguments.params} has no section refinement"
-    speed(settings)
+    speed(settings, arguments.crops)
     ablation(settings, arguments.scenes, arguments.seeds)
 
 

@@ -22,13 +22,13 @@ COMMANDS = {
     "dim_frames.py --corpus {data}/crops --per-class 1 --light 0.5 --steps 1": "normalise_exposure",
     "evaluation.py --frames 2 --predictions 4 --official 1": "official",
     "extractors.py --steps 1 --views 1 --seeds 0 --data {data}": "trained",
-    "generators.py --params profiles/paper_demo.yaml --crops 1 --device cpu": "batched / official",
-    "generators.py --real-size --small --device cpu --crops 1 --dtype float32": "blendeddiff, 4 LCM steps",
-    "load.py --crops 60 --picture {data}/load.png": "crops",
+    "generators.py --params profiles/paper_demo.yaml --crops 1 --steps 2 --device cpu": "batched / official",
+    "generators.py --real-size --small --device cpu --crops 1 --steps 2 --dtype float32": "blendeddiff, 4 LCM steps",
+    "load.py --crops 40 --picture {data}/load.png": "crops",
     "maskdiff.py --steps 1 --batch 2 --data {data}": "IoU",
     "orchestration.py --frames 1 --cities 2": "Dagster's share of a partition, a run each",
     "phases.py --frames 1": "x windows per second",
-    "refinement.py --scenes 1 --seeds 1": "boundary",
+    "refinement.py --scenes 1 --seeds 1 --crops 1": "boundary",
     "structure.py --corpus {data}/crops --per-class 1 --steps 1 --strengths 1": "controlnet_inpaint 1",
     "smaller_generators.py --steps 1 --distill 1 --turns 1 --denoising 1 --scenes 1 --data {data} "
     "--build {data}": "GMACs",
@@ -46,7 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     one_each = CorpusRecipe(per_class=1, sides=(96,), seed=1)
     build_corpora(root / "crops", one_each, progress=lambda done, total: None, workers=1)
     for city, split in CITIES.items():
-        write_demo_city(root, split, city, DemoCitySettings(frames_per_city=1))
+        write_demo_city(root, split, city, DemoCitySettings(width=256, height=128, frames_per_city=1))
     return root
 
 
