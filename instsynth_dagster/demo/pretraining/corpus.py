@@ -148,7 +148,8 @@ class _SideWriter:
 
 def _all_crops(recipe: CorpusRecipe, workers: int) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
     """Endless, in the order of the scenes whatever the number of workers."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # imported once for the workers of all corpora
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         start = 0
         while True:

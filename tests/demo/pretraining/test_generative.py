@@ -157,6 +157,10 @@ def test_makes_all_checkpoints_with_measured_cards(tmp_path, rendered, monkeypat
     monkeypatch.setattr(clip, "VISION_RECIPE", Recipe(steps=2, **few))
     monkeypatch.setattr(clip, "VISION", clip.VISION | {"image_size": 48, "num_hidden_layers": 1})
     monkeypatch.setattr(autoencoder, "RECIPE", Recipe(steps=2, **few))
+    narrow = {"encoder_block_out_channels": (8,) * 3, "decoder_block_out_channels": (8,) * 3}
+    monkeypatch.setattr(autoencoder, "ARCHITECTURE", autoencoder.ARCHITECTURE | narrow)
+    thin = {"block_out_channels": (8, 16, 16), "norm_num_groups": 4}
+    monkeypatch.setattr(inpainting, "ARCHITECTURE", inpainting.ARCHITECTURE | thin)
     short = TimedRecipe(minutes=0.002, learning_rate=1e-3)
     monkeypatch.setattr(sharpening, "RECIPE", short)
     for generator in generative.GENERATORS:
