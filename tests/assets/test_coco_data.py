@@ -32,12 +32,14 @@ _FOUND = (folder / "shared/data/street_photos" for folder in Path(__file__).reso
 PHOTOS = next(filter(Path.is_dir, _FOUND), Path("shared"))
 
 
-def made(settings: Settings) -> tuple[Store, list[str]]:
-    """Refresh everything; the assets that were written."""
+def made(settings: Settings, last: str = "") -> tuple[Store, list[str]]:
+    """Refresh everything, or what comes no later than the asset `last`; the assets that were written."""
     graph = build_graph(settings)
     resources = build_resources(settings)
     with dg.DagsterInstance.ephemeral() as instance:
         assets = build_assets(graph)
+        if last:
+            graph = {key: graph[key] for key in list(graph)[: list(graph).index(last) + 1]}
         refresh(graph, resources["store"], InThisProcess(assets, resources, instance), lambda _: None)
     return resources["store"], list(graph)
 
@@ -166,7 +168,7 @@ def test_real_photographs_as_coco_are_what_they_are_as_a_cityscapes_tree(tmp_pat
             "arms": ["zoom_crop"],
         }
     )
-    tree, _ = made(as_tree)
+    tree, _ = made(as_tree, last="instances")
     columns = ["class_name", "area", "x1", "y1", "x2", "y2", "is_group"]
     for ours, theirs in ((settings.dataset.train_cities, "photovillage"), (settings.dataset.val_cities, "photoport")):
         one, two = (s.read("instances", city)[columns] for s, city in ((store, ours[0]), (tree, theirs)))
