@@ -64,13 +64,16 @@ class Making:
         for upstream, upstream_partition in self.asset.upstream(partition):
             if manifest_of(upstream, upstream_partition) is None:
                 self.store.require(upstream, upstream_partition)
-        if found := self._up_to_date(partition, pointers):
-            return found
-        with self.store.lock(self.asset.key, partition, self.log) as lock:
-            if found := self._up_to_date(partition, pointers):
+        if not why_stale(self.asset, partition, manifest_of):
+            read_at = pointers(partition)
+            # again, because events in between would count as known
+            if found := self._up_to_date(partition, self._current_manifests(partition), read_at):
                 return found
+        with self.store.lock(self.asset.key, partition, self.log) as lock:
             read_at = pointers(partition)
             manifest_of = self._current_manifests(partition)
+            if found := self._up_to_date(partition, manifest_of, read_at):
+                return found
             unchanged = self._guard_inputs(partition, manifest_of)
             now = expected(self.asset, partition, manifest_of)
             if now is None:
@@ -92,11 +95,7 @@ class Making:
                 keep(out, made)
         return Stored(self.store.require(self.asset.key, partition), True, read_at)
 
-    def _up_to_date(self, partition: str, pointers: Callable[[str], Mapping[str, str]]) -> Stored | None:
-        if why_stale(self.asset, partition, self._current_manifests(partition)):
-            return None
-        read_at = pointers(partition)
-        manifest_of = self._current_manifests(partition)  # again, because events in between would count as known
+    def _up_to_date(self, partition: str, manifest_of: Snapshot, read_at: Mapping[str, str]) -> Stored | None:
         if why_stale(self.asset, partition, manifest_of):
             return None
         manifest = manifest_of(self.asset.key, partition)

@@ -103,7 +103,8 @@ def _materialise(context: dg.AssetExecutionContext, graph: Graph, making: Making
                 failure = error
                 break
             context.log.info(stored.line())
-            event = record.materialization(stored.manifest, stored.read_at, store.manifest)
+            inputs = store.snapshot(asset.upstream(partition))
+            event = record.materialization(stored.manifest, stored.read_at, inputs)
             if len(partitions) == 1:
                 single = event
             elif partition not in reported:
