@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import dagster as dg
 import pytest
 
@@ -23,6 +25,28 @@ def ui(tmp_path):
     Project(tmp_path)
     with browser(tmp_path, settings_for(tmp_path, **FEW)) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """A project in which backfills have made everything, a copy of it, and what there was to make."""
+    root = tmp_path_factory.mktemp("everything")
+    Project(root / "project")
+    with browser(root / "project", settings_for(root / "project", **FEW)) as opened:
+        missing = assert_marks_are_the_plan(opened, root / "project")
+        make_all(opened, root / "project")
+    shutil.copytree(root / "project", root / "copy")
+    return root / "project", root / "copy", missing
+
+
+@pytest.fixture
+def made(everything):
+    """The finished project, whatever the test before has done to it."""
+    root, copy, _ = everything
+    shutil.rmtree(root)
+    shutil.copytree(copy, root)
+    with browser(root, settings_for(root, **FEW)) as opened:
+        yield opened, root
 
 
 def versions(ui: Browser, asset: str, partition: str) -> list[str]:
@@ -59,33 +83,32 @@ def assert_marks_are_the_plan(ui: Browser, root, **changes) -> set[tuple[str, st
     return set(planned)
 
 
-def test_backfills_and_marks(ui, tmp_path):
-    everything = assert_marks_are_the_plan(ui, tmp_path)
-    make_all(ui, tmp_path)
-    assert assert_marks_are_the_plan(ui, tmp_path) == set()
-    for asset, partition in everything:
-        assert versions(ui, asset, partition) == [stored(tmp_path, asset, partition)], (asset, partition)
+def test_backfills_and_marks(made, everything):
+    ui, root = made
+    assert assert_marks_are_the_plan(ui, root) == set()
+    for asset, partition in everything[-1]:
+        assert versions(ui, asset, partition) == [stored(root, asset, partition)], (asset, partition)
 
     changed = {"selection": {"min_area": 700, "k": 3}}
-    ui.edit(settings_for(tmp_path, **FEW | changed))
+    ui.edit(settings_for(root, **FEW | changed))
     ui.reload()
-    stale = assert_marks_are_the_plan(ui, tmp_path, **changed)
+    stale = assert_marks_are_the_plan(ui, root, **changed)
     assert {asset for asset, _ in stale} == {"selected_instances"}
     assert ui.backfill(["selected_instances"], ["ashford|car"]) == "COMPLETED_SUCCESS"
-    stale = assert_marks_are_the_plan(ui, tmp_path, **changed)
+    stale = assert_marks_are_the_plan(ui, root, **changed)
     assert ("zoom_crop/is_cityscapes", "ashford|car") in stale
     assert ("zoom_crop/is_cityscapes", "birchley|car") not in stale
-    make_all(ui, tmp_path, **changed)
-    assert assert_marks_are_the_plan(ui, tmp_path, **changed) == set()
+    make_all(ui, root, **changed)
+    assert assert_marks_are_the_plan(ui, root, **changed) == set()
 
-    ui.edit(settings_for(tmp_path, **FEW))
+    ui.edit(settings_for(root, **FEW))
     ui.reload()
-    stale = assert_marks_are_the_plan(ui, tmp_path)
+    stale = assert_marks_are_the_plan(ui, root)
     assert {asset for asset, _ in stale} == {"selected_instances"}
 
 
-def test_materialize_of_what_is_up_to_date_tells_again_what_was_true_when_it_was_made(ui, tmp_path):
-    make_all(ui, tmp_path)
+def test_materialize_of_what_is_up_to_date_tells_again_what_was_true_when_it_was_made(made):
+    ui, _ = made
     before = ui.events("selected_instances", "ashford|car")[0]
     assert "preview" in before.metadata
     run = ui.materialize("selected_instances", partition="ashford|car")
@@ -132,12 +155,12 @@ def test_what_the_store_holds_and_dagster_does_not_know_is_told_by_the_next_run(
     assert assert_marks_are_the_plan(ui, tmp_path) == set()
 
 
-def test_a_partition_that_is_lost_and_made_again_stays_one_fact(ui, tmp_path):
-    make_all(ui, tmp_path)
-    (open_store(settings_for(tmp_path)).directory("frames", "ashford") / MANIFEST).unlink()
+def test_a_partition_that_is_lost_and_made_again_stays_one_fact(made):
+    ui, root = made
+    (open_store(settings_for(root)).directory("frames", "ashford") / MANIFEST).unlink()
     assert ui.materialize("frames", partition="ashford").is_success
     assert len(set(versions(ui, "frames", "ashford"))) == 1
-    assert assert_marks_are_the_plan(ui, tmp_path) == set()
+    assert assert_marks_are_the_plan(ui, root) == set()
 
 
 def test_a_cancelled_backfill_ends_as_that_and_the_next_one_makes_everything(ui, tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from assets.shared.partitions import shown_key
 from instsynth_dagster.settings import Settings
+from tests.instances import migrations_read_once
 
 _DEFINITIONS = """
 from pathlib import Path
@@ -33,6 +35,7 @@ _BACKFILL = """mutation($backfill: LaunchBackfillParams!) { launchPartitionBackf
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message stack } } }"""
 _CANCEL = """mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) {
   __typename ... on CancelBackfillSuccess { backfillId } ... on PythonError { message stack } } }"""
+_NUMBERS = count()
 _LOOKS, _UNFINISHED = 50, ("REQUESTED", "FAILING", "CANCELING")
 _REPOSITORY = {"repositoryLocationName": "tests", "repositoryName": "__repository__"}
 
@@ -44,7 +47,7 @@ class Browser:
         self.instance = instance
         self._params = folder / "params.yaml"
         self.edit(settings)
-        self._folder, self._loads = folder, 0
+        self._folder = folder
         self._load()
 
     def _load(self) -> None:
@@ -53,8 +56,7 @@ class Browser:
         from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
         from dagster._core.workspace.context import WorkspaceProcessContext
 
-        self._loads += 1
-        definitions = self._folder / f"loaded_{self._loads}.py"  # a process loads a file once
+        definitions = self._folder / f"loaded_{next(_NUMBERS)}.py"  # a process loads a file once
         definitions.write_text(_DEFINITIONS.format(params=str(self._params)))
         target = LoadableTargetOrigin(python_file=str(definitions), attribute="defs")
         self._process = WorkspaceProcessContext(
@@ -168,7 +170,7 @@ def browser(folder: Path, settings: Settings) -> Iterator[Browser]:
     launcher = {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}
     coordinator = {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"}
     settings_of_instance = {"run_launcher": launcher, "run_coordinator": coordinator}
-    with instance_for_test(overrides=settings_of_instance, temp_dir=str(home)) as instance:
+    with migrations_read_once(), instance_for_test(overrides=settings_of_instance, temp_dir=str(home)) as instance:
         opened = Browser(folder, instance, settings)
         try:
             yield opened
