@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -72,6 +73,7 @@ def refusal(error: ValidationError, place: str) -> SettingsError:
     )
 
 
+@cache
 def role(section: type[BaseModel], name: str) -> Role:
     """The role of a field of a section, or of the model as which a section's dict is read."""
     marked = [marker for marker in section.model_fields[name].metadata if isinstance(marker, Role)]

@@ -57,6 +57,9 @@ class _Wanted:
         return bool(self.uses or self.inside)
 
 
+_NOTHING = _Wanted()
+
+
 class _Entries(dict[str, Any]):
     """Some entries of a dict; asking for another one, or for their list, raises UndeclaredRead."""
 
@@ -112,7 +115,7 @@ def _section(section: S, wanted: _Wanted, reader: Reader | None, place: str) -> 
         raise ValueError(f"no such setting: {place}.{min(unknown)}".replace(": .", ": "))
     held = {}
     for name, value in section.__dict__.items():
-        of_field = wanted.inside.get(name, _Wanted())
+        of_field = wanted.inside.get(name, _NOTHING)
         known = role(type(section), name)
         if wanted.uses and wanted.uses != _ALL:
             execution = {Role.EXECUTION} if Role.RECIPE in wanted.uses else set()
