@@ -85,6 +85,7 @@ def _crimes_of_call(node: ast.Call) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_module_loads_or_runs_what_it_should_not(path):
     assert crimes(path.read_text()) == []

@@ -169,6 +169,7 @@ def test_a_deleted_export_is_written_again(refreshed):
     assert refreshed.refresh() == [("zoom_crop/export", "all")]
 
 
+@pytest.mark.slow
 def test_a_val_image_in_a_train_city_stops_everything_below(project):
     source = project.root / "data/leftImg8bit/val/valdale/valdale_000000_000000_leftImg8bit.png"
     target = project.root / "data/leftImg8bit/train/ashford/ashford_000000_000001_leftImg8bit.png"

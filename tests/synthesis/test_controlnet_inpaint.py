@@ -136,6 +136,7 @@ def test_depth_by_a_model_reaches_the_picture_and_the_digest(folder, depth_model
     assert torch.equal(alone[0], shown[1])
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_named_in_one_line(folder, tmp_path):
     with pytest.raises(CheckpointError, match=r"generators\.mine\.controlnet: .*nowhere"):
         load_generator("mine", settings(folder, controlnet=str(tmp_path / "nowhere")), "cpu")

@@ -157,6 +157,7 @@ def test_a_window_is_the_source_s_window_outside_the_exported_mask(seed, height,
         assert (unpainted["repainted"], unpainted["rejection"]) == (False, UNCHANGED)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**31),
     height=st.integers(16, 200),

@@ -65,6 +65,7 @@ def test_tile_features_are_means_under_the_tiles():
     assert tile_features(features, 1).item() == 7.5
 
 
+@pytest.mark.slow
 def test_shipped_network_fits_its_budget(monkeypatch):
     monkeypatch.undo()
     labels = dict(enumerate(range(54)))

@@ -228,6 +228,7 @@ def test_a_thin_hole_is_never_lost_between_cells():
     assert touched_cells(holes, 4).tolist() == [[[True, True], [False, False]]]
 
 
+@pytest.mark.slow
 def test_a_network_begins_as_the_one_it_grew_from():
     torch.manual_seed(0)
     old, new = (

@@ -5,6 +5,7 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from instsynth_dagster.demo.pretraining import inpainting
@@ -34,6 +35,7 @@ def check_start(unet: diffusers.UNet2DConditionModel) -> None:
             assert torch.equal(value, unet.state_dict()[name])
 
 
+@pytest.mark.slow
 def test_it_begins_as_a_copy_that_changes_nothing():
     check_start(diffusers.UNet2DConditionModel(sample_size=12, **inpainting.ARCHITECTURE))
     check_start(load_unet(CHECKPOINTS / "mini-sd-inpaint"))

@@ -43,6 +43,7 @@ def test_doing_nothing_is_perfect_in_the_papers_figures_and_only_there():
     assert figures["diversity"] == pytest.approx(figures["real_diversity"])
 
 
+@pytest.mark.slow
 def test_a_right_and_a_wrong_repainting_differ_in_text_not_in_the_papers_direction():
     def in_mask(color):
         return lambda source, noise: np.where(MASK[..., None], color, source)

@@ -17,8 +17,9 @@ from tests.evaluation.report.test_report import data, parsed  # noqa: F401
 from tests.graph.test_stale_table import RAW
 
 
-@pytest.fixture
-def pages(tmp_path, data: ReportData):  # noqa: F811
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, data: ReportData):  # noqa: F811
+    folder = tmp_path_factory.mktemp("pages")
     other = replace(
         data,
         ap=data.ap.assign(ap=data.ap["ap"] + 0.0123),
@@ -27,7 +28,7 @@ def pages(tmp_path, data: ReportData):  # noqa: F811
     )
     read = []
     for name, of in (("a", data), ("b", other)):
-        path = tmp_path / f"{name}.html"
+        path = folder / f"{name}.html"
         path.write_text(stamped(render_report(of), {"commit": name}))
         read.append(read_report(path))
     return read

@@ -186,6 +186,7 @@ def test_intervals_hold_the_noise_of_training() -> None:
     assert spans[0] > 1.2 * spans[1]
 
 
+@pytest.mark.slow
 def test_generators_are_held_against_what_needs_none() -> None:
     controls = ("color_jitter", "color_jitter_frame", "copy_paste", "copy_paste_insert", "oracle_frame")
     made = ("diffinpainting", "diffinpainting_refined", "diffinpainting_frame", "diffinpainting_insert")

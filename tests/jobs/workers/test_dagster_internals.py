@@ -23,6 +23,7 @@ def test_names_are_those_of_this_dagster():
     assert dagster_internals.RETRY_STRATEGY == tags.RETRY_STRATEGY_TAG, MOVED
 
 
+@pytest.mark.slow
 def test_another_process_opens_the_instance_that_it_is_told_of(tmp_path):
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         run = dg.DagsterRun(job_name="told")
@@ -35,6 +36,7 @@ def test_another_process_opens_the_instance_that_it_is_told_of(tmp_path):
             pytest.fail(f"{MOVED}: {error}")
 
 
+@pytest.mark.slow
 def test_a_pool_has_the_limit_that_was_set_and_gets_back_what_a_run_held(tmp_path):
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         try:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,12 @@ with dg.DagsterInstance.local_temp(str(Path(sys.argv[1]) / "home")) as instance:
 """
 
 
-def two_processes(settings: Settings, instance: dg.DagsterInstance, log, resources=build_resources) -> Processes:
-    return Processes(settings, instance, lanes(2, 0), set(), refresh_tag("refresh-1"), log, resources)
+def two_processes(
+    settings: Settings, instance: dg.DagsterInstance, log, resources=build_resources, on_device: Collection[str] = ()
+) -> Processes:
+    """Two for every asset; or two and a third one, which alone makes the assets of the device."""
+    places = lanes(2, 1 if on_device else 0)
+    return Processes(settings, instance, places, on_device, refresh_tag("refresh-1"), log, resources)
 
 
 class HeldUp(CityscapesData):
@@ -102,26 +107,31 @@ def project(tmp_path, monkeypatch) -> Project:
     return Project(tmp_path)
 
 
-def refreshed(project: Project, said: list[str], resources=build_resources, **changes: Any) -> dg.DagsterInstance:
+def refreshed(
+    project: Project, said: list[str], resources=build_resources, on_device: Collection[str] = (), **changes: Any
+) -> dg.DagsterInstance:
     settings = settings_for(project.root, **changes)
     instance = dg.DagsterInstance.local_temp(str(project.root / "home"))
-    with two_processes(settings, instance, said.append, resources) as workers:
+    with two_processes(settings, instance, said.append, resources, on_device) as workers:
         refresh(build_graph(settings), open_store(settings), workers, said.append)
     return instance
 
 
 @pytest.mark.slow
-def test_everything_is_made_by_two_processes_and_a_killed_one_is_replaced(project, tmp_path):
+def test_everything_is_made_by_processes_and_a_killed_one_is_replaced(project, tmp_path):
     said: list[str] = []
     from tests.segmenters.test_contract import TINY
     from tests.segmenters.toy import tiny
 
     trained = {"segmenters": {"tiny": tiny(kind="eomt", steps=1, **TINY["eomt"]).model_dump(exclude_unset=True)}}
-    instance = refreshed(project, said, killed_once, **trained)
+    learned = {"trained_segmenters", "segmentation_scores", "segmenter_costs"}
+    instance = refreshed(project, said, killed_once, learned, **trained)
     runs = instance.get_runs()
     assert "was killed (SIGKILL); another one repeats it" in "\n".join(said)
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}
-    assert len({run.tags[PROCESS] for run in runs}) == 3
+    of_device = {run.tags[PROCESS] for run in runs if {key.to_user_string() for key in run.asset_selection} & learned}
+    assert len(of_device) == 1
+    assert len({run.tags[PROCESS] for run in runs} - of_device) == 3
     assert {run.tags["instsynth/refresh"] for run in runs} == {"refresh-"}
     assert not any("dagster/parent_run_id" in run.tags or "dagster/root_run_id" in run.tags for run in runs)
     # the only job that a code location has for single assets: links of lists of runs lead to the asset

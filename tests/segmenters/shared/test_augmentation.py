@@ -98,6 +98,7 @@ def test_a_draw_is_a_pure_function_of_seed_and_number():
     torch.set_rng_state(state)
 
 
+@pytest.mark.slow
 def test_samples_with_rare_classes_are_drawn_more_often_where_asked():
     class Counted(ToyDataset):
         def __init__(self):
