@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import weakref
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,14 @@ def settings_for(root: Path, **changes: Any) -> Settings:
 
 
 class Project:
-    """A project on disk that can be refreshed under changed settings, as a user would."""
+    """A project on disk, and in Dagster's records, that can be refreshed under changed settings, as a user would."""
 
     def __init__(self, root: Path, drawn: bool = False) -> None:
         """A project in a folder, where its data are drawn already or are drawn now."""
         self.root = root
+        opened = ExitStack()
+        self.instance = opened.enter_context(empty_instance())
+        weakref.finalize(self, opened.close).atexit = False
         for city, split in CITIES.items():
             if not drawn:
                 write_city(root / "data", city, split)
@@ -73,8 +78,7 @@ class Project:
         store = resources["store"]
         before = {key: _written(store, key) for key in self.partitions(graph)}
         planned = {(item.asset, item.partition) for item in plan(list(graph.values()), store.manifest)}
-        with empty_instance() as instance:
-            refresh(graph, store, InThisProcess(build_assets(graph), resources, instance), lambda _: None)
+        refresh(graph, store, InThisProcess(build_assets(graph), resources, self.instance), lambda _: None)
         made = [key for key in self.partitions(graph) if _written(store, key) != before[key]]
         assert set(made) <= planned
         self.store, self.graph = store, graph

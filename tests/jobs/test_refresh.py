@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import ceil
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -19,7 +18,6 @@ from jobs.refresh import Refreshed, partition_ranges, partitions_between, refres
 from jobs.workers.runs import AssetRuns
 from resources import build_resources
 from tests.assets.test_graph import Project, settings_for
-from tests.instances import empty_instance
 
 
 class Here:
@@ -28,7 +26,7 @@ class Here:
 
     runs_per_asset = 2
 
-    def __init__(self, project: Recorded, slow: int = 0, slower: str = "", room: int = 99, **changes) -> None:
+    def __init__(self, project: Project, slow: int = 0, slower: str = "", room: int = 99, **changes) -> None:
         settings = settings_for(project.root, **changes)
         self.graph = build_graph(settings)
         self._resources = build_resources(settings)
@@ -83,18 +81,9 @@ class Here:
         return refresh(self.graph, self.store, self, self.said.append)
 
 
-class Recorded(Project):
-    """A project whose runs one instance of Dagster records."""
-
-    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
-        super().__init__(root)
-        self.instance = instance
-
-
 @pytest.fixture
-def project(tmp_path) -> Iterator[Recorded]:
-    with empty_instance() as instance:
-        yield Recorded(tmp_path, instance)
+def project(tmp_path) -> Project:
+    return Project(tmp_path)
 
 
 @pytest.mark.slow
