@@ -32,14 +32,15 @@ def encode_png(array: np.ndarray, portable: bool = False) -> bytes:
             the speed.
     """
     height, width = array.shape[:2]
-    depth = 8 * array.dtype.itemsize
+    colour = _RGB if array.ndim == 3 else _GREY
+    header = struct.pack(">IIBBBBB", width, height, 8 * array.dtype.itemsize, colour, 0, 0, 0)
     big_endian = np.ascontiguousarray(array, array.dtype.newbyteorder(">"))
     pixels = big_endian.view(np.uint8).reshape(height, -1)
     rows = np.empty((height, 1 + pixels.shape[1]), np.uint8)
     rows[:, 0] = _UP
     rows[:1, 1:] = pixels[:1]
     np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
-    header = struct.pack(">IIBBBBB", width, height, depth, _RGB if array.ndim == 3 else _GREY, 0, 0, 0)
+    del array, big_endian, pixels  # frees an array that the caller has given away, before memory is at its peak
     packed = zlib.compress(rows.data, level=_LEVEL) if portable else isal_zlib.compress(rows, level=_LEVEL)
     chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
     return b"".join([_SIGNATURE, *(part for chunk in chunks for part in _chunk(*chunk))])

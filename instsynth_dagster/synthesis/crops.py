@@ -107,13 +107,12 @@ def _selected_row(
 ) -> dict[str, Any]:
     height, width = ids.shape
     box = crop_box(box_of(row), settings.margin, width, height)
-    crop, mask = cut_crop(image, ids, row["value"], box)
-    counts = encode_rle(mask)["counts"]
-    del mask
+    crop_and_mask = list(cut_crop(image, ids, row["value"], box))  # each is given away as it is encoded
+    counts = encode_rle(crop_and_mask.pop())["counts"]
     return {
         **row,
         **dict(zip(("crop_x1", "crop_y1", "crop_x2", "crop_y2"), box, strict=True)),
-        "crop_png": encode_png(crop),
+        "crop_png": encode_png(crop_and_mask.pop()),
         "mask_counts": counts,
     }
 
