@@ -254,7 +254,7 @@ def read_frame(frame: Frame, labels: LabelTable = CITYSCAPES) -> tuple[np.ndarra
 def _as_written(path: Path) -> np.ndarray | None:
     """Pixels of a PNG that `write_frame` wrote; None for any other file, and for one that cannot be read."""
     try:
-        png = path.read_bytes()
+        png = path.read_bytes() if path.is_file() else b""  # reading a named pipe would not end
     except OSError:  # reported by `_decode`
         return None
     return decode_as_encoded(png) if math.prod(png_size(png)) <= MAX_PIXELS else None

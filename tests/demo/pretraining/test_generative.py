@@ -134,7 +134,7 @@ def test_words_of_prompts_are_whole_tokens(tokenizer):
 @pytest.mark.slow
 def test_latents_are_what_the_pipeline_would_encode(corpus):
     torch.manual_seed(0)
-    model = autoencoder.AutoencoderTiny(**autoencoder.ARCHITECTURE).eval()
+    model = diffusers.AutoencoderTiny(**autoencoder.ARCHITECTURE).eval()
     model.register_to_config(scaling_factor=0.5)
     latents = autoencoder.encode(model, np.asarray(corpus.images[:3]), np.asarray(corpus.masks[:3]), batch_size=2)
     pixels = torch.from_numpy(corpus.images[2].copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
