@@ -1,5 +1,5 @@
-"""Every test process computes with one thread, Hypothesis draws the same cases every time, and no process is left with
-the long tests at the end."""
+"""Every test process computes with one thread, Hypothesis draws from a fixed seed (and from constants of the modules
+that are loaded by then), and no process is left with the long tests at the end."""
 
 import gc
 import os

@@ -134,8 +134,7 @@ def test_dagster_pickles_nothing(name):
 @pytest.mark.slow
 def test_what_a_run_leaves_is_no_pickle(tmp_path):
     """A job through Dagster's own storage: its folder holds events and logs, and no value of an op."""
-    workers = {"processes": 1}  # this one
-    raw = raw_settings(tmp_path, tmp_path / "none", generators={}, arms=["zoom_crop"], workers=workers)
+    raw = raw_settings(tmp_path, tmp_path / "none", generators={}, arms=["zoom_crop"])
     settings = Settings.model_validate(raw)
     definitions = build_definitions(settings, lambda: settings)
     (tmp_path / "home").mkdir()

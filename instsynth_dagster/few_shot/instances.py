@@ -18,7 +18,7 @@ from instsynth_dagster.few_shot.synthesis import Repainted
 from instsynth_dagster.few_shot.unannotated import erase_instances
 from instsynth_dagster.seeds import content_seed
 from instsynth_dagster.settings import IntegrationSettings
-from instsynth_dagster.synthesis.windows import cut_window, paint_window, sample_window
+from instsynth_dagster.synthesis.windows import cut_ids, cut_image, paint_window, sample_window
 
 FrameOf = Callable[[str], tuple[np.ndarray, np.ndarray]]
 """Maps a frame id to its image uint8 (H, W, 3) and ids int32 (H, W)."""
@@ -145,7 +145,8 @@ def _window(
     value = int(row.instance_id.rpartition(":")[2])
     box = (int(row.x1), int(row.y1), int(row.x2), int(row.y2))
     window = sample_window(box, width, height, integration, content_seed(row.instance_id, seed))
-    image, ids = cut_window(image, ids, window, integration, instance_areas(ids), value, labels)
+    image = cut_image(image, window, integration)
+    ids = cut_ids(ids, window, integration, instance_areas(ids), value, labels).astype(np.int32)
     if composite is not None:
         image = paint_window(image, composite, window, ids == value)
     return Sample(image, ids, composite is not None, (row.instance_id,))

@@ -92,33 +92,8 @@ def _offset(low: int, high: int, length: int, limit: int, uniform: float) -> int
     return first + min(int(uniform * (last - first + 1)), last - first)
 
 
-def cut_window(
-    image: np.ndarray,
-    ids: np.ndarray,
-    window: Window,
-    settings: IntegrationSettings,
-    areas: Mapping[int, int],
-    target: int,
-    labels: LabelTable,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut and resize a window: the image by area or Lanczos, ids by nearest neighbour.
-
-    Args:
-        image, ids: the frame, uint8 (H, W, 3) and int32 (H, W).
-        areas: pixels of every id in the whole frame.
-        target: id of the window's own instance, which keeps its id however much is cut.
-        labels: label table of the data set.
-
-    Returns:
-        image uint8 (h, w, 3), ids int32 (h, w) at `settings.window_size`. Neighbours of which less than `min_visible`
-        is inside become a group of their label.
-    """
-    cut = cut_ids(ids, window, settings, areas, target, labels)
-    return cut_image(image, window, settings), cut.astype(np.int32, copy=False)
-
-
 def cut_image(image: np.ndarray, window: Window, settings: IntegrationSettings) -> np.ndarray:
-    """The image of `cut_window`."""
+    """A window of a frame's image uint8 (H, W, 3), resized by area or Lanczos to `settings.window_size`."""
     return resize_image(image[window.y1 : window.y2, window.x1 : window.x2], settings.window_size)
 
 
@@ -130,7 +105,18 @@ def cut_ids(
     target: int,
     labels: LabelTable,
 ) -> np.ndarray:
-    """The ids of `cut_window`, in uint16 where they fit, which halves the memory."""
+    """A window of a frame's ids, resized by nearest neighbour.
+
+    Args:
+        ids: int32 (H, W) of the frame.
+        areas: pixels of every id in the whole frame.
+        target: id of the window's own instance, which keeps its id however much is cut.
+        labels: label table of the data set.
+
+    Returns:
+        ids (h, w) at `settings.window_size`, in uint16 where they fit, which halves the memory, else int32. Neighbours
+        of which less than `min_visible` is inside become a group of their label.
+    """
     cut = ids[window.y1 : window.y2, window.x1 : window.x2]
     inside_areas = instance_areas(cut)
     values = np.array(list(inside_areas))
